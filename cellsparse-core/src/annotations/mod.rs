@@ -1,0 +1,1 @@
+//! Sparse labels: parsed once, explained when wrong, and simulated from dense ones.

@@ -1,0 +1,86 @@
+//! One error type for the whole library, grouped by whose fault it is.
+
+use std::path::{Path, PathBuf};
+
+/// The result of every fallible call of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong. Every message says what was found, what was expected and what to do about it.
+///
+/// The variants are the kinds that other languages see (C status codes, Python and Java exception classes).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An image has an unusable shape, type or content.
+    #[error("image: {0}")]
+    Image(String),
+    /// A label image or an annotation is unusable.
+    #[error("labels: {0}")]
+    Labels(String),
+    /// An option or a configuration value is outside its range.
+    #[error("option: {0}")]
+    Config(String),
+    /// A file does not exist.
+    #[error("{}: no such file or folder", path.display())]
+    NotFound {
+        /// The path that was looked for.
+        path: PathBuf,
+    },
+    /// A file exists and cannot be used: damaged, of another format, or of another version.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was found, what was expected, what to do.
+        reason: String,
+    },
+    /// The operating system refused to read or write.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason given by the operating system.
+        source: std::io::Error,
+    },
+    /// Weights do not fit the network they are meant for.
+    #[error("weights: {0}")]
+    Weights(String),
+    /// The work would exceed a limit on memory, pixels or objects.
+    #[error("limit: {0}")]
+    Limit(String),
+    /// A device is absent or failed.
+    #[error("device: {0}")]
+    Device(String),
+    /// Training produced a value that is not finite.
+    #[error("training diverged: {0}")]
+    Diverged(String),
+    /// The caller asked to stop before there was a result.
+    #[error("cancelled by the caller")]
+    Cancelled,
+    /// A defect of this library.
+    #[error("internal error (please report it): {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// Wraps an operating system error, turning "not found" into [`Error::NotFound`].
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        if source.kind() == std::io::ErrorKind::NotFound {
+            Error::NotFound { path }
+        } else {
+            Error::Io { path, source }
+        }
+    }
+
+    /// A file that cannot be used, with the reason.
+    pub fn file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Error::File { path: path.as_ref().to_path_buf(), reason: reason.into() }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Error::Device(error.to_string())
+    }
+}

@@ -1,0 +1,1 @@
+//! Files that others read: outlines as GeoJSON, overlays, model files.

@@ -1,0 +1,1 @@
+//! Plane geometry without tensors: distances, outlines, polygons.

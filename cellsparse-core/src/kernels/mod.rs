@@ -1,0 +1,1 @@
+//! CPU kernels of the networks. The only room that may use `unsafe`.

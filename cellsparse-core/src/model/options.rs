@@ -1,0 +1,191 @@
+//! What a caller can choose: algorithm, device, training and prediction options.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::CancelToken;
+use crate::error::{Error, Result};
+
+/// A segmentation algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// Star-convex polygons.
+    Stardist,
+    /// Flows towards cell centres.
+    Cellpose,
+    /// Three classes: background, border, centre.
+    Elephant,
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Algorithm::Stardist => "stardist",
+            Algorithm::Cellpose => "cellpose",
+            Algorithm::Elephant => "elephant",
+        })
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "stardist" => Ok(Algorithm::Stardist),
+            "cellpose" => Ok(Algorithm::Cellpose),
+            "elephant" => Ok(Algorithm::Elephant),
+            other => Err(Error::Config(format!(
+                "unknown algorithm '{other}'; the algorithms are stardist, cellpose and elephant"
+            ))),
+        }
+    }
+}
+
+/// Where a network runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Device {
+    /// The best device that this build and this machine have.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device of that number.
+    Cuda(usize),
+    /// The Metal device.
+    Metal,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Auto => f.write_str("auto"),
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(index) => write!(f, "cuda:{index}"),
+            Device::Metal => f.write_str("metal"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown =
+            || Error::Config(format!("unknown device '{text}'; the devices are auto, cpu, cuda, cuda:N and metal"));
+        match text {
+            "auto" => Ok(Device::Auto),
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(0)),
+            "metal" => Ok(Device::Metal),
+            other => {
+                let index = other.strip_prefix("cuda:").ok_or_else(unknown)?;
+                index.parse().map(Device::Cuda).map_err(|_| unknown())
+            }
+        }
+    }
+}
+
+/// A named set of defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Preset {
+    /// What measures best from a few annotations.
+    #[default]
+    Default,
+    /// The settings of the reference implementation, as literal as possible.
+    Reference,
+}
+
+impl FromStr for Preset {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "default" => Ok(Preset::Default),
+            "reference" => Ok(Preset::Reference),
+            other => Err(Error::Config(format!("unknown preset '{other}'; the presets are default and reference"))),
+        }
+    }
+}
+
+/// How to train.
+#[derive(Debug, Clone)]
+pub struct TrainOptions {
+    /// Optimiser steps (batches). Default 200.
+    pub steps: usize,
+    /// Patches in a batch. Default 8.
+    pub batch_size: usize,
+    /// Side of the square training patches in pixels, rounded up to what the network can divide. Default 224.
+    pub patch_size: usize,
+    /// Learning rate; `None` takes the preset's.
+    pub learning_rate: Option<f32>,
+    /// Which set of defaults to train with.
+    pub preset: Preset,
+    /// Stop after this time, with the schedule fitted to it.
+    pub time_budget: Option<Duration>,
+    /// Seed of sampling and augmentation.
+    pub seed: u64,
+    /// Continue with the optimiser state and step count stored in the model.
+    pub resume: bool,
+    /// Where to run.
+    pub device: Device,
+    /// Compute threads; `None` takes one per core. The result does not depend on it.
+    pub threads: Option<usize>,
+    /// Write the model here at every validation, so that a crash loses little.
+    pub checkpoint: Option<PathBuf>,
+    /// Raised by another thread to stop training; the weights reached so far are kept.
+    pub cancel: CancelToken,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            steps: 200,
+            batch_size: 8,
+            patch_size: 224,
+            learning_rate: None,
+            preset: Preset::Default,
+            time_budget: None,
+            seed: 0,
+            resume: false,
+            device: Device::Auto,
+            threads: None,
+            checkpoint: None,
+            cancel: CancelToken::new(),
+        }
+    }
+}
+
+/// How to predict. `None` takes the value stored with the model.
+#[derive(Debug, Clone, Default)]
+pub struct PredictOptions {
+    /// StarDist: smallest object probability of a candidate, in `(0, 1)`.
+    pub prob_thresh: Option<f32>,
+    /// StarDist: largest overlap that two objects may keep, in `[0, 1]`.
+    pub nms_thresh: Option<f32>,
+    /// Cellpose: largest flow error of a mask.
+    pub flow_threshold: Option<f32>,
+    /// Cellpose: smallest cell-probability logit of a pixel.
+    pub cellprob_threshold: Option<f32>,
+    /// Cellpose: cell diameter in pixels.
+    pub diameter: Option<f32>,
+    /// Objects with fewer pixels are removed. `None`: what the model learned from its annotations; `Some(0.0)`: none.
+    pub min_area: Option<f32>,
+    /// Side of the tiles in pixels; `None` chooses one.
+    pub tile: Option<usize>,
+    /// Where to run.
+    pub device: Device,
+    /// Compute threads; `None` takes one per core.
+    pub threads: Option<usize>,
+    /// Raised by another thread to stop at the next tile.
+    pub cancel: CancelToken,
+}

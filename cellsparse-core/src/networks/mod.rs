@@ -1,0 +1,1 @@
+//! Networks described once as graphs, and the executors that run them.

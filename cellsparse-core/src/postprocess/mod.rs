@@ -1,0 +1,1 @@
+//! From network maps to objects: no tensors here.

@@ -1,0 +1,1 @@
+//! StarDist targets: object probability and radial distances.

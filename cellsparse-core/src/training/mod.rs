@@ -1,0 +1,1 @@
+//! From annotated images to weights: sampling, augmentation, losses, optimiser, schedule, the loop.
