@@ -1,0 +1,350 @@
+//! One convolution layer: packed weights, forward pass, input gradient, weight gradient.
+
+use std::cell::RefCell;
+
+use super::direct::{self, DirectGradient};
+use super::map::{Block, Buffer, Layout, blocks_of, blocks_of_mut};
+use super::pack::{self, Panels, Shared, channels_of};
+use super::parallel::for_each_job;
+use super::simd::{LANES, Level, Simd};
+use super::winograd::{self, FREQUENCIES, Tiles, WinogradGradient};
+
+/// How 3x3 convolutions are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    /// Winograd where it pays, direct elsewhere.
+    #[default]
+    Fast,
+    /// Direct everywhere: slower, with rounding errors ten times smaller.
+    Direct,
+}
+
+/// An output block of a pass and what happens when a value is stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    pub block: Block,
+    /// Add to what is there.
+    pub accumulate: bool,
+    /// Store 0 where this map is not positive.
+    pub mask: Option<Block>,
+}
+
+/// Everything a forward kernel reads: input gradients are forward passes with transposed weights.
+pub(super) struct Pass<'a> {
+    pub kernel: usize,
+    pub height: usize,
+    pub width: usize,
+    /// Stored columns of every map.
+    pub cols: usize,
+    pub inputs: &'a [Block],
+    pub outputs: &'a [Output],
+    pub panels: &'a Panels,
+    pub packed: &'a [f32],
+    /// One vector for each output block.
+    pub bias: &'a [f32],
+    /// Negative results become 0.
+    pub relu: bool,
+}
+
+impl Pass<'_> {
+    /// Stores one vector of results at `at` of image `n` of output block `block`.
+    ///
+    /// # Safety
+    /// `at` is a pixel of the block.
+    #[inline(always)]
+    pub unsafe fn store<S: Simd>(&self, block: usize, n: usize, at: usize, mut value: S::V) {
+        // SAFETY: the caller's promise; masks have the geometry of their block.
+        unsafe {
+            let output = self.outputs.get_unchecked(block);
+            let to = output.block.ptr.add(n * output.block.stride + at);
+            if self.relu {
+                value = S::max(value, S::zero());
+            }
+            if output.accumulate {
+                value = S::add(value, S::load(to));
+            }
+            if let Some(mask) = output.mask {
+                value = S::keep_positive(S::load(mask.ptr.add(n * mask.stride + at)), value);
+            }
+            S::store(to, value);
+        }
+    }
+}
+
+/// Where an input gradient goes.
+pub struct Destination<'a> {
+    /// The gradient map of one source.
+    pub gradient: &'a mut [f32],
+    /// Add to what is there instead of overwriting it.
+    pub accumulate: bool,
+    /// The source's own values: gradients are kept only where they are positive (the backward pass of ReLU).
+    pub mask: Option<&'a [f32]>,
+}
+
+/// A convolution with stride 1 and zero padding, for fixed shapes.
+///
+/// Several sources are read as if their channels were concatenated.
+#[derive(Debug)]
+pub struct Conv {
+    level: Level,
+    kernel: usize,
+    winograd: bool,
+    sources: Vec<Layout>,
+    output: Layout,
+    forward: Panels,
+    backward: Panels,
+    packed: Buffer,
+    packed_transposed: Buffer,
+    bias: Vec<f32>,
+    no_bias: Vec<f32>,
+    transposed: Vec<f32>,
+}
+
+thread_local! {
+    /// Transformed tiles of the job that this thread runs. It only grows, and dies with the pool's threads.
+    static SCRATCH: RefCell<Buffer> = RefCell::new(Buffer::default());
+}
+
+fn with_scratch(len: usize, work: impl FnOnce(&mut [f32])) {
+    SCRATCH.with_borrow_mut(|buffer| {
+        buffer.grow(len);
+        work(&mut buffer.as_mut_slice()[..len]);
+    });
+}
+
+/// Bytes of transformed tiles that a job keeps at hand: they should stay in the second-level cache.
+const TILE_BUDGET: usize = 1 << 20;
+
+impl Conv {
+    /// A convolution of `sources` to `output` with a `kernel x kernel` kernel (1 or 3).
+    ///
+    /// All maps have one batch, height and width. Only a single source may be narrow (fewer than 16 lanes).
+    pub fn new(level: Level, method: Method, kernel: usize, sources: &[Layout], output: Layout) -> Self {
+        assert!(kernel == 1 || kernel == 3, "kernels are 1x1 or 3x3");
+        assert!(!sources.is_empty() && output.lanes == LANES);
+        let same = |s: &Layout| (s.batch, s.height, s.width) == (output.batch, output.height, output.width);
+        assert!(sources.iter().all(same), "the maps of a convolution have one size");
+        let narrow = sources.iter().any(|s| s.lanes != LANES);
+        assert!(!narrow || sources.len() == 1, "a narrow source stands alone");
+        let winograd = method == Method::Fast && kernel == 3 && !narrow;
+        let taps = if winograd { 1 } else { kernel * kernel };
+        let pair = is_paired(level);
+        let (inputs, outputs) = (channels_of(sources), channels_of(&[output]));
+        Self {
+            level,
+            kernel,
+            winograd,
+            sources: sources.to_vec(),
+            output,
+            forward: Panels { inputs: inputs.clone(), outputs: outputs.clone(), lanes: sources[0].lanes, taps, pair },
+            backward: Panels { inputs: outputs.clone(), outputs: inputs.clone(), lanes: LANES, taps, pair },
+            packed: Buffer::default(),
+            packed_transposed: Buffer::default(),
+            bias: vec![0.0; outputs.len() * LANES],
+            no_bias: vec![0.0; inputs.len().max(1) * LANES],
+            transposed: Vec::new(),
+        }
+    }
+
+    fn totals(&self) -> (usize, usize) {
+        pack::totals(&self.forward)
+    }
+
+    /// Takes new weights (HWIO) and biases.
+    pub fn set_weights(&mut self, weights: &[f32], bias: &[f32]) {
+        let (inputs, outputs) = self.totals();
+        assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "weights of another size");
+        assert_eq!(bias.len(), outputs, "biases of another size");
+        self.bias[..outputs].copy_from_slice(bias);
+        if self.winograd {
+            winograd::pack(self.level, &self.forward, weights, &mut self.packed);
+        } else {
+            pack::pack_direct(&self.forward, weights, &mut self.packed);
+        }
+    }
+
+    /// Prepares [`input_gradient`](Self::input_gradient) for these weights.
+    pub fn set_transposed_weights(&mut self, weights: &[f32]) {
+        let (inputs, outputs) = self.totals();
+        self.transposed.resize(weights.len(), 0.0);
+        pack::transpose(self.kernel, inputs, outputs, weights, &mut self.transposed);
+        if self.winograd {
+            winograd::pack(self.level, &self.backward, &self.transposed, &mut self.packed_transposed);
+        } else {
+            pack::pack_direct(&self.backward, &self.transposed, &mut self.packed_transposed);
+        }
+    }
+
+    /// Convolves the sources, adds the bias and, when `relu`, cuts negative results.
+    pub fn forward(&self, sources: &[&[f32]], relu: bool, output: &mut [f32]) {
+        let inputs = self.source_blocks(sources);
+        let outputs: Vec<Output> = blocks_of_mut(&self.output, output)
+            .into_iter()
+            .map(|block| Output { block, accumulate: false, mask: None })
+            .collect();
+        self.run(&self.forward, &self.packed, &self.bias, &inputs, &outputs, relu);
+    }
+
+    /// The gradient of the loss with respect to the sources, from that of the output.
+    pub fn input_gradient(&self, gradient: &[f32], destinations: &mut [Destination<'_>]) {
+        assert_eq!(destinations.len(), self.sources.len());
+        let inputs = blocks_of(&self.output, gradient);
+        let mut outputs = Vec::new();
+        for (layout, to) in self.sources.iter().zip(destinations) {
+            assert_eq!(layout.lanes, LANES, "the gradient of a narrow input is not computed");
+            let masks = to.mask.map(|mask| blocks_of(layout, mask));
+            for (index, block) in blocks_of_mut(layout, to.gradient).into_iter().enumerate() {
+                let mask = masks.as_ref().map(|masks| masks[index]);
+                outputs.push(Output { block, accumulate: to.accumulate, mask });
+            }
+        }
+        self.run(&self.backward, &self.packed_transposed, &self.no_bias, &inputs, &outputs, false);
+    }
+
+    fn source_blocks(&self, sources: &[&[f32]]) -> Vec<Block> {
+        assert_eq!(sources.len(), self.sources.len());
+        self.sources.iter().zip(sources).flat_map(|(layout, data)| blocks_of(layout, data)).collect()
+    }
+
+    fn run(
+        &self,
+        panels: &Panels,
+        packed: &Buffer,
+        bias: &[f32],
+        inputs: &[Block],
+        outputs: &[Output],
+        relu: bool,
+    ) {
+        let copies = if self.winograd { FREQUENCIES } else { 1 };
+        assert!(packed.len() >= copies * panels.len(), "the weights were not set");
+        let Layout { batch, height, width, .. } = self.output;
+        let pass = Pass {
+            kernel: self.kernel,
+            height,
+            width,
+            cols: self.output.cols(),
+            inputs,
+            outputs,
+            panels,
+            packed: packed.as_slice(),
+            bias,
+            relu,
+        };
+        if self.winograd {
+            let tiles = Tiles::of(height, width);
+            let per_row = winograd::forward_scratch(inputs.len(), outputs.len(), tiles.cols);
+            let rows = rows_at_a_time(per_row, batch * tiles.rows);
+            for_each_job((batch * tiles.rows).div_ceil(rows), |job| {
+                let range = (job * rows, (batch * tiles.rows).min((job + 1) * rows));
+                with_scratch(per_row * (range.1 - range.0), |scratch| {
+                    // SAFETY: the maps were checked against their layouts; each job has tile rows of its own.
+                    unsafe { winograd::forward_tiles(self.level, &pass, range, scratch) }
+                });
+            });
+        } else {
+            let rows = (4096 / width).clamp(1, height.max(1));
+            let per_image = height.div_ceil(rows);
+            for_each_job(batch * per_image, |job| {
+                let (n, begin) = (job / per_image, (job % per_image) * rows);
+                // SAFETY: the maps were checked against their layouts; each job has rows of its own.
+                unsafe { direct::forward_rows(self.level, &pass, n, (begin, height.min(begin + rows))) }
+            });
+        }
+    }
+
+    /// Values of workspace that [`weight_gradient`](Self::weight_gradient) needs.
+    pub fn workspace(&self) -> usize {
+        self.part_len() * self.chunks()
+    }
+
+    fn part_len(&self) -> usize {
+        let copies = if self.winograd { FREQUENCIES } else { 1 };
+        copies * self.forward.len() + self.forward.outputs.len() * LANES
+    }
+
+    /// Partial sums of a weight gradient: as many for every thread count, so that results do not depend on it.
+    fn chunks(&self) -> usize {
+        let work = self.output.batch * self.output.height.div_ceil(4);
+        let affordable = (8 << 20) / (4 * self.part_len());
+        affordable.clamp(4, 16).min(work.max(1))
+    }
+
+    /// The gradients of weights (HWIO) and biases, from the sources and the gradient of the output.
+    pub fn weight_gradient(
+        &self,
+        sources: &[&[f32]],
+        gradient: &[f32],
+        weights: &mut [f32],
+        bias: &mut [f32],
+        workspace: &mut Buffer,
+    ) {
+        let (chunks, part_len) = (self.chunks(), self.part_len());
+        workspace.grow(chunks * part_len);
+        let inputs = self.source_blocks(sources);
+        let gradients = blocks_of(&self.output, gradient);
+        let parts = Shared::new(workspace.as_mut_slice());
+        let Layout { batch, height, width, .. } = self.output;
+        let cols = self.output.cols();
+        let panels = &self.forward;
+        if self.winograd {
+            let tiles = Tiles::of(height, width);
+            let per_row = winograd::forward_scratch(inputs.len(), gradients.len(), tiles.cols);
+            let rows_at_a_time = rows_at_a_time(per_row, (batch * tiles.rows).div_ceil(chunks));
+            let args = WinogradGradient {
+                panels,
+                inputs: &inputs,
+                gradients: &gradients,
+                batch,
+                tiles,
+                cols,
+                parts,
+                part_len,
+                chunks,
+                rows_at_a_time,
+            };
+            for_each_job(chunks, |chunk| {
+                with_scratch(args.scratch(), |scratch| {
+                    // SAFETY: the maps were checked against their layouts; each job has a chunk of its own.
+                    unsafe { winograd::weight_chunk(self.level, &args, chunk, scratch) }
+                });
+            });
+            winograd::unpack(self.level, panels, workspace.as_slice(), part_len, chunks, weights);
+        } else {
+            let args = DirectGradient {
+                panels,
+                kernel: self.kernel,
+                inputs: &inputs,
+                gradients: &gradients,
+                batch,
+                height,
+                width,
+                cols,
+                parts,
+                part_len,
+                chunks,
+            };
+            for_each_job(chunks, |chunk| {
+                // SAFETY: the maps were checked against their layouts; each job has a chunk of its own.
+                unsafe { direct::weight_chunk(self.level, &args, chunk) }
+            });
+            pack::unpack_direct(panels, workspace.as_slice(), part_len, chunks, weights);
+        }
+        let biases = part_len - panels.outputs.len() * LANES;
+        for (o, value) in bias.iter_mut().enumerate() {
+            *value = (0..chunks).map(|chunk| workspace.as_slice()[chunk * part_len + biases + o]).sum();
+        }
+    }
+}
+
+/// Tile rows of a job such that its scratch memory stays within the budget.
+fn rows_at_a_time(per_row: usize, rows: usize) -> usize {
+    (TILE_BUDGET / (4 * per_row)).clamp(1, rows.max(1))
+}
+
+fn is_paired(level: Level) -> bool {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => super::simd::Avx512::PAIR,
+        _ => false,
+    }
+}

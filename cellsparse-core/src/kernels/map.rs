@@ -1,0 +1,189 @@
+//! Feature maps in memory: channel blocks of 16, with a border of zeros.
+
+use super::simd::LANES;
+
+/// Sixteen values on one cache line.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[repr(C, align(64))]
+pub(super) struct Line([f32; LANES]);
+
+/// A buffer of `f32` that begins on a cache line and is zero at first.
+#[derive(Debug, Clone, Default)]
+pub struct Buffer(Vec<Line>);
+
+impl Buffer {
+    /// At least `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        Self(vec![Line::default(); len.div_ceil(LANES)])
+    }
+
+    /// Makes room for at least `len` values; new values are 0, old ones are kept.
+    pub fn grow(&mut self, len: usize) {
+        if self.0.len() < len.div_ceil(LANES) {
+            self.0.resize(len.div_ceil(LANES), Line::default());
+        }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.0.len() * LANES
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The values.
+    pub fn as_slice(&self) -> &[f32] {
+        // SAFETY: `Line` is sixteen `f32` without padding.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.len()) }
+    }
+
+    /// The values.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: `Line` is sixteen `f32` without padding, borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.len()) }
+    }
+}
+
+/// The shape of a feature map and where its values lie.
+///
+/// A map of `batch` images of `height x width` pixels with `channels` channels is stored as
+/// `[batch][block][rows][cols][lanes]`, `rows = round_up(height, 4) + 2`, `cols = round_up(width, 4) + 2`: pixel (0, 0)
+/// lies at row 1, column 1. Everything outside the image and every channel beyond `channels` is 0 and stays 0, so
+/// convolutions need no border tests. A map has 16 lanes; only the input of a network with at most
+/// [`NARROW`](Layout::NARROW) channels has one block of exactly that many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Images.
+    pub batch: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels stored beside one another.
+    pub lanes: usize,
+}
+
+impl Layout {
+    /// Inputs with at most so many channels are stored without padding to 16.
+    pub const NARROW: usize = 3;
+
+    /// A map with 16 lanes.
+    pub fn new(batch: usize, channels: usize, height: usize, width: usize) -> Self {
+        Self { batch, channels, height, width, lanes: LANES }
+    }
+
+    /// The map of a network's input.
+    pub fn input(batch: usize, channels: usize, height: usize, width: usize) -> Self {
+        let lanes = if channels <= Self::NARROW { channels } else { LANES };
+        Self { batch, channels, height, width, lanes }
+    }
+
+    /// Channel blocks.
+    pub fn blocks(&self) -> usize {
+        self.channels.div_ceil(self.lanes)
+    }
+
+    /// Stored rows.
+    pub fn rows(&self) -> usize {
+        self.height.next_multiple_of(4) + 2
+    }
+
+    /// Stored columns.
+    pub fn cols(&self) -> usize {
+        self.width.next_multiple_of(4) + 2
+    }
+
+    /// Values of one block of one image.
+    pub fn plane(&self) -> usize {
+        self.rows() * self.cols() * self.lanes
+    }
+
+    /// Values of one image.
+    pub fn image(&self) -> usize {
+        self.blocks() * self.plane()
+    }
+
+    /// All values.
+    pub fn len(&self) -> usize {
+        self.batch * self.image()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where lane 0 of pixel (`y`, `x`) lies within a plane.
+    pub fn pixel(&self, y: usize, x: usize) -> usize {
+        ((y + 1) * self.cols() + x + 1) * self.lanes
+    }
+
+    /// Copies `[batch, height, width, channels]` into the map.
+    pub fn pack(&self, from: &[f32], to: &mut [f32]) {
+        for n in 0..self.batch {
+            for y in 0..self.height {
+                for x in 0..self.width {
+                    let source = ((n * self.height + y) * self.width + x) * self.channels;
+                    for c in 0..self.channels {
+                        let block = c / self.lanes;
+                        to[n * self.image() + block * self.plane() + self.pixel(y, x) + c % self.lanes] =
+                            from[source + c];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies the map into `[batch, height, width, channels]`.
+    pub fn unpack(&self, from: &[f32], to: &mut [f32]) {
+        let per_image = self.height * self.width * self.channels;
+        for (n, image) in to.chunks_exact_mut(per_image).enumerate() {
+            for y in 0..self.height {
+                for x in 0..self.width {
+                    let pixel = &mut image[(y * self.width + x) * self.channels..][..self.channels];
+                    for (block, lanes) in pixel.chunks_mut(self.lanes).enumerate() {
+                        let at = n * self.image() + block * self.plane() + self.pixel(y, x);
+                        lanes.copy_from_slice(&from[at..at + lanes.len()]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A pointer to one channel block of all images of a map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    /// Row 0, column 0 of image 0, border included.
+    pub ptr: *mut f32,
+    /// Values from one image to the next.
+    pub stride: usize,
+}
+
+// SAFETY: a block is an address; the kernels that dereference it give each job pixels of its own to write.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+/// The blocks of a map, for reading only.
+pub(super) fn blocks_of(layout: &Layout, data: &[f32]) -> Vec<Block> {
+    assert!(data.len() >= layout.len(), "map buffer shorter than its layout");
+    (0..layout.blocks())
+        .map(|b| Block { ptr: data[b * layout.plane()..].as_ptr().cast_mut(), stride: layout.image() })
+        .collect()
+}
+
+/// The blocks of a map, for writing.
+pub(super) fn blocks_of_mut(layout: &Layout, data: &mut [f32]) -> Vec<Block> {
+    assert!(data.len() >= layout.len(), "map buffer shorter than its layout");
+    let ptr = data.as_mut_ptr();
+    (0..layout.blocks())
+        // SAFETY: every plane of image 0 lies within the buffer, as asserted.
+        .map(|b| Block { ptr: unsafe { ptr.add(b * layout.plane()) }, stride: layout.image() })
+        .collect()
+}

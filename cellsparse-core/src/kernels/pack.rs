@@ -1,0 +1,171 @@
+//! Weights in the order in which the kernels read them, and gradients back into the order of the network.
+//!
+//! Weights outside this room are `[kernel, kernel, input, output]` (HWIO, the order of Keras).
+
+use super::map::{Buffer, Layout};
+use super::parallel::for_each_job;
+use super::simd::LANES;
+
+/// The channels that a channel block holds: the first one and how many. Lanes beyond them are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Channels {
+    pub first: usize,
+    pub count: usize,
+}
+
+/// The channel blocks of one map, or of several maps that are concatenated.
+pub(super) fn channels_of(maps: &[Layout]) -> Vec<Channels> {
+    let mut blocks = Vec::new();
+    let mut first = 0;
+    for map in maps {
+        for block in 0..map.blocks() {
+            let count = map.lanes.min(map.channels - block * map.lanes);
+            blocks.push(Channels { first: first + block * map.lanes, count });
+        }
+        first += map.channels;
+    }
+    blocks
+}
+
+/// Output blocks that are computed together: the first one and how many (1 or 2).
+pub(super) fn groups(blocks: usize, pair: bool) -> impl Iterator<Item = (usize, usize)> + Clone {
+    let size = if pair { 2 } else { 1 };
+    (0..blocks).step_by(size).map(move |first| (first, size.min(blocks - first)))
+}
+
+/// The shape of packed weights: `[group][k][blocks in the group * 16]`, where `k` counts input values.
+#[derive(Debug, Clone)]
+pub(super) struct Panels {
+    pub inputs: Vec<Channels>,
+    pub outputs: Vec<Channels>,
+    /// Lanes of an input block.
+    pub lanes: usize,
+    /// Kernel positions that share one panel (9 or 1 for direct kernels; 1 for each Winograd frequency).
+    pub taps: usize,
+    pub pair: bool,
+}
+
+impl Panels {
+    /// Input values that reach one output.
+    pub fn depth(&self) -> usize {
+        self.inputs.len() * self.taps * self.lanes
+    }
+
+    /// Values of all panels.
+    pub fn len(&self) -> usize {
+        self.depth() * self.outputs.len() * LANES
+    }
+
+    /// Where the panel of the group that begins with output block `first` lies.
+    pub fn start(&self, first: usize) -> usize {
+        self.depth() * first * LANES
+    }
+
+    /// Row within a panel: block of the input, position of the kernel, lane.
+    pub fn row(&self, block: usize, tap: usize, lane: usize) -> usize {
+        (block * self.taps + tap) * self.lanes + lane
+    }
+}
+
+/// A buffer that parallel jobs write to in places of their own.
+#[derive(Clone, Copy)]
+pub(super) struct Shared(*mut f32, usize);
+
+// SAFETY: an address; each job writes ranges that no other job touches.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub fn new(values: &mut [f32]) -> Self {
+        Self(values.as_mut_ptr(), values.len())
+    }
+
+    /// The address of value `at`.
+    pub fn at(self, at: usize) -> *mut f32 {
+        debug_assert!(at <= self.1);
+        self.0.wrapping_add(at)
+    }
+
+    /// A part of the buffer.
+    ///
+    /// # Safety
+    /// No other job uses that part while the slice lives.
+    pub unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [f32] {
+        assert!(at + len <= self.1, "range beyond the buffer");
+        // SAFETY: within the buffer as asserted; exclusive as promised by the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }
+    }
+}
+
+/// The kernel turned by 180 degrees with input and output exchanged: what the input gradient convolves with.
+pub(super) fn transpose(kernel: usize, inputs: usize, outputs: usize, weights: &[f32], to: &mut [f32]) {
+    let taps = kernel * kernel;
+    let to = Shared::new(to);
+    for_each_job(taps, |tap| {
+        let from = &weights[tap * inputs * outputs..][..inputs * outputs];
+        // SAFETY: each job has a kernel position of its own.
+        let to = unsafe { to.slice((taps - 1 - tap) * inputs * outputs, inputs * outputs) };
+        for i in 0..inputs {
+            for o in 0..outputs {
+                to[o * inputs + i] = from[i * outputs + o];
+            }
+        }
+    });
+}
+
+/// Packs weights for the direct kernels.
+pub(super) fn pack_direct(panels: &Panels, weights: &[f32], to: &mut Buffer) {
+    let (inputs, outputs) = totals(panels);
+    to.grow(panels.len());
+    let to = Shared::new(to.as_mut_slice());
+    let groups: Vec<_> = groups(panels.outputs.len(), panels.pair).collect();
+    for_each_job(groups.len(), |job| {
+        let (first, count) = groups[job];
+        // SAFETY: each job has a panel of its own.
+        let panel = unsafe { to.slice(panels.start(first), panels.depth() * count * LANES) };
+        for (block, input) in panels.inputs.iter().enumerate() {
+            for tap in 0..panels.taps {
+                for lane in 0..input.count {
+                    let row = &mut panel[panels.row(block, tap, lane) * count * LANES..][..count * LANES];
+                    let from = &weights[(tap * inputs + input.first + lane) * outputs..][..outputs];
+                    for (q, output) in panels.outputs[first..first + count].iter().enumerate() {
+                        row[q * LANES..][..output.count].copy_from_slice(&from[output.first..][..output.count]);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Adds up the partial weight gradients of `chunks` buffers (panels, `stride` values apart) into HWIO order.
+pub(super) fn unpack_direct(panels: &Panels, parts: &[f32], stride: usize, chunks: usize, to: &mut [f32]) {
+    let (inputs, outputs) = totals(panels);
+    let to = Shared::new(to);
+    let groups: Vec<_> = groups(panels.outputs.len(), panels.pair).collect();
+    for_each_job(panels.inputs.len(), |block| {
+        let input = panels.inputs[block];
+        for &(first, count) in &groups {
+            for tap in 0..panels.taps {
+                for lane in 0..input.count {
+                    let row = panels.start(first) + panels.row(block, tap, lane) * count * LANES;
+                    for (q, output) in panels.outputs[first..first + count].iter().enumerate() {
+                        let at = (tap * inputs + input.first + lane) * outputs + output.first;
+                        // SAFETY: each job has input channels of its own.
+                        let to = unsafe { to.slice(at, output.count) };
+                        for (o, to) in to.iter_mut().enumerate() {
+                            let at = row + q * LANES + o;
+                            *to = (0..chunks).map(|chunk| parts[chunk * stride + at]).sum();
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Input and output channels of the whole convolution.
+pub(super) fn totals(panels: &Panels) -> (usize, usize) {
+    let end = |blocks: &[Channels]| blocks.last().map_or(0, |last| last.first + last.count);
+    (end(&panels.inputs), end(&panels.outputs))
+}

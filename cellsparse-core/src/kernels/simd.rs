@@ -1,0 +1,415 @@
+//! Sixteen lanes of `f32` as one value, on every instruction set.
+//!
+//! Kernels are written once, generic over [`Simd`], and compiled once per instruction set by
+//! [`multiversion!`](super::multiversion). A vector of this room always has 16 lanes: one AVX-512 register, two AVX2
+//! registers, four NEON registers, or a plain array.
+
+/// Lanes of a vector, and channels of a channel block.
+pub const LANES: usize = 16;
+
+/// An instruction set that the kernels can be run with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Plain Rust, for every machine and as the reference in tests.
+    Scalar,
+    /// AArch64 NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// x86-64 with AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// x86-64 with AVX-512F.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The levels this machine can run, slowest first.
+    pub fn available() -> Vec<Level> {
+        #[allow(unused_mut)]
+        let mut levels = vec![Level::Scalar];
+        #[cfg(target_arch = "aarch64")]
+        levels.push(Level::Neon);
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+                levels.push(Level::Avx2);
+                if std::is_x86_feature_detected!("avx512f") {
+                    levels.push(Level::Avx512);
+                }
+            }
+        }
+        levels
+    }
+
+    /// The fastest level of this machine, or the one named by the environment variable `CELLSPARSE_SIMD`
+    /// (`scalar`, `neon`, `avx2`, `avx512`) when this machine can run it.
+    pub fn detect() -> Level {
+        let available = Level::available();
+        let forced = std::env::var("CELLSPARSE_SIMD").ok();
+        let forced = forced.and_then(|name| available.iter().copied().find(|level| level.name() == name));
+        forced.or(available.last().copied()).unwrap_or(Level::Scalar)
+    }
+
+    /// Its name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Scalar => "scalar",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
+        }
+    }
+}
+
+/// Arithmetic on 16 lanes.
+///
+/// # Safety
+/// Every function may only be called where the instruction set is available; pointers must be valid for 16 values
+/// (1 for [`splat`](Simd::splat)). No alignment is required.
+pub(super) trait Simd: Copy {
+    /// The vector.
+    type V: Copy;
+    /// Pixels (rows of accumulators) of the product micro-kernel.
+    const PIXELS: usize;
+    /// Whether two output vectors are accumulated at a time.
+    const PAIR: bool;
+
+    unsafe fn zero() -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn store(to: *mut f32, v: Self::V);
+    unsafe fn set(value: f32) -> Self::V;
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Per lane: `x` where `a >= b`, else `y`.
+    unsafe fn select_ge(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// Per lane: `x` where `a > 0`, else 0.
+    unsafe fn keep_positive(a: Self::V, x: Self::V) -> Self::V;
+
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self::V {
+        // SAFETY: the caller promises one readable value.
+        unsafe { Self::set(*from) }
+    }
+}
+
+/// Plain Rust.
+#[derive(Clone, Copy)]
+pub(super) struct Scalar;
+
+#[inline(always)]
+fn zip(a: [f32; 16], b: [f32; 16], f: impl Fn(f32, f32) -> f32) -> [f32; 16] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+impl Simd for Scalar {
+    type V = [f32; 16];
+    const PIXELS: usize = 2;
+    const PAIR: bool = false;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::V {
+        [0.0; 16]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self::V {
+        // SAFETY: the caller promises 16 readable values.
+        unsafe { from.cast::<[f32; 16]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, v: Self::V) {
+        // SAFETY: the caller promises 16 writable values.
+        unsafe { to.cast::<[f32; 16]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn set(value: f32) -> Self::V {
+        [value; 16]
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn select_ge(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] >= b[i] { x[i] } else { y[i] })
+    }
+    #[inline(always)]
+    unsafe fn keep_positive(a: Self::V, x: Self::V) -> Self::V {
+        zip(a, x, |a, x| if a > 0.0 { x } else { 0.0 })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Simd;
+
+    /// One 512-bit register.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512;
+
+    // SAFETY of every block below: the trait's contract (instruction set present, pointers valid).
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Simd for Avx512 {
+        type V = __m512;
+        const PIXELS: usize = 14;
+        const PAIR: bool = true;
+
+        #[inline(always)]
+        unsafe fn zero() -> __m512 {
+            unsafe { _mm512_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: __m512) {
+            unsafe { _mm512_storeu_ps(to, v) }
+        }
+        #[inline(always)]
+        unsafe fn set(value: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn max(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn select_ge(a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+            unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a, b), y, x) }
+        }
+        #[inline(always)]
+        unsafe fn keep_positive(a: __m512, x: __m512) -> __m512 {
+            unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, _mm512_setzero_ps()), x) }
+        }
+    }
+
+    /// Two 256-bit registers.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx2;
+
+    /// The 16 lanes of an AVX2 machine.
+    type Pair = [__m256; 2];
+
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Simd for Avx2 {
+        type V = Pair;
+        const PIXELS: usize = 6;
+        const PAIR: bool = false;
+
+        #[inline(always)]
+        unsafe fn zero() -> Pair {
+            unsafe { [_mm256_setzero_ps(); 2] }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Pair {
+            unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: Pair) {
+            unsafe {
+                _mm256_storeu_ps(to, v[0]);
+                _mm256_storeu_ps(to.add(8), v[1]);
+            }
+        }
+        #[inline(always)]
+        unsafe fn set(value: f32) -> Pair {
+            unsafe { [_mm256_set1_ps(value); 2] }
+        }
+        #[inline(always)]
+        unsafe fn add(a: Pair, b: Pair) -> Pair {
+            unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: Pair, b: Pair) -> Pair {
+            unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: Pair, b: Pair) -> Pair {
+            unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        unsafe fn max(a: Pair, b: Pair) -> Pair {
+            unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: Pair, b: Pair, c: Pair) -> Pair {
+            unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+        #[inline(always)]
+        unsafe fn select_ge(a: Pair, b: Pair, x: Pair, y: Pair) -> Pair {
+            unsafe {
+                let lane = |i: usize| _mm256_blendv_ps(y[i], x[i], _mm256_cmp_ps::<_CMP_GE_OQ>(a[i], b[i]));
+                [lane(0), lane(1)]
+            }
+        }
+        #[inline(always)]
+        unsafe fn keep_positive(a: Pair, x: Pair) -> Pair {
+            unsafe {
+                let zero = _mm256_setzero_ps();
+                let lane = |i: usize| _mm256_and_ps(x[i], _mm256_cmp_ps::<_CMP_GT_OQ>(a[i], zero));
+                [lane(0), lane(1)]
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::*;
+
+    use super::Simd;
+
+    /// Four 128-bit registers.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Neon;
+
+    type Quad = [float32x4_t; 4];
+
+    #[inline(always)]
+    fn each(f: impl Fn(usize) -> float32x4_t) -> Quad {
+        [f(0), f(1), f(2), f(3)]
+    }
+
+    // SAFETY of every block below: the trait's contract (NEON is always present on AArch64, pointers valid).
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Simd for Neon {
+        type V = Quad;
+        const PIXELS: usize = 6;
+        const PAIR: bool = false;
+
+        #[inline(always)]
+        unsafe fn zero() -> Quad {
+            unsafe { [vdupq_n_f32(0.0); 4] }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Quad {
+            each(|i| unsafe { vld1q_f32(from.add(4 * i)) })
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: Quad) {
+            for (i, lane) in v.into_iter().enumerate() {
+                unsafe { vst1q_f32(to.add(4 * i), lane) }
+            }
+        }
+        #[inline(always)]
+        unsafe fn set(value: f32) -> Quad {
+            unsafe { [vdupq_n_f32(value); 4] }
+        }
+        #[inline(always)]
+        unsafe fn add(a: Quad, b: Quad) -> Quad {
+            each(|i| unsafe { vaddq_f32(a[i], b[i]) })
+        }
+        #[inline(always)]
+        unsafe fn sub(a: Quad, b: Quad) -> Quad {
+            each(|i| unsafe { vsubq_f32(a[i], b[i]) })
+        }
+        #[inline(always)]
+        unsafe fn mul(a: Quad, b: Quad) -> Quad {
+            each(|i| unsafe { vmulq_f32(a[i], b[i]) })
+        }
+        #[inline(always)]
+        unsafe fn max(a: Quad, b: Quad) -> Quad {
+            each(|i| unsafe { vbslq_f32(vcgtq_f32(a[i], b[i]), a[i], b[i]) })
+        }
+        #[inline(always)]
+        unsafe fn fma(a: Quad, b: Quad, c: Quad) -> Quad {
+            each(|i| unsafe { vfmaq_f32(c[i], a[i], b[i]) })
+        }
+        #[inline(always)]
+        unsafe fn select_ge(a: Quad, b: Quad, x: Quad, y: Quad) -> Quad {
+            each(|i| unsafe { vbslq_f32(vcgeq_f32(a[i], b[i]), x[i], y[i]) })
+        }
+        #[inline(always)]
+        unsafe fn keep_positive(a: Quad, x: Quad) -> Quad {
+            each(|i| unsafe {
+                let mask = vcgtq_f32(a[i], vdupq_n_f32(0.0));
+                vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(x[i])))
+            })
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) use arm::Neon;
+
+/// Compiles a kernel that is generic over [`Simd`] for every instruction set and chooses at run time.
+///
+/// `multiversion! { fn name(arg: Type, ...) = generic; }` makes `name(level, arg, ...)`, which is as unsafe as
+/// `generic::<S>(arg, ...)`.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $generic:ident;) => {
+        $(#[$meta])*
+        $vis unsafe fn $name(level: $crate::kernels::simd::Level, $($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f")]
+            unsafe fn avx512($($arg: $ty),*) {
+                // SAFETY: as promised by the caller; AVX-512F is enabled for this function.
+                unsafe { $generic::<$crate::kernels::simd::Avx512>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2($($arg: $ty),*) {
+                // SAFETY: as promised by the caller; AVX2 and FMA are enabled for this function.
+                unsafe { $generic::<$crate::kernels::simd::Avx2>($($arg),*) }
+            }
+            // SAFETY: `Level::available` and `Level::detect` only give levels that this machine can run.
+            unsafe {
+                match level {
+                    $crate::kernels::simd::Level::Scalar => $generic::<$crate::kernels::simd::Scalar>($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    $crate::kernels::simd::Level::Neon => $generic::<$crate::kernels::simd::Neon>($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::kernels::simd::Level::Avx2 => avx2($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::kernels::simd::Level::Avx512 => avx512($($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(super) use multiversion;

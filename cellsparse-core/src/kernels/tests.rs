@@ -1,0 +1,253 @@
+//! Every instruction set and method against a plain convolution in `f64`.
+
+use super::*;
+use crate::random::Random;
+
+fn random_values(random: &mut Random, len: usize) -> Vec<f32> {
+    (0..len).map(|_| random.uniform(-1.0, 1.0) as f32).collect()
+}
+
+/// NHWC convolution with zero padding in `f64`.
+fn plain(x: &[f32], w: &[f32], (n, h, wd, ci, co, k): (usize, usize, usize, usize, usize, usize)) -> Vec<f64> {
+    let mut y = vec![0.0; n * h * wd * co];
+    let r = k / 2;
+    for b in 0..n {
+        for i in 0..h {
+            for j in 0..wd {
+                for dy in 0..k {
+                    for dx in 0..k {
+                        let (yy, xx) = (i + dy, j + dx);
+                        if yy < r || xx < r || yy - r >= h || xx - r >= wd {
+                            continue;
+                        }
+                        for c in 0..ci {
+                            let v = f64::from(x[((b * h + yy - r) * wd + xx - r) * ci + c]);
+                            for o in 0..co {
+                                y[((b * h + i) * wd + j) * co + o] +=
+                                    v * f64::from(w[((dy * k + dx) * ci + c) * co + o]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    y
+}
+
+/// Input and weight gradients of [`plain`] in `f64`.
+fn plain_gradients(
+    x: &[f32],
+    w: &[f32],
+    g: &[f32],
+    (n, h, wd, ci, co, k): (usize, usize, usize, usize, usize, usize),
+) -> (Vec<f64>, Vec<f64>) {
+    let (mut dx_, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+    let r = k / 2;
+    for b in 0..n {
+        for i in 0..h {
+            for j in 0..wd {
+                for dy in 0..k {
+                    for dx in 0..k {
+                        let (yy, xx) = (i + dy, j + dx);
+                        if yy < r || xx < r || yy - r >= h || xx - r >= wd {
+                            continue;
+                        }
+                        for c in 0..ci {
+                            let at = ((b * h + yy - r) * wd + xx - r) * ci + c;
+                            for o in 0..co {
+                                let gradient = f64::from(g[((b * h + i) * wd + j) * co + o]);
+                                let wat = ((dy * k + dx) * ci + c) * co + o;
+                                dx_[at] += gradient * f64::from(w[wat]);
+                                dw[wat] += gradient * f64::from(x[at]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    (dx_, dw)
+}
+
+fn assert_close(name: &str, got: &[f32], want: &[f64], tolerance: f64) {
+    let scale = want.iter().fold(1e-6, |m: f64, v| m.max(v.abs()));
+    let worst = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs()).fold(0.0, f64::max);
+    assert!(worst <= tolerance * scale, "{name}: off by {worst:e} at a scale of {scale:e}");
+}
+
+/// Splits NHWC channels among several maps.
+fn split(x: &[f32], channels: &[usize]) -> Vec<Vec<f32>> {
+    let total: usize = channels.iter().sum();
+    let mut first = 0;
+    channels
+        .iter()
+        .map(|&c| {
+            let part = x.chunks_exact(total).flat_map(|pixel| pixel[first..first + c].to_vec()).collect();
+            first += c;
+            part
+        })
+        .collect()
+}
+
+fn check_convolution(level: Level, method: Method, k: usize, (n, h, w): (usize, usize, usize), ci: &[usize], co: usize) {
+    let name = format!("{} {method:?} {k}x{k} {n}x{h}x{w} {ci:?}->{co}", level.name());
+    let tolerance = if method == Method::Direct { 4e-6 } else { 4e-5 };
+    let total: usize = ci.iter().sum();
+    let mut random = Random::new(3, (h * w + co) as u64);
+    let x = random_values(&mut random, n * h * w * total);
+    let weights = random_values(&mut random, k * k * total * co);
+    let bias = random_values(&mut random, co);
+    let gradient = random_values(&mut random, n * h * w * co);
+    let dims = (n, h, w, total, co, k);
+
+    let layouts: Vec<Layout> = if ci.len() == 1 {
+        vec![Layout::input(n, total, h, w)]
+    } else {
+        ci.iter().map(|&c| Layout::new(n, c, h, w)).collect()
+    };
+    let out = Layout::new(n, co, h, w);
+    let maps: Vec<Buffer> = layouts
+        .iter()
+        .zip(split(&x, ci))
+        .map(|(layout, values)| {
+            let mut map = Buffer::zeros(layout.len());
+            layout.pack(&values, map.as_mut_slice());
+            map
+        })
+        .collect();
+    let sources: Vec<&[f32]> = maps.iter().map(Buffer::as_slice).collect();
+    let mut conv = Conv::new(level, method, k, &layouts, out);
+    conv.set_weights(&weights, &bias);
+
+    let mut y = Buffer::zeros(out.len());
+    conv.forward(&sources, false, y.as_mut_slice());
+    let mut got = vec![0.0; n * h * w * co];
+    out.unpack(y.as_slice(), &mut got);
+    let mut want = plain(&x, &weights, dims);
+    want.iter_mut().enumerate().for_each(|(i, v)| *v += f64::from(bias[i % co]));
+    assert_close(&name, &got, &want, tolerance);
+
+    conv.forward(&sources, true, y.as_mut_slice());
+    out.unpack(y.as_slice(), &mut got);
+    want.iter_mut().for_each(|v| *v = v.max(0.0));
+    assert_close(&format!("{name} relu"), &got, &want, tolerance);
+    let stored: f64 = y.as_slice().iter().map(|v| f64::from(*v).abs()).sum();
+    let seen: f64 = got.iter().map(|v| f64::from(*v).abs()).sum();
+    assert!((stored - seen).abs() < 1e-6 * (1.0 + seen), "{name}: values beyond the border");
+
+    let mut packed_gradient = Buffer::zeros(out.len());
+    out.pack(&gradient, packed_gradient.as_mut_slice());
+    let (want_dx, want_dw) = plain_gradients(&x, &weights, &gradient, dims);
+    let (mut dw, mut db) = (vec![0.0; weights.len()], vec![0.0; co]);
+    let mut workspace = Buffer::default();
+    conv.weight_gradient(&sources, packed_gradient.as_slice(), &mut dw, &mut db, &mut workspace);
+    assert_close(&format!("{name} dW"), &dw, &want_dw, 2.0 * tolerance);
+    let mut want_db = vec![0.0; co];
+    gradient.iter().enumerate().for_each(|(i, v)| want_db[i % co] += f64::from(*v));
+    assert_close(&format!("{name} db"), &db, &want_db, tolerance);
+
+    if layouts[0].lanes == LANES {
+        check_input_gradient(&name, &mut conv, &layouts, &maps, &weights, &packed_gradient, (&want_dx, ci, tolerance));
+    }
+}
+
+fn check_input_gradient(
+    name: &str,
+    conv: &mut Conv,
+    layouts: &[Layout],
+    maps: &[Buffer],
+    weights: &[f32],
+    gradient: &Buffer,
+    (want, ci, tolerance): (&[f64], &[usize], f64),
+) {
+    conv.set_transposed_weights(weights);
+    let mut gradients: Vec<Buffer> = layouts.iter().map(|layout| Buffer::zeros(layout.len())).collect();
+    for pass in 0..2 {
+        let mut destinations: Vec<Destination<'_>> = gradients
+            .iter_mut()
+            .zip(maps)
+            .map(|(gradient, map)| Destination {
+                gradient: gradient.as_mut_slice(),
+                accumulate: pass == 1,
+                mask: (pass == 1).then_some(map.as_slice()),
+            })
+            .collect();
+        conv.input_gradient(gradient.as_slice(), &mut destinations);
+        let as_f32: Vec<f32> = want.iter().map(|v| *v as f32).collect();
+        for ((layout, map), (got, want)) in layouts.iter().zip(maps).zip(gradients.iter().zip(split(&as_f32, ci))) {
+            let mut values = vec![0.0; want.len()];
+            layout.unpack(got.as_slice(), &mut values);
+            let mut activations = vec![0.0; want.len()];
+            layout.unpack(map.as_slice(), &mut activations);
+            let want: Vec<f64> = want
+                .iter()
+                .zip(&activations)
+                .map(|(v, a)| match (pass, *a > 0.0) {
+                    (0, _) => f64::from(*v),
+                    (_, true) => 2.0 * f64::from(*v),
+                    _ => 0.0,
+                })
+                .collect();
+            assert_close(&format!("{name} dX pass {pass}"), &values, &want, tolerance);
+        }
+    }
+}
+
+#[test]
+fn convolutions_agree_with_a_plain_one_on_every_level() {
+    for level in Level::available() {
+        for method in [Method::Direct, Method::Fast] {
+            for (size, ci, co) in [
+                ((1, 1, 1), vec![1], 1),
+                ((2, 5, 7), vec![1], 20),
+                ((1, 9, 33), vec![3], 16),
+                ((1, 6, 6), vec![2], 33),
+                ((2, 13, 30), vec![16], 16),
+                ((1, 8, 29), vec![32], 48),
+                ((2, 7, 11), vec![5], 7),
+                ((1, 12, 16), vec![16, 32], 32),
+                ((1, 5, 18), vec![7, 20], 18),
+                ((3, 2, 3), vec![40], 33),
+            ] {
+                for k in [1, 3] {
+                    check_convolution(level, method, k, size, &ci, co);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let layout = Layout::new(3, 32, 30, 26);
+    let out = Layout::new(3, 48, 30, 26);
+    let mut random = Random::new(5, 0);
+    let mut x = Buffer::zeros(layout.len());
+    layout.pack(&random_values(&mut random, 3 * 30 * 26 * 32), x.as_mut_slice());
+    let mut gradient = Buffer::zeros(out.len());
+    out.pack(&random_values(&mut random, 3 * 30 * 26 * 48), gradient.as_mut_slice());
+    let weights = random_values(&mut random, 9 * 32 * 48);
+    let run = |threads: usize, method: Method| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut conv = Conv::new(Level::detect(), method, 3, &[layout], out);
+            conv.set_weights(&weights, &[0.1; 48]);
+            conv.set_transposed_weights(&weights);
+            let mut y = Buffer::zeros(out.len());
+            conv.forward(&[x.as_slice()], true, y.as_mut_slice());
+            let mut dx = Buffer::zeros(layout.len());
+            let destination = Destination { gradient: dx.as_mut_slice(), accumulate: false, mask: None };
+            conv.input_gradient(gradient.as_slice(), &mut [destination]);
+            let (mut dw, mut db) = (vec![0.0; weights.len()], vec![0.0; 48]);
+            let mut workspace = Buffer::default();
+            conv.weight_gradient(&[x.as_slice()], gradient.as_slice(), &mut dw, &mut db, &mut workspace);
+            (y.as_slice().to_vec(), dx.as_slice().to_vec(), dw, db)
+        })
+    };
+    for method in [Method::Direct, Method::Fast] {
+        let one = run(1, method);
+        assert!(one == run(2, method));
+        assert!(one == run(8, method));
+    }
+}
