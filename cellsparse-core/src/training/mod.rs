@@ -1,1 +1,4 @@
 //! From annotated images to weights: sampling, augmentation, losses, optimiser, schedule, the loop.
+
+mod loss;
+pub mod loss_stardist;
