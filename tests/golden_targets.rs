@@ -4,6 +4,9 @@ mod common;
 
 use cellsparse_core::targets::fill_label_holes;
 use cellsparse_core::targets::stardist::{self, ObjectClasses};
+use cellsparse_core::training::augment::Augmentation;
+use cellsparse_core::training::batch::{BatchConfig, BatchMaker};
+use cellsparse_core::training::sampler::{CornerSet, SamplingPolicy};
 use common::{Fixture, fixture, fixture_and_real, max_abs_diff};
 use ndarray::{Array2, Array3, Ix2, Ix3, s};
 
@@ -127,4 +130,46 @@ fn patch_targets() {
         assert!(max_abs_diff(&targets.dist, &expected.slice(s![.., .., ..8]).to_owned()) <= 1e-5);
         assert!(max_abs_diff(&targets.mask, &expected.slice(s![.., .., 8]).to_owned()) <= 1e-6);
     }
+}
+
+#[test]
+fn whole_batches() {
+    let data = fixture("stardist/datagen");
+    let image = map(&data, "x").insert_axis(ndarray::Axis(2));
+    let labels = self::image(&data, "y");
+    for (case, grid) in [("g11", [1, 1]), ("g22", [2, 2])] {
+        let config = BatchConfig {
+            batch_size: 1,
+            patch: 96,
+            grid,
+            n_rays: 8,
+            policy: SamplingPolicy::Reference,
+            augmentation: Augmentation::none(),
+            ..BatchConfig::default()
+        };
+        let batch = BatchMaker::new(vec![image.clone()], vec![labels.clone()], config).unwrap().batch(3).unwrap();
+        assert_eq!(batch.images, data.f32(&format!("{case}.X")).into_raw_vec_and_offset().0);
+        let near = |found: &[f32], expected: &[f32], tolerance: f32| {
+            found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= tolerance)
+        };
+        assert!(near(&batch.prob, &data.f32(&format!("{case}.prob")).into_raw_vec_and_offset().0, 1e-6));
+        let both = batch.dist.chunks(8).zip(&batch.mask).flat_map(|(rays, mask)| rays.iter().chain([mask])).copied();
+        let both: Vec<f32> = both.collect();
+        assert!(near(&both, &data.f32(&format!("{case}.dist_mask")).into_raw_vec_and_offset().0, 1e-5));
+    }
+}
+
+#[test]
+fn valid_patch_centres() {
+    let data = fixture("stardist/datagen");
+    let labels = image(&data, "y");
+    let centres = |counts: fn(i32) -> bool| {
+        let mut centres = Array2::zeros(labels.dim());
+        for (row, column) in CornerSet::containing(labels.view(), [32, 48], counts).unwrap().iter() {
+            centres[[row + 16, column + 24]] = 1;
+        }
+        centres
+    };
+    assert_eq!(centres(|value| value > 0), image(&data, "valid_fg_patch32x48"));
+    assert_eq!(centres(|_| true), image(&data, "valid_all_patch32x48"));
 }

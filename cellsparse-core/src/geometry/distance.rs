@@ -40,68 +40,76 @@ pub fn label_distances(labels: ArrayView2<'_, i32>) -> Array2<f64> {
 /// All regions of one positive value at once. Within a row, only the run of equal values around a pixel and the two
 /// pixels next to that run can hold its nearest foreign pixel: anything further along the row is behind those two.
 fn region_distances(labels: ArrayView2<'_, i32>, sampling: [f64; 2]) -> Array2<f64> {
-    let labels = labels.as_standard_layout();
     let (height, width) = labels.dim();
-    let mut distances = column_distances(&labels.view(), sampling[0]);
+    if height == 0 || width == 0 {
+        return Array2::zeros((height, width));
+    }
+    let pixels: Vec<i32> = labels.iter().copied().collect();
+    let mut distances = column_distances(&pixels, width, sampling[0]);
     let mut envelope = Envelope::default();
-    for y in 0..height {
-        let row = labels.row(y);
-        let mut out = distances.row_mut(y);
+    for (row, out) in pixels.chunks_exact(width).zip(distances.chunks_exact_mut(width)) {
         let mut start = 0;
-        while start < width {
-            let value = row[start];
-            let mut end = start + 1;
-            while end < width && row[end] == value {
-                end += 1;
-            }
-            if value > 0 {
-                envelope.clear();
-                if start > 0 {
-                    envelope.push((start - 1) as f64 * sampling[1], 0.0);
-                }
-                for x in start..end {
-                    envelope.push(x as f64 * sampling[1], out[x] * out[x]);
-                }
-                if end < width {
-                    envelope.push(end as f64 * sampling[1], 0.0);
-                }
-                let mut cursor = 0;
-                for x in start..end {
-                    out[x] = envelope.minimum(x as f64 * sampling[1], &mut cursor).sqrt();
-                }
+        for run in row.chunk_by(|a, b| a == b) {
+            let end = start + run.len();
+            if run[0] > 0 {
+                row_minima(&mut envelope, &mut out[start..end], start, [start > 0, end < width], sampling[1]);
             }
             start = end;
         }
     }
-    distances
+    Array2::from_shape_vec((height, width), distances).unwrap_or_else(|_| Array2::zeros((height, width)))
 }
 
-/// Distance along the column to the nearest pixel of another value; infinite where the whole column is one value.
-fn column_distances(labels: &ArrayView2<'_, i32>, step: f64) -> Array2<f64> {
-    let (height, width) = labels.dim();
-    let mut distances = Array2::<f64>::zeros((height, width));
-    for y in 0..height {
+/// Turns the column distances of one run of a row, from column `start` on, into distances in the plane. `bounded`
+/// says whether the row goes on before and after the run.
+fn row_minima(envelope: &mut Envelope, run: &mut [f64], start: usize, bounded: [bool; 2], step: f64) {
+    let first = start as f64;
+    envelope.clear();
+    if bounded[0] {
+        envelope.push((first - 1.0) * step, 0.0);
+    }
+    for (k, distance) in run.iter().enumerate() {
+        envelope.push((first + k as f64) * step, distance * distance);
+    }
+    if bounded[1] {
+        envelope.push((first + run.len() as f64) * step, 0.0);
+    }
+    let mut cursor = 0;
+    for (k, distance) in run.iter_mut().enumerate() {
+        *distance = envelope.minimum((first + k as f64) * step, &mut cursor).sqrt();
+    }
+}
+
+/// Distance along the column to the nearest pixel of another value; infinite where the whole column is one value, 0
+/// at values `<= 0`. Row-major, as `pixels`.
+fn column_distances(pixels: &[i32], width: usize, step: f64) -> Vec<f64> {
+    let mut distances: Vec<f64> = pixels.iter().map(|&value| if value > 0 { f64::INFINITY } else { 0.0 }).collect();
+    let rows = || pixels.chunks_exact(width);
+    // One step on from the pixel before, which is 0 away from itself if it has another value.
+    let relax = |values: &[i32], before: &[i32], near: &[f64], out: &mut [f64]| {
         for x in 0..width {
-            if labels[[y, x]] > 0 {
-                distances[[y, x]] = match y.checked_sub(1) {
-                    None => f64::INFINITY,
-                    Some(above) if labels[[above, x]] == labels[[y, x]] => distances[[above, x]] + 1.0,
-                    Some(_) => 1.0,
-                };
+            if values[x] > 0 {
+                let reached = if values[x] == before[x] { near[x] + step } else { step };
+                out[x] = out[x].min(reached);
             }
         }
-    }
-    for y in (0..height.saturating_sub(1)).rev() {
-        for x in 0..width {
-            if labels[[y, x]] > 0 {
-                let same = labels[[y + 1, x]] == labels[[y, x]];
-                let below = if same { distances[[y + 1, x]] + 1.0 } else { 1.0 };
-                distances[[y, x]] = distances[[y, x]].min(below);
-            }
+    };
+    let mut done: &mut [f64] = &mut [];
+    for ((values, before), out) in
+        rows().zip(std::iter::once(&[][..]).chain(rows())).zip(distances.chunks_exact_mut(width))
+    {
+        if !before.is_empty() {
+            relax(values, before, done, out);
         }
+        done = out;
     }
-    if step != 1.0 {
-        distances.mapv_inplace(|distance| distance * step);
+    let mut done: &mut [f64] = &mut [];
+    let below = std::iter::once(&[][..]).chain(rows().rev());
+    for ((values, before), out) in rows().rev().zip(below).zip(distances.chunks_exact_mut(width).rev()) {
+        if !before.is_empty() {
+            relax(values, before, done, out);
+        }
+        done = out;
     }
     distances
 }

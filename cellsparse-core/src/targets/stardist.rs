@@ -91,7 +91,9 @@ pub fn edt_prob(labels: ArrayView2<'_, i32>) -> Array2<f32> {
     }
     let mut prob = Array2::zeros(labels.dim());
     for ((prob, label), distance) in prob.iter_mut().zip(&labels).zip(&distances) {
-        if let Some(largest) = largest.get(label) {
+        if *label > 0
+            && let Some(largest) = largest.get(label)
+        {
             *prob = (distance / (largest + 1e-10)) as f32;
         }
     }
