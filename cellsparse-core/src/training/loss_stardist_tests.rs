@@ -75,7 +75,7 @@ impl Case {
             let (t, m) = (f64::from(self.true_prob[i]), f64::from(self.mask[i]));
             if t >= 0.0 {
                 let p = if head == Head::Logits { 1.0 / (1.0 + (-prob[i]).exp()) } else { prob[i] };
-                let q = p.max(1e-7).min(1.0 - 1e-7);
+                let q = p.clamp(1e-7, 1.0 - 1e-7);
                 labelled += 1.0;
                 entropy -= t * (q + 1e-7).ln() + (1.0 - t) * (1.0 - q + 1e-7).ln();
             }
@@ -105,7 +105,7 @@ impl Case {
             for c in 0..CHANNELS {
                 let target = f64::from(self.true_class[i * CHANNELS + c]);
                 if target >= 0.0 {
-                    let share = (scores[c] / total).max(1e-7).min(1.0 - 1e-7);
+                    let share = (scores[c] / total).clamp(1e-7, 1.0 - 1e-7);
                     class_sum -= config.class_weights[c] * target * share.ln();
                 }
             }
