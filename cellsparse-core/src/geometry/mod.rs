@@ -1,1 +1,3 @@
 //! Plane geometry without tensors: distances, outlines, polygons.
+
+pub mod distance;

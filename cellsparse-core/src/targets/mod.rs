@@ -1,3 +1,6 @@
 //! What a network is trained to answer: pure functions from label images to arrays.
 
+pub mod holes;
 pub mod stardist;
+
+pub use self::holes::fill_label_holes;
