@@ -8,6 +8,7 @@
 
 mod conv;
 mod direct;
+mod layers;
 mod map;
 mod micro;
 mod pack;
@@ -16,6 +17,9 @@ mod simd;
 mod winograd;
 
 pub use self::conv::{Conv, Destination, Method};
+pub use self::layers::{
+    Store, affine, channel_sums, combine, max_pool, max_pool_gradient, upsample, upsample_gradient,
+};
 pub use self::map::{Buffer, Layout};
 pub use self::parallel::for_each_job;
 pub use self::simd::{LANES, Level};

@@ -67,22 +67,32 @@ impl Panels {
     }
 }
 
-/// A buffer that parallel jobs write to in places of their own.
-#[derive(Clone, Copy)]
-pub(super) struct Shared(*mut f32, usize);
+/// Values that parallel jobs write to in places of their own.
+pub(super) struct SharedOf<T>(*mut T, usize);
+
+/// A shared buffer of `f32`.
+pub(super) type Shared = SharedOf<f32>;
+
+impl<T> Clone for SharedOf<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SharedOf<T> {}
 
 // SAFETY: an address; each job writes ranges that no other job touches.
-unsafe impl Send for Shared {}
+unsafe impl<T: Send> Send for SharedOf<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for SharedOf<T> {}
 
-impl Shared {
-    pub fn new(values: &mut [f32]) -> Self {
+impl<T> SharedOf<T> {
+    pub fn new(values: &mut [T]) -> Self {
         Self(values.as_mut_ptr(), values.len())
     }
 
     /// The address of value `at`.
-    pub fn at(self, at: usize) -> *mut f32 {
+    pub fn at(self, at: usize) -> *mut T {
         debug_assert!(at <= self.1);
         self.0.wrapping_add(at)
     }
@@ -91,7 +101,7 @@ impl Shared {
     ///
     /// # Safety
     /// No other job uses that part while the slice lives.
-    pub unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [f32] {
+    pub unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [T] {
         assert!(at + len <= self.1, "range beyond the buffer");
         // SAFETY: within the buffer as asserted; exclusive as promised by the caller.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }

@@ -1,1 +1,17 @@
-//! Networks described once as graphs, and the executors that run them.
+//! Networks described once as graphs, and the two executors that run them.
+//!
+//! [`CpuPlan`] runs a graph with the kernels of this crate, laid out in memory once; [`CandleNetwork`] runs the same
+//! graph on Candle tensors, on any device, and is the oracle of the former in tests.
+
+mod candle;
+mod cpu;
+mod graph;
+mod memory;
+mod stardist;
+mod weights;
+
+pub use self::candle::{CandleNetwork, CandlePass};
+pub use self::cpu::CpuPlan;
+pub use self::graph::{Activation, Graph, Init, Node, NodeId, Op, ParameterSpec};
+pub use self::stardist::StarDistConfig;
+pub use self::weights::{Parameter, Weights};

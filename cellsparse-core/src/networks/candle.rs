@@ -1,0 +1,154 @@
+//! Runs a [`Graph`] on Candle tensors: on any device Candle has, in `f32` or `f64`, with gradients by Candle's autograd.
+//!
+//! Pooling and up-sampling are composed of operations whose gradients are right: Candle's own maximum pooling spreads a
+//! gradient over the whole window, and its nearest up-sampling overwrites gradients that were accumulated before.
+
+use candle_core::{D, DType, Device, Tensor, Var};
+
+use super::graph::{Activation, Graph, Op};
+use super::weights::Weights;
+use crate::error::{Error, Result};
+
+/// A network on a Candle device.
+#[derive(Debug)]
+pub struct CandleNetwork {
+    graph: Graph,
+    device: Device,
+    dtype: DType,
+    /// One variable for each parameter, in the graph's order; kernels as `[out, in, k, k]`.
+    vars: Vec<Var>,
+}
+
+/// The outputs of one forward pass, with the graph of operations that made them.
+#[derive(Debug)]
+pub struct CandlePass {
+    outputs: Vec<Tensor>,
+}
+
+impl CandleNetwork {
+    /// Places `weights` on `device`. `dtype` is [`DType::F32`] or [`DType::F64`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn new(graph: &Graph, weights: &Weights, device: &Device, dtype: DType) -> Result<Self> {
+        let mut vars = Vec::new();
+        for parameter in weights.parameters() {
+            let tensor = Tensor::from_slice(&parameter.values, parameter.spec.shape.as_slice(), device)?;
+            let tensor = if tensor.rank() == 4 { tensor.permute((3, 2, 0, 1))?.contiguous()? } else { tensor };
+            vars.push(Var::from_tensor(&tensor.to_dtype(dtype)?)?);
+        }
+        Ok(Self { graph: graph.clone(), device: device.clone(), dtype, vars })
+    }
+
+    /// Computes all outputs for `input` (`[batch, height, width, channels]`). In training mode normalisation uses the
+    /// statistics of the batch.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails or the sizes do not fit the network.
+    pub fn forward(&self, input: &[f32], shape: [usize; 3], training: bool) -> Result<CandlePass> {
+        let [batch, height, width] = shape;
+        let input = Tensor::from_slice(input, (batch, height, width, self.graph.input_channels()), &self.device)?;
+        let input = input.to_dtype(self.dtype)?.permute((0, 3, 1, 2))?.contiguous()?;
+        let offsets = self.graph.parameter_offsets();
+        let mut values: Vec<Tensor> = Vec::new();
+        for (id, node) in self.graph.nodes().iter().enumerate() {
+            let vars = &self.vars[offsets[id]..];
+            let value = match &node.op {
+                Op::Input => input.clone(),
+                Op::Conv { input, kernel, activation } => {
+                    let y = values[*input].conv2d(vars[0].as_tensor(), kernel / 2, 1, 1, 1)?;
+                    activate(y.broadcast_add(&per_channel(vars[1].as_tensor())?)?, *activation)?
+                }
+                Op::MaxPool { input, by } => max_pool(&values[*input], *by)?,
+                Op::Upsample { input, by } => upsample(&values[*input], *by)?,
+                Op::Concat { inputs } => Tensor::cat(&inputs.iter().map(|&i| &values[i]).collect::<Vec<_>>(), 1)?,
+                Op::BatchNorm { input, epsilon, activation, .. } => {
+                    let x = &values[*input];
+                    let (mean, variance) = if training {
+                        let mean = x.mean_keepdim(0)?.mean_keepdim(2)?.mean_keepdim(3)?;
+                        let centred = x.broadcast_sub(&mean)?;
+                        (mean, centred.sqr()?.mean_keepdim(0)?.mean_keepdim(2)?.mean_keepdim(3)?)
+                    } else {
+                        (per_channel(vars[2].as_tensor())?, per_channel(vars[3].as_tensor())?)
+                    };
+                    let deviation = (variance + f64::from(*epsilon))?.sqrt()?;
+                    let y = x.broadcast_sub(&mean)?.broadcast_div(&deviation)?;
+                    let y = y.broadcast_mul(&per_channel(vars[0].as_tensor())?)?;
+                    activate(y.broadcast_add(&per_channel(vars[1].as_tensor())?)?, *activation)?
+                }
+            };
+            values.push(value);
+        }
+        Ok(CandlePass { outputs: self.graph.outputs().iter().map(|&id| values[id].clone()).collect() })
+    }
+
+    /// The gradients of all parameters, in the graph's order and layout (kernels `[k, k, in, out]`), from those of the
+    /// outputs (`[batch, height, width, channels]`). Moving statistics have the gradient 0.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn backward(&self, pass: &CandlePass, gradients: &[Vec<f64>]) -> Result<Vec<Vec<f64>>> {
+        let mut total: Option<Tensor> = None;
+        for (output, gradient) in pass.outputs.iter().zip(gradients) {
+            let (b, c, h, w) = output.dims4()?;
+            let gradient = Tensor::from_slice(gradient, (b, h, w, c), &self.device)?;
+            let gradient = gradient.to_dtype(self.dtype)?.permute((0, 3, 1, 2))?.contiguous()?;
+            let product = (output * gradient)?.sum_all()?;
+            total = Some(match total {
+                Some(sum) => (sum + product)?,
+                None => product,
+            });
+        }
+        let total = total.ok_or_else(|| Error::Internal("a network without outputs".into()))?;
+        let store = total.backward()?;
+        let mut all = Vec::new();
+        for var in &self.vars {
+            let gradient = match store.get(var.as_tensor()) {
+                Some(gradient) => gradient.clone(),
+                None => var.as_tensor().zeros_like()?,
+            };
+            let gradient = if gradient.rank() == 4 { gradient.permute((2, 3, 1, 0))? } else { gradient };
+            all.push(gradient.contiguous()?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?);
+        }
+        Ok(all)
+    }
+}
+
+impl CandlePass {
+    /// Output `index` as `[batch, height, width, channels]`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn output(&self, index: usize) -> Result<Vec<f64>> {
+        let output = self.outputs[index].permute((0, 2, 3, 1))?.contiguous()?;
+        Ok(output.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+    }
+}
+
+fn activate(x: Tensor, activation: Activation) -> Result<Tensor> {
+    Ok(match activation {
+        Activation::Linear => x,
+        Activation::Relu => x.relu()?,
+    })
+}
+
+/// `[c]` as `[1, c, 1, 1]`.
+fn per_channel(x: &Tensor) -> Result<Tensor> {
+    Ok(x.reshape((1, x.elem_count(), 1, 1))?)
+}
+
+/// Maximum over windows; the first maximum in row-major order takes the gradient.
+fn max_pool(x: &Tensor, [by, bx]: [usize; 2]) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    let windows = x.reshape(&[b, c, h / by, by, w / bx, bx][..])?;
+    let windows = windows.permute(vec![0, 1, 2, 4, 3, 5])?.contiguous()?.reshape((b, c, h / by, w / bx, by * bx))?;
+    let first = windows.detach().argmax_keepdim(D::Minus1)?.contiguous()?;
+    Ok(windows.gather(&first, D::Minus1)?.squeeze(D::Minus1)?)
+}
+
+/// Nearest-neighbour enlargement by broadcasting.
+fn upsample(x: &Tensor, [by, bx]: [usize; 2]) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    let x = x.reshape(&[b, c, h, 1, w, 1][..])?.broadcast_as(&[b, c, h, by, w, bx][..])?;
+    Ok(x.contiguous()?.reshape((b, c, h * by, w * bx))?)
+}

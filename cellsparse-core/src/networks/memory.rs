@@ -1,0 +1,62 @@
+//! Buffers shared by maps that are not alive at the same time.
+
+use crate::kernels::{Buffer, Layout};
+
+/// Buffers handed out by number and taken back.
+///
+/// A buffer is only reused for maps of the same height and width, so that the zeros around every plane stay where they
+/// are.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    buffers: Vec<Buffer>,
+    sizes: Vec<(usize, usize)>,
+    free: Vec<usize>,
+}
+
+impl Pool {
+    /// A buffer for a map; its pixels hold old values.
+    pub fn acquire(&mut self, layout: &Layout) -> usize {
+        let size = (layout.height, layout.width * layout.lanes);
+        let found = self.free.iter().position(|&index| self.sizes[index] == size);
+        let index = match found {
+            Some(position) => self.free.swap_remove(position),
+            None => {
+                self.buffers.push(Buffer::default());
+                self.sizes.push(size);
+                self.buffers.len() - 1
+            }
+        };
+        self.buffers[index].grow(layout.len());
+        index
+    }
+
+    /// Takes a buffer back.
+    pub fn release(&mut self, index: usize) {
+        self.free.push(index);
+    }
+
+    /// A buffer's values.
+    pub fn slice(&self, index: usize) -> &[f32] {
+        self.buffers[index].as_slice()
+    }
+
+    /// A buffer's values.
+    pub fn slice_mut(&mut self, index: usize) -> &mut [f32] {
+        self.buffers[index].as_mut_slice()
+    }
+
+    /// Moves a buffer out while it is written to.
+    pub fn take(&mut self, index: usize) -> Buffer {
+        std::mem::take(&mut self.buffers[index])
+    }
+
+    /// Puts a buffer back that was taken.
+    pub fn put(&mut self, index: usize, buffer: Buffer) {
+        self.buffers[index] = buffer;
+    }
+
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> usize {
+        self.buffers.iter().map(|buffer| 4 * buffer.len()).sum()
+    }
+}

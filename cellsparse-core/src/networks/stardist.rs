@@ -1,0 +1,196 @@
+//! The StarDist network: a U-Net on a grid, with heads for probability, distances and, optionally, classes.
+
+use serde::{Deserialize, Serialize};
+
+use super::graph::{Activation, Graph, NodeId};
+use crate::error::{Error, Result};
+
+/// Architecture of a StarDist network. The default is that of the seed's server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StarDistConfig {
+    /// Channels of the image.
+    pub n_channels: usize,
+    /// Rays of a star-convex polygon, at least 3.
+    pub n_rays: usize,
+    /// Pixels between two candidates in rows and columns, powers of 2.
+    pub grid: [usize; 2],
+    /// Filters of the first level.
+    pub n_filter_base: usize,
+    /// Levels of the U-Net.
+    pub n_depth: usize,
+    /// Convolutions at every level.
+    pub n_conv_per_depth: usize,
+    /// Filters of the convolution after the U-Net; 0 leaves it out.
+    pub net_conv_after_unet: usize,
+    /// Batch normalisation after the convolutions of the U-Net.
+    pub batch_norm: bool,
+    /// Object classes, or none.
+    pub n_classes: Option<usize>,
+}
+
+impl Default for StarDistConfig {
+    fn default() -> Self {
+        Self {
+            n_channels: 1,
+            n_rays: 32,
+            grid: [2, 2],
+            n_filter_base: 32,
+            n_depth: 3,
+            n_conv_per_depth: 2,
+            net_conv_after_unet: 128,
+            batch_norm: false,
+            n_classes: None,
+        }
+    }
+}
+
+impl StarDistConfig {
+    /// Refuses values that no network can have.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the field, its value and its range.
+    pub fn check(&self) -> Result<()> {
+        let in_range = |name: &str, value: usize, low: usize, high: usize| {
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::Config(format!("{name} is {value}; it must lie between {low} and {high}")))
+            }
+        };
+        in_range("n_channels", self.n_channels, 1, 64)?;
+        in_range("n_rays", self.n_rays, 3, 1024)?;
+        in_range("n_filter_base", self.n_filter_base, 1, 512)?;
+        in_range("n_depth", self.n_depth, 1, 6)?;
+        in_range("n_conv_per_depth", self.n_conv_per_depth, 1, 8)?;
+        in_range("net_conv_after_unet", self.net_conv_after_unet, 0, 2048)?;
+        if let Some(classes) = self.n_classes {
+            in_range("n_classes", classes, 1, 255)?;
+        }
+        for size in self.grid {
+            if !size.is_power_of_two() || size > 16 {
+                return Err(Error::Config(format!(
+                    "grid is {:?}; both values must be a power of 2 of at most 16",
+                    self.grid
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The network. Outputs: probability logit (1), distances (`n_rays`) and, with classes, class logits
+    /// (`n_classes + 1`), each on the grid. Layers have the names that Keras gives them in the original.
+    pub fn graph(&self) -> Graph {
+        let mut builder = Builder { graph: Graph::new(), config: self, norms: 0 };
+        let input = builder.graph.input(self.n_channels);
+        let on_grid = builder.grid(input);
+        let unet = builder.unet(on_grid);
+        let graph = &mut builder.graph;
+        let features = self.net_conv_after_unet;
+        let feature_map = |graph: &mut Graph, name: &str| match features {
+            0 => unet,
+            _ => graph.conv(name, unet, 3, features, Activation::Relu),
+        };
+        let shared = feature_map(graph, "features");
+        let prob = graph.conv("prob", shared, 1, 1, Activation::Linear);
+        let dist = graph.conv("dist", shared, 1, self.n_rays, Activation::Linear);
+        graph.output(prob);
+        graph.output(dist);
+        if let Some(classes) = self.n_classes {
+            let own = feature_map(graph, "features_class");
+            let class = graph.conv("prob_class", own, 1, classes + 1, Activation::Linear);
+            graph.output(class);
+        }
+        builder.graph
+    }
+
+    /// Pixels around an output that its value depends on: how far tiles must overlap, per axis.
+    ///
+    /// Counted from the layers: every 3x3 convolution adds one pixel of its level. For the default network
+    /// this is 47 times the grid.
+    pub fn receptive_radius(&self) -> [usize; 2] {
+        std::array::from_fn(|axis| {
+            let mut pooled = [1, 1];
+            let mut radius = 0;
+            while pooled != self.grid {
+                radius += self.n_conv_per_depth * pooled[axis] + pooled[axis];
+                for a in 0..2 {
+                    pooled[a] *= if self.grid[a] > pooled[a] { 2 } else { 1 };
+                }
+            }
+            let grid = self.grid[axis];
+            let per_level: usize = (0..self.n_depth).map(|n| (2 * self.n_conv_per_depth + 1) << n).sum();
+            let middle = (self.n_conv_per_depth + 1) << self.n_depth;
+            let after = usize::from(self.net_conv_after_unet > 0);
+            radius + grid * (per_level + middle + after)
+        })
+    }
+}
+
+struct Builder<'a> {
+    graph: Graph,
+    config: &'a StarDistConfig,
+    norms: usize,
+}
+
+impl Builder<'_> {
+    /// Convolutions and pooling down to the grid. They are never batch-normalised.
+    fn grid(&mut self, input: NodeId) -> NodeId {
+        let config = self.config;
+        let (mut x, mut pooled, mut convs, mut pools) = (input, [1, 1], 0, 0);
+        while pooled != config.grid {
+            let by = std::array::from_fn(|axis| if config.grid[axis] > pooled[axis] { 2 } else { 1 });
+            for _ in 0..config.n_conv_per_depth {
+                x = self.graph.conv(&numbered("conv2d", convs), x, 3, config.n_filter_base, Activation::Relu);
+                convs += 1;
+            }
+            x = self.graph.max_pool(&numbered("max_pooling2d", pools), x, by);
+            pools += 1;
+            pooled = std::array::from_fn(|axis| pooled[axis] * by[axis]);
+        }
+        x
+    }
+
+    fn unet(&mut self, input: NodeId) -> NodeId {
+        let config = self.config;
+        let (filters, convs) = (config.n_filter_base, config.n_conv_per_depth);
+        let mut x = input;
+        let mut skips = Vec::new();
+        for n in 0..config.n_depth {
+            for i in 0..convs {
+                x = self.block(&format!("down_level_{n}_no_{i}"), x, filters << n);
+            }
+            skips.push(x);
+            x = self.graph.max_pool(&format!("max_{n}"), x, [2, 2]);
+        }
+        for i in 0..convs - 1 {
+            x = self.block(&format!("middle_{i}"), x, filters << config.n_depth);
+        }
+        x = self.block(&format!("middle_{convs}"), x, filters << config.n_depth.saturating_sub(1));
+        for (n, skip) in skips.into_iter().enumerate().rev() {
+            let up = self.graph.upsample(&format!("up_{n}"), x, [2, 2]);
+            x = self.graph.concat(&format!("concat_{n}"), &[up, skip]);
+            for i in 0..convs - 1 {
+                x = self.block(&format!("up_level_{n}_no_{i}"), x, filters << n);
+            }
+            x = self.block(&format!("up_level_{n}_no_{convs}"), x, filters << n.saturating_sub(1));
+        }
+        x
+    }
+
+    /// A convolution of the U-Net with its activation, batch-normalised if the configuration says so.
+    fn block(&mut self, name: &str, input: NodeId, filters: usize) -> NodeId {
+        if !self.config.batch_norm {
+            return self.graph.conv(name, input, 3, filters, Activation::Relu);
+        }
+        let conv = self.graph.conv(name, input, 3, filters, Activation::Linear);
+        let norm = numbered("batch_normalization", self.norms);
+        self.norms += 1;
+        self.graph.batch_norm(&norm, conv, 1e-3, 0.99, Activation::Relu)
+    }
+}
+
+/// `name`, `name_1`, `name_2`, ...
+fn numbered(name: &str, index: usize) -> String {
+    if index == 0 { name.to_string() } else { format!("{name}_{index}") }
+}

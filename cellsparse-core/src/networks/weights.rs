@@ -1,0 +1,95 @@
+//! The parameters of a network, by name and in the network's order.
+
+use std::collections::HashMap;
+
+use super::graph::{Graph, Init, ParameterSpec};
+use crate::error::{Error, Result};
+use crate::random::Random;
+
+/// One parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// Name, shape and role.
+    pub spec: ParameterSpec,
+    /// Values in row-major order.
+    pub values: Vec<f32>,
+}
+
+/// All parameters of a network, in the order of [`Graph::parameters`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Weights(Vec<Parameter>);
+
+impl Weights {
+    /// Initial weights drawn from `seed`; every parameter has a stream of its own.
+    pub fn init(graph: &Graph, seed: u64) -> Self {
+        let draw = |(index, spec): (usize, ParameterSpec)| {
+            let len: usize = spec.shape.iter().product();
+            let values = match spec.init {
+                Init::Constant(value) => vec![value; len],
+                Init::GlorotUniform { fan_in, fan_out } => {
+                    let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
+                    let mut random = Random::new(seed, index as u64);
+                    (0..len).map(|_| random.uniform(-limit, limit) as f32).collect()
+                }
+            };
+            Parameter { spec, values }
+        };
+        Self(graph.parameters().into_iter().enumerate().map(draw).collect())
+    }
+
+    /// Weights from named arrays (shape and values).
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when a parameter of the network is missing, has another shape or a value that is not finite,
+    /// or when there are arrays that the network does not have.
+    pub fn from_named(graph: &Graph, mut arrays: HashMap<String, (Vec<usize>, Vec<f32>)>) -> Result<Self> {
+        let mut parameters = Vec::new();
+        for spec in graph.parameters() {
+            let (shape, values) = arrays.remove(&spec.name).ok_or_else(|| {
+                Error::Weights(format!("'{}' is missing; the weights belong to another network", spec.name))
+            })?;
+            if shape != spec.shape || values.len() != shape.iter().product::<usize>() {
+                return Err(Error::Weights(format!(
+                    "'{}' has shape {shape:?}, the network needs {:?}",
+                    spec.name, spec.shape
+                )));
+            }
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(Error::Weights(format!("'{}' holds the value {value}", spec.name)));
+            }
+            parameters.push(Parameter { spec, values });
+        }
+        if let Some(name) = arrays.keys().min() {
+            return Err(Error::Weights(format!(
+                "{} arrays are not part of the network, '{name}' among them; the weights belong to another network",
+                arrays.len()
+            )));
+        }
+        Ok(Self(parameters))
+    }
+
+    /// The parameters.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.0
+    }
+
+    /// The parameters; their sizes must not be changed.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.0
+    }
+
+    /// Number of values.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|parameter| parameter.values.len()).sum()
+    }
+
+    /// The values of parameter `index`.
+    pub fn values(&self, index: usize) -> &[f32] {
+        &self.0[index].values
+    }
+
+    /// Whether every value is finite.
+    pub fn is_finite(&self) -> bool {
+        self.0.iter().all(|parameter| parameter.values.iter().all(|value| value.is_finite()))
+    }
+}
