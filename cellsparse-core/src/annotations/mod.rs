@@ -1,1 +1,14 @@
 //! Sparse labels: parsed once, explained when wrong, and simulated from dense ones.
+
+mod advice;
+mod dataset;
+mod encoding;
+mod mixups;
+mod sparse_labels;
+mod sparsify;
+
+pub use self::advice::advice;
+pub use self::dataset::Dataset;
+pub use self::encoding::LabelEncoding;
+pub use self::sparse_labels::SparseLabels;
+pub use self::sparsify::{SparsifyMode, sparsify};

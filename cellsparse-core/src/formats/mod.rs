@@ -1,1 +1,3 @@
 //! Files that others read: outlines as GeoJSON, overlays, model files.
+
+pub mod geojson;

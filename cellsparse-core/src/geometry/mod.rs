@@ -1,3 +1,10 @@
 //! Plane geometry without tensors: distances, outlines, polygons.
 
 pub mod distance;
+mod outline;
+mod outline_raster;
+mod simplify;
+
+pub use self::outline::{ExactOutline, LiteralOutline, Part, exact_outlines, literal_outlines};
+pub use self::outline_raster::rasterize_outlines;
+pub use self::simplify::{douglas_peucker, simplify_outline, simplify_ring_literal};

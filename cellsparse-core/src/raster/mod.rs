@@ -1,5 +1,20 @@
 //! Pixels: images, label images, percentile normalisation, tiles, reading and writing image files.
 
+mod components;
+mod files;
 mod image;
+mod normalize;
+mod read;
+mod write;
 
+pub use self::components::{Component, Components, connected_components};
+pub use self::files::{list_images, pair_by_stem};
 pub use self::image::{Image, LabelImage};
+pub use self::normalize::{Percentiles, percentile_normalize};
+pub use self::read::{
+    RawLabels, ReadLimits, decode_image, decode_labels, read_image, read_image_with, read_label_file,
+    read_label_file_with,
+};
+pub use self::write::{
+    write_atomically, write_gray_png8, write_gray_png16, write_labels, write_rgb_png, write_wire_labels,
+};

@@ -1,0 +1,107 @@
+//! Images with their annotations, checked against each other once.
+
+use super::sparse_labels::SparseLabels;
+use crate::error::{Error, Result};
+use crate::raster::Image;
+
+/// Pairs of an image and its sparse labels that fit each other, with one number of channels throughout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    images: Vec<Image>,
+    labels: Vec<SparseLabels>,
+}
+
+impl Dataset {
+    /// Pairs `images[i]` with `labels[i]`.
+    ///
+    /// # Errors
+    /// [`Error::Image`] for no pair at all, other counts, an unusable image (see [`Image::check`]) or another number of
+    /// channels than the first; [`Error::Labels`] for labels of another size than their image. Messages name the
+    /// position, counted from 0, and both shapes.
+    pub fn new(images: Vec<Image>, labels: Vec<SparseLabels>) -> Result<Self> {
+        if images.len() != labels.len() {
+            return Err(Error::Image(format!(
+                "there are {} images and {} label images; every image needs its own",
+                images.len(),
+                labels.len()
+            )));
+        }
+        let Some(channels) = images.first().map(Image::channels) else {
+            return Err(Error::Image("there is no image to train on; give at least one image with its labels".into()));
+        };
+        for (index, (image, labels)) in images.iter().zip(&labels).enumerate() {
+            image.check().map_err(|error| at(index, error))?;
+            labels.check_fits(image).map_err(|error| at(index, error))?;
+            if image.channels() != channels {
+                return Err(Error::Image(format!(
+                    "image {index} has {} channels and image 0 has {channels}; all must have the same number",
+                    image.channels()
+                )));
+            }
+        }
+        Ok(Self { images, labels })
+    }
+
+    /// Number of pairs, at least 1.
+    #[allow(clippy::len_without_is_empty)] // never empty
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// The images.
+    pub fn images(&self) -> &[Image] {
+        &self.images
+    }
+
+    /// The labels, in the order of the images.
+    pub fn labels(&self) -> &[SparseLabels] {
+        &self.labels
+    }
+
+    /// Channels of every image.
+    pub fn channels(&self) -> usize {
+        self.images.first().map_or(0, Image::channels)
+    }
+}
+
+fn at(index: usize, error: Error) -> Error {
+    match error {
+        Error::Image(reason) => Error::Image(format!("number {index} (counted from 0): {reason}")),
+        Error::Labels(reason) => Error::Labels(format!("number {index} (counted from 0): {reason}")),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Array3, array};
+
+    use super::*;
+
+    fn labels() -> SparseLabels {
+        SparseLabels::from_signed(array![[-1, 0, 1]]).unwrap()
+    }
+
+    fn image(channels: usize) -> Image {
+        Image::U8(Array3::zeros((1, 3, channels)))
+    }
+
+    #[test]
+    fn fitting_pairs_are_accepted() {
+        let dataset = Dataset::new(vec![image(2), image(2)], vec![labels(), labels()]).unwrap();
+        assert_eq!((dataset.len(), dataset.channels()), (2, 2));
+    }
+
+    #[test]
+    fn misfits_name_the_pair_and_both_shapes() {
+        let refusal = |images, labels| Dataset::new(images, labels).unwrap_err().to_string();
+        assert!(refusal(vec![], vec![]).contains("no image"));
+        assert!(refusal(vec![image(1)], vec![]).contains("1 images and 0 label"));
+        let text = refusal(vec![image(1), Image::from_gray(Array2::zeros((4, 5)))], vec![labels(), labels()]);
+        assert!(text.contains("number 1") && text.contains("4 x 5") && text.contains("1 x 3"), "{text}");
+        let text = refusal(vec![image(1), image(3)], vec![labels(), labels()]);
+        assert!(text.contains("image 1 has 3 channels and image 0 has 1"), "{text}");
+        let text = refusal(vec![Image::from_gray(array![[0.0, f32::NAN, 0.0]])], vec![labels()]);
+        assert!(text.contains("number 0") && text.contains("NaN"), "{text}");
+    }
+}

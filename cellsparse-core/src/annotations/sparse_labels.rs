@@ -1,0 +1,283 @@
+//! The only kind of labels that training accepts.
+
+use std::collections::BTreeMap;
+
+use ndarray::Array2;
+
+use super::encoding::LabelEncoding;
+use super::mixups;
+use crate::error::{Error, Result};
+use crate::raster::{Image, LabelImage, RawLabels};
+
+/// Annotations of one image that were checked once: at least one object, and not one value everywhere.
+///
+/// Pixels are -1 unlabelled (every loss ignores them), 0 background, `>= 1` an object; ids need not be consecutive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SparseLabels {
+    labels: LabelImage,
+    areas: BTreeMap<i32, usize>,
+    classes: Option<BTreeMap<i32, Option<u32>>>,
+}
+
+impl SparseLabels {
+    /// From `< 0` unlabelled, 0 background, `>= 1` object.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] when there are no pixels, no object, or one value everywhere.
+    pub fn from_signed(values: Array2<i32>) -> Result<Self> {
+        let labels = values.mapv_into(|value| value.max(-1));
+        if labels.is_empty() {
+            return Err(Error::Labels(format!(
+                "the label image has {} rows and {} columns, so no pixels",
+                labels.nrows(),
+                labels.ncols()
+            )));
+        }
+        let mut areas: BTreeMap<i32, usize> = BTreeMap::new();
+        for &label in labels.iter().filter(|&&label| label > 0) {
+            *areas.entry(label).or_insert(0) += 1;
+        }
+        if areas.is_empty() {
+            return Err(Error::Labels(nothing_drawn(&labels)));
+        }
+        if let Some((id, _)) = areas.iter().find(|(_, area)| **area == labels.len()) {
+            return Err(Error::Labels(format!(
+                "every pixel belongs to object {id}, so there is nothing to tell it from; draw single cells, and check \
+                 that this is the label file and not the image"
+            )));
+        }
+        Ok(Self { labels, areas, classes: None })
+    }
+
+    /// From the wire encoding: 0 unlabelled, 1 background, `>= 2` object (id = value - 1). The values are taken at
+    /// their word; [`parse`](Self::parse) also suspects mix-ups.
+    ///
+    /// # Errors
+    /// As [`from_signed`](Self::from_signed), and for values beyond 2^31.
+    pub fn from_wire(values: Array2<u32>) -> Result<Self> {
+        let highest = values.iter().copied().max().unwrap_or(0);
+        Self::from_signed(shifted(&values, 1)?).map_err(|error| match error {
+            Error::Labels(reason) if highest <= 1 => Error::Labels(format!(
+                "{reason} (the highest value is {highest}; in the wire encoding 1 is background and cells begin at 2: \
+                 if 1 marks cells here, pass --label-encoding dense)"
+            )),
+            other => other,
+        })
+    }
+
+    /// From the dense encoding: 0 background, `>= 1` object, nothing unlabelled. Taken at its word, as
+    /// [`from_wire`](Self::from_wire).
+    ///
+    /// # Errors
+    /// As [`from_signed`](Self::from_signed), and for values beyond 2^31 - 1.
+    pub fn from_dense(values: Array2<u32>) -> Result<Self> {
+        Self::from_signed(shifted(&values, 0)?)
+    }
+
+    /// From a label file in the encoding that its maker states.
+    ///
+    /// Beyond the checks of the three constructors this refuses files that contradict the stated encoding: dense
+    /// labels called wire and the reverse, -1 stored in an unsigned type, and masks in which all cells have one number.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] that says what was seen and names the option to change.
+    pub fn parse(raw: RawLabels, encoding: LabelEncoding) -> Result<Self> {
+        let labels = match (raw, encoding) {
+            (RawLabels::Signed(values), LabelEncoding::Signed) => Self::from_signed(values),
+            (RawLabels::Unsigned(values), _) => {
+                mixups::refuse_wrapped(&values)?;
+                match encoding {
+                    LabelEncoding::Wire => Self::from_wire(values),
+                    LabelEncoding::Dense | LabelEncoding::Signed => Self::from_dense(values),
+                }
+            }
+            (RawLabels::Signed(values), _) => {
+                if let Some(((y, x), value)) = values.indexed_iter().find(|(_, value)| **value < 0) {
+                    return Err(Error::Labels(format!(
+                        "the pixel at row {y}, column {x} has the value {value}, and the {encoding} encoding has no \
+                         negative values; if negative means unlabelled, pass --label-encoding signed"
+                    )));
+                }
+                let values = values.mapv(i32::unsigned_abs);
+                if encoding == LabelEncoding::Wire { Self::from_wire(values) } else { Self::from_dense(values) }
+            }
+        }?;
+        mixups::refuse_contradiction(&labels, encoding)?;
+        Ok(labels)
+    }
+
+    /// Adds the class of objects: `None` for an object of unknown class; objects that are not mentioned are unknown too.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] for an id that is not in the labels, or for class 0, which is the background.
+    pub fn with_classes(mut self, classes: BTreeMap<i32, Option<u32>>) -> Result<Self> {
+        for (id, class) in &classes {
+            if !self.areas.contains_key(id) {
+                return Err(Error::Labels(format!(
+                    "a class is given for object {id}, which is not in the labels (they have {} objects, ids {} to {})",
+                    self.areas.len(),
+                    self.areas.keys().next().copied().unwrap_or(0),
+                    self.areas.keys().next_back().copied().unwrap_or(0)
+                )));
+            }
+            if *class == Some(0) {
+                return Err(Error::Labels(format!("object {id} has class 0, which is background; classes begin at 1")));
+            }
+        }
+        self.classes = Some(classes);
+        Ok(self)
+    }
+
+    /// Refuses an image of another size.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] that names both shapes.
+    pub fn check_fits(&self, image: &Image) -> Result<()> {
+        let (rows, columns) = self.labels.dim();
+        if (image.height(), image.width()) == (rows, columns) {
+            return Ok(());
+        }
+        let turned = (image.width(), image.height()) == (rows, columns);
+        Err(Error::Labels(format!(
+            "the image has {} x {} pixels (rows x columns) and its labels have {rows} x {columns}; they must be the \
+             same{}",
+            image.height(),
+            image.width(),
+            if turned { ": rows and columns seem to be exchanged" } else { "" }
+        )))
+    }
+
+    /// The label image `[H, W]`: -1 unlabelled, 0 background, `>= 1` object.
+    pub fn labels(&self) -> &LabelImage {
+        &self.labels
+    }
+
+    /// Object ids, increasing.
+    pub fn ids(&self) -> impl Iterator<Item = i32> + '_ {
+        self.areas.keys().copied()
+    }
+
+    /// Number of objects, at least 1.
+    pub fn object_count(&self) -> usize {
+        self.areas.len()
+    }
+
+    /// Pixels of every object, by id.
+    pub fn areas(&self) -> &BTreeMap<i32, usize> {
+        &self.areas
+    }
+
+    /// Class of every object, if classes were given.
+    pub fn classes(&self) -> Option<&BTreeMap<i32, Option<u32>>> {
+        self.classes.as_ref()
+    }
+
+    /// Share of the pixels that say something (background or object), in `(0, 1]`.
+    pub fn labelled_fraction(&self) -> f64 {
+        self.labels.iter().filter(|&&label| label >= 0).count() as f64 / self.labels.len() as f64
+    }
+
+    /// Diameter in pixels of a disc of the median object area.
+    pub fn median_diameter(&self) -> f64 {
+        let mut areas: Vec<usize> = self.areas.values().copied().collect();
+        areas.sort_unstable();
+        2.0 * (median(&areas) / std::f64::consts::PI).sqrt()
+    }
+}
+
+/// Of sorted values; 0 when there are none.
+pub(super) fn median(sorted: &[usize]) -> f64 {
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(0) as f64;
+    if sorted.len() % 2 == 1 {
+        at(sorted.len() / 2)
+    } else {
+        (at(sorted.len() / 2) + at((sorted.len() / 2).wrapping_sub(1))) / 2.0
+    }
+}
+
+fn shifted(values: &Array2<u32>, by: i64) -> Result<LabelImage> {
+    if let Some(((y, x), value)) =
+        values.indexed_iter().find(|(_, value)| i64::from(**value) - by > i64::from(i32::MAX))
+    {
+        return Err(Error::Labels(format!(
+            "the pixel at row {y}, column {x} has the value {value}, which is too large; number the objects from 1"
+        )));
+    }
+    Ok(values.mapv(|value| (i64::from(value) - by) as i32))
+}
+
+fn nothing_drawn(labels: &LabelImage) -> String {
+    let background = labels.iter().filter(|&&label| label == 0).count();
+    let what = match background {
+        0 => "every pixel is unlabelled".to_string(),
+        n if n == labels.len() => "every pixel is background".to_string(),
+        n => format!("there are {n} background pixels and nothing else"),
+    };
+    format!("no cell is drawn: {what}; draw at least one whole cell")
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    fn refusal(result: Result<SparseLabels>) -> String {
+        match result {
+            Err(Error::Labels(text)) => text,
+            other => panic!("expected a refusal of the labels, found {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_three_encodings_mean_the_same() {
+        let signed = SparseLabels::from_signed(array![[-1, 0, 1], [-7, 0, 4]]).unwrap();
+        assert_eq!(signed.labels(), &array![[-1, 0, 1], [-1, 0, 4]]);
+        assert_eq!(SparseLabels::from_wire(array![[0, 1, 2], [0, 1, 5]]).unwrap(), signed);
+        let dense = SparseLabels::from_dense(array![[0, 1], [4, 0]]).unwrap();
+        assert_eq!(dense.labels(), &array![[0, 1], [4, 0]]);
+        assert_eq!(signed.ids().collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(signed.object_count(), 2);
+        assert!((signed.labelled_fraction() - 4.0 / 6.0).abs() < 1e-12);
+        assert!((signed.median_diameter() - 1.128_379).abs() < 1e-6);
+    }
+
+    #[test]
+    fn empty_annotations_are_explained() {
+        assert!(
+            refusal(SparseLabels::from_signed(Array2::from_elem((2, 2), -1))).contains("every pixel is unlabelled")
+        );
+        assert!(refusal(SparseLabels::from_signed(Array2::zeros((2, 2)))).contains("every pixel is background"));
+        assert!(refusal(SparseLabels::from_signed(Array2::from_elem((2, 2), 3))).contains("object 3"));
+        assert!(refusal(SparseLabels::from_signed(Array2::zeros((0, 2)))).contains("0 rows"));
+        let text = refusal(SparseLabels::from_wire(array![[0, 1], [1, 0]]));
+        assert!(text.contains("2 background pixels") && text.contains("--label-encoding dense"), "{text}");
+        assert!(refusal(SparseLabels::from_dense(array![[0, u32::MAX]])).contains("4294967295"));
+    }
+
+    #[test]
+    fn sizes_that_differ_are_both_named() {
+        let labels = SparseLabels::from_signed(array![[-1, 0, 1]]).unwrap();
+        let text = labels.check_fits(&Image::from_gray(Array2::zeros((3, 1)))).unwrap_err().to_string();
+        assert!(text.contains("3 x 1") && text.contains("1 x 3") && text.contains("exchanged"), "{text}");
+        labels.check_fits(&Image::from_gray(Array2::zeros((1, 3)))).unwrap();
+    }
+
+    #[test]
+    fn classes_must_belong_to_objects() {
+        let labels = || SparseLabels::from_signed(array![[-1, 0, 1, 5]]).unwrap();
+        let classes = BTreeMap::from([(1, Some(2)), (5, None)]);
+        assert_eq!(labels().with_classes(classes.clone()).unwrap().classes(), Some(&classes));
+        assert!(refusal(labels().with_classes(BTreeMap::from([(3, Some(1))]))).contains("object 3"));
+        assert!(refusal(labels().with_classes(BTreeMap::from([(5, Some(0))]))).contains("class 0"));
+    }
+
+    #[test]
+    fn negative_values_need_the_signed_encoding() {
+        let raw = || RawLabels::Signed(array![[-1, 0, 2]]);
+        for encoding in [LabelEncoding::Wire, LabelEncoding::Dense] {
+            assert!(refusal(SparseLabels::parse(raw(), encoding)).contains("--label-encoding signed"));
+        }
+        assert_eq!(SparseLabels::parse(raw(), LabelEncoding::Signed).unwrap().labels(), &array![[-1, 0, 2]]);
+    }
+}

@@ -1,0 +1,76 @@
+//! Outlines back to pixels.
+
+use ndarray::Array2;
+
+use super::outline::ExactOutline;
+use crate::error::{Error, Result};
+use crate::raster::LabelImage;
+
+/// Fills outlines `[x, y]` in pixel-corner coordinates into a label image of `shape` (rows, columns): a pixel belongs
+/// to an outline when its centre does, by the even-odd rule over the rings of each part. Later outlines overwrite
+/// earlier ones; what lies outside the image is cut off.
+///
+/// # Errors
+/// [`Error::Labels`] for a coordinate that is not finite; [`Error::Limit`] when the shape overflows.
+pub fn rasterize_outlines(outlines: &[ExactOutline], shape: (usize, usize)) -> Result<LabelImage> {
+    let (height, width) = shape;
+    if height.checked_mul(width).is_none_or(|pixels| pixels > isize::MAX as usize / 8) {
+        return Err(Error::Limit(format!("a label image of {height} x {width} pixels is too large")));
+    }
+    let mut labels = Array2::zeros(shape);
+    for outline in outlines {
+        for part in &outline.parts {
+            let rings: Vec<&[[f64; 2]]> =
+                part.holes.iter().chain([&part.exterior]).map(|ring| ring.as_slice()).collect();
+            fill(&mut labels, outline.id, &rings)?;
+        }
+    }
+    Ok(labels)
+}
+
+fn fill(labels: &mut LabelImage, id: i32, rings: &[&[[f64; 2]]]) -> Result<()> {
+    let (height, width) = labels.dim();
+    if let Some(point) = rings.iter().flat_map(|ring| ring.iter()).find(|point| point.iter().any(|v| !v.is_finite())) {
+        return Err(Error::Labels(format!("object {id} has an outline point at {point:?}; expected finite numbers")));
+    }
+    let mut crossings: Vec<(usize, f64)> = Vec::new();
+    for edge in rings.iter().flat_map(|ring| ring.windows(2)) {
+        let ([x0, y0], [x1, y1]) = (edge[0], edge[1]);
+        let (low, high) = (y0.min(y1), y0.max(y1));
+        // Rows whose centre line y = row + 0.5 lies in [low, high): every crossing is counted once.
+        let first = (low - 0.5).ceil().max(0.0) as usize;
+        let end = ((high - 0.5).ceil().max(0.0) as usize).min(height);
+        for row in first..end {
+            let t = (row as f64 + 0.5 - y0) / (y1 - y0);
+            crossings.push((row, x0 + t * (x1 - x0)));
+        }
+    }
+    crossings.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    for pair in crossings.chunks_exact(2) {
+        let (row, from, to) = (pair[0].0, pair[0].1, pair[1].1);
+        let first = (from - 0.5).ceil().max(0.0) as usize;
+        let end = ((to - 0.5).ceil().max(0.0) as usize).min(width);
+        for column in first..end {
+            labels[[row, column]] = id;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+    use crate::geometry::Part;
+
+    #[test]
+    fn pixels_are_taken_by_their_centres_and_cut_at_the_border() {
+        let triangle = vec![[-0.8, 0.0], [3.0, 0.0], [3.0, 3.8], [-0.8, 0.0]];
+        let outline = ExactOutline { id: 2, parts: vec![Part { exterior: triangle, holes: Vec::new() }] };
+        let expected = array![[2, 2, 2], [0, 2, 2]];
+        assert_eq!(rasterize_outlines(&[outline], (2, 3)).unwrap(), expected);
+        let broken = Part { exterior: vec![[f64::NAN, 0.0]; 4], holes: Vec::new() };
+        assert!(rasterize_outlines(&[ExactOutline { id: 1, parts: vec![broken] }], (2, 3)).is_err());
+    }
+}

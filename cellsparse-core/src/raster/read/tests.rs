@@ -1,0 +1,263 @@
+use std::io::Cursor;
+
+use ::tiff::encoder::{Compression, DeflateLevel, TiffEncoder, colortype};
+use ndarray::{Array3, array};
+
+use super::*;
+
+fn limits() -> ReadLimits {
+    ReadLimits::default()
+}
+
+fn png_bytes(color: ::png::ColorType, depth: ::png::BitDepth, width: u32, height: u32, data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = ::png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(color);
+    encoder.set_depth(depth);
+    if color == ::png::ColorType::Indexed {
+        encoder.set_palette(vec![10, 20, 30, 40, 50, 60, 70, 80, 90, 1, 2, 3]);
+    }
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(data).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+fn tiff_bytes<C: colortype::ColorType>(width: u32, height: u32, data: &[C::Inner], compression: Compression) -> Vec<u8>
+where
+    [C::Inner]: ::tiff::encoder::TiffValue,
+{
+    let mut file = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file).unwrap().with_compression(compression);
+    encoder.write_image::<C>(width, height, data).unwrap();
+    file.into_inner()
+}
+
+fn jpeg_bytes() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let pixels: Vec<u8> = (0..16 * 12).map(|at| (at % 200) as u8).collect();
+    image::codecs::jpeg::JpegEncoder::new(&mut bytes).encode(&pixels, 16, 12, image::ExtendedColorType::L8).unwrap();
+    bytes
+}
+
+fn every_kind() -> Vec<Vec<u8>> {
+    use ::png::{BitDepth, ColorType};
+    let deflate = Compression::Deflate(DeflateLevel::Balanced);
+    vec![
+        png_bytes(ColorType::Grayscale, BitDepth::Eight, 3, 2, &[0, 1, 2, 3, 4, 5]),
+        png_bytes(ColorType::Grayscale, BitDepth::Sixteen, 1, 2, &[1, 0, 0, 2]),
+        png_bytes(ColorType::Rgba, BitDepth::Eight, 1, 2, &[1, 2, 3, 4, 5, 6, 7, 8]),
+        png_bytes(ColorType::Indexed, BitDepth::Two, 3, 1, &[0b0001_1000]),
+        tiff_bytes::<colortype::Gray8>(3, 2, &[0, 1, 2, 3, 4, 5], Compression::Uncompressed),
+        tiff_bytes::<colortype::Gray16>(3, 2, &[0, 1, 2, 3, 4, 500], deflate),
+        tiff_bytes::<colortype::RGB8>(2, 1, &[0, 1, 2, 3, 4, 5], Compression::Lzw),
+        tiff_bytes::<colortype::Gray32Float>(2, 1, &[0.5, -1.0], deflate),
+        jpeg_bytes(),
+    ]
+}
+
+#[test]
+fn png_images_keep_their_samples_and_lose_transparency() {
+    use ::png::{BitDepth, ColorType};
+    let read = |color, depth, width, height, data: &[u8]| {
+        decode_image(&png_bytes(color, depth, width, height, data), &limits()).unwrap()
+    };
+    assert_eq!(read(ColorType::Grayscale, BitDepth::Eight, 2, 1, &[7, 9]), Image::U8(array![[[7], [9]]]));
+    assert_eq!(read(ColorType::Grayscale, BitDepth::Sixteen, 1, 1, &[1, 2]), Image::U16(array![[[258]]]));
+    assert_eq!(read(ColorType::Grayscale, BitDepth::One, 2, 1, &[0b1000_0000]), Image::U8(array![[[255], [0]]]));
+    assert_eq!(read(ColorType::GrayscaleAlpha, BitDepth::Eight, 1, 1, &[7, 9]), Image::U8(array![[[7]]]));
+    assert_eq!(read(ColorType::Rgba, BitDepth::Eight, 1, 1, &[1, 2, 3, 4]), Image::U8(array![[[1, 2, 3]]]));
+    assert_eq!(read(ColorType::Rgb, BitDepth::Sixteen, 1, 1, &[0, 1, 0, 2, 1, 0]), Image::U16(array![[[1, 2, 256]]]));
+    assert_eq!(
+        read(ColorType::Indexed, BitDepth::Eight, 2, 1, &[1, 0]),
+        Image::U8(array![[[40, 50, 60], [10, 20, 30]]])
+    );
+}
+
+#[test]
+fn png_labels_are_indices_and_unscaled() {
+    use ::png::{BitDepth, ColorType};
+    let read = |color, depth, width, height, data: &[u8]| {
+        decode_labels(&png_bytes(color, depth, width, height, data), &limits())
+    };
+    let unsigned = RawLabels::Unsigned;
+    assert_eq!(read(ColorType::Indexed, BitDepth::Eight, 2, 1, &[3, 1]).unwrap(), unsigned(array![[3, 1]]));
+    assert_eq!(
+        read(ColorType::Indexed, BitDepth::Two, 3, 2, &[0b0001_1000, 0b1101_0000]).unwrap(),
+        unsigned(array![[0, 1, 2], [3, 1, 0]])
+    );
+    assert_eq!(read(ColorType::Grayscale, BitDepth::One, 3, 1, &[0b0110_0000]).unwrap(), unsigned(array![[0, 1, 1]]));
+    assert_eq!(read(ColorType::Grayscale, BitDepth::Four, 2, 1, &[0xa3]).unwrap(), unsigned(array![[10, 3]]));
+    assert_eq!(read(ColorType::Grayscale, BitDepth::Sixteen, 1, 1, &[1, 2]).unwrap(), unsigned(array![[258]]));
+    assert_eq!(read(ColorType::GrayscaleAlpha, BitDepth::Eight, 1, 1, &[5, 255]).unwrap(), unsigned(array![[5]]));
+    let text = read(ColorType::Rgb, BitDepth::Eight, 1, 1, &[1, 2, 3]).unwrap_err().to_string();
+    assert!(text.contains("colour picture") && text.contains("grey"), "{text}");
+    assert!(decode_labels(&jpeg_bytes(), &limits()).unwrap_err().to_string().contains("JPEG"));
+}
+
+#[test]
+fn tiff_images_of_every_sample_type() {
+    let plain = Compression::Uncompressed;
+    let read = |bytes: Vec<u8>| decode_image(&bytes, &limits());
+    for compression in [plain, Compression::Lzw, Compression::Deflate(DeflateLevel::Balanced)] {
+        let bytes = tiff_bytes::<colortype::Gray16>(2, 1, &[1, 60_000], compression);
+        assert_eq!(read(bytes).unwrap(), Image::U16(array![[[1], [60_000]]]));
+    }
+    assert_eq!(read(tiff_bytes::<colortype::Gray8>(1, 1, &[3], plain)).unwrap(), Image::U8(array![[[3]]]));
+    assert_eq!(read(tiff_bytes::<colortype::RGB8>(1, 1, &[3, 4, 5], plain)).unwrap(), Image::U8(array![[[3, 4, 5]]]));
+    assert_eq!(
+        read(tiff_bytes::<colortype::RGBA8>(1, 1, &[3, 4, 5, 6], plain)).unwrap(),
+        Image::U8(array![[[3, 4, 5]]])
+    );
+    assert_eq!(read(tiff_bytes::<colortype::Gray32>(1, 1, &[70_000], plain)).unwrap(), Image::F32(array![[[7e4]]]));
+    assert_eq!(read(tiff_bytes::<colortype::GrayI16>(1, 1, &[-3], plain)).unwrap(), Image::F32(array![[[-3.0]]]));
+    assert_eq!(read(tiff_bytes::<colortype::Gray64Float>(1, 1, &[0.5], plain)).unwrap(), Image::F32(array![[[0.5]]]));
+    let text = read(tiff_bytes::<colortype::Gray32>(1, 1, &[16_777_217], plain)).unwrap_err().to_string();
+    assert!(text.contains("16777217"), "{text}");
+    let text = read(tiff_bytes::<colortype::Gray32Float>(2, 1, &[0.0, f32::NAN], plain)).unwrap_err().to_string();
+    assert!(text.contains("column 1") && text.contains("NaN"), "{text}");
+}
+
+#[test]
+fn tiff_labels_of_every_sample_type() {
+    let plain = Compression::Uncompressed;
+    let read = |bytes: Vec<u8>| decode_labels(&bytes, &limits());
+    let unsigned = RawLabels::Unsigned;
+    assert_eq!(read(tiff_bytes::<colortype::Gray8>(2, 1, &[3, 0], plain)).unwrap(), unsigned(array![[3, 0]]));
+    assert_eq!(read(tiff_bytes::<colortype::Gray32>(1, 1, &[70_000], plain)).unwrap(), unsigned(array![[70_000]]));
+    assert_eq!(read(tiff_bytes::<colortype::GrayI8>(1, 1, &[-1], plain)).unwrap(), RawLabels::Signed(array![[-1]]));
+    assert_eq!(read(tiff_bytes::<colortype::GrayI16>(1, 1, &[-1], plain)).unwrap(), RawLabels::Signed(array![[-1]]));
+    assert_eq!(read(tiff_bytes::<colortype::GrayI32>(1, 1, &[9], plain)).unwrap(), RawLabels::Signed(array![[9]]));
+    assert_eq!(
+        read(tiff_bytes::<colortype::Gray32Float>(2, 1, &[2.0, -1.0], plain)).unwrap(),
+        RawLabels::Signed(array![[2, -1]])
+    );
+    assert_eq!(read(tiff_bytes::<colortype::Gray32Float>(1, 1, &[2.0], plain)).unwrap(), unsigned(array![[2]]));
+    assert!(read(tiff_bytes::<colortype::Gray32Float>(1, 1, &[0.3], plain)).unwrap_err().to_string().contains("0.3"));
+    assert!(read(tiff_bytes::<colortype::RGB8>(1, 1, &[0; 3], plain)).unwrap_err().to_string().contains("3 channels"));
+}
+
+#[test]
+fn a_stack_is_refused_with_its_page_count() {
+    let mut file = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file).unwrap();
+    for page in 0..3u8 {
+        encoder.write_image::<colortype::Gray8>(1, 1, &[page]).unwrap();
+    }
+    let text = decode_image(file.get_ref(), &limits()).unwrap_err().to_string();
+    assert!(text.contains("stack of 3 pages") && text.contains("save the pages"), "{text}");
+}
+
+#[test]
+fn a_tiled_tiff_is_read() {
+    let bytes = tiled_tiff();
+    let expected = Array3::from_shape_fn((20, 20, 1), |(y, x, _)| (y * 10 + x) as u8);
+    assert_eq!(decode_image(&bytes, &limits()).unwrap(), Image::U8(expected));
+}
+
+/// 20 x 20 pixels of 8 bit in 16 x 16 tiles, written by hand because the encoder writes strips only.
+fn tiled_tiff() -> Vec<u8> {
+    let mut bytes = b"II*\0\0\0\0\0".to_vec();
+    let mut offsets = Vec::new();
+    for (top, left) in [(0, 0), (0, 16), (16, 0), (16, 16)] {
+        offsets.push(bytes.len() as u32);
+        bytes.extend((0..256).map(|at| ((top + at / 16) * 10 + left + at % 16) as u8));
+    }
+    let lists = bytes.len() as u32;
+    offsets.iter().chain(&[256u32; 4]).for_each(|value| bytes.extend(value.to_le_bytes()));
+    let directory = bytes.len() as u32;
+    bytes[4..8].copy_from_slice(&directory.to_le_bytes());
+    let entries: [(u16, u16, u32, u32); 10] = [
+        (256, 4, 1, 20),
+        (257, 4, 1, 20),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (277, 3, 1, 1),
+        (322, 4, 1, 16),
+        (323, 4, 1, 16),
+        (324, 4, 4, lists),
+        (325, 4, 4, lists + 16),
+    ];
+    bytes.extend((entries.len() as u16).to_le_bytes());
+    for (tag, kind, count, value) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(count.to_le_bytes());
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes.extend([0; 4]);
+    bytes
+}
+
+#[test]
+fn jpeg_images_are_read() {
+    let image = decode_image(&jpeg_bytes(), &limits()).unwrap();
+    assert_eq!(image.shape(), (12, 16, 1));
+}
+
+#[test]
+fn every_prefix_of_every_format_is_an_error() {
+    for bytes in every_kind().into_iter().chain([tiled_tiff()]) {
+        decode_image(&bytes, &limits()).unwrap();
+        for end in 0..bytes.len() {
+            assert!(decode_image(&bytes[..end], &limits()).is_err(), "{} of {} bytes", end, bytes.len());
+            assert!(decode_labels(&bytes[..end], &limits()).is_err(), "{} of {} bytes", end, bytes.len());
+        }
+    }
+}
+
+#[test]
+fn damaged_bytes_never_panic() {
+    let mut random = crate::random::Random::new(5, 0);
+    for bytes in every_kind().into_iter().chain([tiled_tiff()]) {
+        for _ in 0..400 {
+            let mut damaged = bytes.clone();
+            for _ in 0..=random.below(4) {
+                let at = random.below(damaged.len());
+                damaged[at] = random.bits() as u8;
+            }
+            let small = ReadLimits { decoded_bytes: 1 << 22, file_bytes: 1 << 22 };
+            let _ = decode_image(&damaged, &small);
+            let _ = decode_labels(&damaged, &small);
+        }
+    }
+}
+
+#[test]
+fn sizes_are_checked_before_decoding() {
+    let mut huge = png_bytes(::png::ColorType::Grayscale, ::png::BitDepth::Eight, 1, 1, &[0]);
+    huge[16..20].copy_from_slice(&60_000u32.to_be_bytes());
+    huge[20..24].copy_from_slice(&60_000u32.to_be_bytes());
+    let crc = crc32(&huge[12..29]);
+    huge[29..33].copy_from_slice(&crc.to_be_bytes());
+    assert!(matches!(decode_image(&huge, &limits()), Err(Error::Limit(_))));
+    let tight = ReadLimits { decoded_bytes: 3, ..limits() };
+    for bytes in every_kind() {
+        assert!(matches!(decode_image(&bytes, &tight), Err(Error::Limit(_))));
+    }
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+#[test]
+fn unusable_paths_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(read_image(folder.path().join("none.png")), Err(Error::NotFound { .. })));
+    assert!(read_image(folder.path()).unwrap_err().to_string().contains("this is a folder"));
+    let path = folder.path().join("x.png");
+    fs::write(&path, b"").unwrap();
+    assert!(read_label_file(&path).unwrap_err().to_string().contains("empty (0 bytes)"));
+    fs::write(&path, b"GIF89a...").unwrap();
+    assert!(read_image(&path).unwrap_err().to_string().contains("a GIF file"));
+    fs::write(&path, b"hello").unwrap();
+    assert!(read_image(&path).unwrap_err().to_string().contains("68 65 6c 6c"));
+    fs::write(&path, tiff_bytes::<colortype::Gray8>(1, 1, &[3], Compression::Uncompressed)).unwrap();
+    assert_eq!(read_image(&path).unwrap(), Image::U8(array![[[3]]]), "content decides, not the extension");
+    let tight = ReadLimits { file_bytes: 10, ..limits() };
+    assert!(matches!(read_image_with(&path, &tight), Err(Error::Limit(_))));
+}
