@@ -8,3 +8,10 @@ mod simplify;
 pub use self::outline::{ExactOutline, LiteralOutline, Part, exact_outlines, literal_outlines};
 pub use self::outline_raster::rasterize_outlines;
 pub use self::simplify::{douglas_peucker, simplify_outline, simplify_ring_literal};
+pub mod polygon;
+mod polygon_bounds;
+mod polygon_overlap;
+mod polygon_paths;
+
+pub use self::polygon_bounds::{COORDINATE_LIMIT, Outline};
+pub use self::polygon_overlap::Overlap;

@@ -1,1 +1,10 @@
 //! From network maps to objects: no tensors here.
+
+mod candidates;
+pub mod clean;
+mod neighbours;
+pub mod nms;
+pub mod stars;
+pub mod thresholds;
+
+pub use self::candidates::{BORDER, MAX_CANDIDATES, MAX_RAYS, StarCandidates, candidates};
