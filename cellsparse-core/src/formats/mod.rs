@@ -1,3 +1,4 @@
 //! Files that others read: outlines as GeoJSON, overlays, model files.
 
 pub mod geojson;
+pub mod tensors;

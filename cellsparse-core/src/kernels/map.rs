@@ -1,5 +1,7 @@
 //! Feature maps in memory: channel blocks of 16, with a border of zeros.
 
+use super::pack::SharedOf;
+use super::parallel::for_each_job;
 use super::simd::LANES;
 
 /// Sixteen values on one cache line.
@@ -125,34 +127,37 @@ impl Layout {
 
     /// Copies `[batch, height, width, channels]` into the map.
     pub fn pack(&self, from: &[f32], to: &mut [f32]) {
-        for n in 0..self.batch {
-            for y in 0..self.height {
-                for x in 0..self.width {
-                    let source = ((n * self.height + y) * self.width + x) * self.channels;
-                    for c in 0..self.channels {
-                        let block = c / self.lanes;
-                        to[n * self.image() + block * self.plane() + self.pixel(y, x) + c % self.lanes] =
-                            from[source + c];
-                    }
+        let per_image = self.height * self.width * self.channels;
+        assert!(from.len() == self.batch * per_image && to.len() >= self.len(), "sizes do not fit the layout");
+        let to = SharedOf::new(to);
+        for_each_job(self.batch, |n| {
+            // SAFETY: each job has an image of its own.
+            let to = unsafe { to.slice(n * self.image(), self.image()) };
+            for (index, pixel) in from[n * per_image..][..per_image].chunks_exact(self.channels).enumerate() {
+                let at = self.pixel(index / self.width, index % self.width);
+                for (block, lanes) in pixel.chunks(self.lanes).enumerate() {
+                    to[block * self.plane() + at..][..lanes.len()].copy_from_slice(lanes);
                 }
             }
-        }
+        });
     }
 
     /// Copies the map into `[batch, height, width, channels]`.
     pub fn unpack(&self, from: &[f32], to: &mut [f32]) {
         let per_image = self.height * self.width * self.channels;
-        for (n, image) in to.chunks_exact_mut(per_image).enumerate() {
-            for y in 0..self.height {
-                for x in 0..self.width {
-                    let pixel = &mut image[(y * self.width + x) * self.channels..][..self.channels];
-                    for (block, lanes) in pixel.chunks_mut(self.lanes).enumerate() {
-                        let at = n * self.image() + block * self.plane() + self.pixel(y, x);
-                        lanes.copy_from_slice(&from[at..at + lanes.len()]);
-                    }
+        assert!(to.len() == self.batch * per_image && from.len() >= self.len(), "sizes do not fit the layout");
+        let to = SharedOf::new(to);
+        for_each_job(self.batch, |n| {
+            // SAFETY: each job has an image of its own.
+            let to = unsafe { to.slice(n * per_image, per_image) };
+            for (index, pixel) in to.chunks_exact_mut(self.channels).enumerate() {
+                let at = n * self.image() + self.pixel(index / self.width, index % self.width);
+                for (block, lanes) in pixel.chunks_mut(self.lanes).enumerate() {
+                    let from = &from[at + block * self.plane()..];
+                    lanes.copy_from_slice(&from[..lanes.len()]);
                 }
             }
-        }
+        });
     }
 }
 

@@ -120,8 +120,8 @@ impl FromStr for Preset {
 /// How to train.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
-    /// Optimiser steps (batches). Default 200.
-    pub steps: usize,
+    /// Optimiser steps (batches). `None` means 200, or as many as fit into `time_budget` when there is one.
+    pub steps: Option<usize>,
     /// Patches in a batch. Default 8.
     pub batch_size: usize,
     /// Side of the square training patches in pixels, rounded up to what the network can divide. Default 224.
@@ -130,7 +130,7 @@ pub struct TrainOptions {
     pub learning_rate: Option<f32>,
     /// Which set of defaults to train with.
     pub preset: Preset,
-    /// Stop after this time, with the schedule fitted to it.
+    /// Stop after this time, with the learning-rate schedule fitted to it.
     pub time_budget: Option<Duration>,
     /// Seed of sampling and augmentation.
     pub seed: u64,
@@ -149,7 +149,7 @@ pub struct TrainOptions {
 impl Default for TrainOptions {
     fn default() -> Self {
         Self {
-            steps: 200,
+            steps: None,
             batch_size: 8,
             patch_size: 224,
             learning_rate: None,
@@ -178,8 +178,8 @@ pub struct PredictOptions {
     pub cellprob_threshold: Option<f32>,
     /// Cellpose: cell diameter in pixels.
     pub diameter: Option<f32>,
-    /// Objects with fewer pixels are removed. `None`: what the model learned from its annotations; `Some(0.0)`: none.
-    pub min_area: Option<f32>,
+    /// Objects with fewer pixels are removed, beyond those that are much smaller than any annotated cell. Default 0.
+    pub min_area: f32,
     /// Side of the tiles in pixels; `None` chooses one.
     pub tile: Option<usize>,
     /// Where to run.

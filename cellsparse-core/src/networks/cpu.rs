@@ -140,6 +140,11 @@ impl CpuPlan {
         [input.batch, input.height, input.width]
     }
 
+    /// Number of outputs.
+    pub fn output_count(&self) -> usize {
+        self.graph.outputs().len()
+    }
+
     /// `[batch, height, width, channels]` of output `index`.
     pub fn output_shape(&self, index: usize) -> [usize; 4] {
         let layout = &self.layouts[self.graph.outputs()[index]];

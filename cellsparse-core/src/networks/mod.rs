@@ -5,6 +5,7 @@
 
 mod candle;
 mod cpu;
+mod engine;
 mod graph;
 mod memory;
 mod stardist;
@@ -12,6 +13,7 @@ mod weights;
 
 pub use self::candle::{CandleNetwork, CandlePass};
 pub use self::cpu::CpuPlan;
+pub use self::engine::Engine;
 pub use self::graph::{Activation, Graph, Init, Node, NodeId, Op, ParameterSpec};
 pub use self::stardist::StarDistConfig;
 pub use self::weights::{Parameter, Weights};

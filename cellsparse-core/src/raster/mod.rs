@@ -5,6 +5,7 @@ mod files;
 mod image;
 mod normalize;
 mod read;
+mod tiles;
 mod write;
 
 pub use self::components::{Component, Components, connected_components};
@@ -15,6 +16,7 @@ pub use self::read::{
     RawLabels, ReadLimits, decode_image, decode_labels, read_image, read_image_with, read_label_file,
     read_label_file_with,
 };
+pub use self::tiles::{Span, reflect_pad, tile_axis};
 pub use self::write::{
     write_atomically, write_gray_png8, write_gray_png16, write_labels, write_rgb_png, write_wire_labels,
 };

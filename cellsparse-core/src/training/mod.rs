@@ -2,6 +2,10 @@
 
 pub mod augment;
 pub mod batch;
+pub mod history;
 mod loss;
 pub mod loss_stardist;
+pub mod optimizer;
 pub mod sampler;
+pub mod schedule;
+pub mod trainer;

@@ -1,0 +1,84 @@
+//! Which device the work runs on, and on how many threads.
+
+use crate::error::{Error, Result};
+use crate::model::options::Device;
+
+/// The Candle device for a choice, and its name.
+///
+/// `Auto` takes the best device of this build and machine, the CPU at worst.
+///
+/// # Errors
+/// [`Error::Device`] when a device was named that this build or this machine does not have.
+pub(super) fn resolve(device: Device) -> Result<(candle_core::Device, String)> {
+    match device {
+        Device::Cpu => Ok((candle_core::Device::Cpu, "cpu".into())),
+        Device::Auto => {
+            let found = accelerators().into_iter().find_map(|choice| resolve(choice).ok());
+            Ok(found.unwrap_or((candle_core::Device::Cpu, "cpu".into())))
+        }
+        Device::Cuda(index) => {
+            if !cfg!(feature = "cuda") {
+                return Err(absent(device, "this build has no CUDA support; build with --features cuda"));
+            }
+            let found = candle_core::Device::new_cuda(index).map_err(|error| absent(device, &error.to_string()))?;
+            Ok((found, device.to_string()))
+        }
+        Device::Metal => {
+            if !cfg!(feature = "metal") {
+                return Err(absent(device, "this build has no Metal support; build with --features metal"));
+            }
+            let found = candle_core::Device::new_metal(0).map_err(|error| absent(device, &error.to_string()))?;
+            Ok((found, device.to_string()))
+        }
+    }
+}
+
+/// Devices that this build can use and this machine may have.
+fn accelerators() -> Vec<Device> {
+    let mut devices = Vec::new();
+    if cfg!(feature = "cuda") {
+        devices.push(Device::Cuda(0));
+    }
+    if cfg!(feature = "metal") {
+        devices.push(Device::Metal);
+    }
+    devices
+}
+
+fn absent(device: Device, reason: &str) -> Error {
+    let reason = reason.lines().next().unwrap_or_default();
+    Error::Device(format!("{device} cannot be used: {reason}, or choose --device cpu"))
+}
+
+/// A pool of `threads` threads (one per core when `None`), so that no global pool is touched.
+///
+/// # Errors
+/// [`Error::Config`] for a number outside 1..=1024, [`Error::Internal`] when the threads cannot be started.
+pub(super) fn thread_pool(threads: Option<usize>) -> Result<rayon::ThreadPool> {
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if !(1..=1024).contains(&threads) {
+        return Err(Error::Config(format!("{threads} threads; give a number between 1 and 1024")));
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("cellsparse-{index}"))
+        .build()
+        .map_err(|error| Error::Internal(format!("starting {threads} threads: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_the_cpu_without_accelerators_and_absent_devices_are_explained() {
+        if cfg!(not(any(feature = "cuda", feature = "metal"))) {
+            assert_eq!(resolve(Device::Auto).unwrap().1, "cpu");
+            for device in [Device::Cuda(1), Device::Metal] {
+                let message = resolve(device).unwrap_err().to_string();
+                assert!(message.contains(&device.to_string()) && message.contains("--device cpu"), "{message}");
+            }
+        }
+        assert!(thread_pool(Some(0)).is_err());
+    }
+}

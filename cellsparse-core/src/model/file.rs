@@ -1,0 +1,139 @@
+//! A model in one file: weights and optimiser state as arrays, everything else as JSON.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Algorithm, Model, Normalization, Thresholds};
+use crate::error::{Error, Result};
+use crate::formats::tensors::{NamedArrays, read_tensors, write_tensors};
+use crate::networks::{StarDistConfig, Weights};
+use crate::training::history::History;
+use crate::training::optimizer::Adam;
+use crate::training::trainer::TrainingState;
+
+/// Version of the file format; files of a later version are refused.
+const FORMAT_VERSION: u32 = 1;
+
+/// The JSON part of a model file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format_version: u32,
+    cellsparse_version: String,
+    algorithm: Algorithm,
+    config: StarDistConfig,
+    normalization: Normalization,
+    thresholds: Thresholds,
+    history: History,
+    /// Steps of the optimiser and batches drawn, when the optimiser's state is in the file.
+    optimizer: Option<OptimizerHeader>,
+    /// FNV-1a hash of names and values of the weights: these formats carry no checksum.
+    weights_hash: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OptimizerHeader {
+    steps: u64,
+    batches: u64,
+}
+
+/// Prefixes of the arrays of the optimiser: moving weights, first and second moments.
+const OPTIMIZER: [&str; 3] = ["optimizer/weights/", "optimizer/first/", "optimizer/second/"];
+
+pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
+    let header = Header {
+        format_version: FORMAT_VERSION,
+        cellsparse_version: env!("CARGO_PKG_VERSION").into(),
+        algorithm: model.algorithm(),
+        config: model.config.clone(),
+        normalization: model.normalization,
+        thresholds: model.thresholds,
+        history: model.history.thinned(),
+        optimizer: model
+            .state
+            .as_ref()
+            .map(|state| OptimizerHeader { steps: state.optimizer.steps(), batches: state.batches }),
+        weights_hash: hash(&model.weights),
+    };
+    let json = serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
+    let mut arrays: Vec<(String, &[usize], &[f32])> = Vec::new();
+    for parameter in model.weights.parameters() {
+        arrays.push((parameter.spec.name.clone(), &parameter.spec.shape, &parameter.values));
+    }
+    if let Some(state) = &model.state {
+        let (first, second) = state.optimizer.moments();
+        for (index, parameter) in state.weights.parameters().iter().enumerate() {
+            for (prefix, values) in OPTIMIZER.iter().zip([&parameter.values, &first[index], &second[index]]) {
+                arrays.push((format!("{prefix}{}", parameter.spec.name), &parameter.spec.shape, values));
+            }
+        }
+    }
+    write_tensors(path, arrays, json)
+}
+
+pub(super) fn load(path: &Path) -> Result<Model> {
+    let (mut arrays, json) = read_tensors(path)?;
+    let version: serde_json::Value =
+        serde_json::from_str(&json).map_err(|error| Error::file(path, format!("its configuration: {error}")))?;
+    let version = version.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if version != u64::from(FORMAT_VERSION) {
+        return Err(Error::file(
+            path,
+            format!("format version {version}; this build reads version {FORMAT_VERSION}. Use a newer cellsparse"),
+        ));
+    }
+    let header: Header =
+        serde_json::from_str(&json).map_err(|error| Error::file(path, format!("its configuration: {error}")))?;
+    let in_file = |error: Error| Error::file(path, error.to_string());
+    if header.algorithm != Algorithm::Stardist {
+        return Err(Error::file(path, format!("a model of {}; this build runs stardist", header.algorithm)));
+    }
+    header.config.check().map_err(in_file)?;
+    header.thresholds.check().map_err(in_file)?;
+    header.normalization.check().map_err(in_file)?;
+    let graph = Arc::new(header.config.graph());
+    let optimizer: Vec<NamedArrays> = OPTIMIZER.iter().map(|prefix| take_prefixed(&mut arrays, prefix)).collect();
+    let weights = Weights::from_named(&graph, arrays).map_err(in_file)?;
+    if hash(&weights) != header.weights_hash {
+        return Err(Error::file(path, "its weights do not match their checksum; the file is damaged"));
+    }
+    let state = match header.optimizer {
+        Some(OptimizerHeader { steps, batches }) => {
+            let mut parts = Vec::new();
+            for arrays in optimizer {
+                parts.push(Weights::from_named(&graph, arrays).map_err(in_file)?);
+            }
+            let values = |weights: &Weights| weights.parameters().iter().map(|p| p.values.clone()).collect();
+            let optimizer = Adam::restore(&weights, steps, values(&parts[1]), values(&parts[2])).map_err(in_file)?;
+            Some(TrainingState { weights: parts.swap_remove(0), optimizer, batches })
+        }
+        None => None,
+    };
+    let mut model = Model::from_parts(header.config, graph, weights);
+    model.normalization = header.normalization;
+    model.thresholds = header.thresholds;
+    model.history = header.history;
+    model.state = state;
+    Ok(model)
+}
+
+fn take_prefixed(arrays: &mut NamedArrays, prefix: &str) -> NamedArrays {
+    let names: Vec<String> = arrays.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+    names
+        .into_iter()
+        .filter_map(|name| Some((name[prefix.len()..].to_string(), arrays.remove(&name)?)))
+        .collect()
+}
+
+fn hash(weights: &Weights) -> String {
+    let mut state = 0xcbf2_9ce4_8422_2325_u64;
+    let mut feed = |byte: u8| state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    for parameter in weights.parameters() {
+        parameter.spec.name.bytes().for_each(&mut feed);
+        parameter.values.iter().for_each(|value| value.to_le_bytes().into_iter().for_each(&mut feed));
+    }
+    format!("{state:016x}")
+}

@@ -1,0 +1,93 @@
+//! How the learning rate changes during a training.
+
+/// A learning-rate schedule. Rates are fractions of the base rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Schedule {
+    /// The base rate, multiplied by `factor` whenever the validation loss has not improved for `patience` periods.
+    ReduceOnPlateau {
+        /// What the rate is multiplied by.
+        factor: f32,
+        /// Periods without improvement.
+        patience: usize,
+    },
+    /// A linear rise over the first `warmup` of the training, then half a cosine down to `floor`.
+    Cosine {
+        /// Share of the training spent rising, in `[0, 1)`.
+        warmup: f32,
+        /// Rate at the end.
+        floor: f32,
+    },
+}
+
+/// A schedule under way.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    schedule: Schedule,
+    factor: f32,
+    best: f64,
+    waited: usize,
+}
+
+impl Pace {
+    /// The beginning of a schedule.
+    pub fn new(schedule: Schedule) -> Self {
+        Self { schedule, factor: 1.0, best: f64::INFINITY, waited: 0 }
+    }
+
+    /// The fraction of the base rate when `done` of the training (in `[0, 1]`) is over.
+    pub fn rate(&self, done: f64) -> f32 {
+        match self.schedule {
+            Schedule::ReduceOnPlateau { .. } => self.factor,
+            Schedule::Cosine { warmup, floor } => {
+                let done = done.clamp(0.0, 1.0) as f32;
+                if done < warmup {
+                    return (done / warmup).max(0.02);
+                }
+                let along = (done - warmup) / (1.0 - warmup);
+                floor + (1.0 - floor) * 0.5 * (1.0 + (std::f32::consts::PI * along).cos())
+            }
+        }
+    }
+
+    /// Takes in a validation loss.
+    pub fn validated(&mut self, loss: f64) {
+        if loss < self.best {
+            self.best = loss;
+            self.waited = 0;
+            return;
+        }
+        self.waited += 1;
+        if let Schedule::ReduceOnPlateau { factor, patience } = self.schedule
+            && self.waited >= patience
+        {
+            self.factor *= factor;
+            self.waited = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cosine_rises_and_falls() {
+        let pace = Pace::new(Schedule::Cosine { warmup: 0.1, floor: 0.01 });
+        assert!(pace.rate(0.0) > 0.0 && pace.rate(0.05) < pace.rate(0.1));
+        assert!((pace.rate(0.1) - 1.0).abs() < 1e-6);
+        assert!((pace.rate(1.0) - 0.01).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_plateau_halves_the_rate_once_per_patience() {
+        let mut pace = Pace::new(Schedule::ReduceOnPlateau { factor: 0.5, patience: 3 });
+        for loss in [1.0, 0.9, 0.9, 0.9] {
+            pace.validated(loss);
+        }
+        assert_eq!(pace.rate(0.5), 1.0);
+        pace.validated(0.95);
+        assert_eq!(pace.rate(0.5), 0.5);
+        pace.validated(f64::NAN);
+        assert_eq!(pace.rate(0.5), 0.5);
+    }
+}

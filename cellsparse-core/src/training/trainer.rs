@@ -1,0 +1,351 @@
+//! The training loop, the same for every algorithm.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::control::{CancelToken, Flow, Progress};
+use crate::error::{Error, Result};
+use crate::networks::{Engine, Weights};
+use crate::training::history::History;
+use crate::training::optimizer::Adam;
+use crate::training::schedule::{Pace, Schedule};
+
+/// What an algorithm gives to the loop: batches and their loss.
+pub trait Task: Sync {
+    /// A batch, reused for later ones.
+    type Batch: Default + Send;
+
+    /// Makes batch `index` in the buffers of an earlier one; a pure function of `index`.
+    ///
+    /// # Errors
+    /// When the batch cannot be made.
+    fn batch_into(&self, batch: &mut Self::Batch, index: u64) -> Result<()>;
+
+    /// The input of the network, `[batch, height, width, channels]`.
+    fn input<'a>(&self, batch: &'a Self::Batch) -> &'a [f32];
+
+    /// The loss of the network's outputs and, if wanted, its gradients with respect to them.
+    ///
+    /// # Errors
+    /// When sizes do not fit.
+    fn loss(
+        &self,
+        batch: &Self::Batch,
+        outputs: &[Vec<f32>],
+        gradients: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport>;
+}
+
+/// The loss of one batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LossReport {
+    /// Weighted sum of the parts.
+    pub total: f64,
+    /// The parts by name.
+    pub parts: Vec<(&'static str, f32)>,
+}
+
+/// How the loop runs.
+#[derive(Debug, Clone)]
+pub struct LoopOptions {
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Steps between two validations.
+    pub steps_per_epoch: usize,
+    /// Base learning rate.
+    pub learning_rate: f32,
+    /// How the rate changes.
+    pub schedule: Schedule,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Decay of the running average of the weights that is returned instead of the last weights.
+    pub average: Option<f32>,
+    /// Validations without improvement after which training stops.
+    pub patience: Option<usize>,
+    /// Time after which training stops.
+    pub time_budget: Option<Duration>,
+    /// Raised to stop.
+    pub cancel: CancelToken,
+}
+
+/// Everything that changes during a training and is needed to go on later.
+#[derive(Debug, Clone)]
+pub struct TrainingState {
+    /// Weights that the optimiser moves.
+    pub weights: Weights,
+    /// Its memory.
+    pub optimizer: Adam,
+    /// Batches drawn so far; the next batch has this index.
+    pub batches: u64,
+}
+
+/// Why a training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// All steps were done.
+    Finished,
+    /// The validation loss had stopped improving.
+    NoImprovement,
+    /// The time was over.
+    TimeBudget,
+    /// The observer or a cancel token asked for it.
+    Cancelled,
+}
+
+/// What a training returns.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The best weights: by validation loss if there was a validation, else the averaged or last ones.
+    pub weights: Weights,
+    /// Steps done.
+    pub steps: usize,
+    /// Loss of the last step.
+    pub loss: f32,
+    /// Why it ended.
+    pub stopped: Stopped,
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+/// Called at the end of every epoch with the state and the weights that would be returned now.
+pub type OnEpoch<'a> = dyn FnMut(&TrainingState, &Weights, &History) -> Result<()> + 'a;
+
+/// The engines a training runs on: one for the training batches, one for the validation batch.
+#[derive(Debug)]
+pub struct Engines {
+    /// For batches of the training task.
+    pub training: Engine,
+    /// For batch 0 of the validation task.
+    pub validation: Option<Engine>,
+}
+
+/// Trains until the steps are done, the time is over, or somebody asks to stop.
+///
+/// Batches are made by one thread beside the loop, in order. A loss that is not finite ends the training with
+/// [`Error::Diverged`]; `state` then holds the weights of the last finite step.
+///
+/// # Errors
+/// [`Error::Diverged`], and whatever the task, the engine or `on_epoch` report.
+pub fn train<T: Task>(
+    engines: &mut Engines,
+    task: &T,
+    validation: Option<&T>,
+    state: &mut TrainingState,
+    history: &mut History,
+    options: &LoopOptions,
+    observer: &mut dyn FnMut(&Progress) -> Flow,
+    on_epoch: &mut OnEpoch<'_>,
+) -> Result<Outcome> {
+    let fixed = match validation {
+        Some(task) => {
+            let mut batch = T::Batch::default();
+            task.batch_into(&mut batch, 0)?;
+            Some((task, batch))
+        }
+        None => None,
+    };
+    let (full_sender, full) = sync_channel::<Result<T::Batch>>(2);
+    let (empty_sender, empty) = sync_channel::<T::Batch>(4);
+    let first = state.batches;
+    let steps = options.steps;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let make = || {
+                for index in first..first.saturating_add(steps as u64) {
+                    let mut batch = empty.try_recv().unwrap_or_default();
+                    let made = task.batch_into(&mut batch, index).map(|()| batch);
+                    if full_sender.send(made).is_err() {
+                        break;
+                    }
+                }
+            };
+            // A pool of its own keeps this thread's parallel loops out of the compute threads and of the host's pool.
+            match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+                Ok(pool) => pool.install(make),
+                Err(_) => make(),
+            }
+        });
+        let recycle = |batch| drop(empty_sender.try_send(batch));
+        let mut run = Loop {
+            engines,
+            task,
+            validation: fixed.as_ref().map(|(task, batch)| (*task, batch)),
+            state,
+            history,
+            options,
+            before: 0,
+            buffers: Buffers::default(),
+            average: None,
+            best: None,
+            waited: 0,
+        };
+        run.run(full, recycle, observer, on_epoch)
+    })
+}
+
+#[derive(Default)]
+struct Buffers {
+    outputs: Vec<Vec<f32>>,
+    output_gradients: Vec<Vec<f32>>,
+    gradients: Vec<Vec<f32>>,
+}
+
+struct Loop<'a, T: Task> {
+    engines: &'a mut Engines,
+    task: &'a T,
+    validation: Option<(&'a T, &'a T::Batch)>,
+    state: &'a mut TrainingState,
+    history: &'a mut History,
+    options: &'a LoopOptions,
+    /// Steps of earlier trainings.
+    before: u64,
+    buffers: Buffers,
+    average: Option<Weights>,
+    best: Option<(f64, Weights)>,
+    waited: usize,
+}
+
+impl<T: Task> Loop<'_, T> {
+    fn run(
+        &mut self,
+        batches: Receiver<Result<T::Batch>>,
+        recycle: impl Fn(T::Batch),
+        observer: &mut dyn FnMut(&Progress) -> Flow,
+        on_epoch: &mut OnEpoch<'_>,
+    ) -> Result<Outcome> {
+        let begin = Instant::now();
+        let mut pace = Pace::new(self.options.schedule);
+        let mut stopped = Stopped::Finished;
+        let mut last = 0.0;
+        let mut step = 0;
+        self.before = self.history.total_steps();
+        let sizes = self.state.weights.parameters().iter().map(|p| vec![0.0; p.values.len()]);
+        self.buffers.gradients = sizes.collect();
+        self.average = self.options.average.map(|_| self.state.weights.clone());
+        while step < self.options.steps {
+            let Ok(batch) = batches.recv() else { break };
+            let batch = batch?;
+            let rate = self.options.learning_rate * pace.rate(self.done(step, begin.elapsed()));
+            let report = self.step(&batch, step, rate)?;
+            recycle(batch);
+            step += 1;
+            last = report.total as f32;
+            let over = self.options.time_budget.is_some_and(|budget| begin.elapsed() >= budget);
+            let asked = self.options.cancel.is_cancelled();
+            let epoch_ends = step % self.options.steps_per_epoch == 0 || step == self.options.steps || over || asked;
+            let validation_loss = if epoch_ends { self.validate(&mut pace)? } else { None };
+            let event = self.event(step, report, validation_loss, rate, begin.elapsed());
+            self.history.push(self.before, &event);
+            if epoch_ends {
+                on_epoch(self.state, self.result(), self.history)?;
+            }
+            if observer(&event) == Flow::Stop || asked {
+                stopped = Stopped::Cancelled;
+                break;
+            }
+            if over {
+                stopped = Stopped::TimeBudget;
+                break;
+            }
+            if self.options.patience.is_some_and(|patience| self.waited >= patience) {
+                stopped = Stopped::NoImprovement;
+                break;
+            }
+        }
+        let weights = self.result().clone();
+        Ok(Outcome { weights, steps: step, loss: last, stopped, elapsed: begin.elapsed() })
+    }
+
+    /// How much of the training is over, by steps or by time, whichever is further.
+    fn done(&self, step: usize, elapsed: Duration) -> f64 {
+        let by_steps = step as f64 / self.options.steps.max(1) as f64;
+        let by_time = self.options.time_budget.map_or(0.0, |budget| elapsed.as_secs_f64() / budget.as_secs_f64());
+        by_steps.max(by_time)
+    }
+
+    /// One optimiser step.
+    fn step(&mut self, batch: &T::Batch, step: usize, rate: f32) -> Result<LossReport> {
+        let Buffers { outputs, output_gradients, gradients } = &mut self.buffers;
+        let engine = &mut self.engines.training;
+        engine.set_weights(&self.state.weights)?;
+        engine.forward(&self.state.weights, self.task.input(batch), outputs)?;
+        let report = self.task.loss(batch, outputs, Some(output_gradients))?;
+        engine.backward(&self.state.weights, output_gradients, gradients)?;
+        let finite = gradients.iter().all(|values| values.iter().all(|value| value.is_finite()));
+        if !report.total.is_finite() || !finite {
+            return Err(Error::Diverged(format!(
+                "the loss of step {} is {}; the weights of step {step} were kept. Lower the learning rate (it is {rate:e})",
+                step + 1,
+                report.total
+            )));
+        }
+        engine.update_statistics(&mut self.state.weights);
+        self.state.optimizer.decay = self.options.weight_decay;
+        self.state.optimizer.step(&mut self.state.weights, gradients, rate);
+        self.state.batches += 1;
+        if let (Some(average), Some(decay)) = (&mut self.average, self.options.average) {
+            blend(average, &self.state.weights, decay.min((1.0 + step as f32) / (10.0 + step as f32)));
+        }
+        Ok(report)
+    }
+
+    /// Measures the validation loss of the weights that would be returned now.
+    fn validate(&mut self, pace: &mut Pace) -> Result<Option<f32>> {
+        let (Some((task, batch)), Some(engine)) = (self.validation, &mut self.engines.validation) else {
+            return Ok(None);
+        };
+        let weights = self.average.as_ref().unwrap_or(&self.state.weights);
+        engine.set_weights(weights)?;
+        engine.forward(weights, task.input(batch), &mut self.buffers.outputs)?;
+        let loss = task.loss(batch, &self.buffers.outputs, None)?.total;
+        pace.validated(loss);
+        if loss.is_finite() && self.best.as_ref().is_none_or(|(best, _)| loss < *best) {
+            self.best = Some((loss, weights.clone()));
+            self.waited = 0;
+        } else {
+            self.waited += 1;
+        }
+        Ok(Some(loss as f32))
+    }
+
+    /// The weights that would be returned now.
+    fn result(&self) -> &Weights {
+        match (&self.best, &self.average) {
+            (Some((_, best)), _) => best,
+            (None, Some(average)) => average,
+            (None, None) => &self.state.weights,
+        }
+    }
+
+    fn event(
+        &self,
+        step: usize,
+        report: LossReport,
+        validation_loss: Option<f32>,
+        learning_rate: f32,
+        elapsed: Duration,
+    ) -> Progress {
+        let done = self.done(step, elapsed).clamp(1e-9, 1.0);
+        Progress {
+            step,
+            total_steps: self.options.steps,
+            epoch: (step - 1) / self.options.steps_per_epoch + 1,
+            loss: report.total as f32,
+            losses: report.parts,
+            validation_loss,
+            learning_rate,
+            elapsed,
+            remaining: elapsed.mul_f64((1.0 - done) / done),
+        }
+    }
+}
+
+/// `average = decay * average + (1 - decay) * weights`
+fn blend(average: &mut Weights, weights: &Weights, decay: f32) {
+    for (average, new) in average.parameters_mut().iter_mut().zip(weights.parameters()) {
+        for (average, new) in average.values.iter_mut().zip(&new.values) {
+            *average = decay * *average + (1.0 - decay) * new;
+        }
+    }
+}
