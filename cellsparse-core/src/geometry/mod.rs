@@ -1,7 +1,9 @@
 //! Plane geometry without tensors: distances, outlines, polygons.
 
 pub mod polygon;
+mod polygon_active;
 mod polygon_bounds;
+mod polygon_crossing;
 mod polygon_overlap;
 mod polygon_paths;
 
