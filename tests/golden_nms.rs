@@ -3,10 +3,12 @@
 mod common;
 
 use cellsparse_core::geometry::{Outline, Overlap, polygon};
-use cellsparse_core::postprocess::StarCandidates;
-use cellsparse_core::postprocess::nms::{integer_outline, non_maximum_suppression};
+use cellsparse_core::postprocess::clean::remove_small_labels_literal;
+use cellsparse_core::postprocess::nms::{integer_outline, non_maximum_suppression, non_maximum_suppression_dense};
+use cellsparse_core::postprocess::stars::{coord_to_label, dist_to_coord, polygons_to_label};
+use cellsparse_core::postprocess::{BORDER, StarCandidates, candidates};
 use common::Fixture;
-use ndarray::{Array1, Array2, Array3, ArrayD, Ix1, Ix2, Ix3};
+use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix1, Ix2, Ix3};
 
 fn f1(fixture: &Fixture, name: &str) -> Array1<f32> {
     fixture.f32(name).into_dimensionality::<Ix1>().unwrap()
@@ -94,6 +96,106 @@ fn survivors_of_lists_are_exact() {
                 let kept = non_maximum_suppression(&list, percent as f32 / 100.0).unwrap();
                 assert_eq!(kept, expected, "{case} at {percent}");
             }
+        }
+    }
+}
+
+#[test]
+fn dense_maps_give_the_recorded_objects() {
+    for fixture in common::fixture_and_real("stardist/nms") {
+        for case in cases(&fixture, "dense_", ".dist") {
+            let prob = f2(&fixture, &format!("{case}.prob"));
+            let dist = f3(&fixture, &format!("{case}.dist"));
+            let grid = if case.ends_with("g22") { [2, 2] } else { [1, 1] };
+            let sorted = candidates(prob.view(), dist.view(), grid, 0.5, BORDER).unwrap().sorted();
+            let expected = points(fixture.i32(&format!("{case}.cand_p50_sorted_points")));
+            assert_eq!(sorted.points, expected, "{case}");
+            for result in cases(&fixture, &format!("{case}.p"), ".points") {
+                let (p, n) = result.rsplit_once(".p").unwrap().1.split_once("_n").unwrap();
+                let thresholds = [p, n].map(|percent| percent.parse::<f32>().unwrap() / 100.0);
+                let found =
+                    non_maximum_suppression_dense(prob.view(), dist.view(), grid, BORDER, thresholds[0], thresholds[1])
+                        .unwrap();
+                assert_eq!(found.points, points(fixture.i32(&format!("{result}.points"))), "{result}");
+                assert_eq!(found.prob, f1(&fixture, &format!("{result}.prob")).to_vec(), "{result}");
+                check_drawing(&fixture, &found, &result);
+            }
+        }
+    }
+}
+
+#[test]
+fn survivors_of_lists_are_drawn_as_recorded() {
+    for fixture in common::fixture_and_real("stardist/nms") {
+        for case in cases(&fixture, "sparse_", ".n40.coord") {
+            let list = sparse(&fixture, &case);
+            let kept = non_maximum_suppression(&list, 0.4).unwrap();
+            let expected: Vec<usize> =
+                fixture.i32(&format!("{case}.n40.kept_index")).iter().map(|&k| k as usize).collect();
+            assert_eq!(kept, expected, "{case}");
+            check_drawing(&fixture, &list.select(&kept), &format!("{case}.n40"));
+        }
+    }
+}
+
+fn real_points(points: &[[i32; 2]]) -> Vec<[f64; 2]> {
+    points.iter().map(|point| point.map(f64::from)).collect()
+}
+
+/// Compares `<name>.coord` and, if recorded, `<name>.labels`.
+fn check_drawing(fixture: &Fixture, found: &StarCandidates, name: &str) {
+    let coord = dist_to_coord(found.dist.view(), &real_points(&found.points), [1.0, 1.0]).unwrap();
+    assert_eq!(coord, f3(fixture, &format!("{name}.coord")), "{name}");
+    if fixture.has(&format!("{name}.labels")) {
+        let expected = labels(fixture, &format!("{name}.labels"));
+        let (h, w) = expected.dim();
+        assert_eq!(coord_to_label(coord.view(), [h, w], Some(&found.prob)).unwrap(), expected, "{name}");
+    }
+}
+
+fn labels(fixture: &Fixture, name: &str) -> Array2<i32> {
+    fixture.i32(name).into_dimensionality::<Ix2>().unwrap()
+}
+
+#[test]
+fn label_images_are_drawn_as_recorded() {
+    let fixture = common::fixture("stardist/render");
+    for case in cases(&fixture, "", ".dist") {
+        let dist = f2(&fixture, &format!("{case}.dist"));
+        let prob = f1(&fixture, &format!("{case}.prob")).to_vec();
+        let points = real_points(&points(fixture.i32(&format!("{case}.points"))));
+        let coord = dist_to_coord(dist.view(), &points, [1.0, 1.0]).unwrap();
+        assert_eq!(coord, f3(&fixture, &format!("{case}.coord")), "{case}");
+        let draw = |points: &[[f64; 2]], prob: Option<&[f32]>, scale: [f64; 2]| {
+            polygons_to_label(dist.view(), points, [40, 44], prob, scale).unwrap()
+        };
+        assert_eq!(draw(&points, Some(&prob), [1.0, 1.0]), labels(&fixture, &format!("{case}.labels")), "{case}");
+        assert_eq!(draw(&points, None, [1.0, 1.0]), labels(&fixture, &format!("{case}.labels_noprob")), "{case}");
+        let stretched: Vec<[f64; 2]> = points.iter().map(|[y, x]| [y * 2.0, x * 0.5]).collect();
+        let drawn = draw(&stretched, Some(&prob), [0.5, 2.0]);
+        assert_eq!(drawn, labels(&fixture, &format!("{case}.labels_scale")), "{case}");
+    }
+}
+
+#[test]
+fn single_polygons_are_filled_as_recorded() {
+    let fixture = common::fixture("stardist/render");
+    let masks = fixture.i32("poly6.masks");
+    for (k, polygon) in f3(&fixture, "poly6.coord").outer_iter().enumerate() {
+        let one = polygon.insert_axis(Axis(0));
+        let drawn = coord_to_label(one.view(), [20, 22], None).unwrap();
+        assert_eq!(drawn.into_dyn(), masks.index_axis(Axis(0), k), "polygon {k}");
+    }
+}
+
+#[test]
+fn the_literal_small_object_filter_agrees() {
+    for fixture in common::fixture_and_real("cellsparse/remove_small_labels") {
+        for name in fixture.names().iter().filter(|name| !name.ends_with(".label")) {
+            let (case, area) = name.split_once('.').unwrap();
+            let mut image = labels(&fixture, &format!("{case}.label"));
+            remove_small_labels_literal(&mut image, area.parse().unwrap());
+            assert_eq!(image, labels(&fixture, name), "{name}");
         }
     }
 }

@@ -20,4 +20,7 @@ pub mod training;
 
 pub use control::{CancelToken, Flow, Progress};
 pub use error::{Error, Result};
+pub use annotations::{Dataset, SparseLabels};
+pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions};
+pub use networks::StarDistConfig;
 pub use raster::{Image, LabelImage};

@@ -9,7 +9,9 @@ pub use self::outline::{ExactOutline, LiteralOutline, Part, exact_outlines, lite
 pub use self::outline_raster::rasterize_outlines;
 pub use self::simplify::{douglas_peucker, simplify_outline, simplify_ring_literal};
 pub mod polygon;
+mod polygon_active;
 mod polygon_bounds;
+mod polygon_crossing;
 mod polygon_overlap;
 mod polygon_paths;
 

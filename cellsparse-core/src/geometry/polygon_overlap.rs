@@ -6,42 +6,22 @@
 //! rows (a scanbeam) all edges are straight, and the columns where they cross a visited row are rounded. Edges change
 //! places exactly when their rounded columns do. Both outlines are filled by the non-zero winding rule.
 
-use super::polygon_bounds::{Edge, HORIZONTAL, Outline, Point};
+use super::polygon_active::{Active, ActiveEdges};
+use super::polygon_bounds::{HORIZONTAL, Outline, Point};
+use super::polygon_crossing::{column, crossing, parallel};
 use super::polygon_paths::{Paths, Side};
 
 /// A reusable workspace that computes overlap areas.
 #[derive(Debug, Default)]
 pub struct Overlap {
-    edges: Vec<Active>,
+    edges: ActiveEdges,
     valleys: Vec<Start>,
     rows: Vec<i64>,
-    /// Leftmost edge that crosses the current row.
-    first: Option<usize>,
     /// Horizontal edges of the current row that wait for their turn; the last one comes first.
     horizontals: Vec<usize>,
     crossings: Vec<Crossing>,
     order: Vec<usize>,
     paths: Paths,
-}
-
-/// An edge with its state in the sweep.
-#[derive(Debug, Clone)]
-struct Active {
-    edge: Edge,
-    /// Which of the two outlines it belongs to.
-    owner: u8,
-    /// Where it is now: its column at the last visited row, and that row.
-    at: Point,
-    side: Side,
-    /// Change of its outline's winding number across the edge.
-    winding: i32,
-    /// Winding numbers of the region beside the edge, of its own outline and of the other one.
-    own_count: i32,
-    other_count: i32,
-    /// The output polygon it is building.
-    path: Option<usize>,
-    left: Option<usize>,
-    right: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,28 +63,11 @@ impl Overlap {
         self.edges.clear();
         self.valleys.clear();
         self.rows.clear();
-        self.first = None;
         self.horizontals.clear();
         self.crossings.clear();
         self.paths.clear();
         for (owner, outline) in [a, b].into_iter().enumerate() {
-            let base = self.edges.len();
-            self.edges.extend(outline.edges.iter().map(|edge| Active {
-                edge: Edge {
-                    above: edge.above.map(|index| index + base),
-                    partner: edge.partner.map(|index| index + base),
-                    ..*edge
-                },
-                owner: owner as u8,
-                at: edge.bottom,
-                side: Side::Front,
-                winding: 0,
-                own_count: 0,
-                other_count: 0,
-                path: None,
-                left: None,
-                right: None,
-            }));
+            let base = self.edges.add(owner, outline);
             self.valleys.extend(outline.valleys.iter().map(|valley| Start {
                 y: valley.y,
                 left: valley.left + base,
@@ -114,7 +77,7 @@ impl Overlap {
         }
         self.valleys.sort_by_key(|valley| -valley.y);
         self.rows.extend(self.valleys.iter().map(|valley| valley.y));
-        self.rows.extend(self.edges.iter().map(|active| active.edge.top.y));
+        self.rows.extend(self.edges.all().map(|active| active.edge.top.y));
         self.rows.sort_unstable_by_key(|&y| -y);
         self.rows.dedup();
     }
@@ -149,96 +112,10 @@ impl Overlap {
         for k in 0..self.crossings.len() {
             let Crossing { left, right, at } = self.crossings[k];
             self.intersect(left, right, at);
-            self.swap(left, right);
+            self.edges.swap(left, right);
         }
         self.crossings.clear();
         self.reach(row)
-    }
-
-    // The list of edges that cross the current row, from left to right.
-
-    fn insert(&mut self, new: usize, after: Option<usize>) {
-        let mut left = after;
-        loop {
-            let right = match left {
-                Some(left) => self.edges[left].right,
-                None => self.first,
-            };
-            match right {
-                Some(right) if !self.belongs_left_of(new, right) => left = Some(right),
-                _ => break self.link(left, new, right),
-            }
-        }
-    }
-
-    fn link(&mut self, left: Option<usize>, new: usize, right: Option<usize>) {
-        self.edges[new].left = left;
-        self.edges[new].right = right;
-        match left {
-            Some(left) => self.edges[left].right = Some(new),
-            None => self.first = Some(new),
-        }
-        if let Some(right) = right {
-            self.edges[right].left = Some(new);
-        }
-    }
-
-    fn belongs_left_of(&self, new: usize, other: usize) -> bool {
-        let (new, other) = (&self.edges[new], &self.edges[other]);
-        if new.at.x != other.at.x {
-            return new.at.x < other.at.x;
-        }
-        if new.edge.top.y > other.edge.top.y {
-            new.edge.top.x < column(&other.edge, new.edge.top.y)
-        } else {
-            other.edge.top.x > column(&new.edge, other.edge.top.y)
-        }
-    }
-
-    fn is_listed(&self, index: usize) -> bool {
-        self.edges[index].left.is_some() || self.edges[index].right.is_some() || self.first == Some(index)
-    }
-
-    fn unlist(&mut self, index: usize) {
-        if !self.is_listed(index) {
-            return;
-        }
-        let (left, right) = (self.edges[index].left.take(), self.edges[index].right.take());
-        match left {
-            Some(left) => self.edges[left].right = right,
-            None => self.first = right,
-        }
-        if let Some(right) = right {
-            self.edges[right].left = left;
-        }
-    }
-
-    /// Exchanges two neighbours, whichever of them is on the left.
-    fn swap(&mut self, a: usize, b: usize) {
-        let (a, b) = if self.edges[a].right == Some(b) { (a, b) } else { (b, a) };
-        if self.edges[a].right != Some(b) {
-            return;
-        }
-        self.unlist(a);
-        let right = self.edges[b].right;
-        self.link(Some(b), a, right);
-    }
-
-    /// Replaces an edge by the one above it, which inherits its state. Returns that edge.
-    fn climb(&mut self, index: usize) -> usize {
-        let Some(above) = self.edges[index].edge.above else { return index };
-        let old = self.edges[index].clone();
-        let new = &mut self.edges[above];
-        new.path = old.path;
-        new.side = old.side;
-        new.winding = old.winding;
-        new.own_count = old.own_count;
-        new.other_count = old.other_count;
-        new.at = new.edge.bottom;
-        self.link(old.left, above, old.right);
-        self.edges[index].left = None;
-        self.edges[index].right = None;
-        above
     }
 
     // Output.
@@ -289,7 +166,7 @@ impl Overlap {
             ((path_b, self.edges[b].side), (path_a, self.edges[a].side))
         };
         self.paths.append(kept, side, gone, gone_side);
-        let mut next = self.first;
+        let mut next = self.edges.first;
         while let Some(index) = next {
             if self.edges[index].path == Some(gone) {
                 self.edges[index].path = Some(kept);
@@ -308,8 +185,8 @@ impl Overlap {
         self.edges[right].winding = -winding;
         self.edges[left].side = Side::Front;
         self.edges[right].side = Side::Back;
-        self.insert(left, None);
-        self.insert(right, Some(left));
+        self.edges.insert(left, None);
+        self.edges.insert(right, Some(left));
         self.count_windings(left);
         self.edges[right].own_count = self.edges[left].own_count;
         self.edges[right].other_count = self.edges[left].other_count;
@@ -355,7 +232,7 @@ impl Overlap {
             before = self.edges[other].left;
         }
         let (own_count, mut other_count, mut next) = match before {
-            None => (winding, 0, self.first),
+            None => (winding, 0, self.edges.first),
             Some(other) => {
                 let other = &self.edges[other];
                 let outside = other.own_count * other.winding < 0;
@@ -437,7 +314,7 @@ impl Overlap {
     /// Lists the pairs of edges that change places below `row`, in the order of a bubble sort by rounded column.
     fn find_crossings(&mut self, row: i64) {
         self.order.clear();
-        let mut next = self.first;
+        let mut next = self.edges.first;
         while let Some(index) = next {
             let active = &mut self.edges[index];
             active.at.x = column(&active.edge, row);
@@ -451,7 +328,7 @@ impl Overlap {
             for k in 1..unsorted {
                 let (left, right) = (self.order[k - 1], self.order[k]);
                 if self.edges[left].at.x > self.edges[right].at.x {
-                    let at = crossing(&self.edges[left], &self.edges[right], row);
+                    let at = crossing(&self.edges[left].edge, &self.edges[right].edge, self.edges[left].at.y, row);
                     self.crossings.push(Crossing { left, right, at });
                     self.order.swap(k - 1, k);
                     changed = true;
@@ -464,7 +341,7 @@ impl Overlap {
     /// Sorts the crossings from below, then moves them so that each one is between neighbours.
     fn order_crossings(&mut self) -> Result<(), Abandoned> {
         self.order.clear();
-        let mut next = self.first;
+        let mut next = self.edges.first;
         while let Some(index) = next {
             self.order.push(index);
             next = self.edges[index].right;
@@ -487,23 +364,24 @@ impl Overlap {
 
     /// Ends, bends and continues edges at the upper end of a scanbeam.
     fn reach(&mut self, row: i64) -> Result<(), Abandoned> {
-        let mut next = self.first;
+        let mut next = self.edges.first;
         while let Some(index) = next {
             let edge = &self.edges[index].edge;
             let ends = edge.top.y == row;
-            let partner_is_flat = || self.listed_partner(index).is_some_and(|p| self.edges[p].edge.slope == HORIZONTAL);
+            let partner_is_flat =
+                || self.edges.listed_partner(index).is_some_and(|p| self.edges[p].edge.slope == HORIZONTAL);
             if ends && edge.above.is_none() && !partner_is_flat() {
                 let before = self.edges[index].left;
                 self.close(index)?;
                 next = match before {
                     Some(before) => self.edges[before].right,
-                    None => self.first,
+                    None => self.edges.first,
                 };
                 continue;
             }
             let flat_above = edge.above.is_some_and(|above| self.edges[above].edge.slope == HORIZONTAL);
             let current = if ends && flat_above {
-                let flat = self.climb(index);
+                let flat = self.edges.climb(index);
                 if self.edges[flat].path.is_some() {
                     self.emit(flat, self.edges[flat].edge.bottom);
                 }
@@ -517,14 +395,14 @@ impl Overlap {
             next = self.edges[current].right;
         }
         self.cross_horizontals();
-        let mut next = self.first;
+        let mut next = self.edges.first;
         while let Some(mut index) = next {
             if self.edges[index].edge.top.y == row && self.edges[index].edge.above.is_some() {
                 let contributes = self.edges[index].path.is_some();
                 if contributes {
                     self.emit(index, self.edges[index].edge.top);
                 }
-                index = self.climb(index);
+                index = self.edges.climb(index);
                 if contributes {
                     self.touch_neighbours(index, false);
                 }
@@ -552,34 +430,27 @@ impl Overlap {
         }
     }
 
-    /// The edge that ends in the same peak, unless it has left the list already.
-    fn listed_partner(&self, index: usize) -> Option<usize> {
-        let partner = self.edges[index].edge.partner?;
-        let linked = self.edges[partner].left != self.edges[partner].right;
-        (linked || self.edges[partner].edge.slope == HORIZONTAL).then_some(partner)
-    }
-
     /// Ends an edge in its peak.
     fn close(&mut self, index: usize) -> Result<(), Abandoned> {
         let top = self.edges[index].edge.top;
-        let Some(partner) = self.listed_partner(index) else {
+        let Some(partner) = self.edges.listed_partner(index) else {
             if self.edges[index].path.is_some() {
                 self.emit(index, top);
             }
-            self.unlist(index);
+            self.edges.unlist(index);
             return Ok(());
         };
         while let Some(between) = self.edges[index].right.filter(|&right| right != partner) {
             self.intersect(index, between, top);
-            self.swap(index, between);
+            self.edges.swap(index, between);
         }
         match (self.edges[index].path.is_some(), self.edges[partner].path.is_some()) {
             (true, true) => self.end_path(index, partner, top),
             (false, false) => {}
             _ => return Err(Abandoned),
         }
-        self.unlist(index);
-        self.unlist(partner);
+        self.edges.unlist(index);
+        self.edges.unlist(partner);
         Ok(())
     }
 
@@ -610,8 +481,8 @@ impl Overlap {
                 if contributes {
                     self.end_path(index, other, edge.top);
                 }
-                self.unlist(index);
-                self.unlist(other);
+                self.edges.unlist(index);
+                self.edges.unlist(other);
                 return;
             }
             let point = Point { x: at.x, y: self.edges[index].at.y };
@@ -621,77 +492,19 @@ impl Overlap {
                 self.intersect(other, index, point);
             }
             next = step(&self.edges[other]);
-            self.swap(index, other);
+            self.edges.swap(index, other);
         }
         let contributes = self.edges[index].path.is_some();
         if contributes {
             self.emit(index, edge.top);
         }
         if edge.above.is_none() {
-            self.unlist(index);
+            self.edges.unlist(index);
             return;
         }
-        let above = self.climb(index);
+        let above = self.edges.climb(index);
         if contributes {
             self.touch_neighbours(above, true);
         }
     }
-}
-
-/// Column of an edge at a row, rounded half away from zero.
-fn column(edge: &Edge, row: i64) -> i64 {
-    if row == edge.top.y || edge.slope == HORIZONTAL {
-        edge.top.x
-    } else {
-        edge.bottom.x + round(edge.slope * (row - edge.bottom.y) as f64)
-    }
-}
-
-fn round(value: f64) -> i64 {
-    if value < 0.0 { (value - 0.5) as i64 } else { (value + 0.5) as i64 }
-}
-
-/// Whether the lines a-b and c-d are parallel.
-fn parallel(a: Point, b: Point, c: Point, d: Point) -> bool {
-    (a.y - b.y) * (c.x - d.x) == (a.x - b.x) * (c.y - d.y)
-}
-
-/// The rounded crossing of two edges inside the scanbeam that ends at `row`.
-fn crossing(left: &Active, right: &Active, row: i64) -> Point {
-    let point = line_crossing(left, right);
-    if point.y < row { Point { x: column(&left.edge, row), y: row } } else { point }
-}
-
-fn line_crossing(left: &Active, right: &Active) -> Point {
-    let (a, b) = (&left.edge, &right.edge);
-    if a.slope == b.slope {
-        return Point { x: column(a, left.at.y), y: left.at.y };
-    }
-    let steeper = if a.slope.abs() < b.slope.abs() { a } else { b };
-    let mut point = if a.slope == 0.0 {
-        on_vertical(a.bottom.x, b)
-    } else if b.slope == 0.0 {
-        on_vertical(b.bottom.x, a)
-    } else {
-        let offset = |edge: &Edge| edge.bottom.x as f64 - edge.bottom.y as f64 * edge.slope;
-        let y = (offset(b) - offset(a)) / (a.slope - b.slope);
-        Point { x: round(steeper.slope * y + offset(steeper)), y: round(y) }
-    };
-    if point.y < a.top.y || point.y < b.top.y {
-        point.y = a.top.y.max(b.top.y);
-        point.x = column(steeper, point.y);
-    }
-    if point.y > left.at.y {
-        point.y = left.at.y;
-        point.x = column(if a.slope.abs() > b.slope.abs() { b } else { a }, point.y);
-    }
-    point
-}
-
-fn on_vertical(x: i64, edge: &Edge) -> Point {
-    if edge.slope == HORIZONTAL {
-        return Point { x, y: edge.bottom.y };
-    }
-    let offset = edge.bottom.y as f64 - edge.bottom.x as f64 / edge.slope;
-    Point { x, y: round(x as f64 / edge.slope + offset) }
 }

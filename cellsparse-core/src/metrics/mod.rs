@@ -1,1 +1,7 @@
 //! Scores of a segmentation against the truth.
+
+mod assignment;
+mod matching;
+mod overlaps;
+
+pub use self::matching::{Criterion, Match, Matching, matching, matching_dataset};

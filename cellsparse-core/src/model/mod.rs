@@ -1,7 +1,192 @@
 //! The facade: a model is built from a typed config, trained on sparse labels, and predicts objects.
 
+mod device;
+mod engines;
+mod file;
+mod normalization;
 mod options;
+mod predict;
 mod segmentation;
+mod stardist;
+mod thresholds;
+mod train;
 
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use self::normalization::Normalization;
 pub use self::options::{Algorithm, Device, PredictOptions, Preset, TrainOptions};
 pub use self::segmentation::{Object, Segmentation};
+pub use self::thresholds::Thresholds;
+pub use self::train::TrainingSummary;
+use crate::error::Result;
+use crate::networks::{Graph, StarDistConfig, Weights};
+use crate::training::history::History;
+use crate::training::trainer::TrainingState;
+
+/// A segmentation network with its weights and everything needed to use it.
+///
+/// Many threads may predict with one model at a time; training needs it exclusively.
+#[derive(Debug)]
+pub struct Model {
+    config: StarDistConfig,
+    graph: Arc<Graph>,
+    weights: Weights,
+    normalization: Normalization,
+    thresholds: Thresholds,
+    history: History,
+    /// Weights that the optimiser moves, and its memory; absent in a model that was never trained.
+    state: Option<TrainingState>,
+    engines: engines::Engines,
+}
+
+/// What can be said about a model without running it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelInfo {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Architecture.
+    pub config: StarDistConfig,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Intensity scaling.
+    pub normalization: Normalization,
+    /// Post-processing.
+    pub thresholds: Thresholds,
+    /// Optimiser steps of all trainings.
+    pub steps: u64,
+    /// Loss of the last step, if it was ever trained.
+    pub loss: Option<f32>,
+    /// Whether a training can resume with the optimiser's state.
+    pub resumable: bool,
+}
+
+impl Model {
+    /// A StarDist network with initial weights drawn from `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) when the configuration is out of range.
+    pub fn stardist(config: StarDistConfig, seed: u64) -> Result<Self> {
+        config.check()?;
+        let graph = Arc::new(config.graph());
+        let weights = Weights::init(&graph, seed);
+        Ok(Self::from_parts(config, graph, weights))
+    }
+
+    fn from_parts(config: StarDistConfig, graph: Arc<Graph>, weights: Weights) -> Self {
+        Self {
+            config,
+            graph,
+            weights,
+            normalization: Normalization::default(),
+            thresholds: Thresholds::default(),
+            history: History::default(),
+            state: None,
+            engines: engines::Engines::default(),
+        }
+    }
+
+    /// A model from a file that [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound), [`Error::File`](crate::Error::File) when the file is damaged, of
+    /// another format or of a later version.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        file::load(path.as_ref())
+    }
+
+    /// Writes the model to one file, atomically: the file is the old one or the new one, never half.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) or [`Error::NotFound`](crate::Error::NotFound) when it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        file::save(self, path.as_ref())
+    }
+
+    /// Forgets everything learned: new initial weights from `seed`, default thresholds, no history.
+    pub fn reset(&mut self, seed: u64) {
+        let weights = Weights::init(&self.graph, seed);
+        *self = Self::from_parts(self.config.clone(), Arc::clone(&self.graph), weights);
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        Algorithm::Stardist
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &StarDistConfig {
+        &self.config
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The thresholds used when a prediction gives none.
+    pub fn thresholds(&self) -> Thresholds {
+        self.thresholds
+    }
+
+    /// Replaces the thresholds.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for values out of range.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) -> Result<()> {
+        thresholds.check()?;
+        self.thresholds = thresholds;
+        Ok(())
+    }
+
+    /// How images are scaled.
+    pub fn normalization(&self) -> Normalization {
+        self.normalization
+    }
+
+    /// Replaces the scaling of images; for a model that is about to be trained.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for percentiles out of range.
+    pub fn set_normalization(&mut self, normalization: Normalization) -> Result<()> {
+        normalization.check()?;
+        self.normalization = normalization;
+        Ok(())
+    }
+
+    /// Losses and learning rates of all trainings.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What can be said about the model without running it.
+    pub fn info(&self) -> ModelInfo {
+        ModelInfo {
+            algorithm: self.algorithm(),
+            config: self.config.clone(),
+            parameters: self.weights.count(),
+            normalization: self.normalization,
+            thresholds: self.thresholds,
+            steps: self.history.total_steps(),
+            loss: self.history.loss.last().copied(),
+            resumable: self.state.is_some(),
+        }
+    }
+}
+
+impl Clone for Model {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            graph: Arc::clone(&self.graph),
+            weights: self.weights.clone(),
+            normalization: self.normalization,
+            thresholds: self.thresholds,
+            history: self.history.clone(),
+            state: self.state.clone(),
+            engines: engines::Engines::default(),
+        }
+    }
+}

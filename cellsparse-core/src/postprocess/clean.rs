@@ -25,12 +25,17 @@ pub fn remove_small_labels(labels: &mut LabelImage, min_area: f32) {
 /// The small-object filter of the original `cellsparse` package: the whole bounding box of every object with fewer than
 /// `min_area` pixels becomes 0, and with it whatever part of other objects lies in that box.
 ///
-/// Areas and boxes are those of the image before anything was cleared. Kept for comparison;
-/// [`remove_small_labels`] is the filter to use.
+/// Objects are visited by ascending id. Boxes are those of the original image, areas those that earlier clearing has left,
+/// so an object that lost pixels to a smaller id may be cleared as well. Kept for comparison; [`remove_small_labels`] is
+/// the filter to use.
 pub fn remove_small_labels_literal(labels: &mut LabelImage, min_area: f32) {
-    for region in regions(labels).values().filter(|region| (region.pixels as f32) < min_area) {
+    for (id, region) in regions(labels) {
         let ([top, bottom], [left, right]) = (region.rows, region.columns);
-        labels.slice_mut(s![top..=bottom, left..=right]).fill(0);
+        let mut inside = labels.slice_mut(s![top..=bottom, left..=right]);
+        let pixels = inside.iter().filter(|pixel| **pixel == id).count();
+        if (pixels as f32) < min_area {
+            inside.fill(0);
+        }
     }
 }
 

@@ -1,0 +1,130 @@
+//! From an image to objects.
+
+use std::collections::HashMap;
+
+use candle_core::Device;
+
+use super::stardist::for_each_tile;
+use super::thresholds::Thresholds;
+use super::{Model, Object, PredictOptions, Segmentation, device};
+use crate::control::CancelToken;
+use crate::error::{Error, Result};
+use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
+use crate::postprocess::nms::non_maximum_suppression;
+use crate::postprocess::stars::{coord_to_label, dist_to_coord};
+use crate::postprocess::{BORDER, StarCandidates, candidates};
+use crate::raster::Image;
+
+/// The object candidates of one image, before suppression, from a low threshold on.
+pub(super) struct Candidates {
+    stars: StarCandidates,
+    /// Class of each candidate point, for models with classes.
+    classes: HashMap<[i32; 2], usize>,
+    shape: [usize; 2],
+}
+
+impl Model {
+    /// Segments one image.
+    ///
+    /// # Errors
+    /// [`Error::Image`] when the image is unusable or has another number of channels than the model, [`Error::Config`]
+    /// for options out of range, [`Error::Device`] for an absent device, [`Error::Limit`] for too many candidates,
+    /// [`Error::Cancelled`] when the cancel token was raised.
+    pub fn predict(&self, image: &Image, options: &PredictOptions) -> Result<Segmentation> {
+        let thresholds = Thresholds {
+            prob: options.prob_thresh.unwrap_or(self.thresholds.prob),
+            nms: options.nms_thresh.unwrap_or(self.thresholds.nms),
+            smallest_object: self.thresholds.smallest_object,
+        };
+        thresholds.check()?;
+        if !(options.min_area >= 0.0 && options.min_area.is_finite()) {
+            return Err(Error::Config(format!("min_area is {}; it must be 0 or more pixels", options.min_area)));
+        }
+        if options.tile.is_some_and(|tile| !(32..=65536).contains(&tile)) {
+            return Err(Error::Config(format!(
+                "tile is {}; it must lie between 32 and 65536 pixels",
+                options.tile.unwrap_or_default()
+            )));
+        }
+        let (device, _) = device::resolve(options.device)?;
+        device::thread_pool(options.threads)?.install(|| {
+            let found = self.candidates(image, thresholds.prob, options.tile, &device, &options.cancel)?;
+            found.segment(&thresholds, options.min_area)
+        })
+    }
+
+    /// The candidates of an image whose probability is above `prob`.
+    pub(super) fn candidates(
+        &self,
+        image: &Image,
+        prob: f32,
+        tile: Option<usize>,
+        device: &Device,
+        cancel: &CancelToken,
+    ) -> Result<Candidates> {
+        self.check_channels(image)?;
+        let normalised = self.normalization.apply(image)?;
+        let (height, width, _) = image.shape();
+        let grid = self.config.grid;
+        let mut parts = vec![StarCandidates::empty(self.config.n_rays)];
+        let mut classes = HashMap::new();
+        for_each_tile(self, normalised.view(), tile, device, cancel, &mut |maps| {
+            let border = std::array::from_fn(|axis| {
+                std::array::from_fn(|side| if maps.border[axis][side] { BORDER[axis][side] } else { 0 })
+            });
+            let mut part = candidates(maps.prob.view(), maps.dist.view(), grid, prob, border)?;
+            let mut inside = Vec::new();
+            for (index, point) in part.points.iter_mut().enumerate() {
+                let cell = [point[0] as usize / grid[0], point[1] as usize / grid[1]];
+                for axis in 0..2 {
+                    point[axis] += (maps.origin[axis] * grid[axis]) as i32;
+                }
+                if (point[0] as usize) < height && (point[1] as usize) < width {
+                    inside.push(index);
+                    if let Some(class) = &maps.class {
+                        classes.insert(*point, class[cell]);
+                    }
+                }
+            }
+            parts.push(part.select(&inside));
+            Ok(())
+        })?;
+        Ok(Candidates { stars: StarCandidates::concatenate(&parts)?, classes, shape: [height, width] })
+    }
+
+    /// Refuses an image with another number of channels than the model was made for.
+    pub(super) fn check_channels(&self, image: &Image) -> Result<()> {
+        let (found, wanted) = (image.channels(), self.config.n_channels);
+        if found == wanted {
+            return Ok(());
+        }
+        Err(Error::Image(format!(
+            "it has {found} channels, the model takes {wanted}; convert the image, or train a model for {found} channels"
+        )))
+    }
+}
+
+impl Candidates {
+    /// Suppresses overlapping candidates, paints the rest and removes small objects.
+    pub fn segment(&self, thresholds: &Thresholds, min_area: f32) -> Result<Segmentation> {
+        let above: Vec<usize> = (0..self.stars.len()).filter(|&i| self.stars.prob[i] > thresholds.prob).collect();
+        let sorted = self.stars.select(&above).sorted();
+        let kept = sorted.select(&non_maximum_suppression(&sorted, thresholds.nms)?);
+        let points: Vec<[f64; 2]> = kept.points.iter().map(|point| point.map(f64::from)).collect();
+        let coord = dist_to_coord(kept.dist.view(), &points, [1.0, 1.0])?;
+        let mut labels = coord_to_label(coord.view(), self.shape, Some(&kept.prob))?;
+        remove_small_labels(&mut labels, thresholds.smallest_object.max(min_area));
+        let mut present = vec![false; kept.len() + 1];
+        labels.iter().for_each(|&id| present[id as usize] = true);
+        let mut objects = Vec::new();
+        for index in (0..kept.len()).filter(|index| present[index + 1]) {
+            objects.push(Object {
+                id: objects.len() as i32 + 1,
+                polygon: (0..kept.dist.ncols()).map(|k| [coord[[index, 0, k]], coord[[index, 1, k]]]).collect(),
+                probability: kept.prob[index],
+                class: self.classes.get(&kept.points[index]).copied(),
+            });
+        }
+        Ok(Segmentation { labels: relabel_sequential(&labels, 1)?, objects })
+    }
+}
