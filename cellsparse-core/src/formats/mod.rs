@@ -1,3 +1,6 @@
 //! Files that others read: outlines as GeoJSON, overlays, model files.
 
 pub mod geojson;
+mod overlay;
+
+pub use self::overlay::overlay;
