@@ -2,3 +2,6 @@
 
 pub mod geojson;
 pub mod tensors;
+mod overlay;
+
+pub use self::overlay::overlay;

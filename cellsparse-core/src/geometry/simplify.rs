@@ -10,8 +10,7 @@ use super::outline::{ExactOutline, Part};
 /// the point itself. This is GEOS 3.11 `DouglasPeuckerSimplifier` on the ring's own start point
 /// (reference/cellsparse.md, "Simplification"). A tolerance that is not positive returns the points as they are.
 pub fn douglas_peucker(points: &[[f64; 2]], tolerance: f64) -> Vec<[f64; 2]> {
-    // Not `tolerance <= 0.0`: NaN simplifies nothing either.
-    if !(tolerance > 0.0) || points.len() < 3 {
+    if tolerance.is_nan() || tolerance <= 0.0 || points.len() < 3 {
         return points.to_vec();
     }
     let mut kept = vec![false; points.len()];

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::predict::Candidates;
 use crate::annotations::SparseLabels;
 use crate::error::{Error, Result};
-use crate::metrics::matching::{Criterion, matching_dataset};
+use crate::metrics::{Criterion, matching_dataset};
 
 /// Thresholds of the StarDist post-processing that are stored with a model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -58,7 +58,7 @@ impl Model {
         data: &Dataset,
         validation: Option<&Dataset>,
         options: &TrainOptions,
-        observer: &mut dyn FnMut(&Progress) -> Flow,
+        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<TrainingSummary> {
         for (name, set) in [("training", Some(data)), ("validation", validation)] {
             for image in set.map(Dataset::images).unwrap_or_default() {
@@ -90,7 +90,7 @@ impl Model {
         validation: Option<&Dataset>,
         options: &TrainOptions,
         device: &Device,
-        observer: &mut dyn FnMut(&Progress) -> Flow,
+        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<Outcome> {
         let loop_options = loop_options(options)?;
         let patch = self.patch_size(options)?;

@@ -134,7 +134,7 @@ pub fn train<T: Task>(
     state: &mut TrainingState,
     history: &mut History,
     options: &LoopOptions,
-    observer: &mut dyn FnMut(&Progress) -> Flow,
+    observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     on_epoch: &mut OnEpoch<'_>,
 ) -> Result<Outcome> {
     let fixed = match validation {
@@ -151,7 +151,7 @@ pub fn train<T: Task>(
     let steps = options.steps;
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let make = || {
+            let make = move || {
                 for index in first..first.saturating_add(steps as u64) {
                     let mut batch = empty.try_recv().unwrap_or_default();
                     let made = task.batch_into(&mut batch, index).map(|()| batch);
@@ -211,7 +211,7 @@ impl<T: Task> Loop<'_, T> {
         &mut self,
         batches: Receiver<Result<T::Batch>>,
         recycle: impl Fn(T::Batch),
-        observer: &mut dyn FnMut(&Progress) -> Flow,
+        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
         on_epoch: &mut OnEpoch<'_>,
     ) -> Result<Outcome> {
         let begin = Instant::now();
