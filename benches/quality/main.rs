@@ -1,0 +1,142 @@
+//! Scores on held-out images after training from sparse labels, over several seeds.
+//!
+//! `cargo run --release -p cellsparse-core --example quality -- DATA [CASE] [KEY=VALUE ...]`
+//!
+//! DATA holds `dsb2018` and `dsb2018-mini`. Cases: `scribble` and `far` train on one image and are scored on its
+//! siblings, `k4` trains on all of `dsb2018/train` and is scored on `dsb2018/test`. Keys: `steps`, `seconds`, `seeds`,
+//! `patch`, `batch`, `lr`, `preset`, `verbose`.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels};
+use cellsparse_core::metrics::{Criterion, Matching, matching_dataset};
+use cellsparse_core::model::{Model, PredictOptions, TrainOptions};
+use cellsparse_core::raster::{LabelImage, RawLabels, list_images, pair_by_stem, read_image, read_label_file};
+use cellsparse_core::targets::fill_label_holes;
+use cellsparse_core::{Flow, Image, StarDistConfig};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Images with sparse labels to train on, images with the truth to score on.
+struct Case {
+    train: Vec<(PathBuf, PathBuf)>,
+    test: Vec<(PathBuf, PathBuf)>,
+}
+
+/// The one image of the single-image cases.
+const ONE: &str = "00071198";
+
+fn main() -> Outcome<()> {
+    let mut arguments = std::env::args().skip(1);
+    let data = PathBuf::from(arguments.next().ok_or("usage: quality DATA [scribble|far|k4] [KEY=VALUE ...]")?);
+    let (mut cases, mut keys) = (Vec::new(), HashMap::new());
+    for argument in arguments {
+        match argument.split_once('=') {
+            Some((key, value)) => drop(keys.insert(key.to_string(), value.to_string())),
+            None => cases.push(argument),
+        }
+    }
+    if cases.is_empty() {
+        cases = vec!["scribble".into(), "far".into(), "k4".into()];
+    }
+    println!("| case | seed | steps | s | ms/step | prob | nms | smallest | tp / fp / fn | AP50 | PQ |");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    for name in cases {
+        let case = case(&data, &name)?;
+        let seeds: u64 = keys.get("seeds").map_or(Ok(3), |value| value.parse())?;
+        let mut scores = Vec::new();
+        for seed in 0..seeds {
+            scores.push(run(&case, &name, seed, &keys)?);
+        }
+        let mean = |f: fn(&Matching) -> f64| scores.iter().map(f).sum::<f64>() / scores.len() as f64;
+        println!("| **{name}** | mean | | | | | | | | **{:.3}** | {:.3} |", mean(|m| m.accuracy), mean(|m| m.panoptic_quality));
+    }
+    Ok(())
+}
+
+fn case(data: &Path, name: &str) -> Outcome<Case> {
+    let pairs = |images: PathBuf, labels: PathBuf| -> Outcome<Vec<(PathBuf, PathBuf)>> {
+        Ok(pair_by_stem(&list_images(images)?, &list_images(labels)?)?)
+    };
+    let all = |split: &str| -> Outcome<Vec<(PathBuf, PathBuf)>> {
+        let folder = data.join("dsb2018").join(split);
+        pairs(folder.join("images"), folder.join("masks"))
+    };
+    if name == "k4" || name == "k16" {
+        let folder = data.join("dsb2018/train");
+        let train = pairs(folder.join("images"), folder.join("sparse").join(name))?;
+        return Ok(Case { train, test: all("test")? });
+    }
+    let folder = data.join("dsb2018-mini/train");
+    let mut train = pairs(folder.join("images"), folder.join("sparse").join(name))?;
+    train.retain(|(image, _)| stem(image).starts_with(ONE));
+    let siblings = std::fs::read_to_string(data.join(format!("dsb2018/siblings_{ONE}.txt")))?;
+    let mut test = all("train")?;
+    test.extend(all("test")?);
+    let wanted: Vec<&str> = siblings.split_whitespace().map(|name| name.trim_end_matches(".png")).collect();
+    test.retain(|(image, _)| wanted.iter().any(|name| name.ends_with(&stem(image))));
+    Ok(Case { train, test })
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn run(case: &Case, name: &str, seed: u64, keys: &HashMap<String, String>) -> Outcome<Matching> {
+    let mut images: Vec<Image> = Vec::new();
+    let mut labels = Vec::new();
+    for (image, sparse) in &case.train {
+        images.push(read_image(image)?);
+        labels.push(SparseLabels::parse(read_label_file(sparse)?, LabelEncoding::Wire)?);
+    }
+    let dataset = Dataset::new(images, labels)?;
+    let number = |key: &str| keys.get(key).map(|value| value.parse::<f64>()).transpose();
+    let mut options = TrainOptions { seed, ..TrainOptions::default() };
+    options.steps = number("steps")?.map(|steps| steps as usize);
+    options.time_budget = number("seconds")?.map(Duration::from_secs_f64);
+    options.learning_rate = number("lr")?.map(|rate| rate as f32);
+    options.patch_size = number("patch")?.map_or(options.patch_size, |patch| patch as usize);
+    options.batch_size = number("batch")?.map_or(options.batch_size, |batch| batch as usize);
+    if let Some(preset) = keys.get("preset") {
+        options.preset = preset.parse()?;
+    }
+    let verbose = keys.contains_key("verbose");
+    let mut model = Model::stardist(StarDistConfig::default(), seed)?;
+    let summary = model.train(&dataset, None, &options, &mut |event| {
+        if verbose && event.step % 20 == 0 {
+            eprintln!("{name} {seed} step {} loss {:.4} {:?}", event.step, event.loss, event.losses);
+        }
+        Flow::Continue
+    })?;
+    let mut pairs = Vec::new();
+    for (image, truth) in &case.test {
+        let truth = match read_label_file(truth)? {
+            RawLabels::Unsigned(values) => values.mapv(|value| value as i32),
+            RawLabels::Signed(values) => values,
+            other => return Err(format!("labels of an unknown kind: {other:?}").into()),
+        };
+        let predicted = model.predict(&read_image(image)?, &PredictOptions::default())?.labels;
+        pairs.push((fill_label_holes(truth.view()), predicted));
+    }
+    let pairs: Vec<(&LabelImage, &LabelImage)> = pairs.iter().map(|(a, b)| (a, b)).collect();
+    let score = matching_dataset(&pairs, &[0.5], Criterion::Iou, false)?.swap_remove(0);
+    let thresholds = model.thresholds();
+    println!(
+        "| {name} | {seed} | {} | {:.0} | {:.0} | {} | {} | {} | {} / {} / {} | {:.3} | {:.3} |",
+        summary.steps,
+        summary.seconds,
+        1e3 * summary.seconds_per_step,
+        thresholds.prob,
+        thresholds.nms,
+        thresholds.smallest_object,
+        score.tp,
+        score.fp,
+        score.fn_,
+        score.accuracy,
+        score.panoptic_quality
+    );
+    Ok(score)
+}
