@@ -84,13 +84,14 @@ impl Overlap {
 
     fn sweep(&mut self) -> Result<(), Abandoned> {
         let rows = std::mem::take(&mut self.rows);
+        let last = self.last_common_row();
         let mut next_valley = 0;
         let mut outcome = Ok(());
         for (step, &row) in rows.iter().enumerate() {
             if step > 0 {
                 outcome = self.beam(row);
             }
-            if outcome.is_err() {
+            if outcome.is_err() || (row <= last && !self.is_building()) {
                 break;
             }
             while let Some(&start) = self.valleys.get(next_valley).filter(|start| start.y == row) {
@@ -100,6 +101,24 @@ impl Overlap {
         }
         self.rows = rows;
         outcome
+    }
+
+    /// The row at which the first of the outlines ends; beyond it nothing is shared any more.
+    fn last_common_row(&self) -> i64 {
+        let end = |owner| self.edges.all().filter(|a| a.owner == owner).map(|a| a.edge.top.y).min().unwrap_or(0);
+        end(0).max(end(1))
+    }
+
+    /// Whether an output polygon is still open.
+    fn is_building(&self) -> bool {
+        let mut next = self.edges.first;
+        while let Some(index) = next {
+            if self.edges[index].path.is_some() {
+                return true;
+            }
+            next = self.edges[index].right;
+        }
+        false
     }
 
     /// Moves the sweep through one scanbeam, up to `row`.

@@ -4,6 +4,7 @@ use ndarray::{ArrayView1, ArrayView2, ArrayView3};
 use rayon::prelude::*;
 
 use super::candidates::{StarCandidates, candidates};
+use super::discs::Discs;
 use super::neighbours::{Bounds, Neighbours};
 use crate::error::{Error, Result};
 use crate::geometry::polygon::doubled_area;
@@ -68,10 +69,11 @@ pub fn non_maximum_suppression(sorted: &StarCandidates, nms_thresh: f32) -> Resu
         let winner = stars.outline(i);
         if rivals.len() < PARALLEL_FROM {
             for &j in &rivals {
-                suppressed[j] = stars.overlap(&winner, i, j, &mut workspace) > nms_thresh;
+                suppressed[j] = stars.overlap_exceeds(nms_thresh, &winner, i, j, &mut workspace);
             }
         } else {
-            let lost = |workspace: &mut Workspace, &j: &usize| stars.overlap(&winner, i, j, workspace) > nms_thresh;
+            let lost =
+                |workspace: &mut Workspace, &j: &usize| stars.overlap_exceeds(nms_thresh, &winner, i, j, workspace);
             let results: Vec<bool> = rivals.par_iter().with_min_len(16).map_init(Workspace::default, lost).collect();
             for (&j, lost) in rivals.iter().zip(results) {
                 suppressed[j] = lost;
@@ -105,6 +107,7 @@ struct Stars<'a> {
     directions: Vec<[f32; 2]>,
     bounds: Vec<Bounds>,
     areas: Vec<f32>,
+    discs: Vec<Discs>,
     /// Longest ray of each candidate, and of all.
     radii: Vec<f32>,
     largest_radius: f32,
@@ -117,6 +120,7 @@ impl<'a> Stars<'a> {
             directions: directions(candidates.dist.ncols()),
             bounds: Vec::with_capacity(candidates.len()),
             areas: Vec::with_capacity(candidates.len()),
+            discs: Vec::with_capacity(candidates.len()),
             radii: Vec::with_capacity(candidates.len()),
             largest_radius: 0.0,
         };
@@ -125,6 +129,7 @@ impl<'a> Stars<'a> {
             stars.vertices(k, &mut vertices);
             stars.bounds.push(Bounds::around(&vertices));
             stars.areas.push(0.5 * doubled_area(&vertices).unsigned_abs() as f32);
+            stars.discs.push(Discs::new(candidates.dist.row(k).iter().copied()));
             stars.radii.push(candidates.dist.row(k).iter().copied().fold(0.0, f32::max));
         }
         stars.largest_radius = stars.radii.iter().copied().fold(0.0, f32::max);
@@ -141,19 +146,28 @@ impl<'a> Stars<'a> {
         Outline::new(&vertices)
     }
 
-    fn may_overlap(&self, i: usize, j: usize) -> bool {
+    /// Squared distance of two centres in square pixels.
+    fn squared_distance(&self, i: usize, j: usize) -> f32 {
         let [[ay, ax], [by, bx]] = [self.candidates.points[i], self.candidates.points[j]].map(|p| p.map(|v| v as f32));
-        let reach = self.largest_radius + self.radii[i];
-        self.bounds[i].meets(&self.bounds[j]) && (ay - by) * (ay - by) + (ax - bx) * (ax - bx) < reach * reach
+        (ay - by) * (ay - by) + (ax - bx) * (ax - bx)
     }
 
-    /// Share of the smaller of two polygons that both cover.
-    fn overlap(&self, outline: &Outline, i: usize, j: usize, workspace: &mut Workspace) -> f32 {
+    fn may_overlap(&self, i: usize, j: usize) -> bool {
+        let reach = self.largest_radius + self.radii[i];
+        self.bounds[i].meets(&self.bounds[j]) && self.squared_distance(i, j) < reach * reach
+    }
+
+    /// Whether two polygons, the first given with its outline, share more than `thresh` of the smaller one.
+    fn overlap_exceeds(&self, thresh: f32, outline: &Outline, i: usize, j: usize, workspace: &mut Workspace) -> bool {
+        let [a, b] = [self.areas[i], self.areas[j]].map(|area| f64::from(area) + 1e-10);
+        let smaller = a.min(b);
+        let distance = f64::from(self.squared_distance(i, j)).sqrt();
+        if let Some(known) = self.discs[i].share_more_than(&self.discs[j], distance, f64::from(thresh) * smaller) {
+            return known;
+        }
         self.vertices(j, &mut workspace.vertices);
         workspace.outline.set(&workspace.vertices);
-        let shared = f64::from(workspace.overlap.area(outline, &workspace.outline));
-        let [a, b] = [self.areas[i], self.areas[j]].map(|area| f64::from(area) + 1e-10);
-        (shared / a.min(b)) as f32
+        (f64::from(workspace.overlap.area(outline, &workspace.outline)) / smaller) as f32 > thresh
     }
 }
 
