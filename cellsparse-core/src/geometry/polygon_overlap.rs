@@ -17,6 +17,7 @@ pub struct Overlap {
     edges: ActiveEdges,
     valleys: Vec<Start>,
     rows: Vec<i64>,
+    marked: Vec<bool>,
     /// Horizontal edges of the current row that wait for their turn; the last one comes first.
     horizontals: Vec<usize>,
     crossings: Vec<Crossing>,
@@ -76,10 +77,28 @@ impl Overlap {
             }));
         }
         self.valleys.sort_by_key(|valley| -valley.y);
-        self.rows.extend(self.valleys.iter().map(|valley| valley.y));
-        self.rows.extend(self.edges.all().map(|active| active.edge.top.y));
-        self.rows.sort_unstable_by_key(|&y| -y);
-        self.rows.dedup();
+        self.collect_rows();
+    }
+
+    /// Lists the rows of all vertices, each once, from the largest to the smallest.
+    fn collect_rows(&mut self) {
+        let valleys = self.valleys.iter().map(|valley| valley.y);
+        let vertices = || valleys.clone().chain(self.edges.all().map(|active| active.edge.top.y));
+        let (low, high) = vertices().fold((i64::MAX, i64::MIN), |(low, high), y| (low.min(y), high.max(y)));
+        // Outlines of cells span few rows, which are quicker marked than sorted.
+        if high - low < 1024 {
+            self.marked.clear();
+            self.marked.resize((high - low + 1) as usize, false);
+            for y in vertices() {
+                self.marked[(y - low) as usize] = true;
+            }
+            let marked = self.marked.iter().enumerate().rev().filter(|(_, marked)| **marked);
+            self.rows.extend(marked.map(|(place, _)| low + place as i64));
+        } else {
+            self.rows.extend(vertices());
+            self.rows.sort_unstable_by_key(|&y| -y);
+            self.rows.dedup();
+        }
     }
 
     fn sweep(&mut self) -> Result<(), Abandoned> {

@@ -39,7 +39,7 @@ impl Discs {
         if !(self.outer < LARGEST && other.outer < LARGEST) {
             return None;
         }
-        let margin = 8.0 + 4.0 * self.outer.min(other.outer);
+        let margin = 4.0 + 2.0 * self.outer.min(other.outer);
         if lens(self.outer, other.outer, distance) + margin <= limit {
             return Some(false);
         }

@@ -189,3 +189,124 @@ fn integer_vertices(point: [i32; 2], dist: ArrayView1<f32>, directions: &[[f32; 
     vertices.clear();
     vertices.extend(dist.iter().zip(directions).map(|(&d, &[sin, cos])| [whole(y + d * sin), whole(x + d * cos)]));
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Array3};
+
+    use super::*;
+    use crate::postprocess::{BORDER, MAX_RAYS};
+    use crate::random::Random;
+
+    fn list(points: Vec<[i32; 2]>, dist: Array2<f32>) -> StarCandidates {
+        StarCandidates { prob: (0..points.len()).map(|k| 1.0 / (k as f32 + 1.0)).collect(), points, dist }
+    }
+
+    /// The definition: every pair, every overlap from the polygons themselves.
+    fn brute_force(sorted: &StarCandidates, thresh: f32) -> Vec<usize> {
+        let vertices: Vec<_> =
+            (0..sorted.len()).map(|k| integer_outline(sorted.points[k], sorted.dist.row(k))).collect();
+        let outlines: Vec<_> = vertices.iter().map(|vertices| Outline::new(vertices)).collect();
+        let area = |k: usize| f64::from(0.5 * doubled_area(&vertices[k]).unsigned_abs() as f32) + 1e-10;
+        let mut overlap = Overlap::default();
+        let mut kept: Vec<usize> = Vec::new();
+        for j in 0..sorted.len() {
+            let suppressed = kept
+                .iter()
+                .any(|&i| (f64::from(overlap.area(&outlines[i], &outlines[j])) / area(i).min(area(j))) as f32 > thresh);
+            if !suppressed {
+                kept.push(j);
+            }
+        }
+        kept
+    }
+
+    #[test]
+    fn shortcuts_do_not_change_the_survivors() {
+        let mut random = Random::new(5, 0);
+        for round in 0..60 {
+            let n = 1 + random.below(150);
+            let rays = [3, 8, 16, 32, 64][round % 5];
+            let spread = [20.0, 60.0, 400.0][round % 3];
+            let noise = [0.0, 0.05, 0.3][(round / 3) % 3];
+            let points = (0..n).map(|_| [0; 2].map(|_: i32| random.uniform(-spread, spread) as i32)).collect();
+            let mut dist = Array2::zeros((n, rays));
+            for mut row in dist.outer_iter_mut() {
+                let radius = random.uniform(0.5, 25.0);
+                row.mapv_inplace(|_: f32| (radius * (1.0 + noise * random.normal())).max(1e-3) as f32);
+            }
+            // One object far larger than the others.
+            dist.row_mut(n / 2).fill(150.0);
+            let sorted = list(points, dist);
+            for thresh in [0.0, 0.1, 0.4, 0.7, 1.0] {
+                let kept = non_maximum_suppression(&sorted, thresh).unwrap();
+                assert_eq!(kept, brute_force(&sorted, thresh), "round {round} at {thresh}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_and_degenerate_candidates() {
+        assert_eq!(non_maximum_suppression(&StarCandidates::empty(32), 0.4).unwrap(), Vec::<usize>::new());
+        assert_eq!(non_maximum_suppression(&StarCandidates::empty(0), 0.4).unwrap(), Vec::<usize>::new());
+        let one = list(vec![[3, 4]], Array2::from_elem((1, 8), 5.0));
+        assert_eq!(non_maximum_suppression(&one, 0.4).unwrap(), vec![0]);
+        // Polygons without area neither remove nor are removed.
+        let tiny = list(vec![[5, 5]; 40], Array2::zeros((40, 8)));
+        assert_eq!(non_maximum_suppression(&tiny, 0.0).unwrap().len(), 40);
+    }
+
+    #[test]
+    fn of_equal_scores_the_later_cell_wins() {
+        let prob = Array2::from_elem((9, 9), 0.9);
+        let dist = Array3::from_elem((9, 9, 16), 20.0);
+        let found = non_maximum_suppression_dense(prob.view(), dist.view(), [2, 1], BORDER, 0.5, 0.4).unwrap();
+        assert_eq!(found.points, vec![[12, 6]]);
+        let none = non_maximum_suppression_dense(prob.view(), dist.view(), [2, 1], BORDER, 0.9, 0.4).unwrap();
+        assert!(none.is_empty());
+        let small = non_maximum_suppression_dense(
+            prob.slice(ndarray::s![..3, ..3]),
+            dist.slice(ndarray::s![..3, ..3, ..]),
+            [1, 1],
+            BORDER,
+            0.5,
+            0.4,
+        );
+        assert!(small.unwrap().is_empty());
+    }
+
+    #[test]
+    fn unusable_values_are_refused() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut sorted = list(vec![[0, 0], [9, 9]], Array2::from_elem((2, 8), 5.0));
+            sorted.dist[[1, 3]] = bad;
+            let message = non_maximum_suppression(&sorted, 0.4).unwrap_err().to_string();
+            assert!(message.contains("(9, 9)"), "{message}");
+            sorted.dist[[1, 3]] = 5.0;
+            sorted.prob[0] = bad;
+            assert!(non_maximum_suppression(&sorted, 0.4).is_err());
+        }
+        let good = list(vec![[0, 0]], Array2::from_elem((1, 8), 5.0));
+        assert!(non_maximum_suppression(&good, f32::NAN).is_err());
+        assert!(non_maximum_suppression(&list(vec![[0, 0]], Array2::zeros((1, 2))), 0.4).is_err());
+        assert!(non_maximum_suppression(&list(vec![[0, 0]], Array2::zeros((1, MAX_RAYS + 1))), 0.4).is_err());
+        assert!(non_maximum_suppression(&list(vec![], Array2::zeros((1, 8))), 0.4).is_err());
+        let (prob, dist) = (Array2::from_elem((5, 5), 1.0), Array3::zeros((5, 4, 8)));
+        assert!(non_maximum_suppression_dense(prob.view(), dist.view(), [1, 1], BORDER, 0.5, 0.4).is_err());
+        let dist = Array3::zeros((5, 5, 8));
+        assert!(non_maximum_suppression_dense(prob.view(), dist.view(), [0, 1], BORDER, 0.5, 0.4).is_err());
+        assert!(non_maximum_suppression_dense(prob.view(), dist.view(), [usize::MAX, 1], BORDER, 0.5, 0.4).is_err());
+        assert!(non_maximum_suppression_dense(prob.view(), dist.view(), [1, 1], BORDER, f32::NAN, 0.4).is_err());
+    }
+
+    #[test]
+    fn absurd_distances_end() {
+        let mut random = Random::new(8, 0);
+        for scale in [1e-30, 1e3, 1e6, 1e9, 3e38] {
+            let dist = Array2::from_shape_fn((60, 32), |_| (random.uniform(-1.0, 1.0) * scale) as f32);
+            let points = (0..60).map(|_| [0; 2].map(|_: i32| random.uniform(-2e9, 2e9) as i32)).collect();
+            let kept = non_maximum_suppression(&list(points, dist), 0.4).unwrap();
+            assert_eq!(kept[0], 0);
+        }
+    }
+}
