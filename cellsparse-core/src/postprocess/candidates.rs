@@ -24,7 +24,7 @@ pub const BORDER: [[usize; 2]; 2] = [[2, 2], [2, 2]];
 pub const MAX_CANDIDATES: usize = 4_000_000;
 
 /// The largest number of rays that is accepted.
-pub const MAX_RAYS: usize = 4096;
+pub const MAX_RAYS: usize = 1024;
 
 /// Candidates of a pair of dense maps, row by row: every cell whose probability is above the threshold.
 ///

@@ -2,6 +2,7 @@
 
 mod candidates;
 pub mod clean;
+mod discs;
 mod neighbours;
 pub mod nms;
 pub mod stars;

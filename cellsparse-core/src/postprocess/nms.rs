@@ -4,6 +4,7 @@ use ndarray::{ArrayView1, ArrayView2, ArrayView3};
 use rayon::prelude::*;
 
 use super::candidates::{StarCandidates, candidates};
+use super::discs::Discs;
 use super::neighbours::{Bounds, Neighbours};
 use crate::error::{Error, Result};
 use crate::geometry::polygon::doubled_area;
@@ -68,10 +69,11 @@ pub fn non_maximum_suppression(sorted: &StarCandidates, nms_thresh: f32) -> Resu
         let winner = stars.outline(i);
         if rivals.len() < PARALLEL_FROM {
             for &j in &rivals {
-                suppressed[j] = stars.overlap(&winner, i, j, &mut workspace) > nms_thresh;
+                suppressed[j] = stars.overlap_exceeds(nms_thresh, &winner, i, j, &mut workspace);
             }
         } else {
-            let lost = |workspace: &mut Workspace, &j: &usize| stars.overlap(&winner, i, j, workspace) > nms_thresh;
+            let lost =
+                |workspace: &mut Workspace, &j: &usize| stars.overlap_exceeds(nms_thresh, &winner, i, j, workspace);
             let results: Vec<bool> = rivals.par_iter().with_min_len(16).map_init(Workspace::default, lost).collect();
             for (&j, lost) in rivals.iter().zip(results) {
                 suppressed[j] = lost;
@@ -105,6 +107,7 @@ struct Stars<'a> {
     directions: Vec<[f32; 2]>,
     bounds: Vec<Bounds>,
     areas: Vec<f32>,
+    discs: Vec<Discs>,
     /// Longest ray of each candidate, and of all.
     radii: Vec<f32>,
     largest_radius: f32,
@@ -117,6 +120,7 @@ impl<'a> Stars<'a> {
             directions: directions(candidates.dist.ncols()),
             bounds: Vec::with_capacity(candidates.len()),
             areas: Vec::with_capacity(candidates.len()),
+            discs: Vec::with_capacity(candidates.len()),
             radii: Vec::with_capacity(candidates.len()),
             largest_radius: 0.0,
         };
@@ -125,6 +129,7 @@ impl<'a> Stars<'a> {
             stars.vertices(k, &mut vertices);
             stars.bounds.push(Bounds::around(&vertices));
             stars.areas.push(0.5 * doubled_area(&vertices).unsigned_abs() as f32);
+            stars.discs.push(Discs::new(candidates.dist.row(k).iter().copied()));
             stars.radii.push(candidates.dist.row(k).iter().copied().fold(0.0, f32::max));
         }
         stars.largest_radius = stars.radii.iter().copied().fold(0.0, f32::max);
@@ -141,19 +146,28 @@ impl<'a> Stars<'a> {
         Outline::new(&vertices)
     }
 
-    fn may_overlap(&self, i: usize, j: usize) -> bool {
+    /// Squared distance of two centres in square pixels.
+    fn squared_distance(&self, i: usize, j: usize) -> f32 {
         let [[ay, ax], [by, bx]] = [self.candidates.points[i], self.candidates.points[j]].map(|p| p.map(|v| v as f32));
-        let reach = self.largest_radius + self.radii[i];
-        self.bounds[i].meets(&self.bounds[j]) && (ay - by) * (ay - by) + (ax - bx) * (ax - bx) < reach * reach
+        (ay - by) * (ay - by) + (ax - bx) * (ax - bx)
     }
 
-    /// Share of the smaller of two polygons that both cover.
-    fn overlap(&self, outline: &Outline, i: usize, j: usize, workspace: &mut Workspace) -> f32 {
+    fn may_overlap(&self, i: usize, j: usize) -> bool {
+        let reach = self.largest_radius + self.radii[i];
+        self.bounds[i].meets(&self.bounds[j]) && self.squared_distance(i, j) < reach * reach
+    }
+
+    /// Whether two polygons, the first given with its outline, share more than `thresh` of the smaller one.
+    fn overlap_exceeds(&self, thresh: f32, outline: &Outline, i: usize, j: usize, workspace: &mut Workspace) -> bool {
+        let [a, b] = [self.areas[i], self.areas[j]].map(|area| f64::from(area) + 1e-10);
+        let smaller = a.min(b);
+        let distance = f64::from(self.squared_distance(i, j)).sqrt();
+        if let Some(known) = self.discs[i].share_more_than(&self.discs[j], distance, f64::from(thresh) * smaller) {
+            return known;
+        }
         self.vertices(j, &mut workspace.vertices);
         workspace.outline.set(&workspace.vertices);
-        let shared = f64::from(workspace.overlap.area(outline, &workspace.outline));
-        let [a, b] = [self.areas[i], self.areas[j]].map(|area| f64::from(area) + 1e-10);
-        (shared / a.min(b)) as f32
+        (f64::from(workspace.overlap.area(outline, &workspace.outline)) / smaller) as f32 > thresh
     }
 }
 
@@ -174,4 +188,125 @@ fn integer_vertices(point: [i32; 2], dist: ArrayView1<f32>, directions: &[[f32; 
     let whole = |v: f32| (v as i32).clamp(-COORDINATE_LIMIT, COORDINATE_LIMIT);
     vertices.clear();
     vertices.extend(dist.iter().zip(directions).map(|(&d, &[sin, cos])| [whole(y + d * sin), whole(x + d * cos)]));
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Array3};
+
+    use super::*;
+    use crate::postprocess::{BORDER, MAX_RAYS};
+    use crate::random::Random;
+
+    fn list(points: Vec<[i32; 2]>, dist: Array2<f32>) -> StarCandidates {
+        StarCandidates { prob: (0..points.len()).map(|k| 1.0 / (k as f32 + 1.0)).collect(), points, dist }
+    }
+
+    /// The definition: every pair, every overlap from the polygons themselves.
+    fn brute_force(sorted: &StarCandidates, thresh: f32) -> Vec<usize> {
+        let vertices: Vec<_> =
+            (0..sorted.len()).map(|k| integer_outline(sorted.points[k], sorted.dist.row(k))).collect();
+        let outlines: Vec<_> = vertices.iter().map(|vertices| Outline::new(vertices)).collect();
+        let area = |k: usize| f64::from(0.5 * doubled_area(&vertices[k]).unsigned_abs() as f32) + 1e-10;
+        let mut overlap = Overlap::default();
+        let mut kept: Vec<usize> = Vec::new();
+        for j in 0..sorted.len() {
+            let suppressed = kept
+                .iter()
+                .any(|&i| (f64::from(overlap.area(&outlines[i], &outlines[j])) / area(i).min(area(j))) as f32 > thresh);
+            if !suppressed {
+                kept.push(j);
+            }
+        }
+        kept
+    }
+
+    #[test]
+    fn shortcuts_do_not_change_the_survivors() {
+        let mut random = Random::new(5, 0);
+        for round in 0..60 {
+            let n = 1 + random.below(150);
+            let rays = [3, 8, 16, 32, 64][round % 5];
+            let spread = [20.0, 60.0, 400.0][round % 3];
+            let noise = [0.0, 0.05, 0.3][(round / 3) % 3];
+            let points = (0..n).map(|_| [0; 2].map(|_: i32| random.uniform(-spread, spread) as i32)).collect();
+            let mut dist = Array2::zeros((n, rays));
+            for mut row in dist.outer_iter_mut() {
+                let radius = random.uniform(0.5, 25.0);
+                row.mapv_inplace(|_: f32| (radius * (1.0 + noise * random.normal())).max(1e-3) as f32);
+            }
+            // One object far larger than the others.
+            dist.row_mut(n / 2).fill(150.0);
+            let sorted = list(points, dist);
+            for thresh in [0.0, 0.1, 0.4, 0.7, 1.0] {
+                let kept = non_maximum_suppression(&sorted, thresh).unwrap();
+                assert_eq!(kept, brute_force(&sorted, thresh), "round {round} at {thresh}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_and_degenerate_candidates() {
+        assert_eq!(non_maximum_suppression(&StarCandidates::empty(32), 0.4).unwrap(), Vec::<usize>::new());
+        assert_eq!(non_maximum_suppression(&StarCandidates::empty(0), 0.4).unwrap(), Vec::<usize>::new());
+        let one = list(vec![[3, 4]], Array2::from_elem((1, 8), 5.0));
+        assert_eq!(non_maximum_suppression(&one, 0.4).unwrap(), vec![0]);
+        // Polygons without area neither remove nor are removed.
+        let tiny = list(vec![[5, 5]; 40], Array2::zeros((40, 8)));
+        assert_eq!(non_maximum_suppression(&tiny, 0.0).unwrap().len(), 40);
+    }
+
+    #[test]
+    fn of_equal_scores_the_later_cell_wins() {
+        let prob = Array2::from_elem((9, 9), 0.9);
+        let dist = Array3::from_elem((9, 9, 16), 20.0);
+        let found = non_maximum_suppression_dense(prob.view(), dist.view(), [2, 1], BORDER, 0.5, 0.4).unwrap();
+        assert_eq!(found.points, vec![[12, 6]]);
+        let none = non_maximum_suppression_dense(prob.view(), dist.view(), [2, 1], BORDER, 0.9, 0.4).unwrap();
+        assert!(none.is_empty());
+        let small = non_maximum_suppression_dense(
+            prob.slice(ndarray::s![..3, ..3]),
+            dist.slice(ndarray::s![..3, ..3, ..]),
+            [1, 1],
+            BORDER,
+            0.5,
+            0.4,
+        );
+        assert!(small.unwrap().is_empty());
+    }
+
+    #[test]
+    fn unusable_values_are_refused() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut sorted = list(vec![[0, 0], [9, 9]], Array2::from_elem((2, 8), 5.0));
+            sorted.dist[[1, 3]] = bad;
+            let message = non_maximum_suppression(&sorted, 0.4).unwrap_err().to_string();
+            assert!(message.contains("(9, 9)"), "{message}");
+            sorted.dist[[1, 3]] = 5.0;
+            sorted.prob[0] = bad;
+            assert!(non_maximum_suppression(&sorted, 0.4).is_err());
+        }
+        let good = list(vec![[0, 0]], Array2::from_elem((1, 8), 5.0));
+        assert!(non_maximum_suppression(&good, f32::NAN).is_err());
+        assert!(non_maximum_suppression(&list(vec![[0, 0]], Array2::zeros((1, 2))), 0.4).is_err());
+        assert!(non_maximum_suppression(&list(vec![[0, 0]], Array2::zeros((1, MAX_RAYS + 1))), 0.4).is_err());
+        assert!(non_maximum_suppression(&list(vec![], Array2::zeros((1, 8))), 0.4).is_err());
+        let (prob, dist) = (Array2::from_elem((5, 5), 1.0), Array3::zeros((5, 4, 8)));
+        assert!(non_maximum_suppression_dense(prob.view(), dist.view(), [1, 1], BORDER, 0.5, 0.4).is_err());
+        let dist = Array3::zeros((5, 5, 8));
+        assert!(non_maximum_suppression_dense(prob.view(), dist.view(), [0, 1], BORDER, 0.5, 0.4).is_err());
+        assert!(non_maximum_suppression_dense(prob.view(), dist.view(), [usize::MAX, 1], BORDER, 0.5, 0.4).is_err());
+        assert!(non_maximum_suppression_dense(prob.view(), dist.view(), [1, 1], BORDER, f32::NAN, 0.4).is_err());
+    }
+
+    #[test]
+    fn absurd_distances_end() {
+        let mut random = Random::new(8, 0);
+        for scale in [1e-30, 1e3, 1e6, 1e9, 3e38] {
+            let dist = Array2::from_shape_fn((60, 32), |_| (random.uniform(-1.0, 1.0) * scale) as f32);
+            let points = (0..60).map(|_| [0; 2].map(|_: i32| random.uniform(-2e9, 2e9) as i32)).collect();
+            let kept = non_maximum_suppression(&list(points, dist), 0.4).unwrap();
+            assert_eq!(kept[0], 0);
+        }
+    }
 }
