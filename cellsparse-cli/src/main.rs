@@ -1,1 +1,69 @@
-fn main() {}
+//! The `cellsparse` command: train cell segmentation from sparse labels, predict, evaluate.
+//!
+//! Results go to standard output, progress and advice to standard error. The exit status is 0, 1 for a failure with one
+//! line that says why, or 2 for wrong usage.
+
+#![deny(unsafe_code)]
+
+mod args;
+mod chart;
+mod demo;
+mod demo_data;
+mod evaluate;
+mod info;
+mod input;
+mod pictures;
+mod predict;
+mod progress;
+mod report;
+mod scores;
+mod sparsify;
+mod table;
+mod train;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use cellsparse_core::Result;
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = writeln!(std::io::stderr(), "error: {line}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Predict(args) => predict::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Sparsify(args) => sparsify::run(args),
+        Command::Info(args) => info::run(args),
+    }
+}
+
+/// Prints to standard output; a closed pipe (as of `cellsparse ... | head`) is not an error.
+fn print_out(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
+}
+
+/// Prints one JSON value to standard output.
+fn print_json(value: &serde_json::Value) {
+    print_out(&format!("{value:#}"));
+}
+
+/// Prints a line to standard error.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

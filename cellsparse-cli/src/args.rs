@@ -1,0 +1,360 @@
+//! What the user can type.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use cellsparse_core::model::{Algorithm, Device, Preset};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Train cell segmentation from a few drawn cells and background strokes; predict; evaluate.
+#[derive(Debug, Parser)]
+#[command(name = "cellsparse", version, about, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cellsparse demo
+  cellsparse train --algorithm stardist --images images/ --labels sparse/ --model nuclei.safetensors
+  cellsparse predict --model nuclei.safetensors --images new/ --out results/ --format labels,overlay
+  cellsparse evaluate --pred results/ --truth masks/
+
+A PATH is a file or a folder. Files are paired by their name without the ending. PNG, TIFF and JPEG are read.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// See it work: draw microscope fields, annotate a handful of nuclei, train, segment unseen fields, report
+    Demo(DemoArgs),
+    /// Train a model from images and sparse labels
+    Train(TrainArgs),
+    /// Segment images with a trained model
+    Predict(PredictArgs),
+    /// Score predicted label images against true ones
+    Evaluate(EvaluateArgs),
+    /// Make sparse labels from complete ones, to try out how few suffice
+    Sparsify(SparsifyArgs),
+    /// Show what a model file holds
+    Info(InfoArgs),
+}
+
+/// `cellsparse demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// stardist, cellpose or elephant
+    #[arg(long, default_value = "stardist", value_parser = Algorithm::from_str, value_name = "A")]
+    pub algorithm: Algorithm,
+    /// Folder for everything that the demo writes
+    #[arg(long, default_value = "demo-out", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Use your own images: a folder with images/ and sparse/ (wire labels), optionally truth/ or masks/ for scores
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Optimiser steps (batches)
+    #[arg(long, default_value_t = 200, value_parser = positive, value_name = "N")]
+    pub steps: usize,
+    /// Seed of the fields, the annotation and the training
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
+    pub device: Device,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cellsparse train`
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// stardist, cellpose or elephant
+    #[arg(long, value_parser = Algorithm::from_str, value_name = "A")]
+    pub algorithm: Algorithm,
+    /// Training images
+    #[arg(long, value_name = "PATH")]
+    pub images: PathBuf,
+    /// Their sparse labels
+    #[arg(long, value_name = "PATH")]
+    pub labels: PathBuf,
+    /// Model file to write (NAME.safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// How label values are meant: wire (0 unlabelled, 1 background, 2 and up cells), dense (0 background, 1 and up
+    /// cells) or signed (negative unlabelled, 0 background, 1 and up cells)
+    #[arg(long, value_enum, default_value_t = Encoding::Wire, value_name = "E")]
+    pub label_encoding: Encoding,
+    /// Images to validate on
+    #[arg(long, requires = "val_labels", value_name = "PATH")]
+    pub val_images: Option<PathBuf>,
+    /// Labels of the validation images
+    #[arg(long, requires = "val_images", value_name = "PATH")]
+    pub val_labels: Option<PathBuf>,
+    /// Optimiser steps (batches) [default: 200, or as many as fit into the time budget]
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Patches in a batch
+    #[arg(long, default_value_t = 8, value_parser = positive, value_name = "N")]
+    pub batch_size: usize,
+    /// Side of the square training patches in pixels
+    #[arg(long, default_value_t = 224, value_parser = positive, value_name = "N")]
+    pub patch_size: usize,
+    /// Learning rate; without it the preset's
+    #[arg(long, value_parser = positive_float, value_name = "F")]
+    pub lr: Option<f32>,
+    /// Channels of the images; without it those of the first image
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub channels: Option<usize>,
+    /// Start from the weights of this model
+    #[arg(long, conflicts_with = "resume", value_name = "FILE")]
+    pub init: Option<PathBuf>,
+    /// Go on with the model of --model: weights, optimiser state and step count
+    #[arg(long)]
+    pub resume: bool,
+    /// default, or reference for the settings of the original implementation
+    #[arg(long, default_value = "default", value_parser = Preset::from_str, value_name = "P")]
+    pub preset: Preset,
+    /// Stop after this many seconds
+    #[arg(long, value_parser = positive_float, value_name = "SECONDS")]
+    pub time_budget: Option<f32>,
+    /// Seed of the first weights, the sampling and the augmentation
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
+    pub device: Device,
+    /// Compute threads; without it one per core. The result does not depend on it
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cellsparse predict`
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// Model file
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Images to segment
+    #[arg(long, value_name = "PATH")]
+    pub images: PathBuf,
+    /// Folder for the results
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// What to write, separated by commas: labels (label image), geojson (outlines for QuPath), overlay (picture)
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "labels", value_name = "F,...")]
+    pub format: Vec<Format>,
+    /// Remove objects with fewer pixels, beyond those much smaller than any annotated cell
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative, value_name = "F")]
+    pub min_area: f32,
+    /// Simplify GeoJSON outlines by this tolerance in pixels
+    #[arg(long, value_parser = not_negative, value_name = "F")]
+    pub simplify: Option<f32>,
+    /// GeoJSON outlines: exact (along the pixel edges) or literal (the rule of the original server)
+    #[arg(long, value_enum, default_value_t = OutlineChoice::Exact, value_name = "O")]
+    pub outline: OutlineChoice,
+    /// StarDist: smallest object probability, 0 to 1; without it what the model chose
+    #[arg(long, value_parser = fraction, value_name = "F")]
+    pub prob_thresh: Option<f32>,
+    /// StarDist: largest overlap of two objects, 0 to 1; without it what the model chose
+    #[arg(long, value_parser = fraction, value_name = "F")]
+    pub nms_thresh: Option<f32>,
+    /// Cellpose: largest flow error of a cell
+    #[arg(long, value_parser = finite, value_name = "F", allow_negative_numbers = true)]
+    pub flow_threshold: Option<f32>,
+    /// Cellpose: smallest cell-probability logit of a pixel
+    #[arg(long, value_parser = finite, value_name = "F", allow_negative_numbers = true)]
+    pub cellprob_threshold: Option<f32>,
+    /// Cellpose: cell diameter in pixels
+    #[arg(long, value_parser = positive_float, value_name = "F")]
+    pub diameter: Option<f32>,
+    /// Side of the tiles in pixels; without it one is chosen
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub tile: Option<usize>,
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
+    pub device: Device,
+    /// Compute threads; without it one per core
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print one JSON list on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cellsparse evaluate`
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Predicted label images (0 background, 1 and up objects)
+    #[arg(long, value_name = "DIR")]
+    pub pred: PathBuf,
+    /// True label images of the same names
+    #[arg(long, value_name = "DIR")]
+    pub truth: PathBuf,
+    /// Intersection over union from which an object counts as found, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "0.5", value_parser = threshold, value_name = "F,...")]
+    pub thresholds: Vec<f64>,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cellsparse sparsify`
+#[derive(Debug, Args)]
+pub struct SparsifyArgs {
+    /// Images
+    #[arg(long, value_name = "PATH")]
+    pub images: PathBuf,
+    /// Their complete labels (0 background, 1 and up cells)
+    #[arg(long, value_name = "PATH")]
+    pub labels: PathBuf,
+    /// Folder for the sparse labels (wire encoding: 0 unlabelled, 1 background, 2 and up cells)
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Keep N dark and N bright cells of each image (2N dark or 2N bright ones with --mode min or max)
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub k: usize,
+    /// Which cells are kept, by mean intensity
+    #[arg(long, value_enum, default_value_t = ModeChoice::Minmax, value_name = "M")]
+    pub mode: ModeChoice,
+    /// Also label background: copies of the kept cells shifted by 10 pixels up and left
+    #[arg(long)]
+    pub background: bool,
+}
+
+/// `cellsparse info`
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// Model file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How the values of a label file are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Encoding {
+    /// 0 unlabelled, 1 background, 2 and up cells
+    Wire,
+    /// 0 background, 1 and up cells
+    Dense,
+    /// negative unlabelled, 0 background, 1 and up cells
+    Signed,
+}
+
+/// What `predict` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// 16-bit label image
+    Labels,
+    /// outlines for QuPath
+    Geojson,
+    /// the image with outlines
+    Overlay,
+}
+
+/// How outlines are traced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutlineChoice {
+    /// along the pixel edges, with holes and parts
+    Exact,
+    /// the rule of the original server, point for point
+    Literal,
+}
+
+/// Which cells `sparsify` keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeChoice {
+    /// the darkest
+    Min,
+    /// the brightest
+    Max,
+    /// half of each
+    Minmax,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) | Err(_) => Err("expected a whole number from 1".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn number(text: &str, allowed: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.is_finite() && allowed(number) => Ok(number),
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    number(text, |_| true, "a number")
+}
+
+fn positive_float(text: &str) -> Result<f32, String> {
+    number(text, |value| value > 0.0, "a number above 0")
+}
+
+fn not_negative(text: &str) -> Result<f32, String> {
+    number(text, |value| value >= 0.0, "a number from 0")
+}
+
+fn fraction(text: &str) -> Result<f32, String> {
+    number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
+}
+
+fn threshold(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
+        _ => Err("expected a number above 0, at most 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let line = "cellsparse train --algorithm stardist --images i --labels l --model m";
+        let Command::Train(train) = Cli::parse_from(line.split(' ')).command else { panic!("not train") };
+        assert_eq!((train.steps, train.batch_size, train.patch_size, train.seed), (None, 8, 224, 0));
+        assert_eq!((train.label_encoding, train.preset, train.device), (Encoding::Wire, Preset::Default, Device::Auto));
+        assert_eq!((train.lr, train.channels, train.time_budget, train.threads), (None, None, None, None));
+        let line = "cellsparse predict --model m --images i --out o --format labels,geojson,overlay";
+        let Command::Predict(predict) = Cli::parse_from(line.split(' ')).command else { panic!("not predict") };
+        assert_eq!(predict.format, [Format::Labels, Format::Geojson, Format::Overlay]);
+        assert_eq!(predict.outline, OutlineChoice::Exact);
+        let Command::Demo(demo) = Cli::parse_from(["cellsparse", "demo"]).command else { panic!("not demo") };
+        assert_eq!((demo.algorithm, demo.steps, demo.seed), (Algorithm::Stardist, 200, 0));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "cellsparse train --algorithm stardist --images i --labels l --model m --steps 0",
+            "cellsparse train --algorithm stardist --images i --labels l --model m --lr -1",
+            "cellsparse train --algorithm stardist --images i --labels l --model m --val-images v",
+            "cellsparse train --algorithm stardist --images i --labels l --model m --init a --resume",
+            "cellsparse train --algorithm unet --images i --labels l --model m",
+            "cellsparse evaluate --pred p --truth t --thresholds 0.5,2",
+            "cellsparse predict --model m --images i --out o --format png",
+            "cellsparse demo --device tpu",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Images and labels from the paths that the user named.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels, advice};
+use cellsparse_core::raster::{RawLabels, list_images, pair_by_stem, read_image, read_label_file};
+use cellsparse_core::{Error, LabelImage, Result};
+
+use crate::args::Encoding;
+use crate::note;
+
+/// Pairs the files of two paths. Two single files are a pair whatever their names; otherwise names without ending pair.
+pub fn pairs(images: &Path, labels: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let (image_files, label_files) = (list_images(images)?, list_images(labels)?);
+    if images.is_file() && labels.is_file() {
+        return Ok(image_files.into_iter().zip(label_files).collect());
+    }
+    pair_by_stem(&image_files, &label_files)
+}
+
+/// Reads images with sparse labels for training.
+pub fn dataset(images: &Path, labels: &Path, encoding: Encoding) -> Result<Dataset> {
+    let mut all_images = Vec::new();
+    let mut all_labels = Vec::new();
+    for (image, label) in pairs(images, labels)? {
+        all_images.push(read_image(&image)?);
+        all_labels.push(sparse_labels(&label, encoding)?);
+    }
+    Dataset::new(all_images, all_labels)
+}
+
+/// Reads one file of sparse labels.
+pub fn sparse_labels(path: &Path, encoding: Encoding) -> Result<SparseLabels> {
+    let encoding = match encoding {
+        Encoding::Wire => LabelEncoding::Wire,
+        Encoding::Dense => LabelEncoding::Dense,
+        Encoding::Signed => LabelEncoding::Signed,
+    };
+    SparseLabels::parse(read_label_file(path)?, encoding).map_err(|error| at(path, error))
+}
+
+/// Reads one label image as it stands in the file: 0 background, `>= 1` instance. Only [`Encoding::Signed`] admits
+/// pixels below 0.
+pub fn label_image(path: &Path, encoding: Encoding) -> Result<LabelImage> {
+    let labels = match read_label_file(path)? {
+        RawLabels::Signed(values) => values,
+        RawLabels::Unsigned(values) => {
+            if let Some(value) = values.iter().find(|value| i32::try_from(**value).is_err()) {
+                return Err(Error::file(path, format!("the label {value} is too large; the largest is {}", i32::MAX)));
+            }
+            values.mapv(|value| i32::try_from(value).unwrap_or(i32::MAX))
+        }
+        _ => return Err(Error::file(path, "label values of this type are not supported")),
+    };
+    if encoding != Encoding::Signed
+        && let Some(value) = labels.iter().find(|value| **value < 0)
+    {
+        return Err(Error::file(path, format!("it has the label {value}; expected 0 for background and cells from 1")));
+    }
+    Ok(labels)
+}
+
+/// The name of a file without folder and ending.
+pub fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "image".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// Refuses two images of one name, whose results would overwrite each other.
+pub fn refuse_twins(files: &[PathBuf]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match files.iter().find(|file| !seen.insert(stem(file))) {
+        Some(twin) => {
+            Err(Error::file(twin, format!("another image is also named '{}'; results are named so too", stem(twin))))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses to write `out/name.png` or `out/name.tif` over one of the files that were read.
+pub fn refuse_overwrite(out: &Path, name: &str, read: &[PathBuf]) -> Result<()> {
+    let read: BTreeSet<PathBuf> = read.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    for ending in ["png", "tif"] {
+        let path = out.join(format!("{name}.{ending}"));
+        if path.canonicalize().is_ok_and(|path| read.contains(&path)) {
+            return Err(Error::file(&path, "the result would overwrite this file; choose another --out folder"));
+        }
+    }
+    Ok(())
+}
+
+/// Adds the file to an error about its content.
+pub fn at(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Image(reason) | Error::Labels(reason) => Error::file(path, reason),
+        other => other,
+    }
+}
+
+/// Number of different cells in a label image.
+pub fn count(labels: &LabelImage) -> usize {
+    labels.iter().filter(|label| **label > 0).collect::<BTreeSet<_>>().len()
+}
+
+/// Prints hints about the annotations to standard error, each of them once.
+pub fn advise(dataset: &Dataset) {
+    let mut hints: Vec<(String, usize)> = Vec::new();
+    for hint in dataset.labels().iter().flat_map(advice) {
+        match hints.iter_mut().find(|(known, _)| *known == hint) {
+            Some((_, count)) => *count += 1,
+            None => hints.push((hint, 1)),
+        }
+    }
+    hints.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    for (hint, count) in hints.iter().take(HINTS) {
+        let place = if dataset.len() > 1 { format!(" ({count} of {} images)", dataset.len()) } else { String::new() };
+        note(&format!("advice: {hint}{place}"));
+    }
+    if hints.len() > HINTS {
+        note(&format!("advice: and {} more of this kind", hints.len() - HINTS));
+    }
+}
+
+/// Hints that are printed at most.
+const HINTS: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twins_are_refused() {
+        let files = ["a/x.png", "a/y.png", "a/x.tif"].map(PathBuf::from);
+        assert!(refuse_twins(&files[..2]).is_ok());
+        assert!(refuse_twins(&files).unwrap_err().to_string().contains("'x'"));
+    }
+}

@@ -1,0 +1,33 @@
+//! `cellsparse sparsify`: sparse labels out of complete ones.
+
+use std::fs;
+
+use cellsparse_core::annotations::{SparsifyMode, sparsify};
+use cellsparse_core::raster::{read_image, write_wire_labels};
+use cellsparse_core::{Error, Result};
+
+use crate::args::{Encoding, ModeChoice, SparsifyArgs};
+use crate::{input, print_out};
+
+/// Reads images and complete labels, keeps a few cells, writes wire labels of the same names.
+pub fn run(args: &SparsifyArgs) -> Result<()> {
+    let mode = match args.mode {
+        ModeChoice::Min => SparsifyMode::Min,
+        ModeChoice::Max => SparsifyMode::Max,
+        ModeChoice::Minmax => SparsifyMode::MinMax,
+    };
+    let pairs = input::pairs(&args.images, &args.labels)?;
+    fs::create_dir_all(&args.out).map_err(|source| Error::io(&args.out, source))?;
+    let labels_in: Vec<_> = pairs.iter().map(|(_, labels)| labels.clone()).collect();
+    for (image_path, label_path) in &pairs {
+        let name = input::stem(image_path);
+        input::refuse_overwrite(&args.out, &name, &labels_in)?;
+        let image = read_image(image_path)?;
+        let labels = input::label_image(label_path, Encoding::Dense)?;
+        let sparse = sparsify(&labels, image.to_f32().view(), args.k, mode, args.background)
+            .map_err(|error| input::at(label_path, error))?;
+        let written = write_wire_labels(&args.out, &name, &sparse)?;
+        print_out(&format!("{}  {} of {} cells", written.display(), input::count(&sparse), input::count(&labels)));
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! The command as a user meets it: exit status, what is printed where, which files appear.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use cellsparse_core::raster::{Image, write_gray_png8, write_labels, write_wire_labels};
+use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
+use ndarray::Axis;
+use serde_json::Value;
+
+fn cellsparse(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cellsparse")).args(arguments).output().expect("the command starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_str(&stdout(output)).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
+}
+
+/// Folders `images`, `masks` and `sparse` with two small drawn fields.
+struct Project {
+    root: tempfile::TempDir,
+}
+
+impl Project {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        for folder in ["images", "masks", "sparse"] {
+            fs::create_dir(root.path().join(folder)).expect("a folder");
+        }
+        let options = FieldOptions { height: 96, width: 112, ..FieldOptions::default() };
+        for seed in 0..2u64 {
+            let field = draw_field(&options, seed).expect("a field");
+            let name = format!("field_{seed}");
+            let Image::U8(pixels) = &field.image else { panic!("fields are 8 bit") };
+            let path = root.path().join("images").join(format!("{name}.png"));
+            write_gray_png8(&path, pixels.index_axis(Axis(2), 0)).expect("an image");
+            write_labels(root.path().join("masks"), &name, &field.truth).expect("labels");
+            let labels = annotate(&field, &AnnotationOptions::default(), seed);
+            write_wire_labels(root.path().join("sparse"), &name, &labels).expect("labels");
+        }
+        Self { root }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.root.path().join(name).display().to_string()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.root.path().join(name).is_file()
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A failure is status 1, nothing on standard output and one line on standard error.
+fn assert_fails(arguments: &[&str], expected: &str) {
+    let output = cellsparse(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+    let message = stderr(&output);
+    let errors: Vec<&str> = message.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert!(message.contains(expected), "{message}");
+    assert_eq!(stdout(&output), "");
+}
+
+#[test]
+fn help_names_every_command_and_usage_errors_have_status_2() {
+    let help = cellsparse(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    for command in ["demo", "train", "predict", "evaluate", "sparsify", "info"] {
+        assert!(stdout(&help).contains(command), "{command}");
+        assert_eq!(cellsparse(&[command, "--help"]).status.code(), Some(0));
+    }
+    assert!(stdout(&cellsparse(&["--version"])).contains(env!("CARGO_PKG_VERSION")));
+    for wrong in [
+        &[][..],
+        &["paint"],
+        &["train", "--steps", "10"],
+        &["demo", "--steps", "0"],
+        &["demo", "--device", "toaster"],
+        &["evaluate", "--pred", "a", "--truth", "b", "--thresholds", "1.5"],
+    ] {
+        let output = cellsparse(wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn missing_and_unusable_files_are_one_clear_line() {
+    let project = Project::new();
+    assert_fails(&["info", "no/such.safetensors"], "no/such.safetensors: no such file");
+    assert_fails(&["evaluate", "--pred", "nowhere", "--truth", "nowhere"], "nowhere: no such file");
+    let (masks, images) = (project.path("masks"), project.path("images"));
+    let missing = project.path("absent.safetensors");
+    assert_fails(
+        &["predict", "--model", &missing, "--images", &images, "--out", &project.path("out")],
+        "absent.safetensors",
+    );
+    let common = ["--images", images.as_str(), "--labels", masks.as_str(), "--out", masks.as_str(), "--k", "1"];
+    assert_fails(&[&["sparsify"], &common[..]].concat(), "overwrite");
+    let model = project.path("m.safetensors");
+    for algorithm in ["cellpose", "elephant"] {
+        let train = ["train", "--algorithm", algorithm, "--images", &images, "--labels", &masks, "--model", &model];
+        assert_fails(&train, "stardist");
+    }
+    let lone = project.path("masks/field_0.png");
+    assert_fails(&["evaluate", "--pred", &lone, "--truth", &masks], "field_1");
+}
+
+#[test]
+fn a_perfect_prediction_scores_1() {
+    let project = Project::new();
+    let masks = project.path("masks");
+    let scores =
+        json(&cellsparse(&["evaluate", "--pred", &masks, "--truth", &masks, "--thresholds", "0.5,0.9", "--json"]));
+    assert_eq!(scores["images"], 2);
+    let thresholds = scores["thresholds"].as_array().expect("a list");
+    assert_eq!(thresholds.len(), 2);
+    for (score, threshold) in thresholds.iter().zip([0.5, 0.9]) {
+        assert_eq!(score["thresh"], threshold);
+        for field in
+            ["precision", "recall", "accuracy", "f1", "panoptic_quality", "mean_true_score", "mean_matched_score"]
+        {
+            assert_eq!(score[field], 1.0, "{field}");
+        }
+        assert_eq!((&score["fp"], &score["fn"]), (&Value::from(0), &Value::from(0)));
+        assert_eq!(score["tp"], score["n_true"]);
+        assert_eq!((&score["criterion"], &score["by_image"]), (&Value::from("iou"), &Value::from(false)));
+    }
+    let table = cellsparse(&["evaluate", "--pred", &masks, "--truth", &masks]);
+    assert!(stdout(&table).contains("2 images") && stdout(&table).contains("1.000"), "{}", stdout(&table));
+}
+
+#[test]
+fn one_file_pairs_with_one_file_of_another_name() {
+    let project = Project::new();
+    let (one, other) = (project.path("masks/field_0.png"), project.path("masks/field_1.png"));
+    let scores = json(&cellsparse(&["evaluate", "--pred", &one, "--truth", &other, "--json"]));
+    assert_eq!(scores["images"], 1);
+    assert!(scores["thresholds"][0]["accuracy"].as_f64().expect("a number") < 0.5);
+}
+
+#[test]
+fn sparsify_keeps_a_few_cells_in_the_wire_encoding() {
+    let project = Project::new();
+    let (images, masks, out) = (project.path("images"), project.path("masks"), project.path("few"));
+    let arguments = ["sparsify", "--images", &images, "--labels", &masks, "--out", &out, "--k", "1", "--background"];
+    let output = cellsparse(&arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(names(Path::new(&out)), ["field_0.png", "field_1.png"]);
+    let read = |path: &str| {
+        let raw = cellsparse_core::raster::read_label_file(path).expect("labels");
+        let cellsparse_core::raster::RawLabels::Unsigned(values) = raw else { panic!("unsigned labels") };
+        values
+    };
+    let (sparse, full) = (read(&project.path("few/field_0.png")), read(&project.path("masks/field_0.png")));
+    let cells: std::collections::BTreeSet<u32> = sparse.iter().copied().filter(|value| *value >= 2).collect();
+    assert_eq!(cells.len(), 2, "the darkest and the brightest");
+    assert!(sparse.iter().any(|value| *value == 1) && sparse.iter().any(|value| *value == 0));
+    for (wire, dense) in sparse.iter().zip(&full) {
+        match wire {
+            0 => {}
+            1 => assert_eq!(*dense, 0),
+            cell => assert_eq!(cell - 1, *dense),
+        }
+    }
+}
+
+#[test]
+fn train_info_predict_and_go_on() {
+    let project = Project::new();
+    let (images, sparse, model) = (project.path("images"), project.path("sparse"), project.path("made/m.safetensors"));
+    let train = |extra: &[&str]| {
+        let common = ["train", "--algorithm", "stardist", "--images", &images, "--labels", &sparse, "--model", &model];
+        let small =
+            ["--steps", "2", "--batch-size", "1", "--patch-size", "64", "--device", "cpu", "--threads", "1", "--json"];
+        cellsparse(&[&common[..], &small[..], extra].concat())
+    };
+    let output = train(&[]);
+    let facts = json(&output);
+    assert_eq!((&facts["algorithm"], &facts["steps"]), (&Value::from("stardist"), &Value::from(2)));
+    assert_eq!(facts["model"], model.as_str());
+    for field in ["seconds", "seconds_per_step", "loss"] {
+        assert!(facts[field].as_f64().is_some_and(f64::is_finite), "{field}: {facts}");
+    }
+    assert!(facts["device"].is_string());
+    assert!(stderr(&output).contains("step 2/2"), "{}", stderr(&output));
+
+    let info = json(&cellsparse(&["info", &model, "--json"]));
+    assert!(info.is_object(), "{info}");
+    assert!(!stdout(&cellsparse(&["info", &model])).is_empty());
+
+    let out = project.path("out");
+    let formats = ["--format", "labels,geojson,overlay", "--device", "cpu", "--threads", "1", "--json"];
+    let predict = ["predict", "--model", &model, "--images", &images, "--out", &out];
+    let results = json(&cellsparse(&[&predict[..], &formats[..]].concat()));
+    let results = results.as_array().expect("a list");
+    assert_eq!(results.len(), 2);
+    for result in results {
+        assert!(result["objects"].is_u64() && result["seconds"].is_number() && result["image"].is_string());
+        let files: Vec<PathBuf> = result["files"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|file| PathBuf::from(file.as_str().expect("a path")))
+            .collect();
+        assert_eq!(files.len(), 3);
+        assert!(files.iter().all(|file| file.is_file()), "{files:?}");
+    }
+    assert_eq!(
+        names(Path::new(&out)),
+        ["field_0.geojson", "field_0.png", "field_1.geojson", "field_1.png", "overlays"]
+    );
+    let scores = json(&cellsparse(&["evaluate", "--pred", &out, "--truth", &project.path("masks"), "--json"]));
+    assert_eq!(scores["images"], 2);
+
+    assert!(train(&["--resume"]).status.success());
+    assert!(train(&["--init", &model]).status.success());
+}
+
+#[test]
+fn the_demo_leaves_a_report_with_its_pictures() {
+    let project = Project::new();
+    let out = project.path("demo");
+    let facts = json(&cellsparse(&["demo", "--steps", "1", "--out", &out, "--device", "cpu", "--json"]));
+    for field in ["model", "algorithm", "steps", "seconds", "seconds_per_step", "loss", "device", "scores", "report"] {
+        assert!(!facts[field].is_null(), "{field}: {facts}");
+    }
+    assert_eq!(facts["scores"]["images"].as_array().expect("a list").len(), 3);
+    assert_eq!(facts["predictions"].as_array().expect("a list").len(), 3);
+    for name in ["annotated_1", "unseen_1", "unseen_2", "unseen_3"] {
+        for folder in ["images", "truth"] {
+            assert!(project.has(&format!("demo/{folder}/{name}.png")), "{folder}/{name}");
+        }
+        let made = if name == "annotated_1" { "sparse" } else { "labels" };
+        assert!(project.has(&format!("demo/{made}/{name}.png")), "{made}/{name}");
+    }
+    assert!(project.has("demo/model.safetensors"));
+    let page = fs::read_to_string(project.path("demo/report.html")).expect("a report");
+    for picture in page.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(project.has(&format!("demo/{picture}")), "{picture}");
+    }
+    assert!(page.contains("<svg") && page.contains("AP") && !page.contains("http"));
+}
+
+#[test]
+fn the_demo_takes_own_images_and_needs_no_truth() {
+    let project = Project::new();
+    let (data, out) = (project.root.path().join("own"), project.path("report"));
+    fs::create_dir(&data).expect("a folder");
+    for folder in ["images", "sparse"] {
+        fs::rename(project.root.path().join(folder), data.join(folder)).expect("a move");
+    }
+    fs::remove_file(data.join("sparse/field_1.png")).expect("a file");
+    let data = data.display().to_string();
+    let arguments = ["demo", "--data", &data, "--steps", "1", "--out", &out, "--device", "cpu", "--json"];
+    let facts = json(&cellsparse(&arguments));
+    assert!(facts["scores"].is_null());
+    assert_eq!(names(&Path::new(&out).join("labels")), ["field_1.png"]);
+    let page = fs::read_to_string(project.path("report/report.html")).expect("a report");
+    assert!(page.contains("no scores"));
+    assert_fails(&["demo", "--data", &project.path("masks"), "--out", &out], "images/");
+}
