@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""Measures cellsparse and its peers in turn on this machine and prints a table of medians and ratios.
+
+Needs the environment of setup.sh. Standard library only. See README.md beside this file.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+FOLDER = ROOT / "target" / "peers"
+OURS = "cellsparse"
+TASKS = ("step", "predict", "train200", "cold")
+PEERS = {"tensorflow": TASKS, "torch": ("step", "predict", "cold")}
+
+# Rows of the table: title, task, name of the times in the result or None for the peak memory, unit, divisor.
+ROWS = (
+    ("training step", "step", "step", "ms", 1),
+    ("peak memory, training steps", "step", None, "MB", 1),
+    ("prediction 1024x1024, network alone", "predict", "network", "ms", 1),
+    ("prediction 1024x1024, file to objects", "predict", "full", "ms", 1),
+    ("peak memory, prediction", "predict", None, "MB", 1),
+    ("training end to end", "train200", "train", "s", 1000),
+    ("peak memory, training end to end", "train200", None, "MB", 1),
+    ("cold start to first result", "cold", "cold", "ms", 1),
+)
+
+
+def say(text):
+    print(f"run: {text}", file=sys.stderr, flush=True)
+
+
+def stop(text):
+    say(text)
+    sys.exit(1)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated subset of: %(default)s")
+    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated subset of: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; each runs everything once (default %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="compute threads for everyone (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=10, help="timed training steps in a run (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed predictions in a run (default %(default)s)")
+    parser.add_argument("--train-steps", type=int, default=200, help="steps of train200 (default %(default)s)")
+    parser.add_argument("--binary", type=Path, help="a built example `peer`; by default it is built with --release")
+    parser.add_argument("--venv", type=Path, default=os.environ.get("PEERS_VENV", FOLDER / ".venv"))
+    parser.add_argument("--data", type=Path, default=FOLDER / "data", help="made when it is absent")
+    parser.add_argument("--data-steps", type=int, default=200, help="training steps of the model in the data (default %(default)s)")
+    parser.add_argument("--out", type=Path, help="file for the single results, one JSON line each")
+    chosen = parser.parse_args()
+    for name, known in (("tasks", TASKS), ("peers", tuple(PEERS))):
+        wanted = [part for part in getattr(chosen, name).split(",") if part]
+        unknown = [part for part in wanted if part not in known]
+        if unknown or (name == "tasks" and not wanted):
+            parser.error(f"--{name} {','.join(wanted)}: choose among {', '.join(known)}")
+        setattr(chosen, name, wanted)
+    for name in ("rounds", "threads", "steps", "repeats", "train_steps", "data_steps"):
+        if getattr(chosen, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    return chosen
+
+
+def build(chosen):
+    if chosen.binary is not None:
+        if not chosen.binary.is_file():
+            stop(f"there is no {chosen.binary}")
+        return chosen.binary.resolve()
+    if shutil.which("cargo") is None:
+        stop("cargo is not on the path; install Rust, or name a built example with --binary")
+    say("building the example (release)")
+    command = ["cargo", "build", "--release", "-p", "cellsparse-core", "--example", "peer", "--message-format=json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        stop("the example does not build; see above")
+    for line in done.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and message.get("target", {}).get("name") == "peer":
+            return Path(message["executable"])
+    stop("cargo named no executable for the example")
+
+
+def pin(threads):
+    """Keeps this process and its children on as many processors as there are threads, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        return "not pinned"
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < threads:
+        stop(f"{threads} threads on {len(allowed)} processors; choose fewer with --threads")
+    os.sched_setaffinity(0, allowed[:threads])
+    return f"processors {','.join(map(str, allowed[:threads]))} of {len(allowed)}"
+
+
+def command_of(who, task, chosen, binary):
+    head = [str(binary), task] if who == OURS else [str(chosen.venv / "bin" / "python"), str(HERE / f"peer_{who}.py"), task]
+    count = {"step": chosen.steps, "predict": chosen.repeats, "train200": chosen.train_steps}.get(task)
+    return [*head, str(chosen.data), "--threads", str(chosen.threads), *(["--steps", str(count)] if count else [])]
+
+
+def measure(who, task, chosen, binary):
+    """One process. Returns its line; for `cold` the time is from here to the line's arrival."""
+    with tempfile.TemporaryFile("w+") as messages:
+        start = time.perf_counter()
+        process = subprocess.Popen(command_of(who, task, chosen, binary), stdout=subprocess.PIPE, stderr=messages, text=True)
+        line = process.stdout.readline()
+        arrived = 1e3 * (time.perf_counter() - start)
+        process.stdout.read()
+        code = process.wait()
+        messages.seek(0)
+        tail = "".join(messages.readlines()[-15:])
+    if code or not line.startswith("{"):
+        stop(f"{who} {task} ended with status {code} and no result; its last messages:\n{tail}{line}")
+    result = json.loads(line)
+    if task == "cold":
+        result["ms"]["cold"] = [arrived]
+    return result
+
+
+def values_of(result, key, divisor):
+    values = [result["peak_mb"]] if key is None else result["ms"].get(key, [])
+    return [value / divisor for value in values if value is not None]
+
+
+def number(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def spread(values, write=number):
+    if len(values) == 1:
+        return write(values[0])
+    return f"{write(statistics.median(values))} [{write(min(values))}, {write(max(values))}]"
+
+
+def table(results, chosen):
+    """Medians with the smallest and the largest value; ratios are taken within a round."""
+    heads = ["", OURS, *chosen.peers, *(f"{OURS} / {peer}" for peer in chosen.peers)]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for title, task, key, unit, divisor in ROWS:
+        if task not in chosen.tasks:
+            continue
+        if task == "train200" and key:
+            title = f"{title}, {chosen.train_steps} steps"
+        rounds = {who: [values_of(result, key, divisor) for result in results.get((who, task), [])] for who in (OURS, *chosen.peers)}
+        cells = [f"{title}, {unit}"]
+        for who in (OURS, *chosen.peers):
+            pooled = [value for values in rounds[who] for value in values]
+            cells.append(spread(pooled) if pooled else "-")
+        for peer in chosen.peers:
+            pairs = zip(rounds[OURS], rounds[peer])
+            ratios = [statistics.median(a) / statistics.median(b) for a, b in pairs if a and b]
+            cells.append(spread(ratios, lambda ratio: f"{ratio:.2f}") if ratios else "-")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def disagreements(results, chosen):
+    """Signs that the sides did not do the same work."""
+    found = []
+    for peer in chosen.peers:
+        for task, name, share in (("step", "loss", 0.002), ("predict", "objects", 0.02)):
+            pair = [results.get((who, task), [{}])[-1].get(name) for who in (OURS, peer)]
+            if None in pair:
+                continue
+            # The first loss belongs to the same weights and batch; later ones drift with rounding.
+            ours, theirs = (value[0] if isinstance(value, list) else value for value in pair)
+            if abs(ours - theirs) > share * max(abs(ours), abs(theirs)):
+                found.append(f"{task}: {name} is {ours:.6g} with {OURS} and {theirs:.6g} with {peer}")
+    if any(run.get("objects") == 0 for run in results.get((OURS, "predict"), [])):
+        found.append(f"predict: no objects, so nothing but the network was measured; remove {chosen.data} and raise --data-steps")
+    return found
+
+
+def machine(chosen, pinned, results):
+    model = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as info:
+            model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
+    versions = {}
+    for runs in results.values():
+        versions.update(runs[-1].get("versions", {}))
+    if versions.pop("checked", False):
+        versions[OURS] += " (with debug assertions: not a release build)"
+    programs = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{model}; {chosen.threads} threads, {pinned}; {chosen.rounds} rounds; {programs}"
+
+
+def main():
+    chosen = parse()
+    if chosen.peers and not (Path(chosen.venv) / "bin" / "python").exists():
+        stop(f"there is no environment in {chosen.venv}; run {HERE / 'setup.sh'} first")
+    chosen.venv = Path(chosen.venv)
+    binary = build(chosen)
+    pinned = pin(chosen.threads)
+    if not (chosen.data / "batch_dist.npy").is_file():
+        say(f"writing the data to {chosen.data}")
+        command = [str(binary), "data", str(chosen.data), "--threads", str(chosen.threads), "--steps", str(chosen.data_steps)]
+        if subprocess.run(command).returncode:
+            stop("the data could not be written; see above")
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        say(f"other programs are running (load {os.getloadavg()[0]:.1f}); the figures will be pessimistic and scatter")
+    out = chosen.out or FOLDER / time.strftime("results-%Y%m%d-%H%M%S.jsonl")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    results = {}
+    with open(out, "w") as file:
+        for number_of in range(chosen.rounds):
+            for task in chosen.tasks:
+                order = [OURS, *(peer for peer in chosen.peers if task in PEERS[peer])]
+                # Nobody always runs first or last.
+                turn = number_of % len(order)
+                for who in order[turn:] + order[:turn]:
+                    if task == "cold" and number_of == 0:
+                        measure(who, task, chosen, binary)  # reads the program's files into the system's cache
+                    result = measure(who, task, chosen, binary)
+                    results.setdefault((who, task), []).append(result)
+                    file.write(json.dumps({"round": number_of, **result}) + "\n")
+                    file.flush()
+                    times = {name: f"{statistics.median(values):.0f} ms" for name, values in result["ms"].items()}
+                    seen = ", ".join(f"{name} {value}" for name, value in times.items())
+                    memory = f", {result['peak_mb']:.0f} MB" if result["peak_mb"] else ""
+                    say(f"round {number_of + 1} of {chosen.rounds}: {who} {task}: {seen}{memory}")
+    print(machine(chosen, pinned, results))
+    print()
+    print(table(results, chosen))
+    print()
+    print("Median [smallest, largest]; a ratio below 1 is in favour of cellsparse.")
+    for line in disagreements(results, chosen):
+        print(f"NOT COMPARABLE: {line}")
+    say(f"single results are in {out}")
+
+
+if __name__ == "__main__":
+    main()

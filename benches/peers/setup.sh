@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Makes the virtual environment that holds the pinned peers, or adds to it what is missing.
+#
+# usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose]      default: tensorflow torch
+#
+# The environment is target/peers/.venv, or $PEERS_VENV. Everything comes from PyPI by name, for Python 3.11
+# ($PYTHON). On Linux the torch of PyPI is the CUDA one: its libraries (about 2.5 GB to download) are needed to import
+# it even where there is no GPU. Several minutes are normal.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+venv=${PEERS_VENV:-$root/target/peers/.venv}
+python=${PYTHON:-python3.11}
+constraints=$(mktemp)
+trap 'rm -f "$constraints"' EXIT
+
+# The versions that are compared; setup of any group never moves another one.
+cat > "$constraints" <<'PINS'
+numpy==1.26.4
+tensorflow-cpu==2.15.1
+stardist==0.9.2
+csbdeep==0.8.2
+torch==2.13.0
+cellpose==3.1.1.3
+PINS
+
+if [ ! -x "$venv/bin/python" ]; then
+    echo "setup: making $venv"
+    command -v "$python" > /dev/null || { echo "setup: no $python; install Python 3.11 or set PYTHON" >&2; exit 1; }
+    "$python" -m venv "$venv"
+fi
+found=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+if [ "$found" != 3.11 ]; then
+    echo "setup: $venv has Python $found; tensorflow-cpu 2.15.1 is pinned for 3.11. Remove it or set PEERS_VENV" >&2
+    exit 1
+fi
+
+# add GROUP MODULES PACKAGES...: installs the packages unless all of them are there, then imports the modules.
+add() {
+    local group=$1 modules=$2
+    shift 2
+    if "$venv/bin/python" - "$constraints" "$@" <<'PY'
+import sys
+from importlib.metadata import PackageNotFoundError, version
+pins = dict(line.strip().split("==") for line in open(sys.argv[1]))
+try:
+    missing = [name for name in sys.argv[2:] if version(name) != pins[name]]
+except PackageNotFoundError as error:
+    missing = [error.name]
+sys.exit(bool(missing))
+PY
+    then
+        echo "setup: $group is there"
+    else
+        echo "setup: installing $group ($*)"
+        "$venv/bin/python" -m pip install --disable-pip-version-check --constraint "$constraints" "$@"
+    fi
+    echo "setup: importing $modules"
+    TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES= "$venv/bin/python" -c "import $modules"
+}
+
+if [ $# -eq 0 ]; then
+    set -- tensorflow torch
+fi
+for group in "$@"; do
+    case $group in
+        tensorflow) add tensorflow 'tensorflow, stardist.models' tensorflow-cpu stardist csbdeep numpy ;;
+        torch) add torch 'numpy, torch' torch numpy ;;
+        cellpose) add cellpose 'cellpose.models' cellpose torch numpy ;;
+        *) echo "setup: unknown group '$group'; the groups are tensorflow, torch and cellpose" >&2; exit 1 ;;
+    esac
+done
+echo "setup: ready, $venv"
