@@ -228,7 +228,8 @@ impl Report<'_> {
         if let Some(source) = &self.data.source {
             rows.push(("images".to_owned(), source.display().to_string()));
         }
-        rows.extend(info::lines(&self.model_facts));
+        let told = ["algorithm", "steps", "loss"];
+        rows.extend(info::lines(&self.model_facts).into_iter().filter(|(name, _)| !told.contains(&name.as_str())));
         let mut out = "<h2>Settings</h2>\n<div class=\"card\"><table class=\"settings\"><tbody>".to_owned();
         for (what, value) in rows {
             let _ = write!(out, "<tr><td>{}</td><td>{}</td></tr>", escape(&what), escape(&value));
