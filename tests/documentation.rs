@@ -14,11 +14,6 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
     rest.split_once(end).unwrap_or_else(|| panic!("no '{end}' after '{begin}'")).0
 }
 
-/// Words in kebab case.
-fn kebab(name: &str) -> String {
-    name.replace('_', "-")
-}
-
 #[test]
 fn the_snippet_of_the_readme_is_the_example() {
     let readme = read("README.md");
@@ -38,7 +33,7 @@ fn every_option_of_the_command_line_is_in_the_readme_and_the_reverse() {
         if line.trim().starts_with("#[arg(long")
             && let Some(name) = lines.next().and_then(|field| field.trim().strip_prefix("pub ")?.split(':').next())
         {
-            flags.push(format!("--{}", kebab(name)));
+            flags.push(format!("--{}", name.replace('_', "-")));
         }
     }
     assert!(flags.len() > 30, "{flags:?}");
@@ -46,11 +41,11 @@ fn every_option_of_the_command_line_is_in_the_readme_and_the_reverse() {
     for flag in &flags {
         assert!(readme.contains(flag), "README.md does not mention {flag}");
     }
-    let known = ["--release", "--example", "--path", "--features"];
+    let known = ["--release", "--example", "--path", "--features", "--no-deps"];
     for word in readme.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
         let is_flag = word.strip_prefix("--").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
         assert!(
-            !is_flag || known.contains(&word) || flags.iter().any(|flag| flag == word),
+            !is_flag || known.contains(&word) || flags.iter().any(|flag| flag.as_str() == word),
             "README.md mentions {word}, which no command has"
         );
     }
