@@ -23,6 +23,10 @@ use crate::report::{Figure, Report, ResultFigure};
 use crate::scores::{DEMO_THRESHOLD, Scores};
 use crate::{input, note, print_json, print_out, train};
 
+/// Side of the training patches on drawn fields, whose cells are about 20 pixels wide: a step takes less than half the
+/// time of one with the default side.
+const DRAWN_PATCH: usize = 128;
+
 /// Draws or reads the data, trains, segments, scores, reports.
 pub fn run(args: &DemoArgs) -> Result<()> {
     train::refuse_unbuilt(args.algorithm)?;
@@ -56,8 +60,11 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     let n_channels = data.annotated.first().map_or(1, |one| one.image.channels());
     let mut model = Model::stardist(StarDistConfig { n_channels, ..StarDistConfig::default() }, args.seed)?;
     let model_path = out.join("model.safetensors");
-    let options =
+    let mut options =
         TrainOptions { steps: Some(args.steps), seed: args.seed, device: args.device, ..TrainOptions::default() };
+    if data.source.is_none() {
+        options.patch_size = DRAWN_PATCH;
+    }
     let (summary, history) = train::train(&mut model, &dataset, None, &options)?;
     model.save(&model_path)?;
 

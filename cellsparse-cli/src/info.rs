@@ -56,6 +56,10 @@ fn word(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
+        // Most numbers of a model are 32-bit, whose short form people expect: 0.3, not 0.30000001192092896.
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().map_or_else(|| number.to_string(), |number| (number as f32).to_string())
+        }
         other => other.to_string(),
     }
 }
@@ -66,8 +70,8 @@ mod tests {
 
     #[test]
     fn nested_facts_become_lines() {
-        let facts = serde_json::json!({"config": {"grid": [2, 2], "rays": 32}, "history": [{"loss": 1.0}], "x": null});
+        let facts = serde_json::json!({"config": {"grid": [2, 2], "rays": 32, "nms": 0.3f32}, "history": [{"loss": 1.0}], "x": null});
         let text: Vec<String> = lines(&facts).iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(text, ["config.grid=2 x 2", "config.rays=32", "history=1 entries", "x=-"]);
+        assert_eq!(text, ["config.grid=2 x 2", "config.nms=0.3", "config.rays=32", "history=1 entries", "x=-"]);
     }
 }

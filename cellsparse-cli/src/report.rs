@@ -249,7 +249,7 @@ impl Report<'_> {
             cellsparse predict --model cells.safetensors --images new/ --out results/ --format labels,geojson,overlay\n\
             cellsparse train --algorithm stardist --images images/ --labels sparse/ --model cells.safetensors --resume\n\
             cellsparse evaluate --pred results/ --truth masks/";
-        let _ = write!(out, "<pre>{}</pre>\n", escape(commands));
+        let _ = writeln!(out, "<pre>{}</pre>", escape(commands));
         out + "<p>What helps most: false objects in the background vanish with a stroke of background there; cells that run \
                together part when one of such a pair is drawn with background beside it; missed dim cells appear when one of \
                them is drawn.</p>"

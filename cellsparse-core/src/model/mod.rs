@@ -22,6 +22,7 @@ pub use self::segmentation::{Object, Segmentation};
 pub use self::thresholds::Thresholds;
 pub use self::train::TrainingSummary;
 use crate::error::Result;
+use crate::formats::tensors::NamedArrays;
 use crate::networks::{Graph, StarDistConfig, Weights};
 use crate::training::history::History;
 use crate::training::trainer::TrainingState;
@@ -72,6 +73,19 @@ impl Model {
         config.check()?;
         let graph = Arc::new(config.graph());
         let weights = Weights::init(&graph, seed);
+        Ok(Self::from_parts(config, graph, weights))
+    }
+
+    /// A StarDist network with given weights: every parameter of [`StarDistConfig::graph`] by its name, kernels as
+    /// `[k, k, in, out]`.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) when the configuration is out of range,
+    /// [`Error::Weights`](crate::Error::Weights) when names, shapes or values do not fit it.
+    pub fn stardist_with_weights(config: StarDistConfig, arrays: NamedArrays) -> Result<Self> {
+        config.check()?;
+        let graph = Arc::new(config.graph());
+        let weights = Weights::from_named(&graph, arrays)?;
         Ok(Self::from_parts(config, graph, weights))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::Device;
+use ndarray::ArrayView3;
 
 use super::stardist::for_each_tile;
 use super::thresholds::Thresholds;
@@ -31,6 +32,16 @@ impl Model {
     /// for options out of range, [`Error::Device`] for an absent device, [`Error::Limit`] for too many candidates,
     /// [`Error::Cancelled`] when the cancel token was raised.
     pub fn predict(&self, image: &Image, options: &PredictOptions) -> Result<Segmentation> {
+        self.check_channels(image.channels())?;
+        self.predict_normalized(self.normalization.apply(image)?.view(), options)
+    }
+
+    /// Segments one image `[H, W, C]` whose intensities are already what the network was trained on.
+    ///
+    /// # Errors
+    /// As [`predict`](Self::predict).
+    pub fn predict_normalized(&self, image: ArrayView3<'_, f32>, options: &PredictOptions) -> Result<Segmentation> {
+        self.check_channels(image.dim().2)?;
         let thresholds = Thresholds {
             prob: options.prob_thresh.unwrap_or(self.thresholds.prob),
             nms: options.nms_thresh.unwrap_or(self.thresholds.nms),
@@ -53,22 +64,20 @@ impl Model {
         })
     }
 
-    /// The candidates of an image whose probability is above `prob`.
+    /// The candidates of a normalised image whose probability is above `prob`.
     pub(super) fn candidates(
         &self,
-        image: &Image,
+        image: ArrayView3<'_, f32>,
         prob: f32,
         tile: Option<usize>,
         device: &Device,
         cancel: &CancelToken,
     ) -> Result<Candidates> {
-        self.check_channels(image)?;
-        let normalised = self.normalization.apply(image)?;
-        let (height, width, _) = image.shape();
+        let (height, width, _) = image.dim();
         let grid = self.config.grid;
         let mut parts = vec![StarCandidates::empty(self.config.n_rays)];
         let mut classes = HashMap::new();
-        for_each_tile(self, normalised.view(), tile, device, cancel, &mut |maps| {
+        for_each_tile(self, image, tile, device, cancel, &mut |maps| {
             let border = std::array::from_fn(|axis| {
                 std::array::from_fn(|side| if maps.border[axis][side] { BORDER[axis][side] } else { 0 })
             });
@@ -93,8 +102,8 @@ impl Model {
     }
 
     /// Refuses an image with another number of channels than the model was made for.
-    pub(super) fn check_channels(&self, image: &Image) -> Result<()> {
-        let (found, wanted) = (image.channels(), self.config.n_channels);
+    pub(super) fn check_channels(&self, found: usize) -> Result<()> {
+        let wanted = self.config.n_channels;
         if found == wanted {
             return Ok(());
         }

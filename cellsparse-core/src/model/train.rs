@@ -62,7 +62,7 @@ impl Model {
     ) -> Result<TrainingSummary> {
         for (name, set) in [("training", Some(data)), ("validation", validation)] {
             for image in set.map(Dataset::images).unwrap_or_default() {
-                self.check_channels(image).map_err(|error| Error::Image(format!("{name} set: {error}")))?;
+                self.check_channels(image.channels()).map_err(|error| Error::Image(format!("{name} set: {error}")))?;
             }
         }
         let (device, name) = device::resolve(options.device)?;
@@ -97,6 +97,8 @@ impl Model {
         let mut fresh = self.clone();
         if options.preset == Preset::Reference {
             fresh.normalization = super::Normalization::MIN_MAX;
+        } else if self.state.is_none() {
+            fresh.expect_size(data);
         }
         let task = StarDistTask::training(&fresh, data, options, patch)?;
         let validation_task = match validation {
@@ -111,7 +113,7 @@ impl Model {
                 None => None,
             },
         };
-        let mut state = self.initial_state(options)?;
+        let mut state = fresh.initial_state(options)?;
         let mut history = self.history.clone();
         let snapshot = fresh.clone();
         let mut on_epoch = |state: &TrainingState, weights: &crate::networks::Weights, history: &History| {
@@ -138,6 +140,19 @@ impl Model {
         }
         *self = fresh;
         Ok(outcome)
+    }
+
+    /// Lets a new network begin with rays as long as the annotated cells' mean radius: with rays of length 0 to begin
+    /// with, most of a short training is spent on growing them.
+    fn expect_size(&mut self, data: &Dataset) {
+        let areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
+        let radii = areas.iter().map(|area| (*area as f64 / std::f64::consts::PI).sqrt());
+        let mean = (radii.sum::<f64>() / areas.len().max(1) as f64) as f32;
+        for parameter in self.weights.parameters_mut() {
+            if parameter.spec.name == "dist/bias" {
+                parameter.values.fill(mean);
+            }
+        }
     }
 
     fn initial_state(&self, options: &TrainOptions) -> Result<TrainingState> {
@@ -173,7 +188,9 @@ impl Model {
         let step = set.len().div_ceil(THRESHOLD_IMAGES).max(1);
         let mut images: Vec<(_, &SparseLabels)> = Vec::new();
         for (image, labels) in set.images().iter().zip(set.labels()).step_by(step) {
-            images.push((self.candidates(image, LOWEST, None, device, &CancelToken::new())?, labels));
+            let normalised = self.normalization.apply(image)?;
+            let found = self.candidates(normalised.view(), LOWEST, None, device, &CancelToken::new())?;
+            images.push((found, labels));
         }
         choose(&images, smallest_object(data.labels().iter()), Thresholds::default())
     }
