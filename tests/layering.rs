@@ -1,1 +1,239 @@
+//! The rooms of the library import each other only as the table in `docs/architecture.md` says.
+//!
+//! The table is read from the document, so that the picture and the code cannot drift apart. Code that is compiled for
+//! tests only may import anything.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A room of the table: its number, and the numbers of the rooms that it may import.
+#[derive(Debug, Clone, PartialEq)]
+struct Room {
+    number: usize,
+    may_import: BTreeSet<usize>,
+}
+
+/// Rows `| number | rooms | holds | may import |` between the two markers, by the name of the room.
+fn rooms(document: &str) -> BTreeMap<String, Room> {
+    let table = between(document, "<!-- rooms -->", "<!-- end of rooms -->");
+    let mut rooms = BTreeMap::new();
+    for row in table.lines().filter(|row| row.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert_eq!(cells.len(), 4, "a row of the table of rooms has four cells: {row}");
+        let Ok(number) = cells[0].parse() else { continue };
+        let room = Room { number, may_import: numbers(cells[3]) };
+        assert!(
+            room.may_import.iter().all(|other| *other < number),
+            "a room imports only rooms with a smaller number: {row}"
+        );
+        let names: Vec<&str> = cells[1].split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "rooms are written in backquotes: {row}");
+        for name in names {
+            assert!(rooms.insert(name.to_string(), room.clone()).is_none(), "room {name} is in the table twice");
+        }
+    }
+    rooms
+}
+
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
+    let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("docs/architecture.md has no line {begin}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("docs/architecture.md has no line {end}")).0
+}
+
+/// `0-2, 5` as the set of those numbers; `-` as none.
+fn numbers(text: &str) -> BTreeSet<usize> {
+    let number = |text: &str| text.trim().parse::<usize>().unwrap_or_else(|_| panic!("'{text}' is not a room number"));
+    let mut set = BTreeSet::new();
+    for part in text.split(',').map(str::trim).filter(|part| *part != "-") {
+        match part.split_once('-') {
+            Some((first, last)) => set.extend(number(first)..=number(last)),
+            None => set.extend([number(part)]),
+        }
+    }
+    set
+}
+
+/// The lines of a source without comments and without items for tests, and the test modules kept in other files.
+fn without_tests(source: &str) -> (String, Vec<String>) {
+    let code: Vec<&str> = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let mut kept = String::new();
+    let mut files = Vec::new();
+    let mut lines = code.into_iter();
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            kept.push_str(line);
+            kept.push('\n');
+            continue;
+        }
+        let mut path = None;
+        let mut item = lines.next().unwrap_or_default();
+        while let Some(attribute) = item.trim().strip_prefix("#[") {
+            path = attribute.strip_prefix("path = \"").and_then(|rest| rest.split('"').next()).or(path);
+            item = lines.next().unwrap_or_default();
+        }
+        let declaration = item.trim().trim_start_matches("pub ");
+        if let Some(name) = declaration.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+            files.push(path.map_or_else(|| format!("{name}.rs"), str::to_string));
+        }
+        if !item.trim_end().ends_with([';', '}']) {
+            // The item ends at the closing brace of the same indentation, as rustfmt writes it.
+            let end = format!("{}}}", &item[..item.len() - item.trim_start().len()]);
+            let _ = lines.by_ref().find(|line| line.starts_with(&end));
+        }
+    }
+    (kept, files)
+}
+
+/// The first names of all paths from the crate's root, of a file whose module lies `depth` below the root.
+fn imports(code: &str, depth: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        if !ends_in_name(&code[..at]) {
+            names.extend(first_names(&code[at + "crate::".len()..]));
+        }
+    }
+    for (at, _) in code.match_indices("super::") {
+        if ends_in_name(&code[..at]) || code[..at].ends_with("super::") {
+            continue;
+        }
+        let rest = code[at..].trim_start_matches("super::");
+        if (code[at..].len() - rest.len()) / "super::".len() == depth {
+            names.extend(first_names(rest));
+        }
+    }
+    names
+}
+
+fn ends_in_name(text: &str) -> bool {
+    text.ends_with(|last: char| last.is_alphanumeric() || last == '_')
+}
+
+/// The name at the beginning of a path, or the first names of all paths in a group `{a::b, c}`.
+fn first_names(path: &str) -> Vec<String> {
+    let Some(group) = path.strip_prefix('{') else {
+        return vec![path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()];
+    };
+    let mut names = vec![String::new()];
+    let mut depth = 0;
+    for c in group.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => names.push(String::new()),
+            _ if depth == 0 => names.last_mut().into_iter().for_each(|name| name.push(c)),
+            _ => {}
+        }
+    }
+    names.retain(|name| !name.trim().is_empty());
+    names.iter().flat_map(|name| first_names(name.trim())).collect()
+}
+
+/// All Rust files below a folder.
+fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).expect("a source folder").map(|entry| entry.expect("a file").path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn rooms_import_only_what_the_architecture_says() {
+    let source = root().join("cellsparse-core/src");
+    let document = fs::read_to_string(root().join("docs/architecture.md")).expect("docs/architecture.md");
+    let rooms = rooms(&document);
+    let mut paths = Vec::new();
+    rust_files(&source, &mut paths);
+    let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
+    let mut for_tests = BTreeSet::new();
+    for path in paths {
+        let (code, tests) = without_tests(&fs::read_to_string(&path).expect("a source file"));
+        for name in tests {
+            let folder = path.parent().expect("a folder");
+            let own = folder.join(path.file_stem().expect("a name")).join(&name);
+            for_tests.extend([folder.join(&name), own]);
+        }
+        files.insert(path, code);
+    }
+    let (mut wrong, mut found, mut seen) = (Vec::new(), 0, BTreeSet::new());
+    for (path, code) in files.iter().filter(|(path, _)| !for_tests.contains(*path)) {
+        let relative = path.strip_prefix(&source).expect("below src");
+        let parts: Vec<String> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        if parts == ["lib.rs"] {
+            continue;
+        }
+        let name = parts[0].trim_end_matches(".rs");
+        let Some(room) = rooms.get(name) else {
+            wrong.push(format!("{}: room {name} is not in the table", relative.display()));
+            continue;
+        };
+        seen.insert(name.to_string());
+        let depth = parts.len() - usize::from(parts.last().is_some_and(|last| last == "mod.rs"));
+        for import in imports(code, depth) {
+            found += 1;
+            match rooms.get(&import) {
+                None => wrong.push(format!("{}: crate::{import} is not a room", relative.display())),
+                Some(other) if import != name && !room.may_import.contains(&other.number) => {
+                    wrong.push(format!("{}: room {name} may not import {import}", relative.display()));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "contradictions to docs/architecture.md:\n{}", wrong.join("\n"));
+    assert!(found > 80, "only {found} imports were found; does the test still read the sources?");
+    let written: BTreeSet<String> = rooms.into_keys().collect();
+    assert_eq!(seen, written, "the rooms of src/ (left) and of docs/architecture.md (right)");
+}
+
+#[test]
+fn the_library_consists_of_the_rooms() {
+    let document = fs::read_to_string(root().join("docs/architecture.md")).expect("docs/architecture.md");
+    let library = fs::read_to_string(root().join("cellsparse-core/src/lib.rs")).expect("lib.rs");
+    let modules: BTreeSet<String> = library
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+        .map(str::to_string)
+        .collect();
+    let written: BTreeSet<String> = rooms(&document).into_keys().collect();
+    assert_eq!(modules, written, "the modules of lib.rs (left) and the rooms of docs/architecture.md (right)");
+}
+
+#[test]
+fn imports_are_recognised() {
+    let code = "use crate::error::{Error, Result};\nuse crate::{raster::Image, model};\nfn f() { crate::random::g() }\n\
+                use super::super::kernels::Map;\nuse super::near;\npub(crate) fn h() { my_crate::x() }\n";
+    assert_eq!(imports(code, 2), ["error", "raster", "model", "random", "kernels"]);
+    assert_eq!(imports("use super::error;", 1), ["error"]);
+}
+
+#[test]
+fn comments_and_tests_are_left_out() {
+    let source = "// use crate::a;\nuse crate::b; // crate::c\n#[cfg(test)]\nmod tests {\n    use crate::d;\n    fn f() {\n    }\n}\n\
+                  #[cfg(test)]\n#[path = \"more_tests.rs\"]\nmod more;\n#[cfg(test)]\nuse crate::e;\nuse crate::f;\n";
+    let (code, files) = without_tests(source);
+    assert_eq!(imports(&code, 1), ["b", "f"]);
+    assert_eq!(files, ["more_tests.rs"]);
+}
+
+#[test]
+fn the_table_is_read() {
+    let rooms = rooms(
+        "<!-- rooms -->\n| # | Room | Holds | May import |\n|---|---|---|---|\n| 0 | `a`, `b` | x | - |\n\
+         | 3 | `c` | x | 0-1, 2 |\n<!-- end of rooms -->\n| 9 | `d` | x | - |\n",
+    );
+    assert_eq!(rooms.keys().map(String::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert!(rooms["a"].may_import.is_empty());
+    assert_eq!(rooms["c"].may_import, BTreeSet::from([0, 1, 2]));
+}

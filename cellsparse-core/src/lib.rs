@@ -1,4 +1,48 @@
 //! Cell segmentation networks trained from sparse labels: a handful of drawn cells and a few background strokes.
+//!
+//! Pixels without a label are unknown, not background, so only the cells that one is sure of have to be drawn. A
+//! [`Model`] is built from a typed configuration, trained on a [`Dataset`] of images and [`SparseLabels`], and turns an
+//! [`Image`] into a [`Segmentation`]: a label image and its objects. The network today is StarDist.
+//!
+//! ```no_run
+//! use cellsparse_core::annotations::LabelEncoding;
+//! use cellsparse_core::raster::{read_image, read_label_file};
+//! use cellsparse_core::{Dataset, Flow, Model, PredictOptions, SparseLabels, StarDistConfig, TrainOptions};
+//!
+//! # fn main() -> cellsparse_core::Result<()> {
+//! // Label files in the wire encoding: 0 unlabelled, 1 background, 2 and up cells.
+//! let labels = SparseLabels::parse(read_label_file("sparse/a.png")?, LabelEncoding::Wire)?;
+//! let data = Dataset::new(vec![read_image("images/a.png")?], vec![labels])?;
+//!
+//! let mut model = Model::stardist(StarDistConfig::default(), 0)?;
+//! model.train(&data, None, &TrainOptions::default(), &mut |progress| {
+//!     eprintln!("{} / {}: loss {}", progress.step, progress.total_steps, progress.loss);
+//!     Flow::Continue
+//! })?;
+//! model.save("nuclei.safetensors")?;
+//!
+//! let found = model.predict(&read_image("images/b.png")?, &PredictOptions::default())?;
+//! println!("{} objects", found.objects.len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Conventions
+//!
+//! - Axes are row, column (`y, x`), pixel centres lie at integers; images are `[H, W, C]` with the channel last.
+//! - Label images ([`LabelImage`]) hold `i32`: below 0 unlabelled, 0 background, 1 and up object ids, which need not be
+//!   consecutive.
+//! - The same seed, data and instruction set give the same weights, whatever the number of threads.
+//! - Every fallible call returns [`Result`]; [`Error`] says what was found, what was expected and what to do.
+//! - Nothing reaches for the network, and nothing is written but the files that the caller names.
+//!
+//! # Parts
+//!
+//! Most programs need only what is re-exported here. The modules can be used alone: [`raster`] reads and writes images,
+//! [`annotations`] checks sparse labels, [`geometry`] measures and outlines, [`targets`] and [`training`] hold the
+//! targets, losses and the training loop, [`kernels`] and [`networks`] compute, [`postprocess`] turns network maps into
+//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays, and [`synthetic`] draws microscope fields
+//! with ground truth.
 
 #![deny(unsafe_code)]
 
@@ -18,9 +62,9 @@ pub mod synthetic;
 pub mod targets;
 pub mod training;
 
+pub use annotations::{Dataset, SparseLabels};
 pub use control::{CancelToken, Flow, Progress};
 pub use error::{Error, Result};
-pub use annotations::{Dataset, SparseLabels};
 pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions};
 pub use networks::StarDistConfig;
 pub use raster::{Image, LabelImage};
