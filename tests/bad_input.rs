@@ -62,7 +62,7 @@ fn labels() {
     });
     let wire = dense.mapv(|value| if value < 3 { value } else { 0 });
     check(vec![
-        ("nothing drawn", signed(Array2::from_elem((8, 8), -1)), &["no object"]),
+        ("nothing drawn", signed(Array2::from_elem((8, 8), -1)), &["no cell is drawn", "unlabelled"]),
         ("background only", signed(Array2::zeros((8, 8))), &["no object"]),
         ("one value", signed(Array2::from_elem((8, 8), 3)), &["3"]),
         ("no pixels", signed(Array2::zeros((0, 8))), &["0 rows"]),
@@ -71,7 +71,11 @@ fn labels() {
             SparseLabels::parse(RawLabels::Unsigned(dense), LabelEncoding::Wire).map(drop),
             &["--label-encoding dense"],
         ),
-        ("wire labels without a cell", SparseLabels::from_wire(wire.mapv(|value| value.min(1))).map(drop), &["no object"]),
+        (
+            "wire labels without a cell",
+            SparseLabels::from_wire(wire.mapv(|value| value.min(1))).map(drop),
+            &["no object"],
+        ),
         ("an unknown encoding", "dens".parse::<LabelEncoding>().map(drop), &["dens", "wire", "dense", "signed"]),
         (
             "labels of another size",
@@ -115,7 +119,11 @@ fn images() {
     check(vec![
         ("not a number", predict(&Image::F32(broken), options()), &["row 3", "column 5", "NaN"]),
         ("no pixels", predict(&Image::U8(Array3::zeros((0, 5, 1))), options()), &["0 rows"]),
-        ("colour for a grey model", predict(&Image::U8(Array3::zeros((32, 32, 3))), options()), &["3 channels", "takes 1"]),
+        (
+            "colour for a grey model",
+            predict(&Image::U8(Array3::zeros((32, 32, 3))), options()),
+            &["3 channels", "takes 1"],
+        ),
     ]);
     for (height, width) in [(1, 1), (1, 40), (5, 3), (33, 47)] {
         let constant = Image::U16(Array3::from_elem((height, width, 1), 700));

@@ -186,9 +186,8 @@ fn gradients_agree_with_central_differences_in_f64() {
     let loss = |weights: &Weights| -> f64 {
         let network = CandleNetwork::new(&graph, weights, &Device::Cpu, DType::F64).unwrap();
         let pass = network.forward(&input, shape, true).unwrap();
-        let sum = |index: usize| -> f64 {
-            pass.output(index).unwrap().iter().zip(&factors[index]).map(|(a, b)| a * b).sum()
-        };
+        let sum =
+            |index: usize| -> f64 { pass.output(index).unwrap().iter().zip(&factors[index]).map(|(a, b)| a * b).sum() };
         sum(0) + sum(1)
     };
     let network = CandleNetwork::new(&graph, &weights, &Device::Cpu, DType::F64).unwrap();

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cellsparse_core::annotations::{Dataset, SparseLabels};
-use cellsparse_core::model::{Model, PredictOptions, Preset, TrainOptions};
 use cellsparse_core::kernels::Method;
+use cellsparse_core::model::{Model, PredictOptions, Preset, TrainOptions};
 use cellsparse_core::networks::{CpuPlan, StarDistConfig, Weights};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 use cellsparse_core::training::loss_stardist::{
@@ -37,7 +37,8 @@ fn arrays(fixture: &Fixture, prefix: &str) -> Arrays {
 #[test]
 fn five_optimiser_steps_equal_the_original() {
     let recorded = fixture("stardist/trainstep");
-    let config = StarDistConfig { n_filter_base: 4, n_rays: 8, n_depth: 2, net_conv_after_unet: 8, ..Default::default() };
+    let config =
+        StarDistConfig { n_filter_base: 4, n_rays: 8, n_depth: 2, net_conv_after_unet: 8, ..Default::default() };
     let graph = Arc::new(config.graph());
     let weights_after = |step: usize| Weights::from_named(&graph, arrays(&recorded, &format!("w{step}."))).unwrap();
     let mut weights = weights_after(0);
@@ -46,8 +47,7 @@ fn five_optimiser_steps_equal_the_original() {
     let losses = recorded.f32("losses_total_prob_dist");
     let mut gradients: Vec<Vec<f32>> = weights.parameters().iter().map(|p| vec![0.0; p.values.len()]).collect();
     for step in 0..5 {
-        let values =
-            |name: &str| recorded.f32(&format!("batch{step}.{name}")).iter().copied().collect::<Vec<f32>>();
+        let values = |name: &str| recorded.f32(&format!("batch{step}.{name}")).iter().copied().collect::<Vec<f32>>();
         let dist_mask = values("dist_true_mask");
         let dist: Vec<f32> = dist_mask.chunks_exact(9).flat_map(|pixel| pixel[..8].to_vec()).collect();
         let mask: Vec<f32> = dist_mask.chunks_exact(9).map(|pixel| pixel[8]).collect();
@@ -239,7 +239,8 @@ fn a_saved_model_predicts_the_same_and_resumes_as_if_it_had_never_stopped() {
     first.save(&path).unwrap();
     let mut second = Model::load(&path).unwrap();
     let image = &data.images()[0];
-    let predict = |model: &Model| model.predict(image, &PredictOptions { prob_thresh: Some(0.1), ..Default::default() });
+    let predict =
+        |model: &Model| model.predict(image, &PredictOptions { prob_thresh: Some(0.1), ..Default::default() });
     assert_eq!(predict(&first).unwrap(), predict(&second).unwrap());
     assert_eq!(second.thresholds(), first.thresholds());
     assert_eq!(second.history(), first.history());

@@ -52,7 +52,11 @@ fn main() -> Outcome<()> {
             scores.push(run(&case, &name, seed, &keys)?);
         }
         let mean = |f: fn(&Matching) -> f64| scores.iter().map(f).sum::<f64>() / scores.len() as f64;
-        println!("| **{name}** | mean | | | | | | | | **{:.3}** | {:.3} |", mean(|m| m.accuracy), mean(|m| m.panoptic_quality));
+        println!(
+            "| **{name}** | mean | | | | | | | | **{:.3}** | {:.3} |",
+            mean(|m| m.accuracy),
+            mean(|m| m.panoptic_quality)
+        );
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod demo_data;
 mod evaluate;
 mod info;
 mod input;
+mod interrupt;
 mod pictures;
 mod predict;
 mod progress;

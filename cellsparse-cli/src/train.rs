@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::TrainArgs;
 use crate::progress::{Meter, Point, clock};
-use crate::{input, note, print_json, print_out};
+use crate::{input, interrupt, note, print_json, print_out};
 
 /// Reads the data, trains, saves the model, reports.
 pub fn run(args: &TrainArgs) -> Result<()> {
@@ -57,6 +57,7 @@ pub fn train(
     options: &TrainOptions,
 ) -> Result<(TrainingSummary, Vec<Point>)> {
     let mut meter = Meter::new(options.steps.unwrap_or(0));
+    let options = &TrainOptions { cancel: interrupt::token(), ..options.clone() };
     let result = model.train(dataset, validation, options, &mut |event| meter.observe(event));
     let history = meter.finish();
     let summary = result?;

@@ -52,7 +52,7 @@ impl FromStr for SparsifyMode {
 /// Objects are ranked by their mean intensity in `image` `[H, W, C]`, the mean over the channels when there are several;
 /// of equal ones the lower id ranks lower. Objects whose pixels lie on one straight line (a single pixel too) are never
 /// picked. With `background`, the pixels of the kept objects shifted 10 up and 10 left, cut at the border, become 0
-/// where the dense labels are 0. This is `to_sparse` of the reference (reference/cellsparse.md, section 1).
+/// where the dense labels are 0. This is `to_sparse` of the reference.
 ///
 /// # Errors
 /// [`Error::Config`] for `k = 0`; [`Error::Labels`] when the shapes differ, there is no object, or none that can be

@@ -16,7 +16,7 @@ pub enum OutlineRule {
     /// Along the pixel edges, in pixel-corner coordinates, holes and parts kept: rasterises back to the same pixels.
     #[default]
     Exact,
-    /// The seed's contour rule and feature layout, point for point and byte for byte.
+    /// The contour rule of cellsparse-api 0.2 and feature layout, point for point and byte for byte.
     Literal,
 }
 
@@ -61,7 +61,7 @@ pub struct ObjectInfo {
     pub class: Option<String>,
 }
 
-/// One GeoJSON feature. Serialises to the layout of the seed's server, with more properties in the exact rule.
+/// One GeoJSON feature. Serialises to the layout of cellsparse-api, with more properties in the exact rule.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Feature {
     #[serde(rename = "type")]
@@ -119,7 +119,7 @@ pub struct Classification {
 ///
 /// Exact rule: `Polygon` or `MultiPolygon` in pixel-corner coordinates (QuPath's), no object is lost by simplification.
 /// Literal rule: one ring with pixel centres at integers, and an empty polygon (`[[]]`) for an object that the
-/// simplification reduces to less than a triangle, as the seed's server answers.
+/// simplification reduces to less than a triangle, as cellsparse-api answers.
 ///
 /// # Errors
 /// [`Error::Config`] for a negative or not finite tolerance; [`Error::Limit`] for more than 2^32 - 2 pixels.

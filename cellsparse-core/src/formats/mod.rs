@@ -1,7 +1,7 @@
 //! Files that others read: outlines as GeoJSON, overlays, model files.
 
 pub mod geojson;
-pub mod tensors;
 mod overlay;
+pub mod tensors;
 
 pub use self::overlay::overlay;

@@ -1,4 +1,4 @@
-//! The outlines of labelled pixels: exact, along the pixel edges, and literal, by the seed's contour rule.
+//! The outlines of labelled pixels: exact, along the pixel edges, and literal, by the contour rule of cellsparse-api.
 //!
 //! Both follow the same boundary walk. It goes along the edges between a pixel of the object and one that is not, the
 //! object on the right-hand side as seen on a screen (y down), and separates pixels that touch only at a corner. The
@@ -32,7 +32,7 @@ pub struct Part {
     pub holes: Vec<Vec<[f64; 2]>>,
 }
 
-/// The outline of one object by the seed's contour rule.
+/// The outline of one object by the contour rule of cellsparse-api.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiteralOutline {
     /// The object's label.
@@ -67,11 +67,11 @@ pub fn exact_outlines(labels: &LabelImage) -> Result<Vec<ExactOutline>> {
     Ok(outlines.into_values().collect())
 }
 
-/// The outlines of all positive labels by the seed's rule, in increasing id.
+/// The outlines of all positive labels by the rule of cellsparse-api, in increasing id.
 ///
 /// Marching squares at level 0.5 on the label's mask; of several contours the one with the most points, the first of
 /// equals in raster order of their first squares. So holes and all parts but one are lost, and the ring may even be
-/// that of a hole (reference/cellsparse.md, "Contour rule"). The start point is the reference's.
+/// that of a hole. The start point is the reference's.
 ///
 /// # Errors
 /// [`Error::Limit`](crate::error::Error::Limit) for more than 2^32 - 2 pixels.

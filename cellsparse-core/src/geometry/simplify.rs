@@ -7,8 +7,8 @@ use super::outline::{ExactOutline, Part};
 ///
 /// Between two kept points, the first of those furthest from their segment is kept when its distance exceeds the
 /// tolerance, and both halves are treated alike; a ring starts with the pair (first, last), whose distance is that to
-/// the point itself. This is GEOS 3.11 `DouglasPeuckerSimplifier` on the ring's own start point
-/// (reference/cellsparse.md, "Simplification"). A tolerance that is not positive returns the points as they are.
+/// the point itself. This is GEOS 3.11 `DouglasPeuckerSimplifier` on the ring's own start point.
+/// A tolerance that is not positive returns the points as they are.
 pub fn douglas_peucker(points: &[[f64; 2]], tolerance: f64) -> Vec<[f64; 2]> {
     if tolerance.is_nan() || tolerance <= 0.0 || points.len() < 3 {
         return points.to_vec();

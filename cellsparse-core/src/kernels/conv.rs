@@ -206,15 +206,7 @@ impl Conv {
         self.sources.iter().zip(sources).flat_map(|(layout, data)| blocks_of(layout, data)).collect()
     }
 
-    fn run(
-        &self,
-        panels: &Panels,
-        packed: &Buffer,
-        bias: &[f32],
-        inputs: &[Block],
-        outputs: &[Output],
-        relu: bool,
-    ) {
+    fn run(&self, panels: &Panels, packed: &Buffer, bias: &[f32], inputs: &[Block], outputs: &[Output], relu: bool) {
         let copies = if self.winograd { FREQUENCIES } else { 1 };
         assert!(packed.len() >= copies * panels.len(), "the weights were not set");
         let Layout { batch, height, width, .. } = self.output;

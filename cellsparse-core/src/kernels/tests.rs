@@ -90,7 +90,14 @@ fn split(x: &[f32], channels: &[usize]) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn check_convolution(level: Level, method: Method, k: usize, (n, h, w): (usize, usize, usize), ci: &[usize], co: usize) {
+fn check_convolution(
+    level: Level,
+    method: Method,
+    k: usize,
+    (n, h, w): (usize, usize, usize),
+    ci: &[usize],
+    co: usize,
+) {
     let name = format!("{} {method:?} {k}x{k} {n}x{h}x{w} {ci:?}->{co}", level.name());
     let tolerance = if method == Method::Direct { 4e-6 } else { 4e-5 };
     let total: usize = ci.iter().sum();

@@ -307,8 +307,7 @@ unsafe fn output_tiles<S: Simd>(
                 let from = from.add(t * LANES);
                 let mut middle = [[S::zero(); 6]; 4];
                 for x in 0..6 {
-                    let column =
-                        output_1d::<S>(std::array::from_fn(|y| S::load(from.add((y * 6 + x) * step * LANES))));
+                    let column = output_1d::<S>(std::array::from_fn(|y| S::load(from.add((y * 6 + x) * step * LANES))));
                     for y in 0..4 {
                         middle[y][x] = column[y];
                     }

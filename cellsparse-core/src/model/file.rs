@@ -31,6 +31,8 @@ struct Header {
     optimizer: Option<OptimizerHeader>,
     /// FNV-1a hash of names and values of the weights: these formats carry no checksum.
     weights_hash: String,
+    /// Whether the weights are initial ones.
+    untrained: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,6 +59,7 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
             .as_ref()
             .map(|state| OptimizerHeader { steps: state.optimizer.steps(), batches: state.batches }),
         weights_hash: hash(&model.weights),
+        untrained: model.untrained,
     };
     let json = serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
     let mut arrays: Vec<(String, &[usize], &[f32])> = Vec::new();
@@ -117,15 +120,13 @@ pub(super) fn load(path: &Path) -> Result<Model> {
     model.thresholds = header.thresholds;
     model.history = header.history;
     model.state = state;
+    model.untrained = header.untrained;
     Ok(model)
 }
 
 fn take_prefixed(arrays: &mut NamedArrays, prefix: &str) -> NamedArrays {
     let names: Vec<String> = arrays.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
-    names
-        .into_iter()
-        .filter_map(|name| Some((name[prefix.len()..].to_string(), arrays.remove(&name)?)))
-        .collect()
+    names.into_iter().filter_map(|name| Some((name[prefix.len()..].to_string(), arrays.remove(&name)?))).collect()
 }
 
 fn hash(weights: &Weights) -> String {

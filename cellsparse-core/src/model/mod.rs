@@ -40,6 +40,8 @@ pub struct Model {
     history: History,
     /// Weights that the optimiser moves, and its memory; absent in a model that was never trained.
     state: Option<TrainingState>,
+    /// Whether the weights are initial ones that nothing was learned with.
+    untrained: bool,
     engines: engines::Engines,
 }
 
@@ -73,7 +75,7 @@ impl Model {
         config.check()?;
         let graph = Arc::new(config.graph());
         let weights = Weights::init(&graph, seed);
-        Ok(Self::from_parts(config, graph, weights))
+        Ok(Self { untrained: true, ..Self::from_parts(config, graph, weights) })
     }
 
     /// A StarDist network with given weights: every parameter of [`StarDistConfig::graph`] by its name, kernels as
@@ -98,6 +100,7 @@ impl Model {
             thresholds: Thresholds::default(),
             history: History::default(),
             state: None,
+            untrained: false,
             engines: engines::Engines::default(),
         }
     }
@@ -122,7 +125,8 @@ impl Model {
     /// Forgets everything learned: new initial weights from `seed`, default thresholds, no history.
     pub fn reset(&mut self, seed: u64) {
         let weights = Weights::init(&self.graph, seed);
-        *self = Self::from_parts(self.config.clone(), Arc::clone(&self.graph), weights);
+        let empty = Self::from_parts(self.config.clone(), Arc::clone(&self.graph), weights);
+        *self = Self { untrained: true, ..empty };
     }
 
     /// The algorithm.
@@ -200,6 +204,7 @@ impl Clone for Model {
             thresholds: self.thresholds,
             history: self.history.clone(),
             state: self.state.clone(),
+            untrained: self.untrained,
             engines: engines::Engines::default(),
         }
     }

@@ -23,7 +23,7 @@ impl Default for Normalization {
 }
 
 impl Normalization {
-    /// Minimum and maximum, as the seed's server does.
+    /// Minimum and maximum, as the server of cellsparse-api 0.2 does.
     pub const MIN_MAX: Self = Self { pmin: 0.0, pmax: 100.0 };
 
     /// Refuses percentiles that are out of range or out of order.

@@ -14,9 +14,7 @@ use crate::raster::{LabelImage, reflect_pad, tile_axis};
 use crate::targets::stardist::ObjectClasses;
 use crate::training::augment::Augmentation;
 use crate::training::batch::{Batch, BatchConfig, BatchMaker, ImageClasses};
-use crate::training::loss_stardist::{
-    Head, StarGradients, StarLossConfig, StarOutputs, StarTruth, stardist_loss,
-};
+use crate::training::loss_stardist::{Head, StarGradients, StarLossConfig, StarOutputs, StarTruth, stardist_loss};
 use crate::training::sampler::SamplingPolicy;
 use crate::training::trainer::{LossReport, Task};
 
@@ -33,7 +31,8 @@ impl StarDistTask {
             Preset::Reference => SamplingPolicy::Reference,
             _ => SamplingPolicy::Annotated,
         };
-        let config = BatchConfig { batch_size: options.batch_size, policy, ..batch_config(model, data, options, patch)? };
+        let config =
+            BatchConfig { batch_size: options.batch_size, policy, ..batch_config(model, data, options, patch)? };
         Self::new(model, data, options, config)
     }
 
@@ -53,13 +52,42 @@ impl StarDistTask {
         for image in data.images() {
             images.push(model.normalization.apply(image)?);
         }
-        let labels: Vec<LabelImage> = data.labels().iter().map(|labels| labels.labels().clone()).collect();
-        let loss = StarLossConfig {
-            regularize_ignored: options.preset == Preset::Reference,
-            ..StarLossConfig::default()
-        };
+        let mut labels: Vec<LabelImage> = data.labels().iter().map(|labels| labels.labels().clone()).collect();
+        if options.preset != Preset::Reference {
+            labels = labels.iter().map(end_cells).collect();
+        }
+        let loss =
+            StarLossConfig { regularize_ignored: options.preset == Preset::Reference, ..StarLossConfig::default() };
         Ok(Self { batches: BatchMaker::new(images, labels, config)?, loss })
     }
+}
+
+/// Pixels around a drawn cell that are taken for background.
+const RING: usize = 2;
+
+/// The labels with the unlabelled pixels up to [`RING`] pixels from a drawn cell (city-block distance) set to background.
+///
+/// Annotators draw whole cells: where a drawn cell ends, it ends. What follows is background or the rim of a touching
+/// cell, and both have an object probability near 0. Without this nothing tells the network where cells end unless
+/// background was drawn right beside them.
+fn end_cells(labels: &LabelImage) -> LabelImage {
+    let mut ended = labels.clone();
+    let (height, width) = labels.dim();
+    let mut front: Vec<(usize, usize)> = labels.indexed_iter().filter(|(_, id)| **id > 0).map(|(at, _)| at).collect();
+    for _ in 0..RING {
+        let mut next = Vec::new();
+        for (y, x) in front {
+            let beside = [(y.wrapping_sub(1), x), (y + 1, x), (y, x.wrapping_sub(1)), (y, x + 1)];
+            for (y, x) in beside.into_iter().filter(|&(y, x)| y < height && x < width) {
+                if ended[[y, x]] < 0 {
+                    ended[[y, x]] = 0;
+                    next.push((y, x));
+                }
+            }
+        }
+        front = next;
+    }
+    ended
 }
 
 fn batch_config(model: &Model, data: &Dataset, options: &TrainOptions, patch: usize) -> Result<BatchConfig> {
@@ -98,22 +126,13 @@ impl Task for StarDistTask {
         &batch.images
     }
 
-    fn loss(
-        &self,
-        batch: &Batch,
-        outputs: &[Vec<f32>],
-        gradients: Option<&mut Vec<Vec<f32>>>,
-    ) -> Result<LossReport> {
+    fn loss(&self, batch: &Batch, outputs: &[Vec<f32>], gradients: Option<&mut Vec<Vec<f32>>>) -> Result<LossReport> {
         let [prob, dist, rest @ ..] = outputs else {
             return Err(Error::Internal("a StarDist network has at least two outputs".into()));
         };
         let network = StarOutputs { prob, dist, class: rest.first().map(Vec::as_slice) };
-        let truth = StarTruth {
-            prob: &batch.prob,
-            dist: &batch.dist,
-            mask: &batch.mask,
-            class: batch.class.as_deref(),
-        };
+        let truth =
+            StarTruth { prob: &batch.prob, dist: &batch.dist, mask: &batch.mask, class: batch.class.as_deref() };
         let loss = match gradients {
             None => stardist_loss(&self.loss, Head::Logits, network, truth, None)?,
             Some(buffers) => {

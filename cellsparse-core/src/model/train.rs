@@ -97,7 +97,7 @@ impl Model {
         let mut fresh = self.clone();
         if options.preset == Preset::Reference {
             fresh.normalization = super::Normalization::MIN_MAX;
-        } else if self.state.is_none() {
+        } else if self.untrained {
             fresh.expect_size(data);
         }
         let task = StarDistTask::training(&fresh, data, options, patch)?;
@@ -134,6 +134,7 @@ impl Model {
         fresh.weights = outcome.weights.clone();
         fresh.state = Some(state);
         fresh.history = history;
+        fresh.untrained = false;
         fresh.engines.clear();
         if outcome.steps > 0 && options.preset != Preset::Reference {
             fresh.thresholds = fresh.choose_thresholds(data, validation, device)?;
@@ -178,12 +179,7 @@ impl Model {
         Ok(options.patch_size.next_multiple_of(unit))
     }
 
-    fn choose_thresholds(
-        &self,
-        data: &Dataset,
-        validation: Option<&Dataset>,
-        device: &Device,
-    ) -> Result<Thresholds> {
+    fn choose_thresholds(&self, data: &Dataset, validation: Option<&Dataset>, device: &Device) -> Result<Thresholds> {
         let set = validation.unwrap_or(data);
         let step = set.len().div_ceil(THRESHOLD_IMAGES).max(1);
         let mut images: Vec<(_, &SparseLabels)> = Vec::new();
@@ -208,11 +204,11 @@ fn loop_options(options: &TrainOptions) -> Result<LoopOptions> {
         return Err(Error::Config("the time budget is 0; give it in seconds, like 60".into()));
     }
     let steps = options.steps.unwrap_or(if options.time_budget.is_some() { 1_000_000 } else { STEPS });
-    let learning_rate = options.learning_rate.unwrap_or(1e-3);
+    let reference = options.preset == Preset::Reference;
+    let learning_rate = options.learning_rate.unwrap_or(if reference { 1e-3 } else { 2e-3 });
     if !(learning_rate > 0.0 && learning_rate <= 1e4) {
         return Err(Error::Config(format!("the learning rate is {learning_rate}; it must be above 0, like 0.001")));
     }
-    let reference = options.preset == Preset::Reference;
     Ok(LoopOptions {
         steps,
         steps_per_epoch: if reference { 200.min(steps) } else { 25.min(steps) },
@@ -241,5 +237,6 @@ fn save_checkpoint(
     model.weights = weights.clone();
     model.state = Some(state.clone());
     model.history = history.clone();
+    model.untrained = false;
     model.save(path)
 }

@@ -51,12 +51,7 @@ impl CpuPlan {
     ///
     /// # Errors
     /// [`Error::Config`] when the size is not a multiple of what the network divides by.
-    pub fn new(
-        graph: &Arc<Graph>,
-        method: Method,
-        [batch, height, width]: [usize; 3],
-        training: bool,
-    ) -> Result<Self> {
+    pub fn new(graph: &Arc<Graph>, method: Method, [batch, height, width]: [usize; 3], training: bool) -> Result<Self> {
         let divisor = graph.divisor();
         if batch == 0 || height == 0 || width == 0 || height % divisor[0] != 0 || width % divisor[1] != 0 {
             return Err(Error::Config(format!(
@@ -211,10 +206,8 @@ impl CpuPlan {
                     Norm { mean: weights.values(first + 2).to_vec(), variance: weights.values(first + 3).to_vec() }
                 };
                 let (gamma, beta) = (weights.values(first), weights.values(first + 1));
-                let scale: Vec<f32> =
-                    gamma.iter().zip(&norm.variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
-                let shift: Vec<f32> =
-                    beta.iter().zip(&norm.mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
+                let scale: Vec<f32> = gamma.iter().zip(&norm.variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
+                let shift: Vec<f32> = beta.iter().zip(&norm.mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
                 affine(self.level, layout, values[0], &scale, &shift, activation == Activation::Relu, target);
                 self.norms[id] = Some(norm);
             }

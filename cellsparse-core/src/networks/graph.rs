@@ -117,14 +117,7 @@ impl Graph {
     }
 
     /// Adds a convolution with `filters` outputs.
-    pub fn conv(
-        &mut self,
-        name: &str,
-        input: NodeId,
-        kernel: usize,
-        filters: usize,
-        activation: Activation,
-    ) -> NodeId {
+    pub fn conv(&mut self, name: &str, input: NodeId, kernel: usize, filters: usize, activation: Activation) -> NodeId {
         let scale = self.nodes[input].scale;
         self.push(name, Op::Conv { input, kernel, activation }, filters, scale)
     }

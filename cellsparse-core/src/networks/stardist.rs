@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::graph::{Activation, Graph, NodeId};
 use crate::error::{Error, Result};
 
-/// Architecture of a StarDist network. The default is that of the seed's server.
+/// Architecture of a StarDist network. The default is that of the server of cellsparse-api 0.2.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StarDistConfig {

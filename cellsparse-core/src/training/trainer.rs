@@ -275,7 +275,8 @@ impl<T: Task> Loop<'_, T> {
         let finite = gradients.iter().all(|values| values.iter().all(|value| value.is_finite()));
         if !report.total.is_finite() || !finite {
             return Err(Error::Diverged(format!(
-                "the loss of step {} is {}; the weights of step {step} were kept. Lower the learning rate (it is {rate:e})",
+                "the loss of step {} is {}, after {step} steps that were finite; nothing of this training was kept. \
+                 Lower the learning rate (it is {rate:e})",
                 step + 1,
                 report.total
             )));
@@ -327,9 +328,13 @@ impl<T: Task> Loop<'_, T> {
         elapsed: Duration,
     ) -> Progress {
         let done = self.done(step, elapsed).clamp(1e-9, 1.0);
+        let total_steps = match self.options.time_budget {
+            Some(_) => ((step as f64 / done).round() as usize).clamp(step, self.options.steps.max(step)),
+            None => self.options.steps,
+        };
         Progress {
             step,
-            total_steps: self.options.steps,
+            total_steps,
             epoch: (step - 1) / self.options.steps_per_epoch + 1,
             loss: report.total as f32,
             losses: report.parts,
