@@ -63,7 +63,7 @@ fn labels() {
     let wire = dense.mapv(|value| if value < 3 { value } else { 0 });
     check(vec![
         ("nothing drawn", signed(Array2::from_elem((8, 8), -1)), &["no cell is drawn", "unlabelled"]),
-        ("background only", signed(Array2::zeros((8, 8))), &["no object"]),
+        ("background only", signed(Array2::zeros((8, 8))), &["no cell is drawn"]),
         ("one value", signed(Array2::from_elem((8, 8), 3)), &["3"]),
         ("no pixels", signed(Array2::zeros((0, 8))), &["0 rows"]),
         (
@@ -74,7 +74,7 @@ fn labels() {
         (
             "wire labels without a cell",
             SparseLabels::from_wire(wire.mapv(|value| value.min(1))).map(drop),
-            &["no object"],
+            &["no cell is drawn", "--label-encoding dense"],
         ),
         ("an unknown encoding", "dens".parse::<LabelEncoding>().map(drop), &["dens", "wire", "dense", "signed"]),
         (

@@ -16,9 +16,15 @@ fn train_and_score(train: &[(Image, LabelImage)], unseen: &[(Image, LabelImage)]
     let (images, labels): (Vec<Image>, Vec<SparseLabels>) =
         train.iter().map(|(image, labels)| (image.clone(), SparseLabels::from_signed(labels.clone()).unwrap())).unzip();
     let data = Dataset::new(images, labels).unwrap();
-    let config = StarDistConfig { n_filter_base: 16, n_depth: 2, net_conv_after_unet: 32, ..Default::default() };
+    let config = StarDistConfig { n_filter_base: 16, net_conv_after_unet: 64, ..Default::default() };
     let mut model = Model::stardist(config, 0).unwrap();
-    let options = TrainOptions { steps: Some(150), batch_size: 4, patch_size: 112, ..Default::default() };
+    let options = TrainOptions {
+        steps: Some(200),
+        batch_size: 4,
+        patch_size: 112,
+        learning_rate: Some(5e-3),
+        ..Default::default()
+    };
     model.train(&data, None, &options, &mut |_| Flow::Continue).unwrap();
     let found: Vec<LabelImage> = unseen
         .iter()

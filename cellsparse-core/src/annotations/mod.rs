@@ -4,11 +4,13 @@ mod advice;
 mod dataset;
 mod encoding;
 mod mixups;
+mod rim;
 mod sparse_labels;
 mod sparsify;
 
 pub use self::advice::advice;
 pub use self::dataset::Dataset;
 pub use self::encoding::LabelEncoding;
+pub use self::rim::background_rim;
 pub use self::sparse_labels::SparseLabels;
 pub use self::sparsify::{SparsifyMode, sparsify};

@@ -6,7 +6,7 @@ use candle_core::Device;
 use ndarray::{Array2, Array3, ArrayView3, s};
 
 use super::{Model, Preset, TrainOptions};
-use crate::annotations::Dataset;
+use crate::annotations::{Dataset, background_rim};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::networks::Engine;
@@ -54,7 +54,7 @@ impl StarDistTask {
         }
         let mut labels: Vec<LabelImage> = data.labels().iter().map(|labels| labels.labels().clone()).collect();
         if options.preset != Preset::Reference {
-            labels = labels.iter().map(end_cells).collect();
+            labels = labels.iter().map(|labels| background_rim(labels, RIM)).collect();
         }
         let loss =
             StarLossConfig { regularize_ignored: options.preset == Preset::Reference, ..StarLossConfig::default() };
@@ -63,32 +63,7 @@ impl StarDistTask {
 }
 
 /// Pixels around a drawn cell that are taken for background.
-const RING: usize = 2;
-
-/// The labels with the unlabelled pixels up to [`RING`] pixels from a drawn cell (city-block distance) set to background.
-///
-/// Annotators draw whole cells: where a drawn cell ends, it ends. What follows is background or the rim of a touching
-/// cell, and both have an object probability near 0. Without this nothing tells the network where cells end unless
-/// background was drawn right beside them.
-fn end_cells(labels: &LabelImage) -> LabelImage {
-    let mut ended = labels.clone();
-    let (height, width) = labels.dim();
-    let mut front: Vec<(usize, usize)> = labels.indexed_iter().filter(|(_, id)| **id > 0).map(|(at, _)| at).collect();
-    for _ in 0..RING {
-        let mut next = Vec::new();
-        for (y, x) in front {
-            let beside = [(y.wrapping_sub(1), x), (y + 1, x), (y, x.wrapping_sub(1)), (y, x + 1)];
-            for (y, x) in beside.into_iter().filter(|&(y, x)| y < height && x < width) {
-                if ended[[y, x]] < 0 {
-                    ended[[y, x]] = 0;
-                    next.push((y, x));
-                }
-            }
-        }
-        front = next;
-    }
-    ended
-}
+const RIM: usize = 2;
 
 fn batch_config(model: &Model, data: &Dataset, options: &TrainOptions, patch: usize) -> Result<BatchConfig> {
     let classes = match model.config.n_classes {
