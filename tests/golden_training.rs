@@ -11,6 +11,7 @@ use cellsparse_core::annotations::{Dataset, SparseLabels};
 use cellsparse_core::kernels::Method;
 use cellsparse_core::model::{Model, PredictOptions, Preset, TrainOptions};
 use cellsparse_core::networks::{CpuPlan, StarDistConfig, Weights};
+use cellsparse_core::raster::tile_axis;
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 use cellsparse_core::training::loss_stardist::{
     Head, StarGradients, StarLossConfig, StarOutputs, StarTruth, stardist_loss,
@@ -141,6 +142,26 @@ fn tiles_give_the_objects_of_the_whole_image() {
         assert_eq!(tiled.objects.len(), whole.objects.len(), "tiles of {tile}");
         assert!(differing * 1000 < whole.labels.len(), "tiles of {tile}: {differing} pixels differ");
     }
+}
+
+#[test]
+fn tile_chains_equal_the_original() {
+    let text = std::fs::read_to_string(common::fixtures().join("stardist/covers.json")).unwrap();
+    let covers: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let pair = |value: &serde_json::Value| [value[0].as_u64().unwrap() as usize, value[1].as_u64().unwrap() as usize];
+    let mut checked = 0;
+    for case in covers["tiling"].as_array().unwrap() {
+        let Some(read) = case["read"].as_array() else { continue };
+        let (n, overlap) = (case["args"][0].as_u64().unwrap(), case["args"][2].as_u64().unwrap());
+        let tile = pair(&read[0])[1];
+        let spans = tile_axis(n as usize, tile, overlap as usize);
+        let got: Vec<_> = spans.iter().map(|s| ([s.begin, s.end], [s.keep_begin, s.keep_end])).collect();
+        let write = case["write"].as_array().unwrap();
+        let want: Vec<_> = read.iter().zip(write).map(|(read, write)| (pair(read), pair(write))).collect();
+        assert_eq!(got, want, "{}", case["args"]);
+        checked += 1;
+    }
+    assert!(checked > 3, "{checked} cases");
 }
 
 fn tiny() -> StarDistConfig {
