@@ -132,7 +132,12 @@ fn factors(graph: &Graph, shape: [usize; 3]) -> Vec<Vec<f64>> {
         .iter()
         .map(|&id| {
             let node = &graph.nodes()[id];
-            let len = shape[0] * (shape[1] / node.scale[0]) * (shape[2] / node.scale[1]) * node.channels;
+            let len = shape[0]
+                * {
+                    let [h, w] = node.size(shape[1], shape[2]);
+                    h * w
+                }
+                * node.channels;
             (0..len).map(|_| random.uniform(-1.0, 1.0)).collect()
         })
         .collect()

@@ -94,6 +94,7 @@ impl Fixture {
         let values: Vec<f32> = match dtype {
             Dtype::F32 => chunks(&data, f32::from_le_bytes),
             Dtype::F64 => chunks(&data, f64::from_le_bytes).into_iter().map(|v| v as f32).collect(),
+            Dtype::F16 => chunks(&data, half_from_le_bytes),
             Dtype::U8 => data.iter().map(|&v| f32::from(v)).collect(),
             Dtype::I32 => chunks(&data, i32::from_le_bytes).into_iter().map(|v| v as f32).collect(),
             other => panic!("{name}: {other:?} is not read as f32"),
@@ -117,6 +118,17 @@ impl Fixture {
 
 fn chunks<const N: usize, T>(data: &[u8], convert: fn([u8; N]) -> T) -> Vec<T> {
     data.chunks_exact(N).map(|chunk| convert(chunk.try_into().unwrap())).collect()
+}
+
+/// A 16-bit float (finite ones only).
+fn half_from_le_bytes(bytes: [u8; 2]) -> f32 {
+    let bits = u16::from_le_bytes(bytes);
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => fraction * 2f32.powi(-24),
+        _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
 /// The largest absolute difference of two arrays of one shape.

@@ -23,10 +23,10 @@ pub enum Method {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
     pub block: Block,
-    /// Add to what is there.
-    pub accumulate: bool,
-    /// Store 0 where this map is not positive.
-    pub mask: Option<Block>,
+    /// Added to the results: another map, or what is there already.
+    pub add: Option<Block>,
+    /// Results are multiplied by the slope where this map is not positive.
+    pub mask: Option<(Block, f32)>,
 }
 
 /// Everything a forward kernel reads: input gradients are forward passes with transposed weights.
@@ -42,8 +42,8 @@ pub(super) struct Pass<'a> {
     pub packed: &'a [f32],
     /// One vector for each output block.
     pub bias: &'a [f32],
-    /// Negative results become 0.
-    pub relu: bool,
+    /// Slope for negative results: 0 for ReLU.
+    pub slope: Option<f32>,
 }
 
 impl Pass<'_> {
@@ -57,14 +57,15 @@ impl Pass<'_> {
         unsafe {
             let output = self.outputs.get_unchecked(block);
             let to = output.block.ptr.add(n * output.block.stride + at);
-            if self.relu {
-                value = S::max(value, S::zero());
+            if let Some(add) = output.add {
+                value = S::add(value, S::load(add.ptr.add(n * add.stride + at)));
             }
-            if output.accumulate {
-                value = S::add(value, S::load(to));
+            if let Some(slope) = self.slope {
+                value = S::max(value, S::mul(value, S::set(slope)));
             }
-            if let Some(mask) = output.mask {
-                value = S::keep_positive(S::load(mask.ptr.add(n * mask.stride + at)), value);
+            if let Some((mask, slope)) = output.mask {
+                let sign = S::load(mask.ptr.add(n * mask.stride + at));
+                value = S::select_positive(sign, value, S::mul(value, S::set(slope)));
             }
             S::store(to, value);
         }
@@ -77,8 +78,9 @@ pub struct Destination<'a> {
     pub gradient: &'a mut [f32],
     /// Add to what is there instead of overwriting it.
     pub accumulate: bool,
-    /// The source's own values: gradients are kept only where they are positive (the backward pass of ReLU).
-    pub mask: Option<&'a [f32]>,
+    /// The source's own values, and the slope that gradients are multiplied by where these are not positive (the
+    /// backward pass of ReLU for 0).
+    pub mask: Option<(&'a [f32], f32)>,
 }
 
 /// A convolution with stride 1 and zero padding, for fixed shapes.
@@ -150,12 +152,12 @@ impl Conv {
         pack::totals(&self.forward)
     }
 
-    /// Takes new weights (HWIO) and biases.
+    /// Takes new weights (HWIO) and biases, which may be missing.
     pub fn set_weights(&mut self, weights: &[f32], bias: &[f32]) {
         let (inputs, outputs) = self.totals();
         assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "weights of another size");
-        assert_eq!(bias.len(), outputs, "biases of another size");
-        self.bias[..outputs].copy_from_slice(bias);
+        assert!(bias.is_empty() || bias.len() == outputs, "biases of another size");
+        self.bias[..bias.len()].copy_from_slice(bias);
         if self.winograd {
             winograd::pack(self.level, &self.forward, weights, &mut self.packed);
         } else {
@@ -175,14 +177,17 @@ impl Conv {
         }
     }
 
-    /// Convolves the sources, adds the bias and, when `relu`, cuts negative results.
-    pub fn forward(&self, sources: &[&[f32]], relu: bool, output: &mut [f32]) {
+    /// Convolves the sources, adds the bias and the map `residual`, and multiplies negative results by `slope`
+    /// (between 0 and 1; ReLU for 0).
+    pub fn forward(&self, sources: &[&[f32]], residual: Option<&[f32]>, slope: Option<f32>, output: &mut [f32]) {
         let inputs = self.source_blocks(sources);
+        let residual = residual.map(|map| blocks_of(&self.output, map));
         let outputs: Vec<Output> = blocks_of_mut(&self.output, output)
             .into_iter()
-            .map(|block| Output { block, accumulate: false, mask: None })
+            .enumerate()
+            .map(|(index, block)| Output { block, add: residual.as_ref().map(|map| map[index]), mask: None })
             .collect();
-        self.run(&self.forward, &self.packed, &self.bias, &inputs, &outputs, relu);
+        self.run(&self.forward, &self.packed, &self.bias, &inputs, &outputs, slope);
     }
 
     /// The gradient of the loss with respect to the sources, from that of the output.
@@ -192,13 +197,13 @@ impl Conv {
         let mut outputs = Vec::new();
         for (layout, to) in self.sources.iter().zip(destinations) {
             assert_eq!(layout.lanes, LANES, "the gradient of a narrow input is not computed");
-            let masks = to.mask.map(|mask| blocks_of(layout, mask));
+            let masks = to.mask.map(|(mask, slope)| (blocks_of(layout, mask), slope));
             for (index, block) in blocks_of_mut(layout, to.gradient).into_iter().enumerate() {
-                let mask = masks.as_ref().map(|masks| masks[index]);
-                outputs.push(Output { block, accumulate: to.accumulate, mask });
+                let mask = masks.as_ref().map(|(masks, slope)| (masks[index], *slope));
+                outputs.push(Output { block, add: to.accumulate.then_some(block), mask });
             }
         }
-        self.run(&self.backward, &self.packed_transposed, &self.no_bias, &inputs, &outputs, false);
+        self.run(&self.backward, &self.packed_transposed, &self.no_bias, &inputs, &outputs, None);
     }
 
     fn source_blocks(&self, sources: &[&[f32]]) -> Vec<Block> {
@@ -206,7 +211,15 @@ impl Conv {
         self.sources.iter().zip(sources).flat_map(|(layout, data)| blocks_of(layout, data)).collect()
     }
 
-    fn run(&self, panels: &Panels, packed: &Buffer, bias: &[f32], inputs: &[Block], outputs: &[Output], relu: bool) {
+    fn run(
+        &self,
+        panels: &Panels,
+        packed: &Buffer,
+        bias: &[f32],
+        inputs: &[Block],
+        outputs: &[Output],
+        slope: Option<f32>,
+    ) {
         let copies = if self.winograd { FREQUENCIES } else { 1 };
         assert!(packed.len() >= copies * panels.len(), "the weights were not set");
         let Layout { batch, height, width, .. } = self.output;
@@ -220,7 +233,7 @@ impl Conv {
             panels,
             packed: packed.as_slice(),
             bias,
-            relu,
+            slope,
         };
         if self.winograd {
             let tiles = Tiles::of(height, width);

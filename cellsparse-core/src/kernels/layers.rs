@@ -1,49 +1,59 @@
-//! Layers between convolutions, on whole maps: pooling, up-sampling, batch normalisation, gradients of ReLU.
+//! Pooling and up-sampling of whole maps, and how their gradients are stored.
 
 use super::map::{Block, Layout, blocks_of, blocks_of_mut};
 use super::parallel::for_each_job;
 use super::simd::{LANES, Level, Simd, multiversion};
 
-/// How a gradient is stored: added to what is there, and kept only where `mask` is positive.
+/// How a gradient is stored: added to what is there, then multiplied by the slope of the map's activation.
 #[derive(Debug, Clone, Copy)]
 pub struct Store<'a> {
     /// Add to what is there instead of overwriting it.
     pub accumulate: bool,
-    /// Values of the map whose gradient is stored; the backward pass of ReLU.
-    pub mask: Option<&'a [f32]>,
+    /// Values of the map whose gradient is stored, and the slope that it is multiplied by where these are not positive:
+    /// the backward pass of ReLU for 0.
+    pub mask: Option<(&'a [f32], f32)>,
 }
 
 /// One plane of a map (a block of one image), and the same plane of its mask.
 #[derive(Clone, Copy)]
-struct Target {
+pub(super) struct Target {
     block: Block,
-    mask: Option<Block>,
+    mask: Option<(Block, f32)>,
     accumulate: bool,
 }
 
 impl Target {
+    /// Stores one vector of a gradient at `at` of image `n`.
+    ///
+    /// # Safety
+    /// `at` is a pixel of the plane.
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, n: usize, at: usize, mut value: S::V) {
+    pub unsafe fn store<S: Simd>(&self, n: usize, at: usize, mut value: S::V) {
         // SAFETY: the caller gives a pixel of the plane; the mask has the same geometry.
         unsafe {
             let to = self.block.ptr.add(n * self.block.stride + at);
             if self.accumulate {
                 value = S::add(value, S::load(to));
             }
-            if let Some(mask) = self.mask {
-                value = S::keep_positive(S::load(mask.ptr.add(n * mask.stride + at)), value);
+            if let Some((mask, slope)) = self.mask {
+                let sign = S::load(mask.ptr.add(n * mask.stride + at));
+                value = S::select_positive(sign, value, S::mul(value, S::set(slope)));
             }
             S::store(to, value);
         }
     }
 }
 
-fn targets(layout: &Layout, data: &mut [f32], store: Store<'_>) -> Vec<Target> {
-    let masks = store.mask.map(|mask| blocks_of(layout, mask));
+pub(super) fn targets(layout: &Layout, data: &mut [f32], store: Store<'_>) -> Vec<Target> {
+    let masks = store.mask.map(|(mask, slope)| (blocks_of(layout, mask), slope));
     blocks_of_mut(layout, data)
         .into_iter()
         .enumerate()
-        .map(|(b, block)| Target { block, mask: masks.as_ref().map(|masks| masks[b]), accumulate: store.accumulate })
+        .map(|(b, block)| Target {
+            block,
+            mask: masks.as_ref().map(|(masks, slope)| (masks[b], *slope)),
+            accumulate: store.accumulate,
+        })
         .collect()
 }
 
@@ -64,7 +74,7 @@ impl Scale {
 }
 
 /// Runs `job(image, block)` for every plane.
-fn for_each_plane(layout: &Layout, job: impl Fn(usize, usize) + Sync) {
+pub(super) fn for_each_plane(layout: &Layout, job: impl Fn(usize, usize) + Sync) {
     let blocks = layout.blocks();
     for_each_job(layout.batch * blocks, |index| job(index / blocks, index % blocks));
 }
@@ -231,117 +241,4 @@ unsafe fn upsample_gradient_plane_generic<S: Simd>(scale: &Scale, n: usize, grad
             }
         }
     }
-}
-
-/// Per-channel `scale * x + shift`, then ReLU when `relu`: batch normalisation with given statistics.
-pub fn affine(level: Level, layout: &Layout, from: &[f32], scale: &[f32], shift: &[f32], relu: bool, to: &mut [f32]) {
-    let (scale, shift) = (padded(layout, scale), padded(layout, shift));
-    let (from, to) = (blocks_of(layout, from), blocks_of_mut(layout, to));
-    for_each_plane(layout, |n, b| {
-        let lanes = b * LANES..(b + 1) * LANES;
-        // SAFETY: sizes were checked; each job has a plane of its own.
-        unsafe { affine_plane(level, layout, n, from[b], &scale[lanes.clone()], &shift[lanes], relu, to[b]) }
-    });
-}
-
-multiversion! {
-    fn affine_plane(layout: &Layout, n: usize, from: Block, scale: &[f32], shift: &[f32], relu: bool, to: Block)
-        = affine_plane_generic;
-}
-
-#[inline(always)]
-unsafe fn affine_plane_generic<S: Simd>(
-    layout: &Layout,
-    n: usize,
-    from: Block,
-    scale: &[f32],
-    shift: &[f32],
-    relu: bool,
-    to: Block,
-) {
-    // SAFETY: one vector of scales and shifts; pixels of both maps.
-    unsafe {
-        let (scale, shift) = (S::load(scale.as_ptr()), S::load(shift.as_ptr()));
-        for y in 0..layout.height {
-            for x in 0..layout.width {
-                let at = layout.pixel(y, x);
-                let mut value = S::fma(S::load(from.ptr.add(n * from.stride + at)), scale, shift);
-                if relu {
-                    value = S::max(value, S::zero());
-                }
-                S::store(to.ptr.add(n * to.stride + at), value);
-            }
-        }
-    }
-}
-
-/// For every channel the sum over all pixels of `f(a, b)`, where `f` gives two numbers; added up in a fixed order.
-pub fn channel_sums(layout: &Layout, a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> [f64; 2] + Sync) -> Vec<[f64; 2]> {
-    let blocks = layout.blocks();
-    let mut parts = vec![[0.0; 2]; layout.batch * blocks * layout.lanes];
-    let shared = super::pack::SharedOf::new(&mut parts);
-    for_each_plane(layout, |n, block| {
-        let plane = n * layout.image() + block * layout.plane();
-        // SAFETY: each job has sums of its own.
-        let sums = unsafe { shared.slice((n * blocks + block) * layout.lanes, layout.lanes) };
-        for y in 0..layout.height {
-            for x in 0..layout.width {
-                let at = plane + layout.pixel(y, x);
-                for (lane, sum) in sums.iter_mut().enumerate() {
-                    let [first, second] = f(a[at + lane], b[at + lane]);
-                    sum[0] += first;
-                    sum[1] += second;
-                }
-            }
-        }
-    });
-    (0..layout.channels)
-        .map(|c| {
-            (0..layout.batch).fold([0.0; 2], |total, n| {
-                let part = parts[n * blocks * layout.lanes + c];
-                [total[0] + part[0], total[1] + part[1]]
-            })
-        })
-        .collect()
-}
-
-/// Stores `f(pixel of a, pixel of b, channel)` for every pixel and channel of the map.
-pub fn combine(
-    layout: &Layout,
-    a: &[f32],
-    b: &[f32],
-    to: &mut [f32],
-    store: Store<'_>,
-    f: impl Fn(f32, f32, usize) -> f32 + Sync,
-) {
-    let length = layout.len();
-    assert!(a.len() >= length && b.len() >= length && to.len() >= length, "map buffer shorter than its layout");
-    let to = super::pack::SharedOf::new(to);
-    for_each_plane(layout, |n, block| {
-        let plane = n * layout.image() + block * layout.plane();
-        // SAFETY: each job has a plane of its own.
-        let target = unsafe { to.slice(plane, layout.plane()) };
-        let channels = layout.lanes.min(layout.channels - block * layout.lanes);
-        for y in 0..layout.height {
-            for x in 0..layout.width {
-                for lane in 0..channels {
-                    let at = layout.pixel(y, x) + lane;
-                    let mut value = f(a[plane + at], b[plane + at], block * layout.lanes + lane);
-                    if store.accumulate {
-                        value += target[at];
-                    }
-                    if store.mask.is_some_and(|mask| mask[plane + at] <= 0.0) {
-                        value = 0.0;
-                    }
-                    target[at] = value;
-                }
-            }
-        }
-    });
-}
-
-fn padded(layout: &Layout, values: &[f32]) -> Vec<f32> {
-    let mut padded = vec![0.0; layout.blocks() * LANES];
-    padded[..values.len()].copy_from_slice(values);
-    padded
 }

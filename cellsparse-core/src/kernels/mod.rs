@@ -6,6 +6,7 @@
 //! depends on shapes alone and added up in order.
 #![allow(unsafe_code)]
 
+mod channels;
 mod conv;
 mod direct;
 mod layers;
@@ -16,10 +17,9 @@ mod parallel;
 mod simd;
 mod winograd;
 
+pub use self::channels::{affine, affine_gradient, channel_sums};
 pub use self::conv::{Conv, Destination, Method};
-pub use self::layers::{
-    Store, affine, channel_sums, combine, max_pool, max_pool_gradient, upsample, upsample_gradient,
-};
+pub use self::layers::{Store, max_pool, max_pool_gradient, upsample, upsample_gradient};
 pub use self::map::{Buffer, Layout};
 pub use self::parallel::for_each_job;
 pub use self::simd::{LANES, Level};

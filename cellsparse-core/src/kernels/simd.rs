@@ -90,8 +90,8 @@ pub(super) trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Per lane: `x` where `a >= b`, else `y`.
     unsafe fn select_ge(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
-    /// Per lane: `x` where `a > 0`, else 0.
-    unsafe fn keep_positive(a: Self::V, x: Self::V) -> Self::V;
+    /// Per lane: `x` where `a > 0`, else `y`.
+    unsafe fn select_positive(a: Self::V, x: Self::V, y: Self::V) -> Self::V;
 
     #[inline(always)]
     unsafe fn splat(from: *const f32) -> Self::V {
@@ -157,8 +157,8 @@ impl Simd for Scalar {
         std::array::from_fn(|i| if a[i] >= b[i] { x[i] } else { y[i] })
     }
     #[inline(always)]
-    unsafe fn keep_positive(a: Self::V, x: Self::V) -> Self::V {
-        zip(a, x, |a, x| if a > 0.0 { x } else { 0.0 })
+    unsafe fn select_positive(a: Self::V, x: Self::V, y: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] > 0.0 { x[i] } else { y[i] })
     }
 }
 
@@ -220,8 +220,8 @@ mod x86 {
             unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a, b), y, x) }
         }
         #[inline(always)]
-        unsafe fn keep_positive(a: __m512, x: __m512) -> __m512 {
-            unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, _mm512_setzero_ps()), x) }
+        unsafe fn select_positive(a: __m512, x: __m512, y: __m512) -> __m512 {
+            unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, _mm512_setzero_ps()), y, x) }
         }
     }
 
@@ -285,10 +285,10 @@ mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn keep_positive(a: Pair, x: Pair) -> Pair {
+        unsafe fn select_positive(a: Pair, x: Pair, y: Pair) -> Pair {
             unsafe {
                 let zero = _mm256_setzero_ps();
-                let lane = |i: usize| _mm256_and_ps(x[i], _mm256_cmp_ps::<_CMP_GT_OQ>(a[i], zero));
+                let lane = |i: usize| _mm256_blendv_ps(y[i], x[i], _mm256_cmp_ps::<_CMP_GT_OQ>(a[i], zero));
                 [lane(0), lane(1)]
             }
         }
@@ -365,11 +365,8 @@ mod arm {
             each(|i| unsafe { vbslq_f32(vcgeq_f32(a[i], b[i]), x[i], y[i]) })
         }
         #[inline(always)]
-        unsafe fn keep_positive(a: Quad, x: Quad) -> Quad {
-            each(|i| unsafe {
-                let mask = vcgtq_f32(a[i], vdupq_n_f32(0.0));
-                vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(x[i])))
-            })
+        unsafe fn select_positive(a: Quad, x: Quad, y: Quad) -> Quad {
+            each(|i| unsafe { vbslq_f32(vcgtq_f32(a[i], vdupq_n_f32(0.0)), x[i], y[i]) })
         }
     }
 }

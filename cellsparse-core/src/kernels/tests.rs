@@ -128,17 +128,33 @@ fn check_convolution(
     conv.set_weights(&weights, &bias);
 
     let mut y = Buffer::zeros(out.len());
-    conv.forward(&sources, false, y.as_mut_slice());
+    conv.forward(&sources, None, None, y.as_mut_slice());
     let mut got = vec![0.0; n * h * w * co];
     out.unpack(y.as_slice(), &mut got);
     let mut want = plain(&x, &weights, dims);
     want.iter_mut().enumerate().for_each(|(i, v)| *v += f64::from(bias[i % co]));
     assert_close(&name, &got, &want, tolerance);
 
-    conv.forward(&sources, true, y.as_mut_slice());
+    conv.forward(&sources, None, Some(0.0), y.as_mut_slice());
     out.unpack(y.as_slice(), &mut got);
     want.iter_mut().for_each(|v| *v = v.max(0.0));
     assert_close(&format!("{name} relu"), &got, &want, tolerance);
+
+    let residual = random_values(&mut random, got.len());
+    let mut added = Buffer::zeros(out.len());
+    out.pack(&residual, added.as_mut_slice());
+    conv.forward(&sources, Some(added.as_slice()), Some(0.25), y.as_mut_slice());
+    out.unpack(y.as_slice(), &mut got);
+    for (sum, (value, residual)) in want
+        .iter_mut()
+        .zip(plain(&x, &weights, dims).into_iter().zip(&residual))
+        .enumerate()
+        .map(|(i, (w, (v, r)))| (w, (v + f64::from(bias[i % co]), r)))
+    {
+        let value = value + f64::from(*residual);
+        *sum = if value > 0.0 { value } else { 0.25 * value };
+    }
+    assert_close(&format!("{name} residual"), &got, &want, tolerance);
     let stored: f64 = y.as_slice().iter().map(|v| f64::from(*v).abs()).sum();
     let seen: f64 = got.iter().map(|v| f64::from(*v).abs()).sum();
     assert!((stored - seen).abs() < 1e-6 * (1.0 + seen), "{name}: values beyond the border");
@@ -177,7 +193,7 @@ fn check_input_gradient(
             .map(|(gradient, map)| Destination {
                 gradient: gradient.as_mut_slice(),
                 accumulate: pass == 1,
-                mask: (pass == 1).then_some(map.as_slice()),
+                mask: (pass == 1).then_some((map.as_slice(), 0.5)),
             })
             .collect();
         conv.input_gradient(gradient.as_slice(), &mut destinations);
@@ -193,7 +209,7 @@ fn check_input_gradient(
                 .map(|(v, a)| match (pass, *a > 0.0) {
                     (0, _) => f64::from(*v),
                     (_, true) => 2.0 * f64::from(*v),
-                    _ => 0.0,
+                    _ => f64::from(*v),
                 })
                 .collect();
             assert_close(&format!("{name} dX pass {pass}"), &values, &want, tolerance);
@@ -242,7 +258,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             conv.set_weights(&weights, &[0.1; 48]);
             conv.set_transposed_weights(&weights);
             let mut y = Buffer::zeros(out.len());
-            conv.forward(&[x.as_slice()], true, y.as_mut_slice());
+            conv.forward(&[x.as_slice()], None, Some(0.0), y.as_mut_slice());
             let mut dx = Buffer::zeros(layout.len());
             let destination = Destination { gradient: dx.as_mut_slice(), accumulate: false, mask: None };
             conv.input_gradient(gradient.as_slice(), &mut [destination]);

@@ -236,7 +236,8 @@ impl Model {
         let mut arrays = Vec::new();
         for (&id, values) in self.graph.outputs().iter().zip(outputs) {
             let node = &self.graph.nodes()[id];
-            let dim = (height / node.scale[0], width / node.scale[1], node.channels);
+            let [rows, columns] = node.size(height, width);
+            let dim = (rows, columns, node.channels);
             let array = Array3::from_shape_vec(dim, values)
                 .map_err(|error| Error::Internal(format!("output of the network: {error}")))?;
             arrays.push(array);

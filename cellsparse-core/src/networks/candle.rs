@@ -5,7 +5,7 @@
 
 use candle_core::{D, DType, Device, Tensor, Var};
 
-use super::graph::{Activation, Graph, Op};
+use super::graph::{Activation, Graph, NodeId, Op, Statistics};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -23,6 +23,8 @@ pub struct CandleNetwork {
 #[derive(Debug)]
 pub struct CandlePass {
     outputs: Vec<Tensor>,
+    /// Mean and variance of every batch normalisation, by node, as moving statistics take them in.
+    statistics: Vec<(NodeId, [Tensor; 2])>,
 }
 
 impl CandleNetwork {
@@ -51,35 +53,62 @@ impl CandleNetwork {
         let input = input.to_dtype(self.dtype)?.permute((0, 3, 1, 2))?.contiguous()?;
         let offsets = self.graph.parameter_offsets();
         let mut values: Vec<Tensor> = Vec::new();
+        let mut statistics = Vec::new();
         for (id, node) in self.graph.nodes().iter().enumerate() {
             let vars = &self.vars[offsets[id]..];
             let value = match &node.op {
                 Op::Input => input.clone(),
-                Op::Conv { input, kernel, activation } => {
-                    let y = values[*input].conv2d(vars[0].as_tensor(), kernel / 2, 1, 1, 1)?;
-                    activate(y.broadcast_add(&per_channel(vars[1].as_tensor())?)?, *activation)?
+                Op::Conv { input, kernel, bias, residual, activation } => {
+                    let mut y = values[*input].conv2d(vars[0].as_tensor(), kernel / 2, 1, 1, 1)?;
+                    if *bias {
+                        y = y.broadcast_add(&per_channel(vars[1].as_tensor())?)?;
+                    }
+                    if let Some(residual) = residual {
+                        y = (y + &values[*residual])?;
+                    }
+                    activate(y, *activation)?
                 }
                 Op::MaxPool { input, by } => max_pool(&values[*input], *by)?,
                 Op::Upsample { input, by } => upsample(&values[*input], *by)?,
                 Op::Concat { inputs } => Tensor::cat(&inputs.iter().map(|&i| &values[i]).collect::<Vec<_>>(), 1)?,
-                Op::BatchNorm { input, epsilon, activation, .. } => {
-                    let x = &values[*input];
-                    let (mean, variance) = if training {
-                        let mean = x.mean_keepdim(0)?.mean_keepdim(2)?.mean_keepdim(3)?;
-                        let centred = x.broadcast_sub(&mean)?;
-                        (mean, centred.sqr()?.mean_keepdim(0)?.mean_keepdim(2)?.mean_keepdim(3)?)
-                    } else {
-                        (per_channel(vars[2].as_tensor())?, per_channel(vars[3].as_tensor())?)
+                Op::Norm { input, shift, statistics: kind, epsilon, activation } => {
+                    let x = match shift {
+                        Some(shift) => values[*input].broadcast_add(&values[*shift])?,
+                        None => values[*input].clone(),
                     };
-                    let deviation = (variance + f64::from(*epsilon))?.sqrt()?;
-                    let y = x.broadcast_sub(&mean)?.broadcast_div(&deviation)?;
+                    let y = match kind {
+                        Statistics::Batch { .. } if !training => {
+                            let [mean, variance] =
+                                [per_channel(vars[2].as_tensor())?, per_channel(vars[3].as_tensor())?];
+                            normalize(&x, &mean, &variance, *epsilon)?
+                        }
+                        Statistics::Batch { unbiased, .. } => {
+                            let [mean, variance] = moments(&x, &[0, 2, 3])?;
+                            let count = (x.elem_count() / node.channels) as f64;
+                            let scale = if *unbiased && count > 1.0 { count / (count - 1.0) } else { 1.0 };
+                            statistics.push((id, [mean.detach(), (&variance * scale)?.detach()]));
+                            normalize(&x, &mean, &variance, *epsilon)?
+                        }
+                        Statistics::Group { channels } => {
+                            let (b, c, h, w) = x.dims4()?;
+                            let grouped = x.reshape((b, c / channels, channels * h * w))?;
+                            let [mean, variance] = moments(&grouped, &[2])?;
+                            normalize(&grouped, &mean, &variance, *epsilon)?.reshape((b, c, h, w))?
+                        }
+                    };
                     let y = y.broadcast_mul(&per_channel(vars[0].as_tensor())?)?;
                     activate(y.broadcast_add(&per_channel(vars[1].as_tensor())?)?, *activation)?
+                }
+                Op::Mean { input } => values[*input].mean_keepdim(2)?.mean_keepdim(3)?,
+                Op::Unit { input } => {
+                    let length = values[*input].sqr()?.sum_keepdim(1)?.sqrt()?;
+                    values[*input].broadcast_div(&length)?
                 }
             };
             values.push(value);
         }
-        Ok(CandlePass { outputs: self.graph.outputs().iter().map(|&id| values[id].clone()).collect() })
+        let outputs = self.graph.outputs().iter().map(|&id| values[id].clone()).collect();
+        Ok(CandlePass { outputs, statistics })
     }
 
     /// The gradients of all parameters, in the graph's order and layout (kernels `[k, k, in, out]`), from those of the
@@ -123,12 +152,36 @@ impl CandlePass {
         let output = self.outputs[index].permute((0, 2, 3, 1))?.contiguous()?;
         Ok(output.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
     }
+
+    /// Mean and variance of the batch for every batch normalisation, by node, as moving statistics take them in.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn statistics(&self) -> Result<Vec<(NodeId, [Vec<f32>; 2])>> {
+        let values =
+            |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?) };
+        self.statistics.iter().map(|(id, [mean, variance])| Ok((*id, [values(mean)?, values(variance)?]))).collect()
+    }
+}
+
+/// Mean and biased variance over some dimensions, which are kept with size 1.
+fn moments(x: &Tensor, dims: &[usize]) -> Result<[Tensor; 2]> {
+    let average = |x: &Tensor| dims.iter().try_fold(x.clone(), |x, &dim| x.mean_keepdim(dim));
+    let mean = average(x)?;
+    let variance = average(&x.broadcast_sub(&mean)?.sqr()?)?;
+    Ok([mean, variance])
+}
+
+fn normalize(x: &Tensor, mean: &Tensor, variance: &Tensor, epsilon: f32) -> Result<Tensor> {
+    let deviation = (variance + f64::from(epsilon))?.sqrt()?;
+    Ok(x.broadcast_sub(mean)?.broadcast_div(&deviation)?)
 }
 
 fn activate(x: Tensor, activation: Activation) -> Result<Tensor> {
     Ok(match activation {
         Activation::Linear => x,
         Activation::Relu => x.relu()?,
+        Activation::LeakyRelu(slope) => x.maximum(&(&x * f64::from(slope))?)?,
     })
 }
 

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use super::graph::{Activation, Graph, NodeId, Op};
+use super::graph::{Graph, NodeId, Op, Statistics};
 use super::memory::Pool;
+use super::normalization::Moments;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::kernels::{
-    Buffer, Conv, Destination, Layout, Level, Method, Store, affine, channel_sums, combine, max_pool,
-    max_pool_gradient, upsample, upsample_gradient,
-};
+use crate::kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_sums, max_pool, upsample};
 
 /// A network laid out in memory for one batch size and image size.
 ///
@@ -17,34 +15,24 @@ use crate::kernels::{
 /// it; in an inference plan maps share memory. Results do not depend on the number of threads of the current rayon pool.
 #[derive(Debug)]
 pub struct CpuPlan {
-    graph: Arc<Graph>,
-    level: Level,
-    layouts: Vec<Layout>,
-    convs: Vec<Option<Conv>>,
-    norms: Vec<Option<Norm>>,
-    offsets: Vec<usize>,
+    pub(super) graph: Arc<Graph>,
+    pub(super) level: Level,
+    pub(super) layouts: Vec<Layout>,
+    pub(super) convs: Vec<Option<Conv>>,
+    /// Moments of every normalisation in the last forward pass.
+    pub(super) moments: Vec<Moments>,
+    /// Index of every node's first parameter.
+    pub(super) offsets: Vec<usize>,
     training: bool,
-    maps: Pool,
-    /// The buffer of every node's result.
-    slots: Vec<usize>,
-    gradients: Pool,
-    workspace: Buffer,
+    pub(super) maps: Pool,
+    /// The buffer of every node's result; [`NO_SLOT`] for concatenations, which are never stored.
+    pub(super) slots: Vec<usize>,
+    pub(super) gradients: Pool,
+    pub(super) workspace: Buffer,
 }
 
-/// Batch statistics of one normalisation, from the last training-mode forward pass.
-#[derive(Debug, Clone, Default)]
-struct Norm {
-    mean: Vec<f32>,
-    variance: Vec<f32>,
-}
-
-/// Where the gradient of a node stands during a backward pass.
-#[derive(Debug, Clone, Copy, Default)]
-struct Pending {
-    slot: Option<usize>,
-    /// Consumers that have not added their part yet.
-    missing: usize,
-}
+/// The slot of a node without a buffer.
+pub(super) const NO_SLOT: usize = usize::MAX;
 
 impl CpuPlan {
     /// Lays out `graph` for `batch` images of `height x width` pixels.
@@ -65,9 +53,9 @@ impl CpuPlan {
             .nodes()
             .iter()
             .map(|node| {
-                let (h, w) = (height / node.scale[0], width / node.scale[1]);
+                let [h, w] = node.size(height, width);
                 match node.op {
-                    Op::Input => Layout::input(batch, node.channels, h, w),
+                    Op::Input if is_convolved_only(graph) => Layout::input(batch, node.channels, h, w),
                     _ => Layout::new(batch, node.channels, h, w),
                 }
             })
@@ -81,13 +69,12 @@ impl CpuPlan {
                 _ => None,
             })
             .collect();
-        let norms = graph.nodes().iter().map(|n| matches!(n.op, Op::BatchNorm { .. }).then(Norm::default)).collect();
         let mut plan = Self {
             graph: Arc::clone(graph),
             level,
+            moments: vec![Moments::default(); layouts.len()],
             layouts,
             convs,
-            norms,
             offsets: graph.parameter_offsets(),
             training,
             maps: Pool::default(),
@@ -105,7 +92,7 @@ impl CpuPlan {
         let mut last_use = vec![0; nodes];
         for id in 0..nodes {
             if !matches!(self.graph.nodes()[id].op, Op::Concat { .. }) {
-                for source in self.graph.sources(id) {
+                for source in self.graph.reads(id) {
                     last_use[source] = id;
                 }
             }
@@ -115,12 +102,15 @@ impl CpuPlan {
         }
         for id in 0..nodes {
             if matches!(self.graph.nodes()[id].op, Op::Concat { .. }) {
-                self.slots.push(usize::MAX);
+                self.slots.push(NO_SLOT);
                 continue;
             }
             self.slots.push(self.maps.acquire(&self.layouts[id]));
             if !self.training {
-                for source in self.graph.sources(id) {
+                let mut reads = self.graph.reads(id);
+                reads.sort_unstable();
+                reads.dedup();
+                for source in reads {
                     if last_use[source] == id {
                         self.maps.release(self.slots[source]);
                     }
@@ -156,7 +146,8 @@ impl CpuPlan {
         for id in 0..self.convs.len() {
             if let Some(conv) = &mut self.convs[id] {
                 let kernel = weights.values(self.offsets[id]);
-                conv.set_weights(kernel, weights.values(self.offsets[id] + 1));
+                let biased = matches!(self.graph.nodes()[id].op, Op::Conv { bias: true, .. });
+                conv.set_weights(kernel, if biased { weights.values(self.offsets[id] + 1) } else { &[] });
                 let reads_input = self.graph.sources(id).contains(&0);
                 if self.training && !reads_input {
                     conv.set_transposed_weights(kernel);
@@ -171,7 +162,7 @@ impl CpuPlan {
     pub fn forward(&mut self, weights: &Weights, input: &[f32]) {
         self.layouts[0].pack(input, self.maps.slice_mut(self.slots[0]));
         for id in 1..self.layouts.len() {
-            if self.slots[id] == usize::MAX {
+            if self.slots[id] == NO_SLOT {
                 continue;
             }
             let mut target = self.maps.take(self.slots[id]);
@@ -182,34 +173,49 @@ impl CpuPlan {
 
     fn compute(&mut self, id: NodeId, weights: &Weights, target: &mut [f32]) {
         let sources = self.graph.sources(id);
-        let values: Vec<&[f32]> = sources.iter().map(|&s| self.maps.slice(self.slots[s])).collect();
+        let value = |node: NodeId| self.maps.slice(self.slots[node]);
+        let values: Vec<&[f32]> = sources.iter().map(|&source| value(source)).collect();
         let by = |by: [usize; 2]| (by[0], by[1]);
-        let layout = &self.layouts[id];
+        let (source, layout) = (sources.first().map(|&s| self.layouts[s]), self.layouts[id]);
+        let (Some(source), Some(&from)) = (source, values.first()) else { return };
         match self.graph.nodes()[id].op {
             Op::Input | Op::Concat { .. } => {}
-            Op::Conv { activation, .. } => {
+            Op::Conv { activation, residual, .. } => {
                 if let Some(conv) = &self.convs[id] {
-                    conv.forward(&values, activation == Activation::Relu, target);
+                    conv.forward(&values, residual.map(value), activation.slope(), target);
                 }
             }
-            Op::MaxPool { by: window, .. } => {
-                max_pool(self.level, &self.layouts[sources[0]], values[0], by(window), layout, target);
-            }
-            Op::Upsample { by: factor, .. } => {
-                upsample(self.level, &self.layouts[sources[0]], values[0], by(factor), layout, target);
-            }
-            Op::BatchNorm { epsilon, activation, .. } => {
+            Op::MaxPool { by: window, .. } => max_pool(self.level, &source, from, by(window), &layout, target),
+            Op::Upsample { by: factor, .. } => upsample(self.level, &source, from, by(factor), &layout, target),
+            Op::Norm { shift, statistics, epsilon, activation, .. } => {
                 let first = self.offsets[id];
-                let norm = if self.training {
-                    batch_statistics(layout, values[0])
-                } else {
-                    Norm { mean: weights.values(first + 2).to_vec(), variance: weights.values(first + 3).to_vec() }
+                let shift = shift.map(|node| vector(&self.layouts[node], value(node)));
+                let moments = match statistics {
+                    Statistics::Batch { .. } if !self.training => {
+                        Moments::given(&layout, epsilon, weights.values(first + 2), weights.values(first + 3))
+                    }
+                    _ => {
+                        let sums = channel_sums(self.level, &layout, from, from);
+                        Moments::measured(&layout, statistics, epsilon, &sums, shift.as_deref())
+                    }
                 };
-                let (gamma, beta) = (weights.values(first), weights.values(first + 1));
-                let scale: Vec<f32> = gamma.iter().zip(&norm.variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
-                let shift: Vec<f32> = beta.iter().zip(&norm.mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
-                affine(self.level, layout, values[0], &scale, &shift, activation == Activation::Relu, target);
-                self.norms[id] = Some(norm);
+                let lines = moments.lines(weights.values(first), weights.values(first + 1), shift.as_deref());
+                affine(self.level, &layout, from, [&lines[0], &lines[1]], activation.slope(), target);
+                self.moments[id] = moments;
+            }
+            Op::Mean { .. } => {
+                let pixels = (source.height * source.width) as f64;
+                let sums = channel_sums(self.level, &source, from, from);
+                let means: Vec<f32> = sums.iter().map(|sum| (sum[0] / pixels) as f32).collect();
+                layout.pack(&means, target);
+            }
+            Op::Unit { .. } => {
+                let mut values = vector(&source, from);
+                for vector in values.chunks_exact_mut(layout.channels) {
+                    let length = length(vector);
+                    vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+                }
+                layout.pack(&values, target);
             }
         }
     }
@@ -222,168 +228,29 @@ impl CpuPlan {
 
     /// Lets the moving statistics of `weights` take in those of the last forward pass.
     pub fn update_statistics(&self, weights: &mut Weights) {
-        for (id, node) in self.graph.nodes().iter().enumerate() {
-            if let (Op::BatchNorm { momentum, .. }, Some(norm)) = (&node.op, &self.norms[id]) {
-                for (offset, new) in [(2, &norm.mean), (3, &norm.variance)] {
-                    let values = &mut weights.parameters_mut()[self.offsets[id] + offset].values;
-                    for (old, new) in values.iter_mut().zip(new) {
-                        *old = momentum * *old + (1.0 - momentum) * new;
-                    }
-                }
+        for (id, moments) in self.moments.iter().enumerate() {
+            if let Some(new) = moments.moving() {
+                weights.blend_statistics(&self.graph, id, self.offsets[id], &new);
             }
-        }
-    }
-
-    /// Computes the gradients of all parameters from those of the outputs (`[batch, height, width, channels]` each).
-    ///
-    /// `gradients` has one buffer for each parameter; those of moving statistics are left alone.
-    pub fn backward(&mut self, weights: &Weights, outputs: &[&[f32]], gradients: &mut [Vec<f32>]) {
-        let graph = Arc::clone(&self.graph);
-        let mut pending = vec![Pending::default(); self.layouts.len()];
-        for id in 0..self.layouts.len() {
-            if self.slots[id] != usize::MAX {
-                graph.sources(id).into_iter().for_each(|source| pending[source].missing += 1);
-            }
-        }
-        for (&node, gradient) in graph.outputs().iter().zip(outputs) {
-            let slot = self.gradients.acquire(&self.layouts[node]);
-            self.layouts[node].pack(gradient, self.gradients.slice_mut(slot));
-            pending[node].slot = Some(slot);
-        }
-        for id in (1..self.layouts.len()).rev() {
-            let Some(slot) = pending[id].slot.take() else { continue };
-            let gradient = self.gradients.take(slot);
-            self.propagate(id, weights, gradient.as_slice(), &mut pending, gradients);
-            self.gradients.put(slot, gradient);
-            self.gradients.release(slot);
-        }
-    }
-
-    /// Passes the gradient of one node on to its parameters and sources.
-    fn propagate(
-        &mut self,
-        id: NodeId,
-        weights: &Weights,
-        gradient: &[f32],
-        pending: &mut [Pending],
-        parameters: &mut [Vec<f32>],
-    ) {
-        let sources = self.graph.sources(id);
-        let first = self.offsets[id];
-        if let (Op::Conv { .. }, Some(conv)) = (&self.graph.nodes()[id].op, &self.convs[id]) {
-            let values: Vec<&[f32]> = sources.iter().map(|&s| self.maps.slice(self.slots[s])).collect();
-            let [kernel, bias] = &mut parameters[first..first + 2] else { return };
-            conv.weight_gradient(&values, gradient, kernel, bias, &mut self.workspace);
-        }
-        if sources.contains(&0) {
-            return;
-        }
-        let mut targets: Vec<(usize, bool, bool, Buffer)> = Vec::new();
-        for &source in &sources {
-            let state = &mut pending[source];
-            state.missing -= 1;
-            let accumulate = state.slot.is_some();
-            let slot = *state.slot.get_or_insert_with(|| self.gradients.acquire(&self.layouts[source]));
-            let masked = state.missing == 0 && self.is_rectified(source);
-            targets.push((slot, accumulate, masked, self.gradients.take(slot)));
-        }
-        self.pass_back(id, weights, gradient, &sources, &mut targets, parameters);
-        for (slot, _, _, buffer) in targets {
-            self.gradients.put(slot, buffer);
-        }
-    }
-
-    fn is_rectified(&self, id: NodeId) -> bool {
-        matches!(
-            self.graph.nodes()[id].op,
-            Op::Conv { activation: Activation::Relu, .. } | Op::BatchNorm { activation: Activation::Relu, .. }
-        )
-    }
-
-    /// Writes the gradients of the sources; `targets` are (slot, accumulate, masked, buffer).
-    fn pass_back(
-        &self,
-        id: NodeId,
-        weights: &Weights,
-        gradient: &[f32],
-        sources: &[NodeId],
-        targets: &mut [(usize, bool, bool, Buffer)],
-        parameters: &mut [Vec<f32>],
-    ) {
-        let value = |node: NodeId| self.maps.slice(self.slots[node]);
-        let mut destinations: Vec<Destination<'_>> = sources
-            .iter()
-            .zip(targets)
-            .map(|(&source, (_, accumulate, masked, buffer))| Destination {
-                gradient: buffer.as_mut_slice(),
-                accumulate: *accumulate,
-                mask: masked.then(|| value(source)),
-            })
-            .collect();
-        if let Some(conv) = &self.convs[id] {
-            conv.input_gradient(gradient, &mut destinations);
-            return;
-        }
-        let Some(Destination { gradient: to, accumulate, mask }) = destinations.pop() else { return };
-        let store = Store { accumulate, mask };
-        let (source, layout) = (&self.layouts[sources[0]], &self.layouts[id]);
-        match self.graph.nodes()[id].op {
-            Op::MaxPool { by, .. } => {
-                let fine = (source, value(sources[0]));
-                max_pool_gradient(self.level, fine, (by[0], by[1]), (layout, gradient), to, store);
-            }
-            Op::Upsample { by, .. } => {
-                upsample_gradient(self.level, (layout, gradient), (by[0], by[1]), source, to, store);
-            }
-            Op::BatchNorm { epsilon, .. } => {
-                if let Some(norm) = &self.norms[id] {
-                    let first = self.offsets[id];
-                    let x = value(sources[0]);
-                    let gamma = weights.values(first);
-                    batch_norm_gradient(layout, x, gradient, (norm, epsilon, gamma), to, store, parameters, first);
-                }
-            }
-            Op::Input | Op::Conv { .. } | Op::Concat { .. } => {}
         }
     }
 }
 
-/// Mean and biased variance of every channel over batch and pixels.
-fn batch_statistics(layout: &Layout, x: &[f32]) -> Norm {
-    let count = (layout.batch * layout.height * layout.width) as f64;
-    let sums = channel_sums(layout, x, x, |x, _| [f64::from(x), f64::from(x) * f64::from(x)]);
-    let mean: Vec<f64> = sums.iter().map(|sum| sum[0] / count).collect();
-    let variance = sums.iter().zip(&mean).map(|(sum, mean)| (sum[1] / count - mean * mean).max(0.0) as f32).collect();
-    Norm { mean: mean.iter().map(|m| *m as f32).collect(), variance }
+/// The values of a vector node, `[batch][channels]`.
+pub(super) fn vector(layout: &Layout, map: &[f32]) -> Vec<f32> {
+    let mut values = vec![0.0; layout.batch * layout.channels];
+    layout.unpack(map, &mut values);
+    values
 }
 
-/// Backward pass of batch normalisation with batch statistics (Ioffe and Szegedy 2015, section 3).
-fn batch_norm_gradient(
-    layout: &Layout,
-    x: &[f32],
-    gradient: &[f32],
-    (norm, epsilon, gamma): (&Norm, f32, &[f32]),
-    to: &mut [f32],
-    store: Store<'_>,
-    parameters: &mut [Vec<f32>],
-    first: usize,
-) {
-    let count = (layout.batch * layout.height * layout.width) as f64;
-    let sums = channel_sums(layout, x, gradient, |x, g| [f64::from(g), f64::from(g) * f64::from(x)]);
-    let mut terms = Vec::with_capacity(sums.len());
-    for (c, [sum, product]) in sums.iter().enumerate() {
-        let inverse = 1.0 / f64::from(norm.variance[c] + epsilon).sqrt();
-        let mean = f64::from(norm.mean[c]);
-        let scaled = (product - mean * sum) * inverse;
-        parameters[first][c] = scaled as f32;
-        parameters[first + 1][c] = *sum as f32;
-        let factor = f64::from(gamma[c]) * inverse;
-        // dx = factor * (g - sum / n - (x - mean) * inverse * scaled / n)
-        let slope = -factor * inverse * scaled / count;
-        terms.push([factor as f32, slope as f32, (-factor * sum / count - slope * mean) as f32]);
-    }
-    combine(layout, x, gradient, to, store, |x, g, c| {
-        let [factor, slope, offset] = terms[c];
-        factor * g + slope * x + offset
-    });
+/// The Euclidean length of a vector.
+pub(super) fn length(vector: &[f32]) -> f64 {
+    vector.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt()
+}
+
+/// Whether the input is read by convolutions alone: only these can read a narrow map.
+fn is_convolved_only(graph: &Graph) -> bool {
+    (0..graph.nodes().len())
+        .filter(|&id| graph.reads(id).contains(&0))
+        .all(|id| matches!(graph.nodes()[id].op, Op::Conv { .. }) && graph.reads(id) == [0])
 }

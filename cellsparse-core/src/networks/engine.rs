@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 
 use super::candle::{CandleNetwork, CandlePass};
 use super::cpu::CpuPlan;
-use super::graph::{Graph, Op};
+use super::graph::{Graph, NodeId};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::kernels::Method;
@@ -29,21 +29,17 @@ pub struct CandleEngine {
     training: bool,
     network: Option<CandleNetwork>,
     pass: Option<CandlePass>,
+    statistics: Vec<(NodeId, [Vec<f32>; 2])>,
 }
 
 impl Engine {
     /// An engine on `device` for `[batch, height, width]`.
     ///
     /// # Errors
-    /// [`Error::Config`] when the network cannot take that size, or cannot be trained on that device.
+    /// [`Error::Config`] when the network cannot take that size.
     pub fn new(graph: &Arc<Graph>, device: &Device, shape: [usize; 3], training: bool) -> Result<Self> {
         if matches!(device, Device::Cpu) {
             return Ok(Engine::Cpu(Box::new(CpuPlan::new(graph, Method::Fast, shape, training)?)));
-        }
-        if training && graph.nodes().iter().any(|node| matches!(node.op, Op::BatchNorm { .. })) {
-            return Err(Error::Config(
-                "networks with batch normalisation are trained on the CPU only; choose --device cpu".into(),
-            ));
         }
         let engine = CandleEngine {
             graph: Arc::clone(graph),
@@ -52,6 +48,7 @@ impl Engine {
             training,
             network: None,
             pass: None,
+            statistics: Vec::new(),
         };
         Ok(Engine::Candle(Box::new(engine)))
     }
@@ -91,6 +88,7 @@ impl Engine {
                 for (index, output) in outputs.iter_mut().enumerate() {
                     *output = pass.output(index)?.into_iter().map(|v| v as f32).collect();
                 }
+                engine.statistics = pass.statistics()?;
                 engine.pass = Some(pass);
             }
         }
@@ -120,10 +118,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets the moving statistics of `weights` take in those of the last forward pass.
+    /// Lets the moving statistics of `weights` take in those of the last forward pass of a training engine.
     pub fn update_statistics(&self, weights: &mut Weights) {
-        if let Engine::Cpu(plan) = self {
-            plan.update_statistics(weights);
+        match self {
+            Engine::Cpu(plan) => plan.update_statistics(weights),
+            Engine::Candle(engine) => {
+                let offsets = engine.graph.parameter_offsets();
+                for (id, new) in &engine.statistics {
+                    weights.blend_statistics(&engine.graph, *id, offsets[*id], new);
+                }
+            }
         }
     }
 }

@@ -4,12 +4,43 @@
 pub type NodeId = usize;
 
 /// What is applied to a result before it is passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// Nothing.
     Linear,
     /// Negative values become 0.
     Relu,
+    /// Negative values are multiplied by a number between 0 and 1.
+    LeakyRelu(f32),
+}
+
+impl Activation {
+    /// The slope for negative values, if it is not 1.
+    pub fn slope(self) -> Option<f32> {
+        match self {
+            Activation::Linear => None,
+            Activation::Relu => Some(0.0),
+            Activation::LeakyRelu(slope) => Some(slope),
+        }
+    }
+}
+
+/// Over which values a normalisation takes mean and variance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Statistics {
+    /// For each channel over all images and pixels of the batch (Ioffe and Szegedy 2015). Outside training, moving
+    /// statistics are used: parameters `moving_mean` and `moving_variance`.
+    Batch {
+        /// Share of the old value when a moving statistic takes in a new one.
+        momentum: f32,
+        /// Whether the moving variance takes in the unbiased variance (PyTorch) or the biased one (Keras).
+        unbiased: bool,
+    },
+    /// For each image over the pixels of so many channels at a time (group normalisation, Wu and He 2018).
+    Group {
+        /// Channels normalised together; divides the number of channels.
+        channels: usize,
+    },
 }
 
 /// What a node computes. Maps are `[batch, height, width, channels]`.
@@ -17,12 +48,17 @@ pub enum Activation {
 pub enum Op {
     /// The input of the network.
     Input,
-    /// Convolution with stride 1, zero padding and bias. Parameters `kernel` `[k, k, in, out]` and `bias` `[out]`.
+    /// Convolution with stride 1 and zero padding. Parameters `kernel` `[k, k, in, out]` and `bias` `[out]`. On a vector
+    /// (see [`Node::scale`]) a 1x1 convolution is a fully connected layer.
     Conv {
         /// What is convolved.
         input: NodeId,
         /// Side of the kernel: 1 or 3.
         kernel: usize,
+        /// Whether there is a bias.
+        bias: bool,
+        /// A map that is added before the activation.
+        residual: Option<NodeId>,
         /// Applied to the result.
         activation: Activation,
     },
@@ -45,16 +81,29 @@ pub enum Op {
         /// The maps, first channels first.
         inputs: Vec<NodeId>,
     },
-    /// Batch normalisation. Parameters `gamma`, `beta`, and the statistics `moving_mean`, `moving_variance`, all `[in]`.
-    BatchNorm {
+    /// Normalisation to mean 0 and variance 1, then a factor and an offset for each channel: parameters `gamma` and
+    /// `beta`, `[channels]`.
+    Norm {
         /// What is normalised.
         input: NodeId,
+        /// A vector that is added to every pixel of the input first.
+        shift: Option<NodeId>,
+        /// What mean and variance are taken over.
+        statistics: Statistics,
         /// Added to the variance.
         epsilon: f32,
-        /// Share of the old value when a moving statistic takes in a new one.
-        momentum: f32,
         /// Applied to the result.
         activation: Activation,
+    },
+    /// The mean over all pixels: a vector.
+    Mean {
+        /// What is averaged.
+        input: NodeId,
+    },
+    /// A vector divided by its Euclidean length.
+    Unit {
+        /// What is divided.
+        input: NodeId,
     },
 }
 
@@ -67,8 +116,16 @@ pub struct Node {
     pub op: Op,
     /// Channels of its result.
     pub channels: usize,
-    /// How many times smaller than the input its result is, in rows and columns.
+    /// How many times smaller than the input its result is, in rows and columns; `[0, 0]` for a vector, which has one
+    /// pixel whatever the size of the input.
     pub scale: [usize; 2],
+}
+
+impl Node {
+    /// Rows and columns of its result for an input of `height x width` pixels.
+    pub fn size(&self, height: usize, width: usize) -> [usize; 2] {
+        [height.checked_div(self.scale[0]).unwrap_or(1), width.checked_div(self.scale[1]).unwrap_or(1)]
+    }
 }
 
 /// How a parameter begins.
@@ -80,6 +137,16 @@ pub enum Init {
         fan_in: usize,
         /// Outputs that one input reaches.
         fan_out: usize,
+    },
+    /// Uniform in plus or minus `1 / sqrt(fan_in)` (PyTorch's default for convolutions and linear layers).
+    FanInUniform {
+        /// Inputs of one output.
+        fan_in: usize,
+    },
+    /// Normal with variance `2 / fan_in` (He et al. 2015).
+    HeNormal {
+        /// Inputs of one output.
+        fan_in: usize,
     },
     /// One value everywhere.
     Constant(f32),
@@ -98,17 +165,30 @@ pub struct ParameterSpec {
     pub trainable: bool,
 }
 
+/// How the kernels and biases of a network begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recipe {
+    /// Kernels [`Init::GlorotUniform`], biases 0: Keras.
+    #[default]
+    Glorot,
+    /// Kernels and biases [`Init::FanInUniform`]: PyTorch.
+    FanIn,
+    /// Kernels [`Init::HeNormal`], biases 0.
+    He,
+}
+
 /// A network: nodes in the order of computation, of which some are outputs.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Graph {
     nodes: Vec<Node>,
     outputs: Vec<NodeId>,
+    recipe: Recipe,
 }
 
 impl Graph {
-    /// A graph without nodes.
-    pub fn new() -> Self {
-        Self::default()
+    /// A graph without nodes, whose parameters will begin as `recipe` says.
+    pub fn new(recipe: Recipe) -> Self {
+        Self { recipe, ..Self::default() }
     }
 
     /// Adds the input, of `channels` channels.
@@ -116,10 +196,36 @@ impl Graph {
         self.push("input", Op::Input, channels, [1, 1])
     }
 
-    /// Adds a convolution with `filters` outputs.
+    /// Adds a convolution with bias and `filters` outputs.
     pub fn conv(&mut self, name: &str, input: NodeId, kernel: usize, filters: usize, activation: Activation) -> NodeId {
-        let scale = self.nodes[input].scale;
-        self.push(name, Op::Conv { input, kernel, activation }, filters, scale)
+        self.conv_with(name, Op::Conv { input, kernel, bias: true, residual: None, activation }, filters)
+    }
+
+    /// Adds a convolution with bias whose result is added to `residual`.
+    pub fn conv_onto(
+        &mut self,
+        name: &str,
+        input: NodeId,
+        kernel: usize,
+        residual: NodeId,
+        activation: Activation,
+    ) -> NodeId {
+        let filters = self.nodes[residual].channels;
+        self.conv_with(name, Op::Conv { input, kernel, bias: true, residual: Some(residual), activation }, filters)
+    }
+
+    /// Adds a 1x1 convolution without bias and activation.
+    pub fn projection(&mut self, name: &str, input: NodeId, filters: usize) -> NodeId {
+        let activation = Activation::Linear;
+        self.conv_with(name, Op::Conv { input, kernel: 1, bias: false, residual: None, activation }, filters)
+    }
+
+    fn conv_with(&mut self, name: &str, op: Op, filters: usize) -> NodeId {
+        let scale = match op {
+            Op::Conv { input, .. } => self.nodes[input].scale,
+            _ => [1, 1],
+        };
+        self.push(name, op, filters, scale)
     }
 
     /// Adds a maximum pooling.
@@ -141,17 +247,30 @@ impl Graph {
         self.push(name, Op::Concat { inputs: inputs.to_vec() }, channels, scale)
     }
 
-    /// Adds a batch normalisation.
-    pub fn batch_norm(
+    /// Adds a normalisation of `input`, or of `input` with the vector `shift` added to every pixel.
+    pub fn norm(
         &mut self,
         name: &str,
         input: NodeId,
+        shift: Option<NodeId>,
+        statistics: Statistics,
         epsilon: f32,
-        momentum: f32,
         activation: Activation,
     ) -> NodeId {
         let Node { channels, scale, .. } = self.nodes[input];
-        self.push(name, Op::BatchNorm { input, epsilon, momentum, activation }, channels, scale)
+        self.push(name, Op::Norm { input, shift, statistics, epsilon, activation }, channels, scale)
+    }
+
+    /// Adds the mean over all pixels.
+    pub fn mean(&mut self, name: &str, input: NodeId) -> NodeId {
+        let channels = self.nodes[input].channels;
+        self.push(name, Op::Mean { input }, channels, [0, 0])
+    }
+
+    /// Adds a vector divided by its length.
+    pub fn unit(&mut self, name: &str, input: NodeId) -> NodeId {
+        let channels = self.nodes[input].channels;
+        self.push(name, Op::Unit { input }, channels, [0, 0])
     }
 
     /// Marks a node as an output. Outputs are returned in the order of these calls.
@@ -184,14 +303,16 @@ impl Graph {
         std::array::from_fn(|axis| self.nodes.iter().map(|node| node.scale[axis]).max().unwrap_or(1))
     }
 
-    /// The nodes that `node` reads, concatenations resolved.
+    /// The nodes that `node` transforms, concatenations resolved: without residuals and shifts.
     pub fn sources(&self, node: NodeId) -> Vec<NodeId> {
         let direct: Vec<NodeId> = match &self.nodes[node].op {
             Op::Input => Vec::new(),
             Op::Conv { input, .. }
             | Op::MaxPool { input, .. }
             | Op::Upsample { input, .. }
-            | Op::BatchNorm { input, .. } => vec![*input],
+            | Op::Norm { input, .. }
+            | Op::Mean { input }
+            | Op::Unit { input } => vec![*input],
             Op::Concat { inputs } => inputs.clone(),
         };
         direct
@@ -201,6 +322,22 @@ impl Graph {
                 _ => vec![id],
             })
             .collect()
+    }
+
+    /// The node whose values are added in `node`: the residual of a convolution, the shift of a normalisation.
+    pub fn addend(&self, node: NodeId) -> Option<NodeId> {
+        match self.nodes[node].op {
+            Op::Conv { residual, .. } => residual,
+            Op::Norm { shift, .. } => shift,
+            _ => None,
+        }
+    }
+
+    /// Everything that `node` reads: sources and addend.
+    pub fn reads(&self, node: NodeId) -> Vec<NodeId> {
+        let mut reads = self.sources(node);
+        reads.extend(self.addend(node));
+        reads
     }
 
     /// The parameters of one node, in the order in which executors take them.
@@ -213,21 +350,34 @@ impl Graph {
             trainable,
         };
         match node.op {
-            Op::Conv { input, kernel, .. } => {
+            Op::Conv { input, kernel, bias, .. } => {
                 let inputs = self.nodes[input].channels;
                 let area = kernel * kernel;
-                let init = Init::GlorotUniform { fan_in: area * inputs, fan_out: area * node.channels };
-                vec![
-                    spec("kernel", vec![kernel, kernel, inputs, node.channels], init, true),
-                    spec("bias", vec![node.channels], Init::Constant(0.0), true),
-                ]
+                let fan_in = area * inputs;
+                let (init, bias_init) = match self.recipe {
+                    Recipe::Glorot => {
+                        (Init::GlorotUniform { fan_in, fan_out: area * node.channels }, Init::Constant(0.0))
+                    }
+                    Recipe::FanIn => (Init::FanInUniform { fan_in }, Init::FanInUniform { fan_in }),
+                    Recipe::He => (Init::HeNormal { fan_in }, Init::Constant(0.0)),
+                };
+                let mut specs = vec![spec("kernel", vec![kernel, kernel, inputs, node.channels], init, true)];
+                if bias {
+                    specs.push(spec("bias", vec![node.channels], bias_init, true));
+                }
+                specs
             }
-            Op::BatchNorm { .. } => vec![
-                spec("gamma", vec![node.channels], Init::Constant(1.0), true),
-                spec("beta", vec![node.channels], Init::Constant(0.0), true),
-                spec("moving_mean", vec![node.channels], Init::Constant(0.0), false),
-                spec("moving_variance", vec![node.channels], Init::Constant(1.0), false),
-            ],
+            Op::Norm { statistics, .. } => {
+                let mut specs = vec![
+                    spec("gamma", vec![node.channels], Init::Constant(1.0), true),
+                    spec("beta", vec![node.channels], Init::Constant(0.0), true),
+                ];
+                if let Statistics::Batch { .. } = statistics {
+                    specs.push(spec("moving_mean", vec![node.channels], Init::Constant(0.0), false));
+                    specs.push(spec("moving_variance", vec![node.channels], Init::Constant(1.0), false));
+                }
+                specs
+            }
             _ => Vec::new(),
         }
     }

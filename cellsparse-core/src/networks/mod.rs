@@ -4,16 +4,24 @@
 //! graph on Candle tensors, on any device, and is the oracle of the former in tests.
 
 mod candle;
+mod cellpose;
 mod cpu;
+mod cpu_backward;
+mod elephant;
 mod engine;
 mod graph;
 mod memory;
+mod normalization;
 mod stardist;
+mod state_dict;
 mod weights;
 
 pub use self::candle::{CandleNetwork, CandlePass};
+pub use self::cellpose::CellposeConfig;
 pub use self::cpu::CpuPlan;
+pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;
-pub use self::graph::{Activation, Graph, Init, Node, NodeId, Op, ParameterSpec};
+pub use self::graph::{Activation, Graph, Init, Node, NodeId, Op, ParameterSpec, Recipe, Statistics};
 pub use self::stardist::StarDistConfig;
+pub use self::state_dict::{from_state_dict, to_state_dict};
 pub use self::weights::{Parameter, Weights};

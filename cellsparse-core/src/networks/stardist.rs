@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::graph::{Activation, Graph, NodeId};
+use super::graph::{Activation, Graph, NodeId, Recipe, Statistics};
 use crate::error::{Error, Result};
 
 /// Architecture of a StarDist network. The default is that of the server of cellsparse-api 0.2.
@@ -81,7 +81,7 @@ impl StarDistConfig {
     /// The network. Outputs: probability logit (1), distances (`n_rays`) and, with classes, class logits
     /// (`n_classes + 1`), each on the grid. Layers have the names that Keras gives them in the original.
     pub fn graph(&self) -> Graph {
-        let mut builder = Builder { graph: Graph::new(), config: self, norms: 0 };
+        let mut builder = Builder { graph: Graph::new(Recipe::Glorot), config: self, norms: 0 };
         let input = builder.graph.input(self.n_channels);
         let on_grid = builder.grid(input);
         let unet = builder.unet(on_grid);
@@ -186,7 +186,8 @@ impl Builder<'_> {
         let conv = self.graph.conv(name, input, 3, filters, Activation::Linear);
         let norm = numbered("batch_normalization", self.norms);
         self.norms += 1;
-        self.graph.batch_norm(&norm, conv, 1e-3, 0.99, Activation::Relu)
+        let statistics = Statistics::Batch { momentum: 0.99, unbiased: false };
+        self.graph.norm(&norm, conv, None, statistics, 1e-3, Activation::Relu)
     }
 }
 

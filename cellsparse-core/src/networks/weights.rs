@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::graph::{Graph, Init, ParameterSpec};
+use super::graph::{Graph, Init, NodeId, Op, ParameterSpec, Statistics};
 use crate::error::{Error, Result};
 use crate::random::Random;
 
@@ -30,6 +30,16 @@ impl Weights {
                     let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
                     let mut random = Random::new(seed, index as u64);
                     (0..len).map(|_| random.uniform(-limit, limit) as f32).collect()
+                }
+                Init::FanInUniform { fan_in } => {
+                    let limit = 1.0 / (fan_in as f64).sqrt();
+                    let mut random = Random::new(seed, index as u64);
+                    (0..len).map(|_| random.uniform(-limit, limit) as f32).collect()
+                }
+                Init::HeNormal { fan_in } => {
+                    let deviation = (2.0 / fan_in as f64).sqrt();
+                    let mut random = Random::new(seed, index as u64);
+                    (0..len).map(|_| (deviation * random.normal()) as f32).collect()
                 }
             };
             Parameter { spec, values }
@@ -86,6 +96,16 @@ impl Weights {
     /// The values of parameter `index`.
     pub fn values(&self, index: usize) -> &[f32] {
         &self.0[index].values
+    }
+
+    /// Lets the moving statistics of node `id`, whose parameters begin at `first`, take in mean and variance of a batch.
+    pub(super) fn blend_statistics(&mut self, graph: &Graph, id: NodeId, first: usize, new: &[Vec<f32>; 2]) {
+        let Op::Norm { statistics: Statistics::Batch { momentum, .. }, .. } = graph.nodes()[id].op else { return };
+        for (parameter, new) in self.0[first + 2..].iter_mut().zip(new) {
+            for (old, new) in parameter.values.iter_mut().zip(new) {
+                *old = momentum * *old + (1.0 - momentum) * new;
+            }
+        }
     }
 
     /// Whether every value is finite.

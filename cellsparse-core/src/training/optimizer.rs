@@ -93,11 +93,11 @@ impl Adam {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::networks::{Activation, Graph};
+    use crate::networks::{Activation, Graph, Recipe};
 
     #[test]
     fn the_first_step_has_the_size_of_the_rate() {
-        let mut graph = Graph::new();
+        let mut graph = Graph::new(Recipe::Glorot);
         let input = graph.input(1);
         let conv = graph.conv("a", input, 1, 2, Activation::Linear);
         graph.output(conv);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn foreign_moments_are_refused() {
-        let mut graph = Graph::new();
+        let mut graph = Graph::new(Recipe::Glorot);
         let input = graph.input(1);
         let conv = graph.conv("a", input, 1, 2, Activation::Linear);
         graph.output(conv);

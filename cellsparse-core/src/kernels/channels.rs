@@ -1,0 +1,165 @@
+//! What normalisations need of the kernels: sums over the pixels of every channel, and a factor and an offset for every
+//! channel of every image.
+
+use super::layers::{Store, Target, for_each_plane, targets};
+use super::map::{Block, Layout, blocks_of, blocks_of_mut};
+use super::pack::SharedOf;
+use super::simd::{LANES, Level, Simd, multiversion};
+
+/// For every channel of every image the sum of `p` and of `p * q` over all pixels, `[batch][channels]`.
+///
+/// Rows are added up in single precision, the sums of rows in double precision and in order.
+pub fn channel_sums(level: Level, layout: &Layout, p: &[f32], q: &[f32]) -> Vec<[f64; 2]> {
+    assert_eq!(layout.lanes, LANES, "sums are over maps of whole blocks");
+    let blocks = layout.blocks();
+    let (p, q) = (blocks_of(layout, p), blocks_of(layout, q));
+    let mut sums = vec![[0.0; 2]; layout.batch * blocks * LANES];
+    let shared = SharedOf::new(&mut sums);
+    for_each_plane(layout, |n, b| {
+        // SAFETY: sizes were checked; each job has sums of its own.
+        unsafe { sum_plane(level, layout, n, p[b], q[b], shared.slice((n * blocks + b) * LANES, LANES)) }
+    });
+    (0..layout.batch).flat_map(|n| sums[n * blocks * LANES..][..layout.channels].to_vec()).collect()
+}
+
+multiversion! {
+    fn sum_plane(layout: &Layout, n: usize, p: Block, q: Block, sums: &mut [[f64; 2]]) = sum_plane_generic;
+}
+
+#[inline(always)]
+unsafe fn sum_plane_generic<S: Simd>(layout: &Layout, n: usize, p: Block, q: Block, sums: &mut [[f64; 2]]) {
+    for y in 0..layout.height {
+        let mut row = [[0.0f32; LANES]; 2];
+        // SAFETY: pixels of both maps.
+        unsafe {
+            let at = layout.pixel(y, 0);
+            let (p, q) = (p.ptr.add(n * p.stride + at), q.ptr.add(n * q.stride + at));
+            let (mut sum, mut product) = (S::zero(), S::zero());
+            for x in 0..layout.width {
+                let value = S::load(p.add(x * LANES));
+                sum = S::add(sum, value);
+                product = S::fma(value, S::load(q.add(x * LANES)), product);
+            }
+            S::store(row[0].as_mut_ptr(), sum);
+            S::store(row[1].as_mut_ptr(), product);
+        }
+        for (lane, sums) in sums.iter_mut().enumerate() {
+            sums[0] += f64::from(row[0][lane]);
+            sums[1] += f64::from(row[1][lane]);
+        }
+    }
+}
+
+/// `scale * x + shift` with values for every channel of every image (`[batch][channels]`); negative results are then
+/// multiplied by `slope` (between 0 and 1; ReLU for 0).
+pub fn affine(
+    level: Level,
+    layout: &Layout,
+    from: &[f32],
+    [scale, shift]: [&[f32]; 2],
+    slope: Option<f32>,
+    to: &mut [f32],
+) {
+    let lines = [lines(layout, scale), lines(layout, shift)];
+    let (from, to) = (blocks_of(layout, from), blocks_of_mut(layout, to));
+    for_each_plane(layout, |n, b| {
+        // SAFETY: sizes were checked; each job has a plane of its own.
+        unsafe { affine_plane(level, layout, n, b, from[b], &lines, slope, to[b]) }
+    });
+}
+
+multiversion! {
+    fn affine_plane(
+        layout: &Layout, n: usize, b: usize, from: Block, lines: &[Vec<f32>; 2], slope: Option<f32>, to: Block,
+    ) = affine_plane_generic;
+}
+
+#[inline(always)]
+unsafe fn affine_plane_generic<S: Simd>(
+    layout: &Layout,
+    n: usize,
+    b: usize,
+    from: Block,
+    lines: &[Vec<f32>; 2],
+    slope: Option<f32>,
+    to: Block,
+) {
+    let line = (n * layout.blocks() + b) * LANES;
+    let (scale, shift) = (&lines[0][line..][..LANES], &lines[1][line..][..LANES]);
+    // SAFETY: one vector of scales and shifts; pixels of both maps.
+    unsafe {
+        let (scale, shift) = (S::load(scale.as_ptr()), S::load(shift.as_ptr()));
+        // Without an activation the slope is 1.
+        let slope = S::set(slope.unwrap_or(1.0));
+        for y in 0..layout.height {
+            let at = layout.pixel(y, 0);
+            let (from, to) = (from.ptr.add(n * from.stride + at), to.ptr.add(n * to.stride + at));
+            for x in 0..layout.width {
+                let value = S::fma(S::load(from.add(x * LANES)), scale, shift);
+                S::store(to.add(x * LANES), S::max(value, S::mul(value, slope)));
+            }
+        }
+    }
+}
+
+/// `factor * gradient + slope * x + offset` with values for every channel of every image (`[batch][channels]`): the
+/// gradient of a normalisation with respect to what it normalises.
+pub fn affine_gradient(
+    level: Level,
+    layout: &Layout,
+    [gradient, x]: [&[f32]; 2],
+    [factor, slope, offset]: [&[f32]; 3],
+    to: &mut [f32],
+    store: Store<'_>,
+) {
+    let lines = [lines(layout, factor), lines(layout, slope), lines(layout, offset)];
+    let maps: Vec<[Block; 2]> =
+        blocks_of(layout, gradient).into_iter().zip(blocks_of(layout, x)).map(|(g, x)| [g, x]).collect();
+    let targets = targets(layout, to, store);
+    for_each_plane(layout, |n, b| {
+        // SAFETY: sizes were checked; each job has a plane of its own.
+        unsafe { gradient_plane(level, layout, n, b, maps[b], &lines, targets[b]) }
+    });
+}
+
+multiversion! {
+    fn gradient_plane(layout: &Layout, n: usize, b: usize, maps: [Block; 2], lines: &[Vec<f32>; 3], to: Target)
+        = gradient_plane_generic;
+}
+
+#[inline(always)]
+unsafe fn gradient_plane_generic<S: Simd>(
+    layout: &Layout,
+    n: usize,
+    b: usize,
+    [gradient, x]: [Block; 2],
+    lines: &[Vec<f32>; 3],
+    to: Target,
+) {
+    let line = (n * layout.blocks() + b) * LANES;
+    let [factor, slope, offset] = lines.each_ref().map(|values| &values[line..][..LANES]);
+    // SAFETY: one vector of each; pixels of all maps.
+    unsafe {
+        let (factor, slope, offset) = (S::load(factor.as_ptr()), S::load(slope.as_ptr()), S::load(offset.as_ptr()));
+        for row in 0..layout.height {
+            for column in 0..layout.width {
+                let at = layout.pixel(row, column);
+                let value = S::fma(S::load(x.ptr.add(n * x.stride + at)), slope, offset);
+                let value = S::fma(S::load(gradient.ptr.add(n * gradient.stride + at)), factor, value);
+                to.store::<S>(n, at, value);
+            }
+        }
+    }
+}
+
+/// `[batch][channels]` with every image filled up with zeros to whole vectors.
+fn lines(layout: &Layout, values: &[f32]) -> Vec<f32> {
+    assert_eq!(values.len(), layout.batch * layout.channels, "one value for every channel of every image");
+    assert_eq!(layout.lanes, LANES, "maps of whole blocks");
+    let width = layout.blocks() * LANES;
+    let mut lines = vec![0.0; layout.batch * width];
+    for (line, values) in lines.chunks_exact_mut(width).zip(values.chunks_exact(layout.channels)) {
+        line[..layout.channels].copy_from_slice(values);
+    }
+    lines
+}

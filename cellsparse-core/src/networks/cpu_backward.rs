@@ -1,0 +1,232 @@
+//! The backward pass of [`CpuPlan`].
+
+use std::sync::Arc;
+
+use super::cpu::{CpuPlan, NO_SLOT, length, vector};
+use super::graph::{Activation, Graph, NodeId, Op};
+use super::memory::Pool;
+use super::normalization::Moments;
+use super::weights::Weights;
+use crate::kernels::{
+    Buffer, Conv, Destination, Layout, Level, Store, affine_gradient, channel_sums, max_pool_gradient,
+    upsample_gradient,
+};
+
+impl CpuPlan {
+    /// Computes the gradients of all parameters from those of the outputs (`[batch, height, width, channels]` each).
+    ///
+    /// `gradients` has one buffer for each parameter; those of moving statistics are left alone.
+    pub fn backward(&mut self, weights: &Weights, outputs: &[&[f32]], gradients: &mut [Vec<f32>]) {
+        let graph = Arc::clone(&self.graph);
+        let mut pass = Backward {
+            graph: &graph,
+            level: self.level,
+            layouts: &self.layouts,
+            offsets: &self.offsets,
+            convs: &self.convs,
+            moments: &self.moments,
+            maps: &self.maps,
+            slots: &self.slots,
+            gradients: &mut self.gradients,
+            workspace: &mut self.workspace,
+            pending: vec![Pending::default(); self.layouts.len()],
+            weights,
+            parameters: gradients,
+        };
+        pass.run(outputs);
+    }
+}
+
+/// Where the gradient of a node stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pending {
+    slot: Option<usize>,
+    /// Readers that have not added their part yet.
+    missing: usize,
+}
+
+/// A gradient that a reader adds to.
+struct Target {
+    slot: usize,
+    buffer: Buffer,
+    accumulate: bool,
+    /// The slope of the node's activation, once all readers have added their part.
+    slope: Option<f32>,
+}
+
+struct Backward<'a> {
+    graph: &'a Graph,
+    level: Level,
+    layouts: &'a [Layout],
+    offsets: &'a [usize],
+    convs: &'a [Option<Conv>],
+    moments: &'a [Moments],
+    maps: &'a Pool,
+    slots: &'a [usize],
+    gradients: &'a mut Pool,
+    workspace: &'a mut Buffer,
+    pending: Vec<Pending>,
+    weights: &'a Weights,
+    parameters: &'a mut [Vec<f32>],
+}
+
+impl<'a> Backward<'a> {
+    fn run(&mut self, outputs: &[&[f32]]) {
+        for id in 0..self.layouts.len() {
+            if self.slots[id] != NO_SLOT {
+                self.graph.reads(id).into_iter().for_each(|source| self.pending[source].missing += 1);
+            }
+        }
+        for (&node, gradient) in self.graph.outputs().iter().zip(outputs) {
+            let slot = self.gradients.acquire(&self.layouts[node]);
+            self.layouts[node].pack(gradient, self.gradients.slice_mut(slot));
+            self.pending[node].slot = Some(slot);
+        }
+        for id in (1..self.layouts.len()).rev() {
+            let Some(slot) = self.pending[id].slot.take() else { continue };
+            let gradient = self.gradients.take(slot);
+            self.propagate(id, gradient.as_slice());
+            self.gradients.put(slot, gradient);
+            self.gradients.release(slot);
+        }
+    }
+
+    /// Passes the gradient of one node on to its parameters and to the nodes it reads.
+    fn propagate(&mut self, id: NodeId, gradient: &[f32]) {
+        let (level, layout) = (self.level, self.layouts[id]);
+        let sources = self.graph.sources(id);
+        let Some(&source) = sources.first() else { return };
+        let read = self.layouts[source];
+        match self.graph.nodes()[id].op {
+            Op::Input | Op::Concat { .. } => {}
+            Op::Conv { bias, residual, .. } => self.convolution(id, bias, residual, gradient),
+            Op::MaxPool { by, .. } => self.pass(source, |values, to, store| {
+                max_pool_gradient(level, (&read, values), (by[0], by[1]), (&layout, gradient), to, store);
+            }),
+            Op::Upsample { by, .. } => self.pass(source, |_, to, store| {
+                upsample_gradient(level, (&layout, gradient), (by[0], by[1]), &read, to, store);
+            }),
+            Op::Norm { shift, .. } => self.normalization(id, source, shift, gradient),
+            Op::Mean { .. } => {
+                let pixels = (read.height * read.width) as f32;
+                let means: Vec<f32> = vector(&layout, gradient).iter().map(|g| g / pixels).collect();
+                let zeros = vec![0.0; means.len()];
+                self.pass(source, |values, to, store| {
+                    affine_gradient(level, &read, [values, values], [&zeros, &zeros, &means], to, store);
+                });
+            }
+            Op::Unit { .. } => {
+                let values = vector(&read, self.value(source));
+                let new = unit_gradient(&values, &vector(&layout, gradient), layout.channels);
+                self.pass_vector(source, &new);
+            }
+        }
+    }
+
+    fn value(&self, node: NodeId) -> &'a [f32] {
+        self.maps.slice(self.slots[node])
+    }
+
+    fn convolution(&mut self, id: NodeId, bias: bool, residual: Option<NodeId>, gradient: &[f32]) {
+        let Some(conv) = &self.convs[id] else { return };
+        let sources = self.graph.sources(id);
+        let values: Vec<&[f32]> = sources.iter().map(|&source| self.value(source)).collect();
+        if let Some((kernel, rest)) = self.parameters[self.offsets[id]..].split_first_mut() {
+            let biases = if bias { rest.first_mut().map(Vec::as_mut_slice) } else { None };
+            conv.weight_gradient(&values, gradient, kernel, biases.unwrap_or_default(), self.workspace);
+        }
+        if let Some(residual) = residual {
+            let ones = vec![1.0; self.layouts[id].batch * self.layouts[id].channels];
+            let zeros = vec![0.0; ones.len()];
+            let (level, layout) = (self.level, self.layouts[id]);
+            self.pass(residual, |_, to, store| {
+                affine_gradient(level, &layout, [gradient, gradient], [&ones, &zeros, &zeros], to, store);
+            });
+        }
+        if sources.contains(&0) {
+            return;
+        }
+        let mut targets: Vec<Target> = sources.iter().map(|&source| self.target(source)).collect();
+        let mut destinations: Vec<Destination<'_>> = targets
+            .iter_mut()
+            .zip(&values)
+            .map(|(target, values)| Destination {
+                gradient: target.buffer.as_mut_slice(),
+                accumulate: target.accumulate,
+                mask: target.slope.map(|slope| (*values, slope)),
+            })
+            .collect();
+        conv.input_gradient(gradient, &mut destinations);
+        targets.into_iter().for_each(|target| self.gradients.put(target.slot, target.buffer));
+    }
+
+    fn normalization(&mut self, id: NodeId, source: NodeId, shift: Option<NodeId>, gradient: &[f32]) {
+        let (level, layout, first) = (self.level, self.layouts[id], self.offsets[id]);
+        let sums = channel_sums(level, &layout, gradient, self.value(source));
+        let added = shift.map(|node| vector(&self.layouts[node], self.value(node)));
+        let new = self.moments[id].gradient(&sums, self.weights.values(first), added.as_deref());
+        self.parameters[first].copy_from_slice(&new.gamma);
+        self.parameters[first + 1].copy_from_slice(&new.beta);
+        if source != 0 {
+            let lines = new.lines.each_ref().map(Vec::as_slice);
+            self.pass(source, |values, to, store| {
+                affine_gradient(level, &layout, [gradient, values], lines, to, store);
+            });
+        }
+        if let Some(shift) = shift {
+            self.pass_vector(shift, &new.shift);
+        }
+    }
+
+    /// Adds to the gradient of `node` what `write(values of the node, gradient, store)` stores.
+    fn pass(&mut self, node: NodeId, write: impl FnOnce(&[f32], &mut [f32], Store<'_>)) {
+        if node == 0 {
+            return;
+        }
+        let values = self.value(node);
+        let mut target = self.target(node);
+        let store = Store { accumulate: target.accumulate, mask: target.slope.map(|slope| (values, slope)) };
+        write(values, target.buffer.as_mut_slice(), store);
+        self.gradients.put(target.slot, target.buffer);
+    }
+
+    /// Adds `[batch][channels]` to the gradient of a vector.
+    fn pass_vector(&mut self, node: NodeId, new: &[f32]) {
+        let (level, layout) = (self.level, self.layouts[node]);
+        let zeros = vec![0.0; new.len()];
+        self.pass(node, |values, to, store| {
+            affine_gradient(level, &layout, [values, values], [&zeros, &zeros, new], to, store);
+        });
+    }
+
+    /// Takes the gradient buffer of `node` for one reader.
+    fn target(&mut self, node: NodeId) -> Target {
+        let layout = &self.layouts[node];
+        let state = &mut self.pending[node];
+        state.missing -= 1;
+        let accumulate = state.slot.is_some();
+        let slot = *state.slot.get_or_insert_with(|| self.gradients.acquire(layout));
+        let slope = if state.missing == 0 { activation(self.graph, node).slope() } else { None };
+        Target { slot, buffer: self.gradients.take(slot), accumulate, slope }
+    }
+}
+
+/// What a node applies to its result.
+fn activation(graph: &Graph, id: NodeId) -> Activation {
+    match graph.nodes()[id].op {
+        Op::Conv { activation, .. } | Op::Norm { activation, .. } => activation,
+        _ => Activation::Linear,
+    }
+}
+
+/// The gradient of `v / |v|` for each of several vectors: `(g - u (u . g)) / |v|` with `u = v / |v|`.
+fn unit_gradient(values: &[f32], gradient: &[f32], channels: usize) -> Vec<f32> {
+    let mut result = Vec::with_capacity(values.len());
+    for (vector, gradient) in values.chunks_exact(channels).zip(gradient.chunks_exact(channels)) {
+        let length = length(vector);
+        let along: f64 = vector.iter().zip(gradient).map(|(v, g)| f64::from(*v) * f64::from(*g)).sum::<f64>() / length;
+        let one = |(v, g): (&f32, &f32)| ((f64::from(*g) - f64::from(*v) / length * along) / length) as f32;
+        result.extend(vector.iter().zip(gradient).map(one));
+    }
+    result
+}
