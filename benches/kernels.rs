@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use cellsparse_core::kernels::{Buffer, Conv, Destination, Layout, Level, Method};
+use cellsparse_core::kernels::{Buffer, Conv, Destination, Layout, Level, Method, Slope, Store};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Kernel, input channels, output channels, side of the map.
@@ -27,7 +27,7 @@ fn layers(criterion: &mut Criterion) {
         from.pack(&vec![0.5; 8 * side * side * inputs], x.as_mut_slice());
         let mut y = Buffer::zeros(to.len());
         group.bench_function("forward", |b| {
-            b.iter(|| pool.install(|| conv.forward(&[x.as_slice()], true, black_box(y.as_mut_slice()))))
+            b.iter(|| pool.install(|| conv.forward(&[x.as_slice()], None, Some(0.0), black_box(y.as_mut_slice()))))
         });
         if inputs > Layout::NARROW {
             conv.set_transposed_weights(&weights);
@@ -36,7 +36,8 @@ fn layers(criterion: &mut Criterion) {
                 b.iter(|| {
                     pool.install(|| {
                         let gradient = black_box(gradient.as_mut_slice());
-                        let to = Destination { gradient, accumulate: false, mask: Some(x.as_slice()) };
+                        let slope = Some(Slope { values: Some(x.as_slice()), factor: 0.0 });
+                        let to = Destination { gradient, store: Store { accumulate: false, slope } };
                         conv.input_gradient(y.as_slice(), &mut [to]);
                     })
                 })

@@ -104,21 +104,23 @@ unsafe fn affine_plane_generic<S: Simd>(
 
 /// `factor * gradient + slope * x + offset` with values for every channel of every image (`[batch][channels]`): the
 /// gradient of a normalisation with respect to what it normalises.
+///
+/// `x` is `None` when its values are still where the result is stored.
 pub fn affine_gradient(
     level: Level,
     layout: &Layout,
-    [gradient, x]: [&[f32]; 2],
+    (gradient, x): (&[f32], Option<&[f32]>),
     [factor, slope, offset]: [&[f32]; 3],
     to: &mut [f32],
     store: Store<'_>,
 ) {
     let lines = [lines(layout, factor), lines(layout, slope), lines(layout, offset)];
-    let maps: Vec<[Block; 2]> =
-        blocks_of(layout, gradient).into_iter().zip(blocks_of(layout, x)).map(|(g, x)| [g, x]).collect();
+    let gradient = blocks_of(layout, gradient);
     let targets = targets(layout, to, store);
+    let x = x.map_or_else(|| targets.iter().map(Target::block).collect(), |x| blocks_of(layout, x));
     for_each_plane(layout, |n, b| {
         // SAFETY: sizes were checked; each job has a plane of its own.
-        unsafe { gradient_plane(level, layout, n, b, maps[b], &lines, targets[b]) }
+        unsafe { gradient_plane(level, layout, n, b, [gradient[b], x[b]], &lines, targets[b]) }
     });
 }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::direct::{self, DirectGradient};
+use super::layers::Store;
 use super::map::{Block, Buffer, Layout, blocks_of, blocks_of_mut};
 use super::pack::{self, Panels, Shared, channels_of};
 use super::parallel::for_each_job;
@@ -76,11 +77,8 @@ impl Pass<'_> {
 pub struct Destination<'a> {
     /// The gradient map of one source.
     pub gradient: &'a mut [f32],
-    /// Add to what is there instead of overwriting it.
-    pub accumulate: bool,
-    /// The source's own values, and the slope that gradients are multiplied by where these are not positive (the
-    /// backward pass of ReLU for 0).
-    pub mask: Option<(&'a [f32], f32)>,
+    /// How it is stored.
+    pub store: Store<'a>,
 }
 
 /// A convolution with stride 1 and zero padding, for fixed shapes.
@@ -197,10 +195,11 @@ impl Conv {
         let mut outputs = Vec::new();
         for (layout, to) in self.sources.iter().zip(destinations) {
             assert_eq!(layout.lanes, LANES, "the gradient of a narrow input is not computed");
-            let masks = to.mask.map(|(mask, slope)| (blocks_of(layout, mask), slope));
-            for (index, block) in blocks_of_mut(layout, to.gradient).into_iter().enumerate() {
-                let mask = masks.as_ref().map(|(masks, slope)| (masks[index], *slope));
-                outputs.push(Output { block, add: to.accumulate.then_some(block), mask });
+            let blocks = blocks_of_mut(layout, to.gradient);
+            let masks = to.store.slope.map(|slope| slope.blocks(layout, &blocks));
+            for (index, block) in blocks.into_iter().enumerate() {
+                let mask = masks.as_ref().map(|(masks, factor)| (masks[index], *factor));
+                outputs.push(Output { block, add: to.store.accumulate.then_some(block), mask });
             }
         }
         self.run(&self.backward, &self.packed_transposed, &self.no_bias, &inputs, &outputs, None);

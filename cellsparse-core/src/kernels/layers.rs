@@ -4,14 +4,30 @@ use super::map::{Block, Layout, blocks_of, blocks_of_mut};
 use super::parallel::for_each_job;
 use super::simd::{LANES, Level, Simd, multiversion};
 
-/// How a gradient is stored: added to what is there, then multiplied by the slope of the map's activation.
+/// The backward pass of an activation: gradients are multiplied by a factor where the map's values are not positive.
 #[derive(Debug, Clone, Copy)]
+pub struct Slope<'a> {
+    /// The values of the map whose gradient is stored. `None` when they are still where the gradient is stored: then
+    /// every value is read before it is overwritten.
+    pub values: Option<&'a [f32]>,
+    /// The factor: 0 for ReLU.
+    pub factor: f32,
+}
+
+/// How a gradient is stored: added to what is there, then multiplied by the slope of the map's activation.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Store<'a> {
     /// Add to what is there instead of overwriting it.
     pub accumulate: bool,
-    /// Values of the map whose gradient is stored, and the slope that it is multiplied by where these are not positive:
-    /// the backward pass of ReLU for 0.
-    pub mask: Option<(&'a [f32], f32)>,
+    /// The activation of the map whose gradient is stored.
+    pub slope: Option<Slope<'a>>,
+}
+
+impl Slope<'_> {
+    /// Blocks of the values, and the factor; `own` are the blocks of the gradient.
+    pub(super) fn blocks(&self, layout: &Layout, own: &[Block]) -> (Vec<Block>, f32) {
+        (self.values.map_or_else(|| own.to_vec(), |values| blocks_of(layout, values)), self.factor)
+    }
 }
 
 /// One plane of a map (a block of one image), and the same plane of its mask.
@@ -23,6 +39,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Where the gradient is stored.
+    pub fn block(&self) -> Block {
+        self.block
+    }
+
     /// Stores one vector of a gradient at `at` of image `n`.
     ///
     /// # Safety
@@ -45,16 +66,14 @@ impl Target {
 }
 
 pub(super) fn targets(layout: &Layout, data: &mut [f32], store: Store<'_>) -> Vec<Target> {
-    let masks = store.mask.map(|(mask, slope)| (blocks_of(layout, mask), slope));
-    blocks_of_mut(layout, data)
-        .into_iter()
-        .enumerate()
-        .map(|(b, block)| Target {
-            block,
-            mask: masks.as_ref().map(|(masks, slope)| (masks[b], *slope)),
-            accumulate: store.accumulate,
-        })
-        .collect()
+    let blocks = blocks_of_mut(layout, data);
+    let masks = store.slope.map(|slope| slope.blocks(layout, &blocks));
+    let target = |(b, block): (usize, &Block)| Target {
+        block: *block,
+        mask: masks.as_ref().map(|(masks, factor)| (masks[b], *factor)),
+        accumulate: store.accumulate,
+    };
+    blocks.iter().enumerate().map(target).collect()
 }
 
 /// The larger map (`fine`) and the smaller one (`coarse`), `by` times smaller in rows and columns.
@@ -114,17 +133,20 @@ unsafe fn max_pool_plane_generic<S: Simd>(scale: &Scale, n: usize, from: Block, 
 }
 
 /// The gradient of [`max_pool`]: the first maximum of a window, in row-major order, takes all of it.
+///
+/// `values` is `None` when the pooled values are still where the gradient is stored.
 pub fn max_pool_gradient(
     level: Level,
-    (fine, values): (&Layout, &[f32]),
+    (fine, values): (&Layout, Option<&[f32]>),
     by: (usize, usize),
     (coarse, gradient): (&Layout, &[f32]),
     to: &mut [f32],
     store: Store<'_>,
 ) {
     let scale = Scale::new(fine, coarse, by);
-    let (values, gradient) = (blocks_of(fine, values), blocks_of(coarse, gradient));
+    let gradient = blocks_of(coarse, gradient);
     let targets = targets(fine, to, store);
+    let values = values.map_or_else(|| targets.iter().map(Target::block).collect(), |values| blocks_of(fine, values));
     for_each_plane(fine, |n, b| {
         // SAFETY: sizes were checked; each job has a plane of its own.
         unsafe { max_pool_gradient_plane(level, &scale, n, values[b], gradient[b], targets[b]) }

@@ -14,14 +14,16 @@ mod map;
 mod micro;
 mod pack;
 mod parallel;
+mod peak;
 mod simd;
 mod winograd;
 
 pub use self::channels::{affine, affine_gradient, channel_sums};
 pub use self::conv::{Conv, Destination, Method};
-pub use self::layers::{Store, max_pool, max_pool_gradient, upsample, upsample_gradient};
+pub use self::layers::{Slope, Store, max_pool, max_pool_gradient, upsample, upsample_gradient};
 pub use self::map::{Buffer, Layout};
 pub use self::parallel::for_each_job;
+pub use self::peak::multiply_add_peak;
 pub use self::simd::{LANES, Level};
 
 #[cfg(test)]

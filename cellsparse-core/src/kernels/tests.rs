@@ -192,8 +192,10 @@ fn check_input_gradient(
             .zip(maps)
             .map(|(gradient, map)| Destination {
                 gradient: gradient.as_mut_slice(),
-                accumulate: pass == 1,
-                mask: (pass == 1).then_some((map.as_slice(), 0.5)),
+                store: Store {
+                    accumulate: pass == 1,
+                    slope: (pass == 1).then_some(Slope { values: Some(map.as_slice()), factor: 0.5 }),
+                },
             })
             .collect();
         conv.input_gradient(gradient.as_slice(), &mut destinations);
@@ -260,7 +262,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let mut y = Buffer::zeros(out.len());
             conv.forward(&[x.as_slice()], None, Some(0.0), y.as_mut_slice());
             let mut dx = Buffer::zeros(layout.len());
-            let destination = Destination { gradient: dx.as_mut_slice(), accumulate: false, mask: None };
+            let destination = Destination { gradient: dx.as_mut_slice(), store: Store::default() };
             conv.input_gradient(gradient.as_slice(), &mut [destination]);
             let (mut dw, mut db) = (vec![0.0; weights.len()], vec![0.0; 48]);
             let mut workspace = Buffer::default();

@@ -1,6 +1,7 @@
 //! Runs a [`Graph`] with the kernels of this crate, for one shape, without allocating during a step.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::graph::{Graph, NodeId, Op, Statistics};
 use super::memory::Pool;
@@ -12,7 +13,7 @@ use crate::kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_sums, 
 /// A network laid out in memory for one batch size and image size.
 ///
 /// Maps are kept in buffers that are allocated once. In a training plan every map lives until the backward pass has used
-/// it; in an inference plan maps share memory. Results do not depend on the number of threads of the current rayon pool.
+/// it, and then its memory takes gradients; in an inference plan maps share memory. Results do not depend on the number of threads of the current rayon pool.
 #[derive(Debug)]
 pub struct CpuPlan {
     pub(super) graph: Arc<Graph>,
@@ -24,11 +25,23 @@ pub struct CpuPlan {
     /// Index of every node's first parameter.
     pub(super) offsets: Vec<usize>,
     training: bool,
+    /// Maps, and gradients during a backward pass.
     pub(super) maps: Pool,
     /// The buffer of every node's result; [`NO_SLOT`] for concatenations, which are never stored.
     pub(super) slots: Vec<usize>,
-    pub(super) gradients: Pool,
     pub(super) workspace: Buffer,
+    pub(super) times: Vec<NodeTimes>,
+}
+
+/// How long a node took in the last forward and backward pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct NodeTimes {
+    /// Its result.
+    pub forward: Duration,
+    /// The gradients of its parameters.
+    pub parameters: Duration,
+    /// The gradients of what it reads; for a normalisation those of its parameters too.
+    pub inputs: Duration,
 }
 
 /// The slot of a node without a buffer.
@@ -79,8 +92,8 @@ impl CpuPlan {
             training,
             maps: Pool::default(),
             slots: Vec::new(),
-            gradients: Pool::default(),
             workspace: Buffer::default(),
+            times: vec![NodeTimes::default(); graph.nodes().len()],
         };
         plan.assign_maps();
         Ok(plan)
@@ -117,6 +130,7 @@ impl CpuPlan {
                 }
             }
         }
+        self.maps.fix();
     }
 
     /// `[batch, height, width]` of the input.
@@ -138,7 +152,17 @@ impl CpuPlan {
 
     /// Bytes of all maps, gradients and work space allocated so far.
     pub fn bytes(&self) -> usize {
-        self.maps.bytes() + self.gradients.bytes() + 4 * self.workspace.len()
+        self.maps.bytes() + 4 * self.workspace.len()
+    }
+
+    /// How long every node took in the last forward and backward pass.
+    pub fn times(&self) -> &[NodeTimes] {
+        &self.times
+    }
+
+    /// The kind of vectors the kernels of this plan use.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// Takes new weights; a training plan also prepares the backward pass.
@@ -165,9 +189,11 @@ impl CpuPlan {
             if self.slots[id] == NO_SLOT {
                 continue;
             }
+            let begin = Instant::now();
             let mut target = self.maps.take(self.slots[id]);
             self.compute(id, weights, target.as_mut_slice());
             self.maps.put(self.slots[id], target);
+            self.times[id].forward = begin.elapsed();
         }
     }
 
@@ -220,7 +246,7 @@ impl CpuPlan {
         }
     }
 
-    /// Copies output `index` into `to` (`[batch, height, width, channels]`).
+    /// Copies output `index` into `to` (`[batch, height, width, channels]`), before [`backward`](Self::backward).
     pub fn output(&self, index: usize, to: &mut [f32]) {
         let node = self.graph.outputs()[index];
         self.layouts[node].unpack(self.maps.slice(self.slots[node]), to);

@@ -1,19 +1,21 @@
 //! The backward pass of [`CpuPlan`].
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::cpu::{CpuPlan, NO_SLOT, length, vector};
+use super::cpu::{CpuPlan, NO_SLOT, NodeTimes, length, vector};
 use super::graph::{Activation, Graph, NodeId, Op};
 use super::memory::Pool;
 use super::normalization::Moments;
 use super::weights::Weights;
 use crate::kernels::{
-    Buffer, Conv, Destination, Layout, Level, Store, affine_gradient, channel_sums, max_pool_gradient,
+    Buffer, Conv, Destination, Layout, Level, Slope, Store, affine_gradient, channel_sums, max_pool_gradient,
     upsample_gradient,
 };
 
 impl CpuPlan {
-    /// Computes the gradients of all parameters from those of the outputs (`[batch, height, width, channels]` each).
+    /// Computes the gradients of all parameters from those of the outputs (`[batch, height, width, channels]` each). The maps
+    /// of the forward pass are used up.
     ///
     /// `gradients` has one buffer for each parameter; those of moving statistics are left alone.
     pub fn backward(&mut self, weights: &Weights, outputs: &[&[f32]], gradients: &mut [Vec<f32>]) {
@@ -25,31 +27,35 @@ impl CpuPlan {
             offsets: &self.offsets,
             convs: &self.convs,
             moments: &self.moments,
-            maps: &self.maps,
+            maps: &mut self.maps,
             slots: &self.slots,
-            gradients: &mut self.gradients,
             workspace: &mut self.workspace,
             pending: vec![Pending::default(); self.layouts.len()],
             weights,
             parameters: gradients,
+            times: &mut self.times,
         };
         pass.run(outputs);
+        self.maps.reset();
     }
 }
 
 /// Where the gradient of a node stands.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pending {
+    /// Its buffer. A node that is read once has its gradient where its values were.
     slot: Option<usize>,
     /// Readers that have not added their part yet.
     missing: usize,
 }
 
-/// A gradient that a reader adds to.
+/// A gradient that a reader adds to, taken out of the pool.
 struct Target {
     slot: usize,
     buffer: Buffer,
     accumulate: bool,
+    /// Whether the values of the node are in the buffer still.
+    in_place: bool,
     /// The slope of the node's activation, once all readers have added their part.
     slope: Option<f32>,
 }
@@ -61,13 +67,13 @@ struct Backward<'a> {
     offsets: &'a [usize],
     convs: &'a [Option<Conv>],
     moments: &'a [Moments],
-    maps: &'a Pool,
+    maps: &'a mut Pool,
     slots: &'a [usize],
-    gradients: &'a mut Pool,
     workspace: &'a mut Buffer,
     pending: Vec<Pending>,
     weights: &'a Weights,
     parameters: &'a mut [Vec<f32>],
+    times: &'a mut [NodeTimes],
 }
 
 impl<'a> Backward<'a> {
@@ -78,16 +84,24 @@ impl<'a> Backward<'a> {
             }
         }
         for (&node, gradient) in self.graph.outputs().iter().zip(outputs) {
-            let slot = self.gradients.acquire(&self.layouts[node]);
-            self.layouts[node].pack(gradient, self.gradients.slice_mut(slot));
+            let slot = match self.pending[node].missing {
+                0 => self.slots[node],
+                _ => self.maps.acquire(&self.layouts[node]),
+            };
+            self.layouts[node].pack(gradient, self.maps.slice_mut(slot));
             self.pending[node].slot = Some(slot);
         }
         for id in (1..self.layouts.len()).rev() {
             let Some(slot) = self.pending[id].slot.take() else { continue };
-            let gradient = self.gradients.take(slot);
+            let gradient = self.maps.take(slot);
+            let begin = Instant::now();
             self.propagate(id, gradient.as_slice());
-            self.gradients.put(slot, gradient);
-            self.gradients.release(slot);
+            self.times[id].inputs = begin.elapsed().saturating_sub(self.times[id].parameters);
+            self.maps.put(slot, gradient);
+            self.maps.release(slot);
+            if slot != self.slots[id] {
+                self.maps.release(self.slots[id]);
+            }
         }
     }
 
@@ -111,103 +125,112 @@ impl<'a> Backward<'a> {
                 let pixels = (read.height * read.width) as f32;
                 let means: Vec<f32> = vector(&layout, gradient).iter().map(|g| g / pixels).collect();
                 let zeros = vec![0.0; means.len()];
+                // The factor of the first map is 0: any map of the right size will do.
+                let any = vec![0.0; read.len()];
                 self.pass(source, |values, to, store| {
-                    affine_gradient(level, &read, [values, values], [&zeros, &zeros, &means], to, store);
+                    affine_gradient(level, &read, (&any, values), [&zeros, &zeros, &means], to, store);
                 });
             }
             Op::Unit { .. } => {
-                let values = vector(&read, self.value(source));
+                let values = vector(&read, self.maps.slice(self.slots[source]));
                 let new = unit_gradient(&values, &vector(&layout, gradient), layout.channels);
                 self.pass_vector(source, &new);
             }
         }
     }
 
-    fn value(&self, node: NodeId) -> &'a [f32] {
-        self.maps.slice(self.slots[node])
-    }
-
     fn convolution(&mut self, id: NodeId, bias: bool, residual: Option<NodeId>, gradient: &[f32]) {
         let Some(conv) = &self.convs[id] else { return };
         let sources = self.graph.sources(id);
-        let values: Vec<&[f32]> = sources.iter().map(|&source| self.value(source)).collect();
+        let begin = Instant::now();
         if let Some((kernel, rest)) = self.parameters[self.offsets[id]..].split_first_mut() {
+            let values: Vec<&[f32]> = sources.iter().map(|&source| self.maps.slice(self.slots[source])).collect();
             let biases = if bias { rest.first_mut().map(Vec::as_mut_slice) } else { None };
             conv.weight_gradient(&values, gradient, kernel, biases.unwrap_or_default(), self.workspace);
         }
+        self.times[id].parameters = begin.elapsed();
         if let Some(residual) = residual {
             let ones = vec![1.0; self.layouts[id].batch * self.layouts[id].channels];
             let zeros = vec![0.0; ones.len()];
             let (level, layout) = (self.level, self.layouts[id]);
             self.pass(residual, |_, to, store| {
-                affine_gradient(level, &layout, [gradient, gradient], [&ones, &zeros, &zeros], to, store);
+                affine_gradient(level, &layout, (gradient, Some(gradient)), [&ones, &zeros, &zeros], to, store);
             });
         }
         if sources.contains(&0) {
             return;
         }
         let mut targets: Vec<Target> = sources.iter().map(|&source| self.target(source)).collect();
-        let mut destinations: Vec<Destination<'_>> = targets
-            .iter_mut()
-            .zip(&values)
-            .map(|(target, values)| Destination {
-                gradient: target.buffer.as_mut_slice(),
-                accumulate: target.accumulate,
-                mask: target.slope.map(|slope| (*values, slope)),
-            })
-            .collect();
+        let mut destinations = Vec::new();
+        for (target, &source) in targets.iter_mut().zip(&sources) {
+            let values = self.maps.slice(self.slots[source]);
+            let store = target.store(values);
+            destinations.push(Destination { gradient: target.buffer.as_mut_slice(), store });
+        }
         conv.input_gradient(gradient, &mut destinations);
-        targets.into_iter().for_each(|target| self.gradients.put(target.slot, target.buffer));
+        targets.into_iter().for_each(|target| self.maps.put(target.slot, target.buffer));
     }
 
     fn normalization(&mut self, id: NodeId, source: NodeId, shift: Option<NodeId>, gradient: &[f32]) {
         let (level, layout, first) = (self.level, self.layouts[id], self.offsets[id]);
-        let sums = channel_sums(level, &layout, gradient, self.value(source));
-        let added = shift.map(|node| vector(&self.layouts[node], self.value(node)));
+        let sums = channel_sums(level, &layout, gradient, self.maps.slice(self.slots[source]));
+        let added = shift.map(|node| vector(&self.layouts[node], self.maps.slice(self.slots[node])));
         let new = self.moments[id].gradient(&sums, self.weights.values(first), added.as_deref());
         self.parameters[first].copy_from_slice(&new.gamma);
         self.parameters[first + 1].copy_from_slice(&new.beta);
-        if source != 0 {
-            let lines = new.lines.each_ref().map(Vec::as_slice);
-            self.pass(source, |values, to, store| {
-                affine_gradient(level, &layout, [gradient, values], lines, to, store);
-            });
-        }
+        let lines = new.lines.each_ref().map(Vec::as_slice);
+        self.pass(source, |values, to, store| {
+            affine_gradient(level, &layout, (gradient, values), lines, to, store);
+        });
         if let Some(shift) = shift {
             self.pass_vector(shift, &new.shift);
         }
     }
 
-    /// Adds to the gradient of `node` what `write(values of the node, gradient, store)` stores.
-    fn pass(&mut self, node: NodeId, write: impl FnOnce(&[f32], &mut [f32], Store<'_>)) {
+    /// Adds to the gradient of `node` what `write(values of the node, gradient, store)` stores; the values are `None` when
+    /// they are where the gradient is stored.
+    fn pass(&mut self, node: NodeId, write: impl FnOnce(Option<&[f32]>, &mut [f32], Store<'_>)) {
         if node == 0 {
             return;
         }
-        let values = self.value(node);
         let mut target = self.target(node);
-        let store = Store { accumulate: target.accumulate, mask: target.slope.map(|slope| (values, slope)) };
-        write(values, target.buffer.as_mut_slice(), store);
-        self.gradients.put(target.slot, target.buffer);
+        let values = self.maps.slice(self.slots[node]);
+        let store = target.store(values);
+        write((!target.in_place).then_some(values), target.buffer.as_mut_slice(), store);
+        self.maps.put(target.slot, target.buffer);
     }
 
     /// Adds `[batch][channels]` to the gradient of a vector.
     fn pass_vector(&mut self, node: NodeId, new: &[f32]) {
         let (level, layout) = (self.level, self.layouts[node]);
-        let zeros = vec![0.0; new.len()];
+        let (zeros, any) = (vec![0.0; new.len()], vec![0.0; layout.len()]);
         self.pass(node, |values, to, store| {
-            affine_gradient(level, &layout, [values, values], [&zeros, &zeros, new], to, store);
+            affine_gradient(level, &layout, (&any, values), [&zeros, &zeros, new], to, store);
         });
     }
 
     /// Takes the gradient buffer of `node` for one reader.
     fn target(&mut self, node: NodeId) -> Target {
-        let layout = &self.layouts[node];
         let state = &mut self.pending[node];
         state.missing -= 1;
         let accumulate = state.slot.is_some();
-        let slot = *state.slot.get_or_insert_with(|| self.gradients.acquire(layout));
+        let in_place = !accumulate && state.missing == 0;
+        let slot = match state.slot {
+            Some(slot) => slot,
+            None if in_place => self.slots[node],
+            None => self.maps.acquire(&self.layouts[node]),
+        };
+        state.slot = Some(slot);
         let slope = if state.missing == 0 { activation(self.graph, node).slope() } else { None };
-        Target { slot, buffer: self.gradients.take(slot), accumulate, slope }
+        Target { slot, buffer: self.maps.take(slot), accumulate, in_place, slope }
+    }
+}
+
+impl Target {
+    /// How a gradient goes into this buffer; `values` are those of the node.
+    fn store<'v>(&self, values: &'v [f32]) -> Store<'v> {
+        let values = (!self.in_place).then_some(values);
+        Store { accumulate: self.accumulate, slope: self.slope.map(|factor| Slope { values, factor }) }
     }
 }
 

@@ -11,13 +11,17 @@ pub(super) struct Pool {
     buffers: Vec<Buffer>,
     sizes: Vec<(usize, usize)>,
     free: Vec<usize>,
+    /// Buffers that are handed out for good; the rest is free between two steps.
+    fixed: usize,
 }
 
 impl Pool {
-    /// A buffer for a map; its pixels hold old values.
+    /// A buffer for a map; its pixels hold old values. The largest free one that fits the size of the planes.
     pub fn acquire(&mut self, layout: &Layout) -> usize {
         let size = (layout.height, layout.width * layout.lanes);
-        let found = self.free.iter().position(|&index| self.sizes[index] == size);
+        let fits = |&position: &usize| self.sizes[self.free[position]] == size;
+        let largest = |&position: &usize| self.buffers[self.free[position]].len();
+        let found = (0..self.free.len()).filter(fits).max_by_key(largest);
         let index = match found {
             Some(position) => self.free.swap_remove(position),
             None => {
@@ -33,6 +37,17 @@ impl Pool {
     /// Takes a buffer back.
     pub fn release(&mut self, index: usize) {
         self.free.push(index);
+    }
+
+    /// Hands all buffers of this moment out for good.
+    pub fn fix(&mut self) {
+        self.fixed = self.buffers.len();
+        self.free.clear();
+    }
+
+    /// Takes back all buffers but those of [`fix`](Self::fix).
+    pub fn reset(&mut self) {
+        self.free = (self.fixed..self.buffers.len()).collect();
     }
 
     /// A buffer's values.

@@ -18,7 +18,7 @@ mod weights;
 
 pub use self::candle::{CandleNetwork, CandlePass};
 pub use self::cellpose::CellposeConfig;
-pub use self::cpu::CpuPlan;
+pub use self::cpu::{CpuPlan, NodeTimes};
 pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;
 pub use self::graph::{Activation, Graph, Init, Node, NodeId, Op, ParameterSpec, Recipe, Statistics};
