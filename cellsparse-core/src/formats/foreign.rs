@@ -68,8 +68,7 @@ pub fn read_weights(path: impl AsRef<Path>) -> Result<StateDict> {
         WeightsKind::Cellsparse => Err(Error::file(path, "is a model of cellsparse already; it needs no conversion")),
         WeightsKind::Hdf5 | WeightsKind::Keras => Err(Error::file(
             path,
-            "is a Keras file, which is not read here. In Python, save the weights of the StarDist network by name as \
-             safetensors: save_file({w.path: w.numpy() for w in model.keras_model.weights}, 'weights.safetensors')",
+            "is a Keras file, which this build does not read; it reads PyTorch files (.pth) and safetensors files",
         )),
     }
 }

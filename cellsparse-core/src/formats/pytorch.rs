@@ -170,7 +170,14 @@ fn collect(
 ) -> std::result::Result<StateDict, String> {
     let mut notes = Vec::new();
     let dict = unwrap(pickle, root, &mut notes)?;
-    let mut found = Found { pickle, tensors: Vec::new(), places: HashMap::new(), left_out: Vec::new(), visited: 0 };
+    let mut found = Found {
+        pickle,
+        tensors: Vec::new(),
+        places: HashMap::new(),
+        left_out: Vec::new(),
+        left_out_count: 0,
+        visited: 0,
+    };
     found.visit(dict, "", 0)?;
     if found.tensors.is_empty() {
         return Err(match found.left_out.is_empty() {
@@ -179,7 +186,7 @@ fn collect(
         });
     }
     if !found.left_out.is_empty() {
-        let count = found.left_out.len();
+        let count = found.left_out_count;
         notes.push(format!("{count} entries that are not tensors are left out: {}", quoted(&found.left_out)));
     }
     if found.tensors.iter().all(|(name, _)| name.starts_with("module.")) {
@@ -236,7 +243,9 @@ struct Found<'p, 'a> {
     pickle: &'p Pickle<'a>,
     tensors: Vec<(String, &'p Tensor)>,
     places: HashMap<String, usize>,
+    /// The first few entries that are not tensors, one more than a message names.
     left_out: Vec<String>,
+    left_out_count: usize,
     visited: usize,
 }
 
@@ -273,7 +282,12 @@ impl Found<'_, '_> {
                     }
                 }
                 Value::Dict(inner) => self.visit(*inner, &format!("{name}."), depth + 1)?,
-                _ => self.left_out.push(name),
+                _ => {
+                    self.left_out_count += 1;
+                    if self.left_out.len() < 5 {
+                        self.left_out.push(name);
+                    }
+                }
             }
         }
         Ok(())
