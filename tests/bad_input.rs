@@ -5,6 +5,7 @@ use std::path::Path;
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels, SparsifyMode, sparsify};
 use cellsparse_core::metrics::{Criterion, matching};
 use cellsparse_core::model::{Device, Model, Normalization, PredictOptions, Preset, Thresholds, TrainOptions};
+use cellsparse_core::random::Random;
 use cellsparse_core::raster::{RawLabels, list_images, pair_by_stem, read_image, read_label_file};
 use cellsparse_core::{Algorithm, Error, Flow, Image, LabelImage, StarDistConfig};
 use ndarray::{Array2, Array3, s};
@@ -220,4 +221,43 @@ fn files() {
             &["absent", "no such file"],
         ),
     ]);
+}
+
+/// A changed byte is found by the checksum of the weights or changes only what is written about them; a cut file is
+/// never a model.
+#[test]
+fn damaged_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let model = Model::stardist(tiny(), 0).unwrap();
+    model.save(&path).unwrap();
+    let original = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(original[..8].try_into().unwrap()) as usize;
+    let damaged = folder.path().join("damaged.safetensors");
+    let mut random = Random::new(0, 0);
+    let mut loaded = 0;
+    for case in 0..1500 {
+        let mut bytes = original.clone();
+        match case % 3 {
+            0 => bytes.truncate(random.below(bytes.len())),
+            part => {
+                // The header decides how everything else is read, and is small: half of the changes go there.
+                let at = random.below(if part == 1 { header } else { bytes.len() });
+                bytes[at] ^= 1 + random.below(255) as u8;
+            }
+        }
+        std::fs::write(&damaged, &bytes).unwrap();
+        match Model::load(&damaged) {
+            Ok(found) => {
+                assert!(case % 3 != 0, "{} of {} bytes are a model", bytes.len(), original.len());
+                assert_eq!(found.weights(), model.weights());
+                loaded += 1;
+            }
+            Err(error) => {
+                let message = error.to_string();
+                assert!(message.contains("damaged.safetensors") && message.len() < 600, "{message}");
+            }
+        }
+    }
+    assert!(loaded < 500, "{loaded} damaged models were loaded");
 }

@@ -39,6 +39,9 @@ pub enum Command {
     Sparsify(SparsifyArgs),
     /// Show what a model file holds
     Info(InfoArgs),
+    /// Turn weights of another program into a model, and back
+    #[command(hide = true)]
+    Convert(crate::convert::ConvertArgs),
 }
 
 /// `cellsparse demo`

@@ -7,6 +7,7 @@
 
 mod args;
 mod chart;
+mod convert;
 mod demo;
 mod demo_data;
 mod evaluate;
@@ -50,6 +51,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Sparsify(args) => sparsify::run(args),
         Command::Info(args) => info::run(args),
+        Command::Convert(args) => convert::run(args),
     }
 }
 

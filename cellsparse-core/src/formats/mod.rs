@@ -1,7 +1,13 @@
-//! Files that others read: outlines as GeoJSON, overlays, model files.
+//! Files that others read: outlines as GeoJSON, overlays, model files; and weights that others wrote.
 
+mod archive;
+pub mod foreign;
 pub mod geojson;
+mod numbers;
 mod overlay;
+mod pickle;
+pub mod pytorch;
+mod state_dict;
 pub mod tensors;
 
 pub use self::overlay::overlay;

@@ -1,0 +1,290 @@
+//! Zip archives whose entries are stored uncompressed, as PyTorch writes them.
+//!
+//! Source of the layout: APPNOTE.TXT 6.3 (PKWARE), sections 4.3 and 4.5.3. Errors are texts without the file's name.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use super::state_dict::shortened;
+
+const LOCAL_HEADER: u32 = 0x0403_4b50;
+const CENTRAL_HEADER: u32 = 0x0201_4b50;
+const END: u32 = 0x0605_4b50;
+const END_64: u32 = 0x0606_4b50;
+const END_64_LOCATOR: u32 = 0x0706_4b50;
+
+/// An archive in memory.
+pub(super) struct Archive<'a> {
+    bytes: &'a [u8],
+    entries: BTreeMap<&'a str, Entry>,
+    /// PyTorch can be told to leave the checksums out; then all of them are 0.
+    has_checksums: bool,
+}
+
+struct Entry {
+    flags: u16,
+    method: u16,
+    crc: u32,
+    stored_size: u64,
+    size: u64,
+    header: u64,
+}
+
+impl<'a> Archive<'a> {
+    /// Reads the table of contents. Its memory is bounded by the bytes that the table takes in the file.
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
+        let (count, mut at) = directory(bytes).ok_or("its zip directory is missing")?;
+        let mut entries = BTreeMap::new();
+        for _ in 0..count {
+            let (name, entry, next) = central_entry(bytes, at).ok_or("its zip directory is cut off")?;
+            let name = std::str::from_utf8(name).map_err(|_| "its zip directory has a name that is not UTF-8")?;
+            if entries.insert(name, entry).is_some() {
+                return Err(format!("its zip directory names '{}' twice", shortened(name)));
+            }
+            at = next;
+        }
+        let has_checksums = entries.values().any(|entry| entry.crc != 0);
+        Ok(Self { bytes, entries, has_checksums })
+    }
+
+    /// The names of all entries, sorted.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.keys().copied()
+    }
+
+    /// The bytes of an entry, compared with its checksum; nothing when there is no entry of that name.
+    pub(super) fn read(&self, name: &str) -> Result<Option<&'a [u8]>, String> {
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        let named = || shortened(name);
+        if entry.flags & 1 != 0 {
+            return Err(format!("its entry '{}' is encrypted", named()));
+        }
+        if entry.method != 0 || entry.stored_size != entry.size {
+            return Err(format!(
+                "its entry '{}' is compressed, which PyTorch never does; unpack the archive and pack it again without \
+                 compression (zip -0)",
+                named()
+            ));
+        }
+        let data = local_data(self.bytes, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
+        if self.has_checksums && crc32(data) != entry.crc {
+            return Err(format!("its entry '{}' does not match its checksum", named()));
+        }
+        Ok(Some(data))
+    }
+}
+
+/// Writes an archive of uncompressed entries whose data begin at multiples of 64 bytes.
+pub(super) struct Packer<W> {
+    writer: W,
+    position: u64,
+    directory: Vec<u8>,
+    count: u16,
+}
+
+impl<W: Write> Packer<W> {
+    /// Begins an archive.
+    pub(super) fn new(writer: W) -> Self {
+        Self { writer, position: 0, directory: Vec::new(), count: 0 }
+    }
+
+    /// Adds an entry. Entries beyond 65,534 and archives beyond 4 GiB are an error of kind `InvalidInput`.
+    pub(super) fn add(&mut self, name: &str, data: &[u8]) -> std::io::Result<()> {
+        let too_large = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "more than a zip archive can hold");
+        let offset = u32::try_from(self.position).map_err(|_| too_large())?;
+        let size = u32::try_from(data.len()).map_err(|_| too_large())?;
+        let name_length = u16::try_from(name.len()).map_err(|_| too_large())?;
+        self.count = self.count.checked_add(1).filter(|count| *count < u16::MAX).ok_or_else(too_large)?;
+        // An extra field of its own kind ("FB", as PyTorch's) fills up to the alignment; it has 4 bytes at least.
+        let before = self.position + 30 + u64::from(name_length) + 4;
+        let padding = (64 - before % 64) as u16 % 64;
+        let mut common = Vec::new();
+        // Version 2.0, names in UTF-8, stored, and the first moment that the format can express.
+        for field in [20_u16, 1 << 11, 0, 0, 0x21] {
+            common.extend(field.to_le_bytes());
+        }
+        for field in [crc32(data), size, size] {
+            common.extend(field.to_le_bytes());
+        }
+        common.extend(name_length.to_le_bytes());
+
+        let mut local = LOCAL_HEADER.to_le_bytes().to_vec();
+        local.extend(&common);
+        local.extend((padding + 4).to_le_bytes());
+        local.extend(name.as_bytes());
+        local.extend(b"FB");
+        local.extend(padding.to_le_bytes());
+        local.resize(local.len() + usize::from(padding), b'Z');
+        self.writer.write_all(&local)?;
+        self.writer.write_all(data)?;
+        self.position += local.len() as u64 + u64::from(size);
+
+        self.directory.extend(CENTRAL_HEADER.to_le_bytes());
+        self.directory.extend(20_u16.to_le_bytes());
+        self.directory.extend(&common);
+        // No extra field, comment, disk number and attributes.
+        self.directory.extend([0; 12]);
+        self.directory.extend(offset.to_le_bytes());
+        self.directory.extend(name.as_bytes());
+        Ok(())
+    }
+
+    /// Writes the table of contents.
+    pub(super) fn finish(mut self) -> std::io::Result<()> {
+        let too_large = |_| std::io::Error::new(std::io::ErrorKind::InvalidInput, "more than a zip archive can hold");
+        let offset = u32::try_from(self.position).map_err(too_large)?;
+        let size = u32::try_from(self.directory.len()).map_err(too_large)?;
+        self.writer.write_all(&self.directory)?;
+        self.writer.write_all(&END.to_le_bytes())?;
+        self.writer.write_all(&[0; 4])?;
+        self.writer.write_all(&self.count.to_le_bytes())?;
+        self.writer.write_all(&self.count.to_le_bytes())?;
+        self.writer.write_all(&size.to_le_bytes())?;
+        self.writer.write_all(&offset.to_le_bytes())?;
+        self.writer.write_all(&[0; 2])
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+/// Number of entries and place of the first one in the table of contents.
+fn directory(bytes: &[u8]) -> Option<(u64, usize)> {
+    let last = bytes.len().checked_sub(22)?;
+    // The end record is followed by a comment of at most 65,535 bytes, whose length it gives.
+    let end = (last.saturating_sub(usize::from(u16::MAX))..=last).rev().find(|&at| {
+        u32_at(bytes, at) == Some(END) && u16_at(bytes, at + 20).map(usize::from) == Some(bytes.len() - at - 22)
+    })?;
+    if let Some(locator) = end.checked_sub(20).filter(|&at| u32_at(bytes, at) == Some(END_64_LOCATOR)) {
+        let end = usize::try_from(u64_at(bytes, locator + 8)?).ok()?;
+        if u32_at(bytes, end)? != END_64 {
+            return None;
+        }
+        let record = bytes.get(end..)?;
+        return Some((u64_at(record, 32)?, usize::try_from(u64_at(record, 48)?).ok()?));
+    }
+    Some((u64::from(u16_at(bytes, end + 10)?), u32_at(bytes, end + 16)? as usize))
+}
+
+/// Name and facts of the entry at `at` of the table of contents, and the place of the next one.
+fn central_entry(bytes: &[u8], at: usize) -> Option<(&[u8], Entry, usize)> {
+    let record = bytes.get(at..)?;
+    if u32_at(record, 0)? != CENTRAL_HEADER {
+        return None;
+    }
+    let lengths = [u16_at(record, 28)?, u16_at(record, 30)?, u16_at(record, 32)?].map(usize::from);
+    let name_end = 46 + lengths[0];
+    let extra_end = name_end + lengths[1];
+    let mut entry = Entry {
+        flags: u16_at(record, 8)?,
+        method: u16_at(record, 10)?,
+        crc: u32_at(record, 16)?,
+        stored_size: u64::from(u32_at(record, 20)?),
+        size: u64::from(u32_at(record, 24)?),
+        header: u64::from(u32_at(record, 42)?),
+    };
+    let mut extra = record.get(name_end..extra_end)?;
+    while let (Some(kind), Some(length)) = (u16_at(extra, 0), u16_at(extra, 2)) {
+        let field = extra.get(4..4 + usize::from(length))?;
+        if kind == 1 {
+            // 64-bit values follow, in this order, for those of the 32-bit ones that are all ones.
+            let mut next = 0;
+            for value in [&mut entry.size, &mut entry.stored_size, &mut entry.header] {
+                if *value == u64::from(u32::MAX) {
+                    *value = u64_at(field, next)?;
+                    next += 8;
+                }
+            }
+        }
+        extra = &extra[4 + usize::from(length)..];
+    }
+    Some((&record[46..name_end], entry, at + extra_end + lengths[2]))
+}
+
+fn local_data<'a>(bytes: &'a [u8], entry: &Entry) -> Option<&'a [u8]> {
+    let header = bytes.get(usize::try_from(entry.header).ok()?..)?;
+    if u32_at(header, 0)? != LOCAL_HEADER {
+        return None;
+    }
+    let start = 30 + usize::from(u16_at(header, 26)?) + usize::from(u16_at(header, 28)?);
+    header.get(start..start.checked_add(usize::try_from(entry.size).ok()?)?)
+}
+
+/// CRC-32 with the reversed polynomial 0xEDB88320, the checksum of zip.
+fn crc32(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut index = 0;
+        while index < 256 {
+            let mut value = index as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                value = if value & 1 == 1 { value >> 1 ^ 0xEDB8_8320 } else { value >> 1 };
+                bit += 1;
+            }
+            table[index] = value;
+            index += 1;
+        }
+        table
+    };
+    !bytes.iter().fold(!0, |sum, &byte| sum >> 8 ^ TABLE[usize::from(sum as u8 ^ byte)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(entries: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut packer = Packer::new(&mut bytes);
+        for (name, data) in entries {
+            packer.add(name, data).unwrap();
+        }
+        packer.finish().unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_is_packed_comes_out_aligned() {
+        let bytes = packed(&[("a/one", b"123456789"), ("a/two", b""), ("\u{e9}", &[7; 100])]);
+        let archive = Archive::open(&bytes).unwrap();
+        assert_eq!(archive.names().collect::<Vec<_>>(), ["a/one", "a/two", "\u{e9}"]);
+        for (name, expected) in [("a/one", &b"123456789"[..]), ("a/two", b""), ("\u{e9}", &[7; 100])] {
+            let data = archive.read(name).unwrap().unwrap();
+            assert_eq!(data, expected);
+            assert_eq!((data.as_ptr() as usize - bytes.as_ptr() as usize) % 64, 0);
+        }
+        assert!(archive.read("none").unwrap().is_none());
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+
+    #[test]
+    fn a_changed_entry_is_noticed() {
+        let mut bytes = packed(&[("a", b"weights")]);
+        let at = bytes.windows(7).position(|window| window == b"weights").unwrap();
+        bytes[at] ^= 1;
+        assert!(Archive::open(&bytes).unwrap().read("a").unwrap_err().contains("checksum"));
+    }
+
+    #[test]
+    fn what_pytorch_never_writes_is_refused() {
+        let bytes = packed(&[("a", b"weights")]);
+        let directory = bytes.len() - 22 - 47;
+        let mut compressed = bytes.clone();
+        compressed[directory + 10] = 8;
+        assert!(Archive::open(&compressed).unwrap().read("a").unwrap_err().contains("zip -0"));
+        let mut encrypted = bytes;
+        encrypted[directory + 8] |= 1;
+        assert!(Archive::open(&encrypted).unwrap().read("a").unwrap_err().contains("encrypted"));
+        assert!(Archive::open(&packed(&[("a", b"1"), ("a", b"2")])).err().unwrap().contains("twice"));
+    }
+}

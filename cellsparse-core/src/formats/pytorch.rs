@@ -1,0 +1,447 @@
+//! Weights of PyTorch: files that `torch.save(model.state_dict(), FILE)` writes, read without Python, and written so
+//! that `torch.load(FILE, weights_only=True)` reads them.
+//!
+//! Both forms are read: zip archives (PyTorch 1.6 and later) and the plain sequence of pickles before them. A file is
+//! only data here: a function that it names is refused and never run. Memory is bounded by the size of the file.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use super::archive::{Archive, Packer};
+use super::pickle::{self, Pickle, Tensor, Value};
+use super::state_dict::shortened;
+use super::tensors::{PlainArray, read_file};
+use crate::error::{Error, Result};
+use crate::raster::write_atomically;
+
+pub use super::state_dict::{NamedArray, StateDict};
+
+/// Arrays of this name are counters, which PyTorch keeps as 64-bit integers.
+const COUNTER: &str = "num_batches_tracked";
+/// Names under which training programs keep the weights beside other things.
+const WRAPPERS: [&str; 6] = ["state_dict", "model_state_dict", "model_state", "model", "net", "network"];
+/// The first number of the older form, 0x1950a86a20f9469cfc6c, little-endian.
+const MAGIC: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// Version of the older form.
+const OLD_VERSION: i64 = 1001;
+/// Most arrays of a file.
+const MAX_ARRAYS: usize = 1 << 16;
+/// Most bytes of a name.
+const MAX_NAME: usize = 512;
+/// Deepest nesting of dicts.
+const MAX_DEPTH: usize = 6;
+/// Values that are read beyond one for each byte of the file: views may repeat numbers, and small files use that most.
+const SPARE_VALUES: usize = 1 << 16;
+
+/// Reads the weights of a PyTorch file as 32-bit floats, in the order of the file.
+///
+/// Wrappers such as `{"state_dict": ..., "epoch": ...}` are opened, dicts in dicts get names joined by points, of a list
+/// of state dicts (an ensemble) the first is taken, and a prefix `module.` common to all names is removed; the notes of
+/// the result say so. Half, bfloat16, double and integer tensors are converted.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Io`], [`Error::Limit`] for a file above 4 GiB, and [`Error::File`] when the file is
+/// damaged, is not of PyTorch, names a function beyond those of a state dict, or holds no tensors.
+pub fn read_state_dict(path: impl AsRef<Path>) -> Result<StateDict> {
+    let path = path.as_ref();
+    let bytes = read_file(path)?;
+    parse(&bytes)
+        .map_err(|reason| Error::file(path, format!("not a file of PyTorch weights that can be read: {reason}")))
+}
+
+/// Writes named arrays (name, shape, row-major values) as a PyTorch file, atomically. Arrays whose name ends in
+/// `num_batches_tracked` become 64-bit integers, all others 32-bit floats.
+///
+/// # Errors
+/// [`Error::Weights`] for a name that occurs twice, a shape that does not fit its values, or a counter that is not a
+/// whole number; [`Error::Limit`] beyond 4 GiB or 65,000 arrays; [`Error::Io`], [`Error::NotFound`] when the file cannot
+/// be written.
+pub fn write_state_dict<'a>(path: impl AsRef<Path>, arrays: impl IntoIterator<Item = PlainArray<'a>>) -> Result<()> {
+    let path = path.as_ref();
+    let arrays: Vec<PlainArray<'a>> = arrays.into_iter().collect();
+    if arrays.len() > 65_000 {
+        return Err(Error::Limit(format!("{} arrays; a PyTorch file is written with at most 65000", arrays.len())));
+    }
+    let mut names = HashSet::new();
+    for (name, shape, values) in &arrays {
+        check_array(name, shape, values)?;
+        if !names.insert(name.as_str()) {
+            return Err(Error::Weights(format!("two arrays have the name '{}'", shortened(name))));
+        }
+    }
+    write_atomically(path, |writer| {
+        pack(&arrays, writer).map_err(|source| match source.kind() {
+            std::io::ErrorKind::InvalidInput => {
+                Error::Limit(format!("{}: the weights take more than 4 GiB", path.display()))
+            }
+            _ => Error::io(path, source),
+        })
+    })
+}
+
+fn parse(bytes: &[u8]) -> std::result::Result<StateDict, String> {
+    if bytes.starts_with(b"PK") {
+        return parse_archive(bytes);
+    }
+    match bytes {
+        [0x80, 2..=5, ..] => parse_sequence(bytes),
+        [] => Err("it is empty".to_string()),
+        _ => Err("it begins like no PyTorch file; it may be damaged or of another format".to_string()),
+    }
+}
+
+fn parse_archive(bytes: &[u8]) -> std::result::Result<StateDict, String> {
+    let archive = Archive::open(bytes)?;
+    let of_pickle =
+        |name: &&str| name.strip_suffix("data.pkl").is_some_and(|folder| folder.is_empty() || folder.ends_with('/'));
+    let name = archive.names().filter(of_pickle).min_by_key(|name| name.len());
+    let name = name.ok_or("it is a zip archive without a data.pkl; it may be of another program")?;
+    let folder = name.strip_suffix("data.pkl").unwrap_or_default();
+    if archive.names().any(|other| other.strip_prefix(folder) == Some("constants.pkl")) {
+        return Err("it is a TorchScript program; save its weights with torch.save(model.state_dict(), FILE)".into());
+    }
+    if archive.read(&format!("{folder}byteorder"))?.is_some_and(|order| order != b"little") {
+        return Err("its numbers are big-endian; load and save it on an ordinary computer".into());
+    }
+    let (pickle, root, _) = pickle::read(archive.read(name)?.unwrap_or_default())?;
+    let mut blocks = HashMap::new();
+    for storage in &pickle.storages {
+        if blocks.contains_key(storage.key) {
+            continue;
+        }
+        let name = format!("{folder}data/{}", storage.key);
+        let data = archive.read(&name)?.ok_or_else(|| format!("its entry '{}' is missing", shortened(&name)))?;
+        blocks.insert(storage.key, data);
+    }
+    collect(&pickle, root, &blocks, bytes.len())
+}
+
+/// The older form: magic number, version, facts of the machine, the objects, the keys of the storages, and for each
+/// storage its number of elements (64 bit) and its data.
+fn parse_sequence(bytes: &[u8]) -> std::result::Result<StateDict, String> {
+    let mut at = 0;
+    let mut next = || -> std::result::Result<_, String> {
+        let (pickle, root, length) = pickle::read(bytes.get(at..).unwrap_or_default())?;
+        at += length;
+        Ok((pickle, root))
+    };
+    if next()?.1 != Value::Long(MAGIC) {
+        return Err("it is a pickle, not a file that torch.save wrote".into());
+    }
+    if next()?.1 != Value::Int(OLD_VERSION) {
+        return Err(format!("its version is not {OLD_VERSION}, the only one of this form"));
+    }
+    let (machine, facts) = next()?;
+    let endian = (Value::Text("little_endian"), Value::Bool(false));
+    if matches!(facts, Value::Dict(index) if machine.dicts.get(index).is_some_and(|dict| dict.contains(&endian))) {
+        return Err("its numbers are big-endian; load and save it on an ordinary computer".into());
+    }
+    let (pickle, root) = next()?;
+    let (keys, list) = next()?;
+    let sizes: HashMap<&str, usize> =
+        pickle.storages.iter().map(|storage| (storage.key, storage.number.size())).collect();
+    let keys = match list {
+        Value::List(index) => keys.lists.get(index).map(Vec::as_slice).unwrap_or_default(),
+        _ => return Err("its list of blocks is damaged".into()),
+    };
+    let mut blocks = HashMap::new();
+    for key in keys {
+        let Value::Text(key) = *key else { return Err("its list of blocks is damaged".into()) };
+        let size = sizes.get(key).ok_or("its list of blocks does not fit its tensors")?;
+        let data = block(bytes, &mut at, *size).ok_or("it is cut off within its numbers")?;
+        blocks.insert(key, data);
+    }
+    collect(&pickle, root, &blocks, bytes.len())
+}
+
+fn block<'a>(bytes: &'a [u8], at: &mut usize, element: usize) -> Option<&'a [u8]> {
+    let start = at.checked_add(8)?;
+    let count = u64::from_le_bytes(bytes.get(*at..start)?.try_into().ok()?);
+    let end = start.checked_add(usize::try_from(count).ok()?.checked_mul(element)?)?;
+    *at = end;
+    bytes.get(start..end)
+}
+
+fn collect(
+    pickle: &Pickle<'_>,
+    root: Value<'_>,
+    blocks: &HashMap<&str, &[u8]>,
+    file_size: usize,
+) -> std::result::Result<StateDict, String> {
+    let mut notes = Vec::new();
+    let dict = unwrap(pickle, root, &mut notes)?;
+    let mut found = Found {
+        pickle,
+        tensors: Vec::new(),
+        places: HashMap::new(),
+        left_out: Vec::new(),
+        left_out_count: 0,
+        visited: 0,
+    };
+    found.visit(dict, "", 0)?;
+    if found.tensors.is_empty() {
+        return Err(match found.left_out.is_empty() {
+            true => "its state dict is empty".to_string(),
+            false => format!("it holds no tensors, only {}", quoted(&found.left_out)),
+        });
+    }
+    if !found.left_out.is_empty() {
+        let count = found.left_out_count;
+        notes.push(format!("{count} entries that are not tensors are left out: {}", quoted(&found.left_out)));
+    }
+    if found.tensors.iter().all(|(name, _)| name.starts_with("module.")) {
+        notes.push("the prefix 'module.' is removed from all names".to_string());
+        found.tensors.iter_mut().for_each(|(name, _)| drop(name.drain(.."module.".len())));
+    }
+    // A view may repeat numbers without end, so what all arrays take together is bounded by the file.
+    let mut budget = file_size.saturating_add(SPARE_VALUES);
+    let mut arrays = Vec::with_capacity(found.tensors.len());
+    for (name, tensor) in found.tensors {
+        let values = values(pickle, tensor, blocks, &mut budget)
+            .map_err(|reason| format!("its tensor '{}' {reason}", shortened(&name)))?;
+        arrays.push(NamedArray { name, shape: tensor.shape.clone(), values });
+    }
+    Ok(StateDict { arrays, notes })
+}
+
+/// The dict with the weights inside lists and wrappers.
+fn unwrap(pickle: &Pickle<'_>, root: Value<'_>, notes: &mut Vec<String>) -> std::result::Result<usize, String> {
+    let mut value = root;
+    for _ in 0..MAX_DEPTH {
+        match value {
+            Value::List(_) | Value::Tuple(_) => {
+                let items = match value {
+                    Value::List(index) => pickle.lists.get(index),
+                    Value::Tuple(index) => pickle.tuples.get(index),
+                    _ => None,
+                };
+                let items = items.map(Vec::as_slice).unwrap_or_default();
+                value = *items.first().ok_or("it holds an empty list")?;
+                if items.len() > 1 {
+                    notes.push(format!("a list of {} state dicts (an ensemble); the first is taken", items.len()));
+                }
+            }
+            Value::Dict(index) => {
+                let dict = pickle.dicts.get(index).map(Vec::as_slice).unwrap_or_default();
+                let wrapped = WRAPPERS.iter().find_map(|wrapper| {
+                    let inner = dict.iter().rev().find(|(key, _)| *key == Value::Text(wrapper))?.1;
+                    matches!(inner, Value::Dict(_) | Value::List(_)).then_some((wrapper, inner))
+                });
+                let Some((wrapper, inner)) = wrapped else { return Ok(index) };
+                notes.push(format!("the weights are those under '{wrapper}'"));
+                value = inner;
+            }
+            Value::Tensor(_) => return Err("it holds one tensor without a name, not a state dict".into()),
+            _ => return Err("it holds no state dict".into()),
+        }
+    }
+    Err("its state dict is nested too deeply".into())
+}
+
+/// The tensors of a dict and of the dicts in it, by name.
+struct Found<'p, 'a> {
+    pickle: &'p Pickle<'a>,
+    tensors: Vec<(String, &'p Tensor)>,
+    places: HashMap<String, usize>,
+    /// The first few entries that are not tensors, one more than a message names.
+    left_out: Vec<String>,
+    left_out_count: usize,
+    visited: usize,
+}
+
+impl Found<'_, '_> {
+    fn visit(&mut self, dict: usize, prefix: &str, depth: usize) -> std::result::Result<(), String> {
+        if depth > MAX_DEPTH {
+            return Err("its state dict is nested too deeply".into());
+        }
+        for (key, value) in self.pickle.dicts.get(dict).map(Vec::as_slice).unwrap_or_default() {
+            // Dicts can hold one another many times over: the work is bounded, not only the depth.
+            self.visited += 1;
+            if self.visited > 4 * MAX_ARRAYS {
+                return Err(format!("it has more than {} entries", 4 * MAX_ARRAYS));
+            }
+            let key = match key {
+                Value::Text(text) => text.to_string(),
+                Value::Int(number) => number.to_string(),
+                _ => "(a key that is not a text)".to_string(),
+            };
+            if prefix.len() + key.len() > MAX_NAME {
+                return Err(format!("it has a name of more than {MAX_NAME} bytes, '{}'", shortened(&key)));
+            }
+            let name = format!("{prefix}{key}");
+            match value {
+                Value::Tensor(index) => {
+                    let tensor = self.pickle.tensors.get(*index).ok_or("its description of the weights is damaged")?;
+                    let place = *self.places.entry(name.clone()).or_insert(self.tensors.len());
+                    match self.tensors.get_mut(place) {
+                        Some(earlier) => earlier.1 = tensor,
+                        None => self.tensors.push((name, tensor)),
+                    }
+                    if self.tensors.len() > MAX_ARRAYS {
+                        return Err(format!("it has more than {MAX_ARRAYS} tensors"));
+                    }
+                }
+                Value::Dict(inner) => self.visit(*inner, &format!("{name}."), depth + 1)?,
+                _ => {
+                    self.left_out_count += 1;
+                    if self.left_out.len() < 5 {
+                        self.left_out.push(name);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    let mut words: Vec<String> = names.iter().take(4).map(|name| format!("'{}'", shortened(name))).collect();
+    if names.len() > words.len() {
+        words.push("...".to_string());
+    }
+    words.join(", ")
+}
+
+/// The values of a tensor in row-major order; takes their number off the budget.
+fn values(
+    pickle: &Pickle<'_>,
+    tensor: &Tensor,
+    blocks: &HashMap<&str, &[u8]>,
+    budget: &mut usize,
+) -> std::result::Result<Vec<f32>, String> {
+    let storage = pickle.storages.get(tensor.storage).ok_or("has no block of numbers")?;
+    let data = *blocks.get(storage.key).ok_or("has no block of numbers")?;
+    let number = storage.number;
+    if storage.length.checked_mul(number.size()) != Some(data.len()) {
+        return Err(format!(
+            "should have a block of {} numbers of {} bytes, and the block has {} bytes",
+            storage.length,
+            number.size(),
+            data.len()
+        ));
+    }
+    let (start, length) = storage.view.unwrap_or((0, storage.length));
+    let beyond = || "reaches beyond its block of numbers".to_string();
+    if start.checked_add(length).is_none_or(|end| end > storage.length) {
+        return Err(beyond());
+    }
+    let (shape, rank) = (&tensor.shape, tensor.shape.len());
+    if tensor.strides.len() != rank {
+        return Err(format!("has {rank} axes and {} strides", tensor.strides.len()));
+    }
+    // Empty axes count as one here, so that no product of the shape can overflow later.
+    let extent = shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side.max(1)));
+    let extent = extent.filter(|extent| extent <= budget);
+    let extent = extent.ok_or_else(|| format!("has the shape {shape:?}, more than the file can hold"))?;
+    if shape.contains(&0) {
+        return Ok(Vec::new());
+    }
+    // The stride of an axis of length 1 is never used, and may be anything.
+    let strides: Vec<usize> =
+        shape.iter().zip(&tensor.strides).map(|(&side, &stride)| if side == 1 { 0 } else { stride }).collect();
+    let last = shape
+        .iter()
+        .zip(&strides)
+        .try_fold(tensor.offset, |last, (&side, &stride)| last.checked_add(stride.checked_mul(side - 1)?));
+    if last.is_none_or(|last| last >= length) {
+        return Err(beyond());
+    }
+    *budget -= extent;
+    let mut values = Vec::with_capacity(extent);
+    let mut index = vec![0; rank];
+    let mut position = start + tensor.offset;
+    for _ in 0..extent {
+        values.push(number.read(data, position).ok_or_else(beyond)?);
+        for axis in (0..rank).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                position += strides[axis];
+                break;
+            }
+            position -= strides[axis] * (shape[axis] - 1);
+            index[axis] = 0;
+        }
+    }
+    Ok(values)
+}
+
+fn check_array(name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
+    // Empty axes count as one in the first product, which bounds every product of the shape.
+    let bound = shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side.max(1)));
+    if bound.is_none() || shape.iter().product::<usize>() != values.len() {
+        return Err(Error::Weights(format!(
+            "array '{}' has the shape {shape:?} and {} values",
+            shortened(name),
+            values.len()
+        )));
+    }
+    if name.len() > MAX_NAME {
+        return Err(Error::Weights(format!("the name '{}' has more than {MAX_NAME} bytes", shortened(name))));
+    }
+    if let Some(value) = values.iter().find(|value| name.ends_with(COUNTER) && value.fract() != 0.0) {
+        return Err(Error::Weights(format!(
+            "'{}' counts batches and holds {value}, which is not a whole number",
+            shortened(name)
+        )));
+    }
+    Ok(())
+}
+
+fn pack(arrays: &[PlainArray<'_>], writer: impl std::io::Write) -> std::io::Result<()> {
+    let mut packer = Packer::new(writer);
+    packer.add("archive/data.pkl", &described(arrays)?)?;
+    packer.add("archive/byteorder", b"little")?;
+    for (index, (name, _, values)) in arrays.iter().enumerate() {
+        let data: Vec<u8> = if name.ends_with(COUNTER) {
+            values.iter().flat_map(|value| (*value as i64).to_le_bytes()).collect()
+        } else {
+            values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        };
+        packer.add(&format!("archive/data/{index}"), &data)?;
+    }
+    packer.add("archive/version", b"3\n")?;
+    packer.finish()
+}
+
+/// The pickle of an `OrderedDict` of tensors, in protocol 2.
+fn described(arrays: &[PlainArray<'_>]) -> std::io::Result<Vec<u8>> {
+    const EMPTY_DICT: &[u8] = b"ccollections\nOrderedDict\n)R";
+    let mut out = b"\x80\x02".to_vec();
+    out.extend(EMPTY_DICT);
+    out.push(b'(');
+    for (index, (name, shape, values)) in arrays.iter().enumerate() {
+        put_text(&mut out, name)?;
+        out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        put_text(&mut out, "storage")?;
+        out.extend(if name.ends_with(COUNTER) { &b"ctorch\nLongStorage\n"[..] } else { b"ctorch\nFloatStorage\n" });
+        put_text(&mut out, &index.to_string())?;
+        put_text(&mut out, "cpu")?;
+        put_int(&mut out, values.len())?;
+        out.extend(b"tQK\x00(");
+        for side in *shape {
+            put_int(&mut out, *side)?;
+        }
+        out.extend(b"t(");
+        for axis in 0..shape.len() {
+            put_int(&mut out, shape[axis + 1..].iter().map(|side| *side.max(&1)).product())?;
+        }
+        out.extend(b"t\x89");
+        out.extend(EMPTY_DICT);
+        out.extend(b"tR");
+    }
+    out.extend(b"u.");
+    Ok(out)
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) -> std::io::Result<()> {
+    out.push(b'X');
+    out.extend(u32::try_from(text.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?.to_le_bytes());
+    out.extend(text.as_bytes());
+    Ok(())
+}
+
+fn put_int(out: &mut Vec<u8>, number: usize) -> std::io::Result<()> {
+    out.push(b'J');
+    out.extend(i32::try_from(number).map_err(|_| std::io::ErrorKind::InvalidInput)?.to_le_bytes());
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! PyTorch files: what PyTorch wrote is read exactly, what is written comes back, and nothing damaged or malicious does
+//! more than give an error.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use cellsparse_core::formats::foreign::{WeightsKind, read_weights};
+use cellsparse_core::formats::pytorch::{StateDict, read_state_dict, write_state_dict};
+use cellsparse_core::formats::tensors::{read_foreign_tensors, write_tensors};
+use cellsparse_core::random::Random;
+
+fn path(name: &str) -> PathBuf {
+    common::fixtures().join("cellpose").join(name)
+}
+
+/// Bit patterns of the values, so that infinities and signed zeros count.
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The same names, shapes and values; the order is that of `expected` only if `ordered`.
+fn assert_same(found: &StateDict, expected: &StateDict, ordered: bool) {
+    let sorted = |dict: &StateDict| {
+        let mut arrays = dict.arrays.clone();
+        if !ordered {
+            arrays.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        arrays
+    };
+    assert_eq!(found.arrays.len(), expected.arrays.len());
+    for (found, expected) in sorted(found).iter().zip(&sorted(expected)) {
+        assert_eq!((&found.name, &found.shape), (&expected.name, &expected.shape));
+        assert_eq!(bits(&found.values), bits(&expected.values), "{}", found.name);
+    }
+}
+
+fn write(path: &Path, dict: &StateDict) {
+    let arrays = dict.arrays.iter().map(|a| (a.name.clone(), a.shape.as_slice(), a.values.as_slice()));
+    write_state_dict(path, arrays).unwrap();
+}
+
+#[test]
+fn a_cellpose_network_is_read_in_both_forms() {
+    let mut expected = read_foreign_tensors(&path("small_net_weights.safetensors")).unwrap();
+    for array in &mut expected.arrays {
+        array.name = array.name.strip_prefix("weights.").unwrap().to_string();
+        // The recording kept the counters, which are single numbers, as arrays of one.
+        if array.name.ends_with("num_batches_tracked") {
+            array.shape.clear();
+        }
+    }
+    assert_eq!(expected.arrays.len(), 237);
+    let new = read_state_dict(path("small_net.pth")).unwrap();
+    let old = read_state_dict(path("small_net_legacy.pth")).unwrap();
+    assert_same(&new, &expected, false);
+    assert_same(&old, &new, true);
+    assert_eq!(new.arrays[0].name, "diam_mean");
+    assert!(new.notes.is_empty() && old.notes.is_empty());
+    let counters: Vec<_> = new.arrays.iter().filter(|a| a.name.ends_with("num_batches_tracked")).collect();
+    assert!(!counters.is_empty() && counters.iter().all(|a| a.shape.is_empty() && a.values.len() == 1));
+}
+
+#[test]
+fn every_element_type_and_every_view() {
+    let expected = read_foreign_tensors(&path("kinds_float32.safetensors")).unwrap();
+    for name in ["kinds.pth", "kinds_legacy.pth"] {
+        let found = read_state_dict(path(name)).unwrap();
+        assert_same(&found, &expected, true);
+    }
+    let names: Vec<&str> = expected.arrays.iter().map(|a| a.name.as_str()).collect();
+    assert!(
+        ["transposed", "expanded", "empty", "half", "bfloat16", "double", "bool"].iter().all(|n| names.contains(n))
+    );
+}
+
+#[test]
+fn wrappers_are_opened_and_named() {
+    let dict = read_state_dict(path("wrapped.pth")).unwrap();
+    let names: Vec<&str> = dict.arrays.iter().map(|a| a.name.as_str()).collect();
+    assert_eq!(names, ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]);
+    let notes = dict.notes.join("; ");
+    for word in ["'state_dict'", "2 state dicts", "first", "'module.'"] {
+        assert!(notes.contains(word), "{word}: {notes}");
+    }
+}
+
+#[test]
+fn what_is_written_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["small_net.pth", "kinds.pth"] {
+        let dict = read_state_dict(path(name)).unwrap();
+        let copy = folder.path().join(name);
+        write(&copy, &dict);
+        assert_same(&read_state_dict(&copy).unwrap(), &dict, true);
+        assert_eq!(WeightsKind::of(&copy).unwrap(), WeightsKind::PyTorch);
+        let first = std::fs::read(&copy).unwrap();
+        write(&copy, &dict);
+        assert!(first == std::fs::read(&copy).unwrap(), "the same weights make the same file");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file may stay");
+}
+
+#[test]
+fn nonsense_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.pth");
+    let refused = |arrays: &[(&str, &[usize], &[f32])]| {
+        let arrays = arrays.iter().map(|(name, shape, values)| (name.to_string(), *shape, *values));
+        write_state_dict(&file, arrays).unwrap_err().to_string()
+    };
+    assert!(refused(&[("a", &[2], &[1.0])]).contains("[2] and 1 values"));
+    assert!(refused(&[("a", &[usize::MAX, 2], &[1.0])]).contains("'a'"));
+    assert!(refused(&[("a", &[0, usize::MAX, 2], &[])]).contains("'a'"));
+    assert!(refused(&[("a", &[], &[1.0]), ("a", &[], &[1.0])]).contains("two arrays"));
+    assert!(refused(&[("bn.num_batches_tracked", &[], &[0.5])]).contains("0.5"));
+    assert!(refused(&[("bn.num_batches_tracked", &[], &[f32::NAN])]).contains("NaN"));
+    assert!(!file.exists());
+}
+
+#[test]
+fn kinds_are_told_by_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    for (content, kind) in [
+        (&b"\x89HDF\r\n\x1a\n\0\0\0\0\0"[..], Ok(WeightsKind::Hdf5)),
+        (b"PK\x03\x04.........................&metadata.json{}", Ok(WeightsKind::Keras)),
+        (b"PK\x03\x04.........................&archive/data.pkl", Ok(WeightsKind::PyTorch)),
+        (b"", Err("empty")),
+        (b"hello, this is a text", Err("known")),
+        (b"\x10\0\0\0\0\0\0\0{\"a\": 1", Err("safetensors")),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        match (WeightsKind::of(&file), kind) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        }
+    }
+    std::fs::write(&file, b"\x89HDF\r\n\x1a\n").unwrap();
+    assert!(read_weights(&file).unwrap_err().to_string().contains("Keras"));
+    write_tensors(&file, [("a".to_string(), &[][..], &[1.0][..])], "{}".into()).unwrap();
+    assert_eq!(WeightsKind::of(&file).unwrap(), WeightsKind::Cellsparse);
+    assert!(read_weights(&file).unwrap_err().to_string().contains("already"));
+    assert!(WeightsKind::of(folder.path()).unwrap_err().to_string().contains("folder"));
+    assert_eq!(WeightsKind::of(path("kinds_float32.safetensors")).unwrap(), WeightsKind::Safetensors);
+    assert_eq!(read_weights(path("kinds.pth")).unwrap(), read_state_dict(path("kinds.pth")).unwrap());
+}
+
+/// Bytes of a file of the older form around a pickle of the weights; the blocks are those of `tail`.
+fn sequence(weights: &[u8], tail: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();
+    bytes.extend(weights);
+    bytes.extend(tail);
+    bytes
+}
+
+/// A state dict of one tensor `w` whose offset, shape and strides are the given instructions, over 4 floats.
+fn one_tensor(geometry: &[u8]) -> Vec<u8> {
+    let mut weights =
+        b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\n".to_vec();
+    weights.extend(b"U\x01kU\x03cpuK\x04NtQ");
+    weights.extend(geometry);
+    weights.extend(b"\x89}tRs.");
+    let mut tail = b"\x80\x02](U\x01ke.".to_vec();
+    tail.extend(4_u64.to_le_bytes());
+    tail.extend([1.0_f32, 2.0, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()));
+    sequence(&weights, &tail)
+}
+
+#[test]
+fn views_stay_inside_their_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.pth");
+    let read = |geometry: &[u8]| {
+        std::fs::write(&file, one_tensor(geometry)).unwrap();
+        read_state_dict(&file).map(|dict| dict.arrays[0].values.clone()).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(b"K\x01K\x03\x85K\x01\x85").unwrap(), [2.0, 3.0, 4.0]);
+    assert_eq!(read(b"K\x00K\x02K\x02\x86K\x01K\x02\x86").unwrap(), [1.0, 3.0, 2.0, 4.0]);
+    assert_eq!(read(b"K\x03))").unwrap(), [4.0]);
+    // The stride of an axis of length 1 means nothing, however large.
+    assert_eq!(read(b"K\x03K\x01\x85\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85").unwrap(), [4.0]);
+    for (geometry, word) in [
+        (&b"K\x02K\x03\x85K\x01\x85"[..], "beyond"),
+        (b"K\x04))", "beyond"),
+        (b"K\x00K\x02\x85\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85", "beyond"),
+        (b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7fK\x02\x85\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85", "beyond"),
+        // Four floats repeated until memory is full.
+        (b"K\x00\x8a\x06\0\0\0\0\0\x10\x85K\x00\x85", "more than the file can hold"),
+        (b"K\x00\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7fK\x00K\x02\x87K\x00K\x00K\x00\x87", "more than the file"),
+        (b"K\x00K\x02\x85)", "strides"),
+        (b"K\x00J\xff\xff\xff\xff\x85K\x01\x85", "size of -1"),
+        (b"K\x00(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t)", "17 axes"),
+    ] {
+        let message = read(geometry).unwrap_err();
+        assert!(message.contains(word), "'{word}' is not in: {message}");
+    }
+}
+
+#[test]
+fn files_that_would_run_something_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.pth");
+    let proof = folder.path().join("ran");
+    let command = format!("touch {}", proof.display());
+    for module in ["os", "posix", "nt"] {
+        let mut weights = format!("\u{2}c{module}\nsystem\n(X").into_bytes();
+        weights.insert(0, 0x80);
+        weights.extend((command.len() as u32).to_le_bytes());
+        weights.extend(command.as_bytes());
+        weights.extend(b"tR.");
+        std::fs::write(&file, sequence(&weights, b"\x80\x02].")).unwrap();
+        let message = read_state_dict(&file).unwrap_err().to_string();
+        assert!(message.contains(&format!("'{module}.system'")) && message.contains("never run"), "{message}");
+    }
+    assert!(!proof.exists());
+}
+
+#[test]
+fn dicts_in_dicts_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.pth");
+    let message = |weights: &[u8]| {
+        std::fs::write(&file, sequence(weights, b"\x80\x02].")).unwrap();
+        read_state_dict(&file).unwrap_err().to_string()
+    };
+    assert!(message(b"\x80\x02}q\0U\x01ah\0s.").contains("nested"));
+    assert!(message(b"\x80\x02]q\0h\0a.").contains("nested"));
+    assert!(message(b"\x80\x02}q\0U\x05modelh\0s.").contains("nested"));
+    assert!(message(b"\x80\x02}.").contains("empty"));
+    assert!(message(b"\x80\x02].").contains("empty list"));
+    assert!(message(b"\x80\x02}U\x05epochK\x01s.").contains("'epoch'"));
+    assert!(message(b"\x80\x02K\x01.").contains("no state dict"));
+    // Each dict holds the one before it 200 times: 200^5 paths to the innermost.
+    let mut weights = b"\x80\x02}q\0".to_vec();
+    for level in 1..=5_u8 {
+        weights.extend(b"}(");
+        for key in 0..200 {
+            weights.extend([b'K', key, b'h', level - 1]);
+        }
+        weights.extend([b'u', b'q', level]);
+    }
+    weights.push(b'.');
+    assert!(message(&weights).contains("entries"));
+}
+
+#[test]
+fn every_beginning_of_a_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.pth");
+    let written = folder.path().join("written.pth");
+    write(&written, &read_state_dict(path("kinds.pth")).unwrap());
+    for name in [path("kinds.pth"), path("kinds_legacy.pth"), path("wrapped.pth"), written, path("small_net.pth")] {
+        let bytes = std::fs::read(&name).unwrap();
+        let step = if bytes.len() > 50_000 { 997 } else { 1 };
+        for length in (0..bytes.len()).step_by(step).chain(bytes.len().saturating_sub(40)..bytes.len()) {
+            std::fs::write(&file, &bytes[..length]).unwrap();
+            assert!(read_state_dict(&file).is_err(), "{length} bytes of {}", name.display());
+        }
+    }
+}
+
+#[test]
+fn changed_bytes_give_an_error_or_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.pth");
+    let mut refused = 0;
+    for (stream, name) in ["kinds.pth", "kinds_legacy.pth", "wrapped.pth"].into_iter().enumerate() {
+        let original = std::fs::read(path(name)).unwrap();
+        let mut random = Random::new(0, stream as u64);
+        for _ in 0..3000 {
+            let mut bytes = original.clone();
+            for _ in 0..1 + random.below(3) {
+                let at = random.below(bytes.len());
+                bytes[at] = random.below(256) as u8;
+            }
+            std::fs::write(&file, &bytes).unwrap();
+            match read_weights(&file) {
+                Ok(dict) => {
+                    let values: usize = dict.arrays.iter().map(|a| a.values.len()).sum();
+                    assert!(values <= bytes.len() + 65_536, "{values} values from {} bytes", bytes.len());
+                    assert!(dict.arrays.iter().all(|a| a.values.len() == a.shape.iter().product::<usize>()));
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(!message.contains('\n') && message.len() < 600, "{message}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 1000, "{refused} refused");
+}
