@@ -262,9 +262,8 @@ impl Scratch {
 
 fn bounds_of<'a>(runs: impl Iterator<Item = &'a Run>) -> [usize; 4] {
     let none = [usize::MAX, usize::MAX, 0, 0];
-    let bounds = runs.fold(none, |b, run| {
-        [b[0].min(run.row), b[1].min(run.begin), b[2].max(run.row), b[3].max(run.end - 1)]
-    });
+    let bounds =
+        runs.fold(none, |b, run| [b[0].min(run.row), b[1].min(run.begin), b[2].max(run.row), b[3].max(run.end - 1)]);
     if bounds[0] > bounds[2] { [0; 4] } else { bounds }
 }
 

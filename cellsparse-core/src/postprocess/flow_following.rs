@@ -31,9 +31,7 @@ impl FlowField {
         let value = |flow: f32| if flow.is_finite() { flow / 5.0 } else { 0.0 };
         let flows = inside
             .indexed_iter()
-            .map(|((y, x), &inside)| {
-                if inside { [value(flows[[0, y, x]]), value(flows[[1, y, x]])] } else { [0.0; 2] }
-            })
+            .map(|((y, x), &inside)| if inside { [value(flows[[0, y, x]]), value(flows[[1, y, x]])] } else { [0.0; 2] })
             .collect();
         Ok(Self { rows, columns, flows })
     }
@@ -95,12 +93,7 @@ impl FlowField {
 ///
 /// Positions are f32, flows between pixels bilinear, or those of the pixel that the position truncates to.
 /// Pixels outside the image are moved to its last row or column. Runs in parallel; every pixel goes alone.
-pub fn follow_flows(
-    field: &FlowField,
-    pixels: &[[usize; 2]],
-    steps: usize,
-    interpolate: bool,
-) -> Vec<[f32; 2]> {
+pub fn follow_flows(field: &FlowField, pixels: &[[usize; 2]], steps: usize, interpolate: bool) -> Vec<[f32; 2]> {
     if field.flows.is_empty() {
         return vec![[0.0; 2]; pixels.len()];
     }

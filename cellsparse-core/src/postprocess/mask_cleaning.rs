@@ -44,9 +44,8 @@ pub fn fill_holes_and_renumber_as_fork(masks: ArrayView2<'_, i32>, min_size: usi
 /// Values below 1 become 0.
 pub fn exclude_on_edges(masks: ArrayView2<'_, i32>) -> LabelImage {
     let (height, width) = masks.dim();
-    let touches = |[top, left, bottom, right]: [usize; 4]| {
-        top == 0 || left == 0 || bottom + 1 == height || right + 1 == width
-    };
+    let touches =
+        |[top, left, bottom, right]: [usize; 4]| top == 0 || left == 0 || bottom + 1 == height || right + 1 == width;
     let runs = LabelRuns::new(masks);
     let mut masks = masks.mapv(|label| label.max(0));
     for cell in runs.iter().filter(|cell| touches(cell.bounds)) {

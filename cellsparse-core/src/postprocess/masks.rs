@@ -131,11 +131,7 @@ pub fn raw_masks(
 ///
 /// # Errors
 /// [`Error::Image`] when the shapes differ, [`Error::Limit`] when a cell does not fit into memory.
-pub fn flow_errors(
-    masks: ArrayView2<'_, i32>,
-    flows: ArrayView3<'_, f32>,
-    rule: FlowRule,
-) -> Result<Vec<(i32, f64)>> {
+pub fn flow_errors(masks: ArrayView2<'_, i32>, flows: ArrayView3<'_, f32>, rule: FlowRule) -> Result<Vec<(i32, f64)>> {
     let (height, width) = masks.dim();
     if flows.dim() != (2, height, width) {
         return Err(Error::Image(format!(

@@ -84,9 +84,10 @@ struct Between {
 
 impl Between {
     fn new(i: usize, n_in: usize, n: usize) -> Self {
-        let at = ((i as f64 + 0.5) * (n_in as f64 / n as f64) - 0.5).max(0.0);
+        // The position is rounded to f32 before its fraction is taken, as in OpenCV.
+        let at = (((i as f64 + 0.5) * (n_in as f64 / n as f64) - 0.5) as f32).max(0.0);
         let first = (at as usize).min(n_in - 1);
-        Self { first, second: (first + 1).min(n_in - 1), share: (at - first as f64).min(1.0) as f32 }
+        Self { first, second: (first + 1).min(n_in - 1), share: (at - first as f32).min(1.0) }
     }
 }
 
@@ -126,7 +127,8 @@ mod tests {
 
     #[test]
     fn odd_sizes_are_survived() {
-        assert_eq!(resize_bilinear(Array3::zeros((0, 3, 1)).view(), 2, 2).unwrap(), Array3::zeros((2, 2, 1)));
+        let empty = resize_bilinear(Array3::zeros((0, 3, 1)).view(), 2, 2).unwrap();
+        assert_eq!(empty, Array3::<f32>::zeros((2, 2, 1)));
         assert_eq!(resize_bilinear(Array3::zeros((2, 3, 0)).view(), 2, 2).unwrap().dim(), (2, 2, 0));
         assert_eq!(resize_bilinear(Array3::zeros((2, 3, 1)).view(), 0, 2).unwrap().dim(), (0, 2, 1));
         assert_eq!(resize_nearest(Array2::zeros((0, 0)).view(), 2, 0).unwrap().dim(), (2, 0));

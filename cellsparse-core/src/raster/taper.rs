@@ -103,7 +103,9 @@ impl TaperedSum {
             len.is_some_and(|len| len <= isize::MAX as usize / 64)
         };
         if !fits(&[rows, columns, channels.saturating_add(1)]) || !fits(&tile) {
-            return Err(Error::Limit(format!("a result of {rows} x {columns} x {channels} values from tiles of {tile:?}")));
+            return Err(Error::Limit(format!(
+                "a result of {rows} x {columns} x {channels} values from tiles of {tile:?}"
+            )));
         }
         Ok(Self {
             weights: taper(tile[0], tile[1]).mapv(|weight| weight as f32),
@@ -131,7 +133,8 @@ impl TaperedSum {
         let window = s![row..row + rows, column..column + columns];
         self.weight.slice_mut(window).zip_mut_with(&self.weights, |sum, weight| *sum += weight);
         let mut sum = self.sum.slice_mut(s![row..row + rows, column..column + columns, ..]);
-        for ((mut sums, values), weights) in sum.outer_iter_mut().zip(tile.outer_iter()).zip(self.weights.outer_iter()) {
+        for ((mut sums, values), weights) in sum.outer_iter_mut().zip(tile.outer_iter()).zip(self.weights.outer_iter())
+        {
             for ((mut sums, values), weight) in sums.outer_iter_mut().zip(values.outer_iter()).zip(weights) {
                 sums.zip_mut_with(&values, |sum, value| *sum += value * weight);
             }

@@ -153,7 +153,7 @@ impl Crop {
         let (Some(image), Some(targets)) = (image.as_slice(), targets.as_slice()) else {
             return Err(Error::Internal("an image or targets to crop are not in row-major order".into()));
         };
-        let fits = out_image.len() == pixels * channels && out_targets.len() == pixels * 3;
+        let fits = channels > 0 && out_image.len() == pixels * channels && out_targets.len() == pixels * 3;
         if !fits || targets.len() != height * width * 3 {
             return Err(Error::Internal("an image, its targets and their crop differ in size".into()));
         }
