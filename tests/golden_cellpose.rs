@@ -8,7 +8,7 @@ use cellsparse_core::geometry::label_runs::LabelRuns;
 use cellsparse_core::raster::taper::{
     TaperedSum, augmented_flip, augmented_tile_starts, flip_tile, taper, tile_starts, unflip_flows, zero_padding,
 };
-use cellsparse_core::raster::{resize_bilinear, resize_nearest, scaled_size};
+use cellsparse_core::raster::{percentile_normalize, resize_bilinear, resize_nearest, scaled_size};
 use cellsparse_core::targets::cellpose::{diameter, masks_to_flows};
 use cellsparse_core::training::augment_affine::{Crop, CropRange, Outside, channel_last};
 use cellsparse_core::training::loss_cellpose::cellpose_loss;
@@ -65,6 +65,17 @@ fn flows_of_masks() {
         }
         let expected = file.f32("diameter_f64")[[0]];
         assert!((diameter(labels.view()) as f32 - expected).abs() < 1e-5 * expected);
+    }
+}
+
+#[test]
+fn intensities_are_scaled_by_percentiles() {
+    let file = fixture("cellpose/normalize");
+    for case in ["g8", "g16"] {
+        let image = maps(&file, &format!("{case}.ch00.converted"));
+        let found = percentile_normalize(image.view(), 1.0, 99.0).unwrap();
+        let difference = max_abs_diff(&found, &maps(&file, &format!("{case}.ch00.v3_norm")));
+        assert!(difference < 2e-6, "{case}: {difference}");
     }
 }
 

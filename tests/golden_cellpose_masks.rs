@@ -5,11 +5,13 @@ mod common;
 
 use std::collections::HashMap;
 
+use cellsparse_core::metrics::{Criterion, matching};
 use cellsparse_core::postprocess::flow_following::{FlowField, follow_flows};
 use cellsparse_core::postprocess::mask_cleaning::{
     exclude_on_edges, fill_holes_and_remove_small_masks, fill_holes_and_renumber_as_fork,
 };
 use cellsparse_core::postprocess::masks::{FlowRule, MaskOptions, compute_masks, flow_errors, raw_masks};
+use cellsparse_core::targets::cellpose::diameter;
 use common::{Fixture, fixture, shared};
 use ndarray::{Array2, Array3, Ix2, Ix3};
 
@@ -139,4 +141,21 @@ fn holes_and_small_cells() {
         assert_eq!(edges, labels(&file, "edges.removed"));
     }
     assert!(cases >= 10);
+}
+
+#[test]
+fn average_precision_is_the_accuracy_of_a_matching() {
+    let file = fixture("cellpose/metrics");
+    let thresholds = [0.3, 0.5, 0.75, 0.9];
+    for case in ["0", "1", "2"] {
+        let (truth, found) = (labels(&file, &format!("{case}.true")), labels(&file, &format!("{case}.pred")));
+        let expected = |name: &str| file.f32(&format!("{case}.{name}"));
+        for (i, threshold) in thresholds.into_iter().enumerate() {
+            let score = matching(&truth, &found, threshold, Criterion::Iou, false).unwrap();
+            let counts = [score.tp, score.fp, score.fn_].map(|count| count as f32);
+            assert_eq!(counts, ["tp", "fp", "fn"].map(|name| expected(name)[[i]]), "{case} {threshold}");
+            assert!((score.accuracy as f32 - expected("ap")[[i]]).abs() < 1e-6);
+        }
+        assert!((diameter(truth.view()) as f32 - expected("diam_f64")[[0]]).abs() < 1e-4);
+    }
 }

@@ -5,6 +5,9 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
+/// Positions that are walked side by side.
+const ABREAST: usize = 4;
+
 /// The flow of every pixel of an image, in pixels per step.
 #[derive(Debug, Clone)]
 pub struct FlowField {
@@ -62,29 +65,30 @@ impl FlowField {
         std::array::from_fn(|axis| (p[axis] + v[axis]).clamp(0.0, last[axis]))
     }
 
-    /// `steps` Euler steps from `p`.
+    /// `steps` Euler steps from each of the positions, which are walked side by side so that the processor can overlap them.
     ///
     /// A position that comes back repeats its way from then on, so only the rest of the period is walked: the result is
     /// that of all steps. (Brent's cycle detection: the position to come back to is renewed at powers of two.)
-    fn walk(&self, mut p: [f32; 2], steps: usize, interpolate: bool) -> [f32; 2] {
-        let (mut mark, mut marked, mut renew) = (p, 0, 1);
+    fn walk(&self, p: &mut [[f32; 2]; ABREAST], steps: usize, interpolate: bool) {
+        let mut ends = [steps; ABREAST];
+        let (mut marks, mut marked, mut renew) = (*p, 0, 1);
         let mut done = 0;
-        while done < steps {
-            p = self.step(p, interpolate);
+        while ends.iter().any(|end| *end > done) {
             done += 1;
-            if p == mark {
-                let period = done - marked;
-                for _ in 0..(steps - done) % period {
-                    p = self.step(p, interpolate);
+            for ((p, mark), end) in p.iter_mut().zip(&marks).zip(&mut ends) {
+                if *end < done {
+                    continue;
                 }
-                return p;
+                *p = self.step(*p, interpolate);
+                if p == mark {
+                    *end = done + (*end - done) % (done - marked);
+                }
             }
             if done == renew {
-                (mark, marked) = (p, done);
+                (marks, marked) = (*p, done);
                 renew = renew.saturating_mul(2);
             }
         }
-        p
     }
 }
 
@@ -97,14 +101,15 @@ pub fn follow_flows(field: &FlowField, pixels: &[[usize; 2]], steps: usize, inte
     if field.flows.is_empty() {
         return vec![[0.0; 2]; pixels.len()];
     }
-    pixels
-        .par_iter()
-        .with_min_len(256)
-        .map(|&[y, x]| {
-            let start = [y.min(field.rows - 1) as f32, x.min(field.columns - 1) as f32];
-            field.walk(start, steps, interpolate)
-        })
-        .collect()
+    let last = [field.rows - 1, field.columns - 1];
+    let mut ends: Vec<[f32; 2]> = pixels.iter().map(|&[y, x]| [y.min(last[0]) as f32, x.min(last[1]) as f32]).collect();
+    ends.par_chunks_mut(ABREAST).with_min_len(64).for_each(|group| {
+        let mut positions = [[0.0; 2]; ABREAST];
+        positions[..group.len()].copy_from_slice(group);
+        field.walk(&mut positions, steps, interpolate);
+        group.copy_from_slice(&positions[..group.len()]);
+    });
+    ends
 }
 
 #[cfg(test)]
@@ -127,13 +132,15 @@ mod tests {
     fn the_way_is_walked_to_the_end_whether_it_repeats_or_not() {
         let field = whirl();
         for interpolate in [true, false] {
-            for (y, x) in [(0, 0), (10, 12), (23, 25), (4, 20)] {
-                for steps in [0, 1, 2, 3, 17, 200, 1001] {
+            let pixels = [[0, 0], [10, 12], [23, 25], [4, 20], [12, 11], [23, 0]];
+            for steps in [0, 1, 2, 3, 17, 200, 1001] {
+                let ends = follow_flows(&field, &pixels, steps, interpolate);
+                for ([y, x], end) in pixels.into_iter().zip(ends) {
                     let mut p = [y as f32, x as f32];
                     for _ in 0..steps {
                         p = field.step(p, interpolate);
                     }
-                    assert_eq!(field.walk([y as f32, x as f32], steps, interpolate), p);
+                    assert_eq!(end, p);
                 }
             }
         }

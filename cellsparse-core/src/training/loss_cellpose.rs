@@ -56,18 +56,19 @@ pub fn cellpose_loss(outputs: &[f32], targets: &[f32], gradient: Option<&mut [f3
                         gradient.fill(0.0);
                         continue;
                     }
-                    add(&mut sums, output, target);
+                    let probability = add(&mut sums, output, target);
                     for (axis, gradient) in gradient.iter_mut().take(2).enumerate() {
                         *gradient = (difference(output, target, axis) * 0.5 * share) as f32;
                     }
-                    let probability = 1.0 / (1.0 + (-f64::from(output[2])).exp());
                     gradient[2] = ((probability - truth(target)) * share) as f32;
                 }
                 sums
             }
             None => {
                 let mut sums = [0.0; 2];
-                pairs.filter(|(_, target)| is_annotated(target)).for_each(|(o, t)| add(&mut sums, o, t));
+                for (output, target) in pairs.filter(|(_, target)| is_annotated(target)) {
+                    add(&mut sums, output, target);
+                }
                 sums
             }
         }
@@ -88,14 +89,16 @@ fn difference(output: &[f32], target: &[f32], axis: usize) -> f64 {
     f64::from(output[axis]) - f64::from(FLOW_SCALE * target[axis + 1])
 }
 
-/// Adds a pixel's squared flow error and cross-entropy.
-fn add(sums: &mut [f64; 2], output: &[f32], target: &[f32]) {
+/// Adds a pixel's squared flow error and cross-entropy; returns the predicted cell probability.
+fn add(sums: &mut [f64; 2], output: &[f32], target: &[f32]) -> f64 {
     let [dy, dx] = [difference(output, target, 0), difference(output, target, 1)];
     let logit = f64::from(output[2]);
     sums[0] += dy * dy + dx * dx;
     // Written so that NaN stays NaN: `max` would drop it.
     let positive = if logit < 0.0 { 0.0 } else { logit };
-    sums[1] += positive - logit * truth(target) + (-logit.abs()).exp().ln_1p();
+    let small = (-logit.abs()).exp();
+    sums[1] += positive - logit * truth(target) + small.ln_1p();
+    if logit < 0.0 { small / (1.0 + small) } else { 1.0 / (1.0 + small) }
 }
 
 #[cfg(test)]
@@ -106,7 +109,7 @@ mod tests {
     fn batch(pixels: usize) -> (Vec<f32>, Vec<f32>) {
         let mut random = Random::new(3, 0);
         let outputs = (0..pixels * 3).map(|_| random.normal() as f32 * 2.0).collect();
-        let target = |i: usize| if i % 3 == 0 { (i / 3 % 3) as f32 - 1.0 } else { (i % 7) as f32 / 7.0 };
+        let target = |i: usize| if i.is_multiple_of(3) { (i / 3 % 3) as f32 - 1.0 } else { (i % 7) as f32 / 7.0 };
         (outputs, (0..pixels * 3).map(target).collect())
     }
 
