@@ -102,6 +102,13 @@ impl Fixture {
         ArrayD::from_shape_vec(IxDyn(&shape), values).unwrap()
     }
 
+    /// A tensor stored as 64-bit floats.
+    pub fn f64(&self, name: &str) -> ArrayD<f64> {
+        let (dtype, shape, data) = self.raw(name);
+        assert_eq!(dtype, Dtype::F64, "{name}");
+        ArrayD::from_shape_vec(IxDyn(&shape), chunks(&data, f64::from_le_bytes)).unwrap()
+    }
+
     /// A tensor as 32-bit integers.
     pub fn i32(&self, name: &str) -> ArrayD<i32> {
         let (dtype, shape, data) = self.raw(name);

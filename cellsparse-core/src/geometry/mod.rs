@@ -1,6 +1,8 @@
 //! Plane geometry without tensors: distances, outlines, polygons.
 
+pub mod diffusion;
 pub mod distance;
+pub mod label_runs;
 mod outline;
 mod outline_raster;
 mod simplify;

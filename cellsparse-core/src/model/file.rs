@@ -67,7 +67,9 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
         arrays.push((parameter.spec.name.clone(), &parameter.spec.shape, &parameter.values));
     }
     if let Some(state) = &model.state {
-        let (first, second) = state.optimizer.moments();
+        let [first, second] = state.optimizer.memory()[..] else {
+            return Err(Error::Internal("the optimiser of this model cannot be stored".into()));
+        };
         for (index, parameter) in state.weights.parameters().iter().enumerate() {
             for (prefix, values) in OPTIMIZER.iter().zip([&parameter.values, &first[index], &second[index]]) {
                 arrays.push((format!("{prefix}{}", parameter.spec.name), &parameter.spec.shape, values));
@@ -111,7 +113,7 @@ pub(super) fn load(path: &Path) -> Result<Model> {
             }
             let values = |weights: &Weights| weights.parameters().iter().map(|p| p.values.clone()).collect();
             let optimizer = Adam::restore(&weights, steps, values(&parts[1]), values(&parts[2])).map_err(in_file)?;
-            Some(TrainingState { weights: parts.swap_remove(0), optimizer, batches })
+            Some(TrainingState { weights: parts.swap_remove(0), optimizer: optimizer.into(), batches })
         }
         None => None,
     };

@@ -158,7 +158,7 @@ impl Model {
 
     fn initial_state(&self, options: &TrainOptions) -> Result<TrainingState> {
         if !options.resume {
-            let optimizer = Adam::new(&self.weights);
+            let optimizer = Adam::new(&self.weights).into();
             return Ok(TrainingState { weights: self.weights.clone(), optimizer, batches: 0 });
         }
         self.state.clone().ok_or_else(|| {

@@ -3,6 +3,9 @@
 mod candidates;
 pub mod clean;
 mod discs;
+pub mod flow_following;
+pub mod mask_cleaning;
+pub mod masks;
 mod neighbours;
 pub mod nms;
 pub mod stars;

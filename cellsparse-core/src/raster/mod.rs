@@ -5,6 +5,8 @@ mod files;
 mod image;
 mod normalize;
 mod read;
+mod resize;
+pub mod taper;
 mod tiles;
 mod write;
 
@@ -16,6 +18,7 @@ pub use self::read::{
     RawLabels, ReadLimits, decode_image, decode_labels, read_image, read_image_with, read_label_file,
     read_label_file_with,
 };
+pub use self::resize::{resize_bilinear, resize_nearest, scaled_size};
 pub use self::tiles::{Span, reflect_pad, tile_axis};
 pub use self::write::{
     write_atomically, write_gray_png8, write_gray_png16, write_labels, write_rgb_png, write_wire_labels,

@@ -86,6 +86,14 @@ impl PatchChange {
         self.turn(patch).as_standard_layout().into_owned()
     }
 
+    /// Changes only the samples, in place, whatever symmetry was drawn.
+    pub fn samples(&self, random: &mut Random, samples: &mut [f32]) {
+        samples.iter_mut().for_each(|sample| *sample = *sample * self.scale + self.shift);
+        if self.noise > 0.0 {
+            add_noise(samples, self.noise, random);
+        }
+    }
+
     fn turn<'a, T>(&self, mut patch: ArrayView2<'a, T>) -> ArrayView2<'a, T> {
         if self.transpose {
             patch.swap_axes(0, 1);

@@ -257,7 +257,7 @@ fn batch_shape(images: &[Array3<f32>], labels: &[LabelImage], config: &BatchConf
 /// The largest number of values in one buffer of a batch (8 GiB).
 const MAX_VALUES: usize = 1 << 31;
 
-fn checked_len(sides: &[usize]) -> Result<usize> {
+pub(crate) fn checked_len(sides: &[usize]) -> Result<usize> {
     let len = sides.iter().try_fold(1usize, |len, &side| len.checked_mul(side));
     len.filter(|&len| len <= MAX_VALUES).ok_or_else(|| {
         Error::Limit(format!(
@@ -266,7 +266,7 @@ fn checked_len(sides: &[usize]) -> Result<usize> {
     })
 }
 
-fn resize(buffer: &mut Vec<f32>, sides: &[usize]) -> Result<()> {
+pub(crate) fn resize(buffer: &mut Vec<f32>, sides: &[usize]) -> Result<()> {
     let len = checked_len(sides)?;
     buffer.truncate(len);
     let more = len - buffer.len();

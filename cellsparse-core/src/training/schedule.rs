@@ -66,6 +66,35 @@ impl Pace {
     }
 }
 
+/// Whose learning rates are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CellposeVersion {
+    /// Cellpose 3: constant up to 100 epochs; up to 300 the last 50 epochs, else the last 100, in ten blocks, each at half
+    /// the rate of the one before.
+    #[default]
+    Reference,
+    /// The sparse-label fork of Cellpose 2: constant up to 250 epochs, else halved nine times in the last 90.
+    Fork,
+}
+
+/// The learning rate of every epoch of a Cellpose training with `base` as the full rate.
+///
+/// The first ten epochs rise from **0** in equal parts: a training of one epoch learns nothing.
+pub fn cellpose_rates(version: CellposeVersion, epochs: usize, base: f64) -> Vec<f64> {
+    let (last, block) = match version {
+        CellposeVersion::Reference if epochs > 300 => (100, 10),
+        CellposeVersion::Reference if epochs > 100 => (50, 5),
+        CellposeVersion::Fork if epochs > 250 => (90, 10),
+        _ => (0, 1),
+    };
+    let halvings = |epoch: usize| (epoch + last).checked_sub(epochs).map_or(0, |since| since / block + 1);
+    let rate = |epoch: usize| match epoch {
+        0..9 => base * epoch as f64 / 9.0,
+        _ => base / (1u64 << halvings(epoch)) as f64,
+    };
+    (0..epochs).map(rate).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +105,16 @@ mod tests {
         assert!(pace.rate(0.0) > 0.0 && pace.rate(0.05) < pace.rate(0.1));
         assert!((pace.rate(0.1) - 1.0).abs() < 1e-6);
         assert!((pace.rate(1.0) - 0.01).abs() < 1e-6);
+    }
+
+    #[test]
+    fn cellpose_rates_rise_from_0_and_short_trainings_do_not_fall() {
+        for version in [CellposeVersion::Reference, CellposeVersion::Fork] {
+            assert!(cellpose_rates(version, 0, 1.0).is_empty());
+            assert_eq!(cellpose_rates(version, 1, 1.0), [0.0]);
+            let rates = cellpose_rates(version, 100, 0.2);
+            assert!(rates.windows(2).all(|pair| pair[0] <= pair[1]) && rates[9] == 0.2);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::control::{CancelToken, Flow, Progress};
 use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
 use crate::training::history::History;
-use crate::training::optimizer::Adam;
+use crate::training::optimizer::Optimizer;
 use crate::training::schedule::{Pace, Schedule};
 
 /// What an algorithm gives to the loop: batches and their loss.
@@ -56,7 +56,7 @@ pub struct LoopOptions {
     pub learning_rate: f32,
     /// How the rate changes.
     pub schedule: Schedule,
-    /// Decoupled weight decay.
+    /// Weight decay, in the form of the optimiser.
     pub weight_decay: f32,
     /// Decay of the running average of the weights that is returned instead of the last weights.
     pub average: Option<f32>,
@@ -74,7 +74,7 @@ pub struct TrainingState {
     /// Weights that the optimiser moves.
     pub weights: Weights,
     /// Its memory.
-    pub optimizer: Adam,
+    pub optimizer: Optimizer,
     /// Batches drawn so far; the next batch has this index.
     pub batches: u64,
 }
@@ -282,7 +282,7 @@ impl<T: Task> Loop<'_, T> {
             )));
         }
         engine.update_statistics(&mut self.state.weights);
-        self.state.optimizer.decay = self.options.weight_decay;
+        self.state.optimizer.set_decay(self.options.weight_decay);
         self.state.optimizer.step(&mut self.state.weights, gradients, rate);
         self.state.batches += 1;
         if let (Some(average), Some(decay)) = (&mut self.average, self.options.average) {
