@@ -1,6 +1,7 @@
 //! Plane geometry without tensors: distances, outlines, polygons.
 
 pub mod distance;
+pub mod ellipse;
 mod outline;
 mod outline_raster;
 mod simplify;
