@@ -257,7 +257,7 @@ fn batch_shape(images: &[Array3<f32>], labels: &[LabelImage], config: &BatchConf
 /// The largest number of values in one buffer of a batch (8 GiB).
 const MAX_VALUES: usize = 1 << 31;
 
-fn checked_len(sides: &[usize]) -> Result<usize> {
+pub(crate) fn checked_len(sides: &[usize]) -> Result<usize> {
     let len = sides.iter().try_fold(1usize, |len, &side| len.checked_mul(side));
     len.filter(|&len| len <= MAX_VALUES).ok_or_else(|| {
         Error::Limit(format!(
@@ -276,7 +276,7 @@ fn resize(buffer: &mut Vec<f32>, sides: &[usize]) -> Result<()> {
 }
 
 /// Continues an image to at least `side` rows and columns by reflection at its last row and column.
-fn reflect_to(image: ArrayView3<'_, f32>, side: usize) -> Array3<f32> {
+pub(crate) fn reflect_to(image: ArrayView3<'_, f32>, side: usize) -> Array3<f32> {
     let (height, width, channels) = image.dim();
     let reflect = |i: usize, n: usize| {
         let period = 2 * n.saturating_sub(1).max(1);

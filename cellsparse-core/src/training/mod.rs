@@ -2,8 +2,12 @@
 
 pub mod augment;
 pub mod batch;
+pub mod batch_elephant;
+pub mod crop;
 pub mod history;
 mod loss;
+pub mod loss_elephant;
+mod loss_smooth;
 pub mod loss_stardist;
 pub mod optimizer;
 pub mod sampler;
