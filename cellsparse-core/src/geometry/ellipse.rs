@@ -90,7 +90,7 @@ impl Ellipse {
     }
 
     /// First and last row and column, inclusive, of the pixels of an image of `shape` that may lie inside; `None` when
-    /// there are none, or when the ellipse is not finite.
+    /// there are none, or when the centre is not a number.
     pub fn bounds(&self, shape: [usize; 2]) -> Option<[[usize; 2]; 2]> {
         let mut bounds = [[0; 2]; 2];
         for k in 0..2 {
@@ -176,7 +176,7 @@ mod tests {
         let none = Ellipse { center: [f64::NAN, 0.0], radii: [1.0, 1.0], axes: [[1.0, 0.0], [0.0, 1.0]] };
         assert_eq!(none.pixels([5, 5]), 0);
         assert_eq!(Ellipse { center: [90.0, 0.0], ..none }.pixels([5, 5]), 0);
-        assert_eq!(Ellipse { center: [2.0, 2.0], radii: [f64::INFINITY; 2], ..none }.pixels([5, 5]), 0);
+        assert_eq!(Ellipse { center: [2.0, 2.0], radii: [f64::INFINITY; 2], ..none }.pixels([5, 5]), 25);
         assert_eq!(Ellipse { center: [0.0, 0.0], ..none }.pixels([0, 5]), 0);
     }
 }

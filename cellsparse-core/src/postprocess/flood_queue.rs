@@ -13,6 +13,9 @@ pub trait Key: Copy + Ord + Default + Debug + Send + Sync + BitXor<Output = Self
 
     /// The place of the highest byte that is not 0, counted from the lowest; 0 for 0.
     fn highest_byte(self) -> usize;
+
+    /// Something of 32 bits that is equal for equal keys.
+    fn folded(self) -> u32;
 }
 
 impl Key for u32 {
@@ -25,6 +28,10 @@ impl Key for u32 {
     fn highest_byte(self) -> usize {
         ((31 - (self | 1).leading_zeros()) / 8) as usize
     }
+
+    fn folded(self) -> u32 {
+        self
+    }
 }
 
 impl Key for u64 {
@@ -36,6 +43,10 @@ impl Key for u64 {
 
     fn highest_byte(self) -> usize {
         ((63 - (self | 1).leading_zeros()) / 8) as usize
+    }
+
+    fn folded(self) -> u32 {
+        self as u32 ^ ((self >> 32) as u32).rotate_left(16)
     }
 }
 

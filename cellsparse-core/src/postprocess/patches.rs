@@ -4,13 +4,16 @@ use ndarray::{Array3, s};
 
 use crate::error::{Error, Result};
 
-/// The patches along one axis: their length, and `(first pixel, weight of each pixel)` of each.
+/// First pixel of a patch along one axis, and the weight of each of its pixels.
+pub type AxisPatch = (usize, Vec<f32>);
+
+/// The patches along one axis: their length, and [`AxisPatch`]es.
 ///
 /// A patch is not longer than the axis.
 ///
 /// # Errors
 /// [`Error::Config`] for a patch or an axis of no pixel.
-pub fn patch_axis(size: usize, patch: usize) -> Result<(usize, Vec<(usize, Vec<f32>)>)> {
+pub fn patch_axis(size: usize, patch: usize) -> Result<(usize, Vec<AxisPatch>)> {
     if patch == 0 || size == 0 {
         return Err(Error::Config(format!("a patch of {patch} pixels for {size}; both must be at least 1")));
     }

@@ -49,7 +49,7 @@ pub struct Spot {
 pub fn find_spots(center: ArrayView2<'_, f32>, options: &SpotOptions) -> Result<Vec<Spot>> {
     let positive = |value: f64| value.is_finite() && value > 0.0;
     let radii = [options.min_radius, options.max_radius];
-    if !positive(options.center_ratio) || radii.iter().any(|radius| !(*radius >= 0.0)) {
+    if !positive(options.center_ratio) || radii.iter().any(|radius| radius.is_nan() || *radius < 0.0) {
         return Err(Error::Config(format!(
             "a centre ratio of {} and radii from {} to {}; the ratio must be above 0 and no radius below 0",
             options.center_ratio, radii[0], radii[1]
@@ -82,7 +82,7 @@ fn spot(moments: &Moments, bounds: &[[usize; 2]; 2], options: &SpotOptions) -> O
         return None;
     }
     let (values, axes) = symmetric_eigen(covariance);
-    if values.iter().any(|value| !(*value >= 0.0)) {
+    if values.iter().any(|value| *value < 0.0) {
         return None;
     }
     let mut squares = [0.0; 2];

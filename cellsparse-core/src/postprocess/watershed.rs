@@ -121,6 +121,19 @@ const OUTSIDE: i32 = -1;
 struct Cell<K> {
     key: K,
     label: i32,
+    /// A hash of the levels on the way from the marker to here, see [`trace`].
+    trace: u32,
+}
+
+/// The trace of a pixel of level `key` that was discovered from one with the trace `before`.
+///
+/// Two pixels of one level leave the queue in an order that only the mechanics of the reference's heap decide exactly
+/// when their markers are different and the levels on the two ways are the same: otherwise the first difference, seen
+/// from the end, decides. Equal traces stand for equal ways; a collision costs time and changes nothing.
+#[inline]
+fn trace<K: Key>(before: u32, key: K) -> u32 {
+    let mixed = (before.rotate_left(5) ^ key.folded()).wrapping_mul(0x9E37_79B1);
+    mixed ^ (mixed >> 15)
 }
 
 /// The landscape with a border of [`OUTSIDE`] pixels, so that every pixel inside has all its neighbours.
@@ -128,8 +141,8 @@ struct Basin<K> {
     cells: Vec<Cell<K>>,
     /// Distances to the neighbours in `cells`, in the order in which they are looked at.
     offsets: Vec<isize>,
-    /// The pixels of all markers in raster order.
-    markers: Vec<u32>,
+    /// The pixels of all markers in raster order, with their labels.
+    markers: Vec<(u32, i32)>,
 }
 
 impl<K: Key> Basin<K> {
@@ -141,11 +154,12 @@ impl<K: Key> Basin<K> {
     ) -> Self {
         let (height, width) = landscape.dim();
         let stride = width + 2;
-        let mut cells = vec![Cell { key: K::default(), label: OUTSIDE }; (height + 2) * stride];
+        let mut cells = vec![Cell { key: K::default(), label: OUTSIDE, trace: 0 }; (height + 2) * stride];
         cells.par_chunks_mut(stride).skip(1).take(height).enumerate().for_each(|(y, cells)| {
             let (levels, markers) = (landscape.row(y), markers.row(y));
             for ((cell, level), marker) in cells[1..].iter_mut().zip(levels).zip(markers) {
-                *cell = Cell { key: level.key(), label: (*marker).max(0) };
+                let key = level.key();
+                *cell = Cell { key, label: (*marker).max(0), trace: trace(0, key) };
             }
             if let Some(mask) = &mask {
                 for (cell, _) in cells[1..].iter_mut().zip(mask.row(y)).filter(|(_, inside)| !**inside) {
@@ -153,7 +167,8 @@ impl<K: Key> Basin<K> {
                 }
             }
         });
-        let markers = (0u32..).zip(&cells).filter(|(_, cell)| cell.label > 0).map(|(at, _)| at).collect();
+        let markers =
+            (0u32..).zip(&cells).filter(|(_, cell)| cell.label > 0).map(|(at, cell)| (at, cell.label)).collect();
         let row = stride as isize;
         let mut offsets = vec![-row, -1, 1, row];
         if connectivity == Connectivity::Eight {
@@ -168,20 +183,48 @@ impl<K: Key> Basin<K> {
         self.offsets.iter().any(|offset| self.cells[at.wrapping_add_signed(*offset as i32) as usize].label == 0)
     }
 
-    /// The highest level that two growing pixels of markers share. The order of pixels of equal level is that of their
-    /// discovery, except that all pixels of markers were discovered at once.
-    fn highest_tie(&self) -> Option<K> {
-        let mut keys: Vec<K> =
-            self.markers.iter().filter(|at| self.grows(**at)).map(|at| self.cells[*at as usize].key).collect();
+    /// The highest level up to `limit` that two growing pixels of markers share. The order of pixels of equal level is
+    /// that of their discovery, except that all pixels of markers were discovered at once.
+    fn highest_tie(&self, limit: Option<K>) -> Option<K> {
+        let growing = self.markers.iter().filter(|(at, _)| self.grows(*at));
+        let mut keys: Vec<K> = growing.map(|(at, _)| self.cells[*at as usize].key).collect();
+        keys.retain(|key| limit.is_none_or(|limit| *key <= limit));
         keys.sort_unstable();
         keys.windows(2).rev().find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
     }
 
+    /// Floods everything. As a rule the order of equal markers decides nothing, and the fast queue does. Where it turns
+    /// out to decide, flooding begins again with the heap of the reference as far as that is needed.
     fn flood(&mut self) {
+        let Err(level) = self.flood_from(None, true) else { return };
+        self.clear();
+        let tie = self.highest_tie(Some(level));
+        if self.flood_from(tie, true).is_err() {
+            self.clear();
+            let tie = self.highest_tie(None);
+            // With all ties decided there is nothing left to check.
+            let _ = self.flood_from(tie, false);
+        }
+    }
+
+    /// Takes everything back but the markers.
+    fn clear(&mut self) {
+        self.cells.par_iter_mut().filter(|cell| cell.label != OUTSIDE).for_each(|cell| {
+            cell.label = 0;
+            cell.trace = trace(0, cell.key);
+        });
+        for &(at, label) in &self.markers {
+            self.cells[at as usize].label = label;
+        }
+    }
+
+    /// Floods with the heap of the reference up to the level `tie`, then in order. With `check`, it ends at the first
+    /// pixel whose label the order of equal markers decides, with the level reached.
+    fn flood_from(&mut self, tie: Option<K>, check: bool) -> std::result::Result<(), K> {
         let mut queue = MonotoneQueue::new();
-        match self.highest_tie() {
+        match tie {
             None => {
-                for &at in &self.markers {
+                for &(at, _) in &self.markers {
                     if self.grows(at) {
                         queue.push(self.cells[at as usize].key, at);
                     }
@@ -193,10 +236,11 @@ impl<K: Key> Basin<K> {
                 }
             }
         }
-        if self.offsets.len() == 4 {
-            self.flood_in_order::<4>(queue);
-        } else {
-            self.flood_in_order::<8>(queue);
+        match (self.offsets.len(), check) {
+            (4, true) => self.flood_in_order::<4, true>(queue),
+            (4, false) => self.flood_in_order::<4, false>(queue),
+            (_, true) => self.flood_in_order::<8, true>(queue),
+            (_, false) => self.flood_in_order::<8, false>(queue),
         }
     }
 
@@ -204,7 +248,7 @@ impl<K: Key> Basin<K> {
     /// result is what is still to be flooded, in order.
     fn flood_literally(&mut self, last: K) -> Vec<(K, u32)> {
         let mut heap = LiteralHeap::with_capacity(self.markers.len());
-        for &at in &self.markers {
+        for &(at, _) in &self.markers {
             heap.push(self.cells[at as usize].key, 0, at);
         }
         let mut age = 1;
@@ -216,6 +260,8 @@ impl<K: Key> Basin<K> {
                 if cell.label == 0 {
                     cell.label = label;
                     age += 1;
+                    // The order is known: a trace of its own.
+                    cell.trace = trace(age, cell.key);
                     heap.push(cell.key.max(level), age, next);
                 }
             }
@@ -225,7 +271,10 @@ impl<K: Key> Basin<K> {
 
     /// Floods in the order of (level, discovery). Levels never fall, so pixels of the level that is being flooded and
     /// below form a plain queue.
-    fn flood_in_order<const N: usize>(&mut self, mut queue: MonotoneQueue<K>) {
+    fn flood_in_order<const N: usize, const CHECK: bool>(
+        &mut self,
+        mut queue: MonotoneQueue<K>,
+    ) -> std::result::Result<(), K> {
         let offsets: [i32; N] = std::array::from_fn(|k| self.offsets[k] as i32);
         let cells = self.cells.as_mut_slice();
         let mut ready: Vec<u32> = Vec::new();
@@ -233,22 +282,32 @@ impl<K: Key> Basin<K> {
             let mut done = 0;
             while let Some(&at) = ready.get(done) {
                 done += 1;
-                let label = cells[at as usize].label;
+                let Cell { label, trace: before, .. } = cells[at as usize];
                 for offset in offsets {
                     let next = at.wrapping_add_signed(offset);
                     let cell = &mut cells[next as usize];
                     if cell.label == 0 {
                         cell.label = label;
+                        if CHECK {
+                            cell.trace = trace(before, cell.key.max(level));
+                        }
                         if cell.key <= level {
                             ready.push(next);
                         } else {
                             queue.push(cell.key, next);
                         }
+                    } else if CHECK
+                        && cell.label != label
+                        && cell.label != OUTSIDE
+                        && cell.trace == trace(before, cell.key.max(level))
+                    {
+                        return Err(level);
                     }
                 }
             }
             ready.clear();
         }
+        Ok(())
     }
 }
 
