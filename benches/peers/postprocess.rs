@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 use std::{env, fs};
 
+use cellsparse_core::Result;
 use cellsparse_core::geometry::distance::distance_transform_edt;
 use cellsparse_core::postprocess::watershed::watershed;
 use cellsparse_core::random::Random;
@@ -19,13 +20,13 @@ use serde_json::{Map, Value, json};
 
 type Failure = Box<dyn std::error::Error>;
 
-fn main() -> Result<(), Failure> {
+fn main() -> std::result::Result<(), Failure> {
     let folder = env::args().nth(1).ok_or("usage: peer_postprocess FOLDER")?;
     let folder = Path::new(&folder);
     let side: usize = fs::read_to_string(folder.join("side"))?.trim().parse()?;
     let shape = (side, side);
     let bytes = |name: &str| fs::read(folder.join(name));
-    let floats = |name: &str| -> Result<Array2<f32>, Failure> {
+    let floats = |name: &str| -> std::result::Result<Array2<f32>, Failure> {
         let values = bytes(name)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         Ok(Array2::from_shape_vec(shape, values)?)
     };
@@ -53,26 +54,30 @@ fn main() -> Result<(), Failure> {
     for (round, line) in (0..).zip(std::io::stdin().lock().lines()) {
         line?;
         let mut times = Map::new();
-        let mut time = |name: &str, work: &mut dyn FnMut() -> Result<(), Failure>| -> Result<(), Failure> {
-            let begin = Instant::now();
-            work()?;
-            times.insert(name.into(), json!(begin.elapsed().as_secs_f64() * 1e3));
-            Ok(())
-        };
-        time("noise", &mut || Ok(drop(flood(&noise)?)))?;
-        time("smooth", &mut || Ok(drop(flood(&smooth)?)))?;
-        time("mask", &mut || Ok(drop(flood_mask()?)))?;
-        time("edt", &mut || Ok(drop(distance_transform_edt(mask.view()))))?;
-        time("components", &mut || Ok(drop(label_components(mask.view(), Connectivity::Four)?)))?;
-        time("batch", &mut || Ok(batches.batch_into(&mut batch, round)?))?;
-        time("loss", &mut || Ok(drop(batches.loss(&batch, &logits, Some(&mut gradients))?)))?;
+        let mut keep = |name: &str, spent: f64| times.insert(name.into(), json!(spent));
+        keep("noise", time(|| flood(&noise))?);
+        keep("smooth", time(|| flood(&smooth))?);
+        keep("mask", time(flood_mask)?);
+        keep("edt", time(|| Ok(distance_transform_edt(mask.view())))?);
+        keep("components", time(|| label_components(mask.view(), Connectivity::Four))?);
+        keep("batch", time(|| batches.batch_into(&mut batch, round))?);
+        keep("loss", time(|| batches.loss(&batch, &logits, Some(&mut gradients)))?);
         println!("{}", Value::Object(times));
     }
     Ok(())
 }
 
+/// The milliseconds that the work takes.
+fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
+    let begin = Instant::now();
+    let answer = work()?;
+    let spent = begin.elapsed().as_secs_f64() * 1e3;
+    drop(answer);
+    Ok(spent)
+}
+
 /// A training image with half of its cells annotated, and random answers of a network for a batch.
-fn training() -> Result<(ElephantBatches, Vec<Vec<f32>>), Failure> {
+fn training() -> Result<(ElephantBatches, Vec<Vec<f32>>)> {
     let mut random = Random::new(3, 0);
     let image = Array3::from_shape_simple_fn((512, 512, 1), || random.unit() as f32);
     let labels = LabelImage::from_shape_fn((512, 512), |(y, x)| match (y % 32, x % 32) {
