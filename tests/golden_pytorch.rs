@@ -43,6 +43,7 @@ fn write(path: &Path, dict: &StateDict) {
 #[test]
 fn a_cellpose_network_is_read_in_both_forms() {
     let mut expected = read_foreign_tensors(&path("cpnet_small.safetensors")).unwrap();
+    expected.arrays.retain(|array| array.name.starts_with("weights."));
     for array in &mut expected.arrays {
         array.name = array.name.strip_prefix("weights.").unwrap().to_string();
         // The recording kept the counters, which are single numbers, as arrays of one.

@@ -51,6 +51,18 @@ pub fn fixture_and_real(name: &str) -> Vec<Fixture> {
     all
 }
 
+/// [`fixture_and_real`], and the complete file of synthetic cases when present, of which the committed one is a part.
+pub fn all_fixtures(name: &str) -> Vec<Fixture> {
+    let mut all = fixture_and_real(name);
+    if let Some(shared) = shared() {
+        let path = shared.join(format!("fixtures/{name}.safetensors"));
+        if path.is_file() {
+            all.push(Fixture::read(&path));
+        }
+    }
+    all
+}
+
 impl Fixture {
     /// Reads a file.
     pub fn read(path: &Path) -> Self {
@@ -116,6 +128,8 @@ impl Fixture {
             Dtype::I32 => chunks(&data, i32::from_le_bytes),
             Dtype::I64 => chunks(&data, i64::from_le_bytes).into_iter().map(|v| v as i32).collect(),
             Dtype::U16 => chunks(&data, u16::from_le_bytes).into_iter().map(i32::from).collect(),
+            Dtype::I16 => chunks(&data, i16::from_le_bytes).into_iter().map(i32::from).collect(),
+            Dtype::I8 => chunks(&data, i8::from_le_bytes).into_iter().map(i32::from).collect(),
             Dtype::U8 => data.iter().map(|&v| i32::from(v)).collect(),
             other => panic!("{name}: {other:?} is not read as i32"),
         };

@@ -4,7 +4,8 @@
 //! the parabolas that the column distances define (Felzenszwalb and Huttenlocher, "Distance transforms of sampled
 //! functions", Theory of Computing 8, 2012). Squared distances of unit sampling are exact integers in f64.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
@@ -13,7 +14,13 @@ use crate::error::{Error, Result};
 /// `[H, W]` in and out; `false` pixels get 0. Pixels outside the array do not count as `false`, so a mask without a
 /// `false` pixel is infinitely far from one everywhere.
 pub fn distance_transform_edt(mask: ArrayView2<'_, bool>) -> Array2<f64> {
-    region_distances(mask.mapv(i32::from).view(), [1.0, 1.0])
+    region_distances(mask, [1.0, 1.0], f64::sqrt)
+}
+
+/// The square of [`distance_transform_edt`], exact; `u64::MAX` everywhere for a mask without a `false` pixel.
+pub fn distance_transform_squared(mask: ArrayView2<'_, bool>) -> Array2<u64> {
+    // The conversion of infinity saturates.
+    region_distances(mask, [1.0, 1.0], |square| square).mapv(|square| square as u64)
 }
 
 /// [`distance_transform_edt`] for pixels of `sampling = [height, width]`, in the unit of `sampling`.
@@ -26,7 +33,7 @@ pub fn distance_transform_edt_sampled(mask: ArrayView2<'_, bool>, sampling: [f64
             "the pixel size is {sampling:?}; both sides must be finite and greater than 0"
         )));
     }
-    Ok(region_distances(mask.mapv(i32::from).view(), sampling))
+    Ok(region_distances(mask, sampling, f64::sqrt))
 }
 
 /// Distance of every object pixel to the nearest pixel that does not belong to the same object, in pixels.
@@ -34,35 +41,78 @@ pub fn distance_transform_edt_sampled(mask: ArrayView2<'_, bool>, sampling: [f64
 /// `labels` is a label image `[H, W]`; pixels with a value `<= 0` get 0. Pixels outside the image do not count as
 /// another object, so an object that covers the whole image is infinitely far from its boundary everywhere.
 pub fn label_distances(labels: ArrayView2<'_, i32>) -> Array2<f64> {
-    region_distances(labels, [1.0, 1.0])
+    region_distances(labels, [1.0, 1.0], f64::sqrt)
 }
 
-/// All regions of one positive value at once. Within a row, only the run of equal values around a pixel and the two
-/// pixels next to that run can hold its nearest foreign pixel: anything further along the row is behind those two.
-fn region_distances(labels: ArrayView2<'_, i32>, sampling: [f64; 2]) -> Array2<f64> {
-    let (height, width) = labels.dim();
+/// The value of a pixel: pixels of equal value form a region.
+trait Pixel: Copy + PartialEq + Default + Send + Sync {
+    /// Whether the pixel belongs to a region at all.
+    fn inside(self) -> bool;
+}
+
+impl Pixel for bool {
+    fn inside(self) -> bool {
+        self
+    }
+}
+
+impl Pixel for i32 {
+    fn inside(self) -> bool {
+        self > 0
+    }
+}
+
+/// Columns that one thread takes at a time: their part of a row stays in the first cache from row to row.
+const STRIP: usize = 256;
+
+/// All regions of one value at once; `finish` turns squared distances into the result. Within a row, only the run of
+/// equal values around a pixel and the two pixels next to that run can hold its nearest foreign pixel: anything
+/// further along the row is behind those two.
+fn region_distances<T: Pixel>(
+    pixels: ArrayView2<'_, T>,
+    sampling: [f64; 2],
+    finish: impl Fn(f64) -> f64 + Sync,
+) -> Array2<f64> {
+    let (height, width) = pixels.dim();
+    let mut distances = Array2::<f64>::zeros((height, width));
     if height == 0 || width == 0 {
-        return Array2::zeros((height, width));
+        return distances;
     }
-    let pixels: Vec<i32> = labels.iter().copied().collect();
-    let mut distances = column_distances(&pixels, width, sampling[0]);
-    let mut envelope = Envelope::default();
-    for (row, out) in pixels.chunks_exact(width).zip(distances.chunks_exact_mut(width)) {
-        let mut start = 0;
-        for run in row.chunk_by(|a, b| a == b) {
-            let end = start + run.len();
-            if run[0] > 0 {
-                row_minima(&mut envelope, &mut out[start..end], start, [start > 0, end < width], sampling[1]);
+    let pixels = pixels.as_standard_layout();
+    distances
+        .axis_chunks_iter_mut(Axis(1), STRIP)
+        .into_par_iter()
+        .zip(pixels.axis_chunks_iter(Axis(1), STRIP))
+        .for_each(|(distances, pixels)| column_distances(pixels, distances, sampling[0]));
+    distances.axis_iter_mut(Axis(0)).into_par_iter().zip(pixels.axis_iter(Axis(0))).for_each_init(
+        Envelope::default,
+        |envelope, (mut out, row)| {
+            if let (Some(out), Some(row)) = (out.as_slice_mut(), row.as_slice()) {
+                let mut start = 0;
+                for run in row.chunk_by(|a, b| a == b) {
+                    let end = start + run.len();
+                    if run[0].inside() {
+                        let bounded = [start > 0, end < width];
+                        row_minima(envelope, &mut out[start..end], start, bounded, sampling[1], &finish);
+                    }
+                    start = end;
+                }
             }
-            start = end;
-        }
-    }
-    Array2::from_shape_vec((height, width), distances).unwrap_or_else(|_| Array2::zeros((height, width)))
+        },
+    );
+    distances
 }
 
 /// Turns the column distances of one run of a row, from column `start` on, into distances in the plane. `bounded`
 /// says whether the row goes on before and after the run.
-fn row_minima(envelope: &mut Envelope, run: &mut [f64], start: usize, bounded: [bool; 2], step: f64) {
+fn row_minima(
+    envelope: &mut Envelope,
+    run: &mut [f64],
+    start: usize,
+    bounded: [bool; 2],
+    step: f64,
+    finish: &impl Fn(f64) -> f64,
+) {
     let first = start as f64;
     envelope.clear();
     if bounded[0] {
@@ -76,42 +126,50 @@ fn row_minima(envelope: &mut Envelope, run: &mut [f64], start: usize, bounded: [
     }
     let mut cursor = 0;
     for (k, distance) in run.iter_mut().enumerate() {
-        *distance = envelope.minimum((first + k as f64) * step, &mut cursor).sqrt();
+        *distance = finish(envelope.minimum((first + k as f64) * step, &mut cursor));
     }
 }
 
 /// Distance along the column to the nearest pixel of another value; infinite where the whole column is one value, 0
-/// at values `<= 0`. Row-major, as `pixels`.
-fn column_distances(pixels: &[i32], width: usize, step: f64) -> Vec<f64> {
-    let mut distances: Vec<f64> = pixels.iter().map(|&value| if value > 0 { f64::INFINITY } else { 0.0 }).collect();
-    let rows = || pixels.chunks_exact(width);
-    // One step on from the pixel before, which is 0 away from itself if it has another value.
-    let relax = |values: &[i32], before: &[i32], near: &[f64], out: &mut [f64]| {
-        for x in 0..width {
-            if values[x] > 0 {
-                let reached = if values[x] == before[x] { near[x] + step } else { step };
-                out[x] = out[x].min(reached);
+/// outside regions.
+fn column_distances<T: Pixel>(pixels: ArrayView2<'_, T>, mut distances: ArrayViewMut2<'_, f64>, step: f64) {
+    let mut front = Front { before: Vec::new(), near: vec![f64::INFINITY; pixels.ncols()], step };
+    let rows = pixels.nrows();
+    for pass in 0..2 {
+        // The first row has nothing before it: as if it went on for ever.
+        front.before.clear();
+        front.before.extend(pixels.row(if pass == 0 { 0 } else { rows - 1 }));
+        front.near.fill(f64::INFINITY);
+        for k in 0..rows {
+            let y = if pass == 0 { k } else { rows - 1 - k };
+            if let (Some(values), Some(out)) = (pixels.row(y).as_slice(), distances.row_mut(y).as_slice_mut()) {
+                if pass == 0 {
+                    out.fill(f64::INFINITY);
+                }
+                front.advance(values, out);
             }
         }
-    };
-    let mut done: &mut [f64] = &mut [];
-    for ((values, before), out) in
-        rows().zip(std::iter::once(&[][..]).chain(rows())).zip(distances.chunks_exact_mut(width))
-    {
-        if !before.is_empty() {
-            relax(values, before, done, out);
-        }
-        done = out;
     }
-    let mut done: &mut [f64] = &mut [];
-    let below = std::iter::once(&[][..]).chain(rows().rev());
-    for ((values, before), out) in rows().rev().zip(below).zip(distances.chunks_exact_mut(width).rev()) {
-        if !before.is_empty() {
-            relax(values, before, done, out);
+}
+
+/// The row that was passed last: its values and its distances along the columns.
+struct Front<T> {
+    before: Vec<T>,
+    near: Vec<f64>,
+    step: f64,
+}
+
+impl<T: Pixel> Front<T> {
+    fn advance(&mut self, values: &[T], out: &mut [f64]) {
+        for (((value, before), near), out) in values.iter().zip(&mut self.before).zip(&mut self.near).zip(out) {
+            // One step on from the pixel before, which is 0 away from itself if it has another value.
+            let along = if *value == *before { *near } else { 0.0 };
+            let reached = if value.inside() { along + self.step } else { 0.0 };
+            *near = reached.min(*out);
+            *before = *value;
+            *out = *near;
         }
-        done = out;
     }
-    distances
 }
 
 /// Lower envelope of parabolas `(x - at)^2 + height` that are added in ascending order of `at`.
@@ -202,8 +260,20 @@ mod tests {
     }
 
     #[test]
+    fn wide_images_are_cut_into_strips_without_a_seam() {
+        let mut random = Random::new(6, 0);
+        let mask = Array2::from_shape_simple_fn((9, 2 * STRIP + 7), || random.chance(0.97));
+        let expected = brute_force(&mask.mapv(i32::from), [1.0, 1.0]);
+        assert_eq!(distance_transform_edt(mask.view()), expected);
+        assert_eq!(distance_transform_edt(mask.t()), expected.t());
+        let squares = distance_transform_squared(mask.view());
+        assert!(squares.iter().zip(&expected).all(|(square, distance)| (*square as f64).sqrt() == *distance));
+    }
+
+    #[test]
     fn a_mask_without_false_is_infinitely_far() {
         assert!(distance_transform_edt(array![[true, true], [true, true]].view()).iter().all(|d| d.is_infinite()));
+        assert_eq!(distance_transform_squared(array![[true]].view()), array![[u64::MAX]]);
         assert_eq!(distance_transform_edt(Array2::from_elem((0, 4), true).view()).dim(), (0, 4));
         assert_eq!(distance_transform_edt(array![[true, false, true]].view()), array![[1.0, 0.0, 1.0]]);
     }

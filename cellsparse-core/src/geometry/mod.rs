@@ -2,6 +2,7 @@
 
 pub mod diffusion;
 pub mod distance;
+pub mod ellipse;
 pub mod label_runs;
 mod outline;
 mod outline_raster;

@@ -3,12 +3,17 @@
 mod candidates;
 pub mod clean;
 mod discs;
+pub mod elephant;
+mod flood_queue;
 pub mod flow_following;
 pub mod mask_cleaning;
 pub mod masks;
 mod neighbours;
 pub mod nms;
+pub mod patches;
+pub mod spots;
 pub mod stars;
 pub mod thresholds;
+pub mod watershed;
 
 pub use self::candidates::{BORDER, MAX_CANDIDATES, MAX_RAYS, StarCandidates, candidates};

@@ -1,6 +1,6 @@
 //! Connected parts of a label image.
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, s};
 
 use super::image::LabelImage;
 use crate::error::{Error, Result};
@@ -73,11 +73,98 @@ pub fn connected_components(labels: &LabelImage, wanted: impl Fn(i32) -> bool) -
     Err(Error::Limit(format!("a label image of {height} x {width} pixels is too large; cut it into parts")))
 }
 
+/// Which pixels touch each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Connectivity {
+    /// Pixels that share a side.
+    #[default]
+    Four,
+    /// Pixels that share a side or a corner.
+    Eight,
+}
+
+/// Numbers the connected parts of a mask from 1 in the raster order of their first pixels; 0 where the mask is false.
+///
+/// `[H, W]` in and out, with the number of parts, in linear time. The rows are cut into runs of set pixels; runs that
+/// touch in neighbouring rows are joined, the later part into the earlier one.
+///
+/// # Errors
+/// [`Error::Limit`] for 2^31 pixels and more.
+pub fn label_components(mask: ArrayView2<'_, bool>, connectivity: Connectivity) -> Result<(LabelImage, usize)> {
+    let (height, width) = mask.dim();
+    if i32::try_from(mask.len()).is_err() || i32::try_from(width).is_err() {
+        return Err(Error::Limit(format!("a mask of {height} x {width} pixels is too large; cut it into parts")));
+    }
+    let reach = u32::from(connectivity == Connectivity::Eight);
+    // `(row, first column, column after the last)` of each run, and an earlier or the same run of its part.
+    let mut runs: Vec<(usize, u32, u32)> = Vec::new();
+    let mut parents: Vec<u32> = Vec::new();
+    let mut above = 0..0;
+    for (y, row) in mask.outer_iter().enumerate() {
+        let begin = runs.len();
+        let mut previous = false;
+        for (x, &set) in (0u32..).zip(row) {
+            if set && !previous {
+                runs.push((y, x, x));
+            }
+            if set && let Some(run) = runs.last_mut() {
+                run.2 = x + 1;
+            }
+            previous = set;
+        }
+        let mut first = above.start;
+        for run in begin..runs.len() {
+            parents.push(run as u32);
+            let (_, left, right) = runs[run];
+            while first < above.end && runs[first].2 + reach <= left {
+                first += 1;
+            }
+            for other in first..above.end {
+                if runs[other].1 >= right + reach {
+                    break;
+                }
+                join(&mut parents, run as u32, other as u32);
+            }
+        }
+        above = begin..runs.len();
+    }
+    let mut labels = LabelImage::zeros((height, width));
+    let mut ids: Vec<i32> = Vec::with_capacity(runs.len());
+    let mut count = 0;
+    for (run, &(y, left, right)) in runs.iter().enumerate() {
+        let root = root(&mut parents, run as u32) as usize;
+        if root == run {
+            count += 1;
+            ids.push(count);
+        } else {
+            ids.push(ids[root]);
+        }
+        labels.row_mut(y).slice_mut(s![left as usize..right as usize]).fill(ids[run]);
+    }
+    Ok((labels, count as usize))
+}
+
+/// The first run of a part; the way to it becomes shorter.
+fn root(parents: &mut [u32], mut run: u32) -> u32 {
+    while parents[run as usize] != run {
+        let grandparent = parents[parents[run as usize] as usize];
+        parents[run as usize] = grandparent;
+        run = grandparent;
+    }
+    run
+}
+
+fn join(parents: &mut [u32], a: u32, b: u32) {
+    let (a, b) = (root(parents, a), root(parents, b));
+    parents[a.max(b) as usize] = a.min(b);
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::array;
 
     use super::*;
+    use crate::random::Random;
 
     #[test]
     fn diagonal_pixels_are_separate_parts() {
@@ -86,5 +173,30 @@ mod tests {
         assert_eq!(components.map, array![[1, 0, 2], [0, 3, 2], [3, 3, 0]]);
         assert_eq!(components.parts[2], Component { label: 1, area: 3, bounds: [1, 0, 2, 1] });
         assert!(connected_components(&Array2::zeros((0, 4)), |_| true).unwrap().parts.is_empty());
+    }
+
+    #[test]
+    fn parts_of_a_mask_agree_with_the_parts_of_labels() {
+        let mut random = Random::new(4, 0);
+        for share in [0.3, 0.5, 0.6, 0.9] {
+            let mask = Array2::from_shape_simple_fn((37, 29), || random.chance(share));
+            let (found, count) = label_components(mask.view(), Connectivity::Four).unwrap();
+            let expected = connected_components(&mask.mapv(i32::from), |label| label > 0).unwrap();
+            assert_eq!(found.mapv(|id| id as u32), expected.map);
+            assert_eq!(count, expected.parts.len());
+        }
+    }
+
+    #[test]
+    fn corners_connect_eight_neighbours() {
+        let set = true;
+        let mask = array![[set, false, set], [false, set, false], [false, false, false], [set, false, false]];
+        let (found, count) = label_components(mask.view(), Connectivity::Eight).unwrap();
+        assert_eq!((found, count), (array![[1, 0, 1], [0, 1, 0], [0, 0, 0], [2, 0, 0]], 2));
+        assert_eq!(label_components(mask.view(), Connectivity::Four).unwrap().1, 4);
+        for shape in [(0, 0), (0, 3), (3, 0)] {
+            let (found, count) = label_components(Array2::from_elem(shape, true).view(), Connectivity::Eight).unwrap();
+            assert_eq!((found.dim(), count), (shape, 0));
+        }
     }
 }

@@ -6,11 +6,12 @@ mod image;
 mod normalize;
 mod read;
 mod resize;
+mod resize_aligned;
 pub mod taper;
 mod tiles;
 mod write;
 
-pub use self::components::{Component, Components, connected_components};
+pub use self::components::{Component, Components, Connectivity, connected_components, label_components};
 pub use self::files::{list_images, pair_by_stem};
 pub use self::image::{Image, LabelImage};
 pub use self::normalize::{Percentiles, percentile_normalize};
@@ -19,6 +20,7 @@ pub use self::read::{
     read_label_file_with,
 };
 pub use self::resize::{resize_bilinear, resize_nearest, scaled_size};
+pub use self::resize_aligned::resize_bilinear_aligned;
 pub use self::tiles::{Span, reflect_pad, tile_axis};
 pub use self::write::{
     write_atomically, write_gray_png8, write_gray_png16, write_labels, write_rgb_png, write_wire_labels,

@@ -1,6 +1,7 @@
 //! What a network is trained to answer: pure functions from label images to arrays.
 
 pub mod cellpose;
+pub mod elephant;
 pub mod holes;
 pub mod stardist;
 

@@ -276,7 +276,7 @@ pub(crate) fn resize(buffer: &mut Vec<f32>, sides: &[usize]) -> Result<()> {
 }
 
 /// Continues an image to at least `side` rows and columns by reflection at its last row and column.
-fn reflect_to(image: ArrayView3<'_, f32>, side: usize) -> Array3<f32> {
+pub(crate) fn reflect_to(image: ArrayView3<'_, f32>, side: usize) -> Array3<f32> {
     let (height, width, channels) = image.dim();
     let reflect = |i: usize, n: usize| {
         let period = 2 * n.saturating_sub(1).max(1);
