@@ -4,7 +4,9 @@ use std::path::Path;
 
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels, SparsifyMode, sparsify};
 use cellsparse_core::metrics::{Criterion, matching};
-use cellsparse_core::model::{Device, Model, Normalization, PredictOptions, Preset, Thresholds, TrainOptions};
+use cellsparse_core::model::{
+    Device, Model, Normalization, PredictOptions, Preset, StarThresholds, Thresholds, TrainOptions,
+};
 use cellsparse_core::random::Random;
 use cellsparse_core::raster::{RawLabels, list_images, pair_by_stem, read_image, read_label_file};
 use cellsparse_core::{Algorithm, Error, Flow, Image, LabelImage, StarDistConfig};
@@ -168,7 +170,9 @@ fn options() {
         ),
         (
             "thresholds out of range",
-            Model::stardist(tiny(), 0).unwrap().set_thresholds(Thresholds { prob: 0.0, ..Default::default() }),
+            Model::stardist(tiny(), 0)
+                .unwrap()
+                .set_thresholds(Thresholds::Stardist(StarThresholds { prob: 0.0, ..Default::default() })),
             &["prob_thresh is 0"],
         ),
         (
@@ -181,7 +185,7 @@ fn options() {
         ("an unknown preset", "fast".parse::<Preset>().map(drop), &["fast", "reference"]),
         (
             "weights of another network",
-            Model::stardist_with_weights(tiny(), Default::default()).map(drop),
+            Model::with_weights(tiny(), Default::default()).map(drop),
             &["conv2d/kernel", "missing"],
         ),
     ]);

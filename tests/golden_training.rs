@@ -89,7 +89,7 @@ fn five_optimiser_steps_equal_the_original() {
 
 fn recorded_small_net() -> Model {
     let config = StarDistConfig { n_filter_base: 8, net_conv_after_unet: 32, ..Default::default() };
-    Model::stardist_with_weights(config, arrays(&fixture("stardist/small_net"), "w.")).unwrap()
+    Model::with_weights(config, arrays(&fixture("stardist/small_net"), "w.")).unwrap()
 }
 
 /// Intersection over union of one object in two label images.

@@ -175,7 +175,7 @@ fn data(options: &Options) -> Result<()> {
 fn step(options: &Options) -> Result<Value> {
     let batch = batch(&options.folder)?;
     let model = options.model()?;
-    let graph = Arc::new(model.config().graph());
+    let graph = Arc::new(model.graph().as_ref().clone());
     let mut weights = model.weights().clone();
     drop(model);
     options.on_threads(|| {
@@ -245,7 +245,7 @@ fn predict(options: &Options) -> Result<Value> {
     let repeats = options.steps.unwrap_or(5);
     let (height, width, _) = image.shape();
     let input: Vec<f32> = model.normalization().apply(&image)?.iter().copied().collect();
-    let graph = Arc::new(model.config().graph());
+    let graph = Arc::new(model.graph().as_ref().clone());
     let network = options.on_threads(|| {
         let mut engine = Engine::new(&graph, &candle_core::Device::Cpu, [1, height, width], false)?;
         engine.set_weights(model.weights())?;

@@ -3,8 +3,9 @@
 //! `cargo run --release -p cellsparse-core --example quality -- DATA [CASE] [KEY=VALUE ...]`
 //!
 //! DATA holds `dsb2018` and `dsb2018-mini`. Cases: `scribble` and `far` train on one image and are scored on its
-//! siblings, `k4` trains on all of `dsb2018/train` and is scored on `dsb2018/test`. Keys: `steps`, `seconds`, `seeds`,
-//! `patch`, `batch`, `lr`, `preset`, `verbose`.
+//! siblings, `k4` trains on all of `dsb2018/train` and is scored on `dsb2018/test`. Keys: `algorithm`, `steps`,
+//! `seconds`, `seeds`, `patch`, `batch`, `lr`, `preset`, `widths` (as 16-32-64), `images` (at most so many to train on),
+//! `postprocess`, `verbose`.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -13,10 +14,10 @@ use std::time::Duration;
 
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels};
 use cellsparse_core::metrics::{Criterion, Matching, matching_dataset};
-use cellsparse_core::model::{Model, PredictOptions, TrainOptions};
+use cellsparse_core::model::{Algorithm, Architecture, Model, PredictOptions, TrainOptions};
 use cellsparse_core::raster::{LabelImage, RawLabels, list_images, pair_by_stem, read_image, read_label_file};
 use cellsparse_core::targets::fill_label_holes;
-use cellsparse_core::{Flow, Image, StarDistConfig};
+use cellsparse_core::{Flow, Image};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -42,8 +43,8 @@ fn main() -> Outcome<()> {
     if cases.is_empty() {
         cases = vec!["scribble".into(), "far".into(), "k4".into()];
     }
-    println!("| case | seed | steps | s | ms/step | prob | nms | smallest | tp / fp / fn | AP50 | PQ |");
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("| algorithm | case | seed | steps | s | ms/step | thresholds | tp / fp / fn | AP50 | PQ |");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for name in cases {
         let case = case(&data, &name)?;
         let seeds: u64 = keys.get("seeds").map_or(Ok(3), |value| value.parse())?;
@@ -53,7 +54,7 @@ fn main() -> Outcome<()> {
         }
         let mean = |f: fn(&Matching) -> f64| scores.iter().map(f).sum::<f64>() / scores.len() as f64;
         println!(
-            "| **{name}** | mean | | | | | | | | **{:.3}** | {:.3} |",
+            "| | **{name}** | mean | | | | | | **{:.3}** | {:.3} |",
             mean(|m| m.accuracy),
             mean(|m| m.panoptic_quality)
         );
@@ -92,7 +93,8 @@ fn stem(path: &Path) -> String {
 fn run(case: &Case, name: &str, seed: u64, keys: &HashMap<String, String>) -> Outcome<Matching> {
     let mut images: Vec<Image> = Vec::new();
     let mut labels = Vec::new();
-    for (image, sparse) in &case.train {
+    let most = keys.get("images").map_or(Ok(usize::MAX), |value| value.parse())?;
+    for (image, sparse) in case.train.iter().take(most) {
         images.push(read_image(image)?);
         labels.push(SparseLabels::parse(read_label_file(sparse)?, LabelEncoding::Wire)?);
     }
@@ -108,13 +110,25 @@ fn run(case: &Case, name: &str, seed: u64, keys: &HashMap<String, String>) -> Ou
         options.preset = preset.parse()?;
     }
     let verbose = keys.contains_key("verbose");
-    let mut model = Model::stardist(StarDistConfig::default(), seed)?;
+    let algorithm: Algorithm = keys.get("algorithm").map_or(Ok(Algorithm::Stardist), |name| name.parse())?;
+    let mut architecture = Architecture::of(algorithm, 1);
+    if let Some(widths) = keys.get("widths") {
+        let widths = widths.split('-').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+        match &mut architecture {
+            Architecture::Cellpose(config) => config.widths = widths,
+            Architecture::Elephant(config) => config.widths = widths,
+            _ => return Err("StarDist has no widths".into()),
+        }
+    }
+    let mut model = Model::new(architecture, seed)?;
     let summary = model.train(&dataset, None, &options, &mut |event| {
         if verbose && event.step % 20 == 0 {
             eprintln!("{name} {seed} step {} loss {:.4} {:?}", event.step, event.loss, event.losses);
         }
         Flow::Continue
     })?;
+    let postprocess = keys.get("postprocess").map(|name| name.parse()).transpose()?;
+    let predict = PredictOptions { postprocess, ..PredictOptions::default() };
     let mut pairs = Vec::new();
     for (image, truth) in &case.test {
         let truth = match read_label_file(truth)? {
@@ -122,20 +136,17 @@ fn run(case: &Case, name: &str, seed: u64, keys: &HashMap<String, String>) -> Ou
             RawLabels::Signed(values) => values,
             other => return Err(format!("labels of an unknown kind: {other:?}").into()),
         };
-        let predicted = model.predict(&read_image(image)?, &PredictOptions::default())?.labels;
+        let predicted = model.predict(&read_image(image)?, &predict)?.labels;
         pairs.push((fill_label_holes(truth.view()), predicted));
     }
     let pairs: Vec<(&LabelImage, &LabelImage)> = pairs.iter().map(|(a, b)| (a, b)).collect();
     let score = matching_dataset(&pairs, &[0.5], Criterion::Iou, false)?.swap_remove(0);
-    let thresholds = model.thresholds();
     println!(
-        "| {name} | {seed} | {} | {:.0} | {:.0} | {} | {} | {} | {} / {} / {} | {:.3} | {:.3} |",
+        "| {algorithm} | {name} | {seed} | {} | {:.0} | {:.0} | {} | {} / {} / {} | {:.3} | {:.3} |",
         summary.steps,
         summary.seconds,
         1e3 * summary.seconds_per_step,
-        thresholds.prob,
-        thresholds.nms,
-        thresholds.smallest_object,
+        thresholds(&model)?,
         score.tp,
         score.fp,
         score.fn_,
@@ -143,4 +154,13 @@ fn run(case: &Case, name: &str, seed: u64, keys: &HashMap<String, String>) -> Ou
         score.panoptic_quality
     );
     Ok(score)
+}
+
+/// The thresholds of a model in a few words.
+fn thresholds(model: &Model) -> Outcome<String> {
+    let value = serde_json::to_value(model.info().thresholds)?;
+    let fields = value.as_object().and_then(|outer| outer.values().next()).and_then(|inner| inner.as_object());
+    let words =
+        fields.into_iter().flatten().map(|(name, value)| format!("{name} {:.2}", value.as_f64().unwrap_or(0.0)));
+    Ok(words.collect::<Vec<_>>().join(", "))
 }

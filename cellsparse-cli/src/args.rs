@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use cellsparse_core::model::{Algorithm, Device, Preset};
+use cellsparse_core::model::{Algorithm, Device, Postprocess, Preset};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Train cell segmentation from a few drawn cells and background strokes; predict; evaluate.
@@ -39,9 +39,8 @@ pub enum Command {
     Sparsify(SparsifyArgs),
     /// Show what a model file holds
     Info(InfoArgs),
-    /// Turn weights of another program into a model, and back
-    #[command(hide = true)]
-    Convert(crate::convert::ConvertArgs),
+    /// Turn weights of Cellpose or ELEPHANT (PyTorch) into a model, and back
+    Convert(ConvertArgs),
 }
 
 /// `cellsparse demo`
@@ -160,7 +159,7 @@ pub struct PredictArgs {
     /// GeoJSON outlines: exact (along the pixel edges) or literal (the rule of the original server)
     #[arg(long, value_enum, default_value_t = OutlineChoice::Exact, value_name = "O")]
     pub outline: OutlineChoice,
-    /// StarDist: smallest object probability, 0 to 1; without it what the model chose
+    /// StarDist: smallest object probability; ELEPHANT: smallest centre probability; 0 to 1; without it what the model chose
     #[arg(long, value_parser = fraction, value_name = "F")]
     pub prob_thresh: Option<f32>,
     /// StarDist: largest overlap of two objects, 0 to 1; without it what the model chose
@@ -175,6 +174,9 @@ pub struct PredictArgs {
     /// Cellpose: cell diameter in pixels
     #[arg(long, value_parser = positive_float, value_name = "F")]
     pub diameter: Option<f32>,
+    /// ELEPHANT: watershed (cells of any shape) or ellipse (as the original) [default: watershed]
+    #[arg(long, value_parser = Postprocess::from_str, value_name = "M")]
+    pub postprocess: Option<Postprocess>,
     /// Side of the tiles in pixels; without it one is chosen
     #[arg(long, value_parser = positive, value_name = "N")]
     pub tile: Option<usize>,
@@ -238,6 +240,20 @@ pub struct InfoArgs {
     /// Print one JSON object on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+/// `cellsparse convert`
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Weights of another program (.pth of PyTorch, .safetensors), or a model of cellsparse
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// Model to write (.safetensors), or a PyTorch file (.pth) when --from is a model of cellsparse
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// JSON file with settings that the weights do not tell: normalization {"pmin", "pmax"}, diameter
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// How the values of a label file are meant.

@@ -2,33 +2,19 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cellsparse_core::formats::foreign::{WeightsKind, read_weights};
 use cellsparse_core::formats::pytorch::{StateDict, write_state_dict};
-use cellsparse_core::model::Model;
+use cellsparse_core::model::{Model, Normalization, PredictOptions};
 use cellsparse_core::{Error, Result};
-use clap::Args;
-use serde_json::Value;
+use serde::Deserialize;
 
+use crate::args::ConvertArgs;
 use crate::{note, print_out};
 
 /// Largest configuration file that is read: 1 MiB.
 const MAX_CONFIG: u64 = 1 << 20;
-
-/// `cellsparse convert`
-#[derive(Debug, Args)]
-pub struct ConvertArgs {
-    /// Weights of another program (.pth of PyTorch, .safetensors), or a model of cellsparse
-    #[arg(long, value_name = "FILE")]
-    pub from: PathBuf,
-    /// Model to write (.safetensors), or a PyTorch file (.pth) when --from is a model of cellsparse
-    #[arg(long, value_name = "FILE")]
-    pub to: PathBuf,
-    /// JSON file with the architecture, where the weights alone do not tell it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-}
 
 /// Reads one kind of file and writes the other.
 pub fn run(args: &ConvertArgs) -> Result<()> {
@@ -48,41 +34,43 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         }
         export(&Model::load(&args.from)?, &args.to)?;
     } else {
-        let config = args.config.as_deref().map(read_config).transpose()?;
+        let settings = args.config.as_deref().map(read_settings).transpose()?.unwrap_or_default();
         let weights = read_weights(&args.from)?;
         for sentence in &weights.notes {
             note(&format!("{}: {sentence}", args.from.display()));
         }
-        import(weights, config)?.save(&args.to)?;
+        import(weights, &settings)?.save(&args.to)?;
     }
     print_out(&args.to.display().to_string());
     Ok(())
 }
 
-/// The model that foreign weights belong to: the names of the arrays tell the algorithm, their shapes and `config` the
-/// architecture.
-fn import(weights: StateDict, _config: Option<Value>) -> Result<Model> {
-    Err(Error::Weights(format!(
-        "these {} arrays ({}) are not those of a network that this build knows",
-        weights.arrays.len(),
-        weights.first_names()
-    )))
+/// What `--config` may hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    /// How images are scaled.
+    normalization: Option<Normalization>,
+    /// Diameter of the cells in the images, in pixels (Cellpose).
+    diameter: Option<f32>,
+}
+
+fn import(weights: StateDict, settings: &Settings) -> Result<Model> {
+    let mut model = Model::from_state_dict(weights.into_named_arrays())?;
+    if let Some(normalization) = settings.normalization {
+        model.set_normalization(normalization)?;
+    }
+    if settings.diameter.is_some() {
+        let options = PredictOptions { diameter: settings.diameter, ..PredictOptions::default() };
+        model.set_thresholds(model.thresholds().with(&options)?)?;
+    }
+    Ok(model)
 }
 
 /// Writes the weights of a model under the names of the program that its algorithm comes from.
 fn export(model: &Model, to: &Path) -> Result<()> {
-    let arrays = foreign_names(model)?;
+    let arrays = model.to_state_dict()?;
     write_state_dict(to, arrays.iter().map(|(name, shape, values)| (name.clone(), shape.as_slice(), values.as_slice())))
-}
-
-/// Name, shape and values of every array of the PyTorch form of a model.
-type Arrays = Vec<(String, Vec<usize>, Vec<f32>)>;
-
-fn foreign_names(model: &Model) -> Result<Arrays> {
-    Err(Error::Weights(format!(
-        "a model of {} has no PyTorch form; only networks that come from PyTorch programs have one",
-        model.algorithm()
-    )))
 }
 
 fn expect_ending(to: &Path, endings: &[&str], rule: &str) -> Result<()> {
@@ -93,19 +81,22 @@ fn expect_ending(to: &Path, endings: &[&str], rule: &str) -> Result<()> {
     Err(Error::file(to, format!("{rule}, whose name ends in .{}", endings.join(" or ."))))
 }
 
-fn read_config(path: &Path) -> Result<Value> {
+fn read_settings(path: &Path) -> Result<Settings> {
     let mut text = String::new();
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
     file.take(MAX_CONFIG + 1).read_to_string(&mut text).map_err(|source| Error::io(path, source))?;
     if text.len() as u64 > MAX_CONFIG {
         return Err(Error::Limit(format!("{}: a configuration has at most 1 MiB", path.display())));
     }
-    serde_json::from_str(&text).map_err(|error| Error::file(path, format!("not a JSON configuration: {error}")))
+    serde_json::from_str(&text)
+        .map_err(|error| Error::file(path, format!("not the settings that convert reads: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
-    use cellsparse_core::networks::StarDistConfig;
+    use std::path::PathBuf;
+
+    use cellsparse_core::networks::{CellposeConfig, StarDistConfig};
 
     use super::*;
 
@@ -114,6 +105,24 @@ mod tests {
         let error = run(&ConvertArgs { from: from.to_path_buf(), to: to.clone(), config }).unwrap_err();
         assert!(!to.exists());
         error.to_string()
+    }
+
+    #[test]
+    fn a_network_goes_to_pytorch_and_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let config = CellposeConfig { n_channels: 2, widths: vec![4, 8], diam_mean: 17.0 };
+        let model = Model::cellpose(config, 3).unwrap();
+        model.save(path("a.safetensors")).unwrap();
+        let convert = |from: &str, to: &str, config| run(&ConvertArgs { from: path(from), to: path(to), config });
+        convert("a.safetensors", "a.pth", None).unwrap();
+        std::fs::write(path("set.json"), r#"{"diameter": 25, "normalization": {"pmin": 0, "pmax": 100}}"#).unwrap();
+        convert("a.pth", "b.safetensors", Some(path("set.json"))).unwrap();
+        let back = Model::load(path("b.safetensors")).unwrap();
+        assert_eq!(back.weights(), model.weights());
+        assert_eq!(back.architecture(), model.architecture());
+        assert_eq!(back.normalization(), Normalization::MIN_MAX);
+        assert!(format!("{:?}", back.thresholds()).contains("diameter: 25"));
     }
 
     #[test]
@@ -126,7 +135,7 @@ mod tests {
         assert!(said.contains("1 arrays ('fc.weight')"), "{said}");
         assert!(message(&weights, "a.pth", None).contains(".safetensors"));
         std::fs::write(path("config.json"), "{").unwrap();
-        assert!(message(&weights, "a.safetensors", Some(path("config.json"))).contains("not a JSON"));
+        assert!(message(&weights, "a.safetensors", Some(path("config.json"))).contains("not the settings"));
         assert!(message(&weights, "a.safetensors", Some(path("none.json"))).contains("none.json"));
 
         let model = path("model.safetensors");

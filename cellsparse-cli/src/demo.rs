@@ -8,8 +8,7 @@ use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::OutlineRule;
 use cellsparse_core::formats::overlay;
 use cellsparse_core::metrics::{Criterion, matching};
-use cellsparse_core::model::{Model, PredictOptions, Segmentation, TrainOptions};
-use cellsparse_core::networks::StarDistConfig;
+use cellsparse_core::model::{Architecture, Model, PredictOptions, Segmentation, TrainOptions};
 use cellsparse_core::raster::{Image, write_gray_png8, write_labels, write_rgb_png, write_wire_labels};
 use cellsparse_core::{LabelImage, Result};
 use ndarray::Axis;
@@ -29,7 +28,6 @@ const DRAWN_PATCH: usize = 128;
 
 /// Draws or reads the data, trains, segments, scores, reports.
 pub fn run(args: &DemoArgs) -> Result<()> {
-    train::refuse_unbuilt(args.algorithm)?;
     let start = Instant::now();
     let data = match &args.data {
         Some(folder) => DemoData::read(folder)?,
@@ -58,7 +56,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         input::advise(&dataset);
     }
     let n_channels = data.annotated.first().map_or(1, |one| one.image.channels());
-    let mut model = Model::stardist(StarDistConfig { n_channels, ..StarDistConfig::default() }, args.seed)?;
+    let mut model = Model::new(Architecture::of(args.algorithm, n_channels), args.seed)?;
     let model_path = out.join("model.safetensors");
     let mut options =
         TrainOptions { steps: Some(args.steps), seed: args.seed, device: args.device, ..TrainOptions::default() };

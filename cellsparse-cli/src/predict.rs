@@ -25,6 +25,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         flow_threshold: args.flow_threshold,
         cellprob_threshold: args.cellprob_threshold,
         diameter: args.diameter,
+        postprocess: args.postprocess,
         min_area: args.min_area,
         tile: args.tile,
         device: args.device,

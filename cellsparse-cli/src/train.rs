@@ -5,8 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cellsparse_core::annotations::Dataset;
-use cellsparse_core::model::{Algorithm, Device, Model, TrainOptions, TrainingSummary};
-use cellsparse_core::networks::StarDistConfig;
+use cellsparse_core::model::{Algorithm, Architecture, Device, Model, TrainOptions, TrainingSummary};
 use cellsparse_core::{Error, Result};
 use serde_json::{Value, json};
 
@@ -16,7 +15,6 @@ use crate::{input, interrupt, note, print_json, print_out};
 
 /// Reads the data, trains, saves the model, reports.
 pub fn run(args: &TrainArgs) -> Result<()> {
-    refuse_unbuilt(args.algorithm)?;
     prepare_target(&args.model)?;
     let dataset = input::dataset(&args.images, &args.labels, args.label_encoding)?;
     let validation = match (&args.val_images, &args.val_labels) {
@@ -67,14 +65,6 @@ pub fn train(
     Ok((summary, history))
 }
 
-/// Refuses algorithms that this build cannot train.
-pub fn refuse_unbuilt(algorithm: Algorithm) -> Result<()> {
-    if algorithm == Algorithm::Stardist {
-        return Ok(());
-    }
-    Err(Error::Config(format!("this build trains stardist only, not {algorithm}; use --algorithm stardist")))
-}
-
 /// What `--json` says about a training.
 pub fn facts(path: &Path, algorithm: Algorithm, summary: &TrainingSummary) -> serde_json::Map<String, Value> {
     let value = json!({
@@ -121,7 +111,7 @@ fn starting_model(args: &TrainArgs, dataset: &Dataset) -> Result<Model> {
         note(&format!("replacing {} (--resume would go on with it)", args.model.display()));
     }
     let n_channels = args.channels.unwrap_or_else(|| dataset.channels());
-    Model::stardist(StarDistConfig { n_channels, ..StarDistConfig::default() }, args.seed)
+    Model::new(Architecture::of(args.algorithm, n_channels), args.seed)
 }
 
 /// Finds out before the training, not after it, that the model cannot be written.

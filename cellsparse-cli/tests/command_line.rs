@@ -118,9 +118,9 @@ fn missing_and_unusable_files_are_one_clear_line() {
     let common = ["--images", images.as_str(), "--labels", masks.as_str(), "--out", masks.as_str(), "--k", "1"];
     assert_fails(&[&["sparsify"], &common[..]].concat(), "overwrite");
     let model = project.path("m.safetensors");
-    for algorithm in ["cellpose", "elephant"] {
+    for algorithm in ["stardist", "cellpose", "elephant"] {
         let train = ["train", "--algorithm", algorithm, "--images", &images, "--labels", &masks, "--model", &model];
-        assert_fails(&train, "stardist");
+        assert_fails(&train, "--label-encoding dense");
     }
     let lone = project.path("masks/field_0.png");
     assert_fails(&["evaluate", "--pred", &lone, "--truth", &masks], "field_1");

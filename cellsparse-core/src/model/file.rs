@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Algorithm, Model, Normalization, Thresholds};
+use super::{Architecture, Model, Normalization, Thresholds};
 use crate::error::{Error, Result};
 use crate::formats::tensors::{NamedArrays, read_tensors, write_tensors};
-use crate::networks::{StarDistConfig, Weights};
+use crate::networks::Weights;
 use crate::training::history::History;
-use crate::training::optimizer::Adam;
+use crate::training::optimizer::Optimizer;
 use crate::training::trainer::TrainingState;
 
 /// Version of the file format; files of a later version are refused.
@@ -18,12 +18,12 @@ const FORMAT_VERSION: u32 = 1;
 
 /// The JSON part of a model file.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Header {
     format_version: u32,
     cellsparse_version: String,
-    algorithm: Algorithm,
-    config: StarDistConfig,
+    /// The fields `algorithm` and `config`.
+    #[serde(flatten)]
+    architecture: Architecture,
     normalization: Normalization,
     thresholds: Thresholds,
     history: History,
@@ -40,24 +40,27 @@ struct Header {
 struct OptimizerHeader {
     steps: u64,
     batches: u64,
+    /// Sets of arrays that the optimiser remembers: 2 for Adam, 1 for gradient descent.
+    memory: usize,
 }
 
-/// Prefixes of the arrays of the optimiser: moving weights, first and second moments.
-const OPTIMIZER: [&str; 3] = ["optimizer/weights/", "optimizer/first/", "optimizer/second/"];
+/// Prefixes of the arrays of the optimiser: moving weights, and what it remembers.
+const MOVING: &str = "optimizer/weights/";
+const MEMORY: [&str; 2] = ["optimizer/first/", "optimizer/second/"];
 
 pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
     let header = Header {
         format_version: FORMAT_VERSION,
         cellsparse_version: env!("CARGO_PKG_VERSION").into(),
-        algorithm: model.algorithm(),
-        config: model.config.clone(),
+        architecture: model.architecture.clone(),
         normalization: model.normalization,
         thresholds: model.thresholds,
         history: model.history.thinned(),
-        optimizer: model
-            .state
-            .as_ref()
-            .map(|state| OptimizerHeader { steps: state.optimizer.steps(), batches: state.batches }),
+        optimizer: model.state.as_ref().map(|state| OptimizerHeader {
+            steps: state.optimizer.steps(),
+            batches: state.batches,
+            memory: state.optimizer.memory().len(),
+        }),
         weights_hash: hash(&model.weights),
         untrained: model.untrained,
     };
@@ -67,11 +70,10 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
         arrays.push((parameter.spec.name.clone(), &parameter.spec.shape, &parameter.values));
     }
     if let Some(state) = &model.state {
-        let [first, second] = state.optimizer.memory()[..] else {
-            return Err(Error::Internal("the optimiser of this model cannot be stored".into()));
-        };
+        let memory = state.optimizer.memory();
         for (index, parameter) in state.weights.parameters().iter().enumerate() {
-            for (prefix, values) in OPTIMIZER.iter().zip([&parameter.values, &first[index], &second[index]]) {
+            let sets = memory.iter().map(|set| &set[index]);
+            for (prefix, values) in [MOVING].iter().chain(&MEMORY).zip([&parameter.values].into_iter().chain(sets)) {
                 arrays.push((format!("{prefix}{}", parameter.spec.name), &parameter.spec.shape, values));
             }
         }
@@ -93,31 +95,33 @@ pub(super) fn load(path: &Path) -> Result<Model> {
     let header: Header =
         serde_json::from_str(&json).map_err(|error| Error::file(path, format!("its configuration: {error}")))?;
     let in_file = |error: Error| Error::file(path, error.to_string());
-    if header.algorithm != Algorithm::Stardist {
-        return Err(Error::file(path, format!("a model of {}; this build runs stardist", header.algorithm)));
+    header.architecture.check().map_err(in_file)?;
+    if header.thresholds.algorithm() != header.architecture.algorithm() {
+        return Err(in_file(header.thresholds.misplaced(header.architecture.algorithm())));
     }
-    header.config.check().map_err(in_file)?;
     header.thresholds.check().map_err(in_file)?;
     header.normalization.check().map_err(in_file)?;
-    let graph = Arc::new(header.config.graph());
-    let optimizer: Vec<NamedArrays> = OPTIMIZER.iter().map(|prefix| take_prefixed(&mut arrays, prefix)).collect();
+    let graph = Arc::new(header.architecture.graph());
+    let moving = take_prefixed(&mut arrays, MOVING);
+    let memory: Vec<NamedArrays> = MEMORY.iter().map(|prefix| take_prefixed(&mut arrays, prefix)).collect();
     let weights = Weights::from_named(&graph, arrays).map_err(in_file)?;
     if hash(&weights) != header.weights_hash {
         return Err(Error::file(path, "its weights do not match their checksum; the file is damaged"));
     }
     let state = match header.optimizer {
-        Some(OptimizerHeader { steps, batches }) => {
-            let mut parts = Vec::new();
-            for arrays in optimizer {
-                parts.push(Weights::from_named(&graph, arrays).map_err(in_file)?);
+        Some(OptimizerHeader { steps, batches, memory: sets }) => {
+            let weights = Weights::from_named(&graph, moving).map_err(in_file)?;
+            let mut stored = Vec::new();
+            for arrays in memory.into_iter().take(sets) {
+                let set = Weights::from_named(&graph, arrays).map_err(in_file)?;
+                stored.push(set.parameters().iter().map(|p| p.values.clone()).collect());
             }
-            let values = |weights: &Weights| weights.parameters().iter().map(|p| p.values.clone()).collect();
-            let optimizer = Adam::restore(&weights, steps, values(&parts[1]), values(&parts[2])).map_err(in_file)?;
-            Some(TrainingState { weights: parts.swap_remove(0), optimizer: optimizer.into(), batches })
+            let optimizer = Optimizer::restore(&weights, steps, stored).map_err(in_file)?;
+            Some(TrainingState { weights, optimizer, batches })
         }
         None => None,
     };
-    let mut model = Model::from_parts(header.config, graph, weights);
+    let mut model = Model::from_parts(header.architecture, graph, weights);
     model.normalization = header.normalization;
     model.thresholds = header.thresholds;
     model.history = header.history;

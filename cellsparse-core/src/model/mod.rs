@@ -1,13 +1,20 @@
 //! The facade: a model is built from a typed config, trained on sparse labels, and predicts objects.
 
+mod architecture;
+mod cellpose;
 mod device;
+mod elephant;
 mod engines;
 mod file;
+mod foreign;
+mod network;
 mod normalization;
 mod options;
 mod predict;
+mod recipe;
 mod segmentation;
 mod stardist;
+mod stardist_objects;
 mod thresholds;
 mod train;
 
@@ -16,14 +23,16 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use self::architecture::Architecture;
+pub use self::foreign::StateEntry;
 pub use self::normalization::Normalization;
-pub use self::options::{Algorithm, Device, PredictOptions, Preset, TrainOptions};
+pub use self::options::{Algorithm, Device, Postprocess, PredictOptions, Preset, TrainOptions};
 pub use self::segmentation::{Object, Segmentation};
-pub use self::thresholds::Thresholds;
+pub use self::thresholds::{CellposeThresholds, ElephantThresholds, StarThresholds, Thresholds};
 pub use self::train::TrainingSummary;
 use crate::error::Result;
 use crate::formats::tensors::NamedArrays;
-use crate::networks::{Graph, StarDistConfig, Weights};
+use crate::networks::{CellposeConfig, ElephantConfig, Graph, StarDistConfig, Weights, from_state_dict};
 use crate::training::history::History;
 use crate::training::trainer::TrainingState;
 
@@ -32,7 +41,7 @@ use crate::training::trainer::TrainingState;
 /// Many threads may predict with one model at a time; training needs it exclusively.
 #[derive(Debug)]
 pub struct Model {
-    config: StarDistConfig,
+    architecture: Architecture,
     graph: Arc<Graph>,
     weights: Weights,
     normalization: Normalization,
@@ -48,10 +57,9 @@ pub struct Model {
 /// What can be said about a model without running it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelInfo {
-    /// The algorithm.
-    pub algorithm: Algorithm,
-    /// Architecture.
-    pub config: StarDistConfig,
+    /// Algorithm and architecture.
+    #[serde(flatten)]
+    pub architecture: Architecture,
     /// Number of parameters.
     pub parameters: usize,
     /// Intensity scaling.
@@ -67,37 +75,74 @@ pub struct ModelInfo {
 }
 
 impl Model {
-    /// A StarDist network with initial weights drawn from `seed`.
+    /// A network with initial weights drawn from `seed`.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) when the configuration is out of range.
-    pub fn stardist(config: StarDistConfig, seed: u64) -> Result<Self> {
-        config.check()?;
-        let graph = Arc::new(config.graph());
+    /// [`Error::Config`](crate::Error::Config) when the architecture is out of range.
+    pub fn new(architecture: impl Into<Architecture>, seed: u64) -> Result<Self> {
+        let architecture = architecture.into();
+        architecture.check()?;
+        let graph = Arc::new(architecture.graph());
         let weights = Weights::init(&graph, seed);
-        Ok(Self { untrained: true, ..Self::from_parts(config, graph, weights) })
+        Ok(Self { untrained: true, ..Self::from_parts(architecture, graph, weights) })
     }
 
-    /// A StarDist network with given weights: every parameter of [`StarDistConfig::graph`] by its name, kernels as
-    /// `[k, k, in, out]`.
+    /// A StarDist network with initial weights drawn from `seed`; see [`new`](Self::new).
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) when the configuration is out of range,
-    /// [`Error::Weights`](crate::Error::Weights) when names, shapes or values do not fit it.
-    pub fn stardist_with_weights(config: StarDistConfig, arrays: NamedArrays) -> Result<Self> {
-        config.check()?;
-        let graph = Arc::new(config.graph());
-        let weights = Weights::from_named(&graph, arrays)?;
-        Ok(Self::from_parts(config, graph, weights))
+    /// As [`new`](Self::new).
+    pub fn stardist(config: StarDistConfig, seed: u64) -> Result<Self> {
+        Self::new(config, seed)
     }
 
-    fn from_parts(config: StarDistConfig, graph: Arc<Graph>, weights: Weights) -> Self {
+    /// A Cellpose network with initial weights drawn from `seed`; see [`new`](Self::new).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn cellpose(config: CellposeConfig, seed: u64) -> Result<Self> {
+        Self::new(config, seed)
+    }
+
+    /// An ELEPHANT network with initial weights drawn from `seed`; see [`new`](Self::new).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn elephant(config: ElephantConfig, seed: u64) -> Result<Self> {
+        Self::new(config, seed)
+    }
+
+    /// A network with given weights: every parameter of [`Architecture::graph`] by its name, kernels as `[k, k, in, out]`.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) when the architecture is out of range,
+    /// [`Error::Weights`](crate::Error::Weights) when names, shapes or values do not fit it.
+    pub fn with_weights(architecture: impl Into<Architecture>, arrays: NamedArrays) -> Result<Self> {
+        let architecture = architecture.into();
+        architecture.check()?;
+        let graph = Arc::new(architecture.graph());
+        let weights = Weights::from_named(&graph, arrays)?;
+        Ok(Self::from_parts(architecture, graph, weights))
+    }
+
+    /// A Cellpose or ELEPHANT network with the weights of a PyTorch state dict of the original package.
+    ///
+    /// # Errors
+    /// As [`with_weights`](Self::with_weights).
+    pub fn with_state_dict(architecture: impl Into<Architecture>, arrays: NamedArrays) -> Result<Self> {
+        let architecture = architecture.into();
+        architecture.check()?;
+        let graph = Arc::new(architecture.graph());
+        let weights = from_state_dict(&graph, arrays)?;
+        Ok(Self::from_parts(architecture, graph, weights))
+    }
+
+    fn from_parts(architecture: Architecture, graph: Arc<Graph>, weights: Weights) -> Self {
         Self {
-            config,
+            thresholds: Thresholds::of(architecture.algorithm()),
+            architecture,
             graph,
             weights,
             normalization: Normalization::default(),
-            thresholds: Thresholds::default(),
             history: History::default(),
             state: None,
             untrained: false,
@@ -125,18 +170,23 @@ impl Model {
     /// Forgets everything learned: new initial weights from `seed`, default thresholds, no history.
     pub fn reset(&mut self, seed: u64) {
         let weights = Weights::init(&self.graph, seed);
-        let empty = Self::from_parts(self.config.clone(), Arc::clone(&self.graph), weights);
+        let empty = Self::from_parts(self.architecture.clone(), Arc::clone(&self.graph), weights);
         *self = Self { untrained: true, ..empty };
     }
 
     /// The algorithm.
     pub fn algorithm(&self) -> Algorithm {
-        Algorithm::Stardist
+        self.architecture.algorithm()
     }
 
     /// The architecture.
-    pub fn config(&self) -> &StarDistConfig {
-        &self.config
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// The network.
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
     }
 
     /// The weights.
@@ -152,9 +202,12 @@ impl Model {
     /// Replaces the thresholds.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for values out of range.
+    /// [`Error::Config`](crate::Error::Config) for values out of range or of another algorithm.
     pub fn set_thresholds(&mut self, thresholds: Thresholds) -> Result<()> {
         thresholds.check()?;
+        if thresholds.algorithm() != self.algorithm() {
+            return Err(thresholds.misplaced(self.algorithm()));
+        }
         self.thresholds = thresholds;
         Ok(())
     }
@@ -182,8 +235,7 @@ impl Model {
     /// What can be said about the model without running it.
     pub fn info(&self) -> ModelInfo {
         ModelInfo {
-            algorithm: self.algorithm(),
-            config: self.config.clone(),
+            architecture: self.architecture.clone(),
             parameters: self.weights.count(),
             normalization: self.normalization,
             thresholds: self.thresholds,
@@ -197,7 +249,7 @@ impl Model {
 impl Clone for Model {
     fn clone(&self) -> Self {
         Self {
-            config: self.config.clone(),
+            architecture: self.architecture.clone(),
             graph: Arc::clone(&self.graph),
             weights: self.weights.clone(),
             normalization: self.normalization,

@@ -117,6 +117,29 @@ impl FromStr for Preset {
     }
 }
 
+/// How ELEPHANT's probabilities become cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Postprocess {
+    /// Seeds in the centres grow over the foreground: cells of any shape.
+    #[default]
+    Watershed,
+    /// One ellipse for every centre, as in elephant-core.
+    Ellipse,
+}
+
+impl FromStr for Postprocess {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "watershed" => Ok(Postprocess::Watershed),
+            "ellipse" => Ok(Postprocess::Ellipse),
+            other => Err(Error::Config(format!("unknown post-processing '{other}'; there are watershed and ellipse"))),
+        }
+    }
+}
+
 /// How to train.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
@@ -169,7 +192,7 @@ impl Default for TrainOptions {
 /// How to predict. `None` takes the value stored with the model.
 #[derive(Debug, Clone, Default)]
 pub struct PredictOptions {
-    /// StarDist: smallest object probability of a candidate, in `(0, 1)`.
+    /// StarDist: smallest object probability of a candidate; ELEPHANT: smallest centre probability of a seed. In `(0, 1)`.
     pub prob_thresh: Option<f32>,
     /// StarDist: largest overlap that two objects may keep, in `[0, 1]`.
     pub nms_thresh: Option<f32>,
@@ -179,6 +202,8 @@ pub struct PredictOptions {
     pub cellprob_threshold: Option<f32>,
     /// Cellpose: cell diameter in pixels.
     pub diameter: Option<f32>,
+    /// ELEPHANT: how probabilities become cells; `None` means [`Postprocess::Watershed`].
+    pub postprocess: Option<Postprocess>,
     /// Objects with fewer pixels are removed, beyond those that are much smaller than any annotated cell. Default 0.
     pub min_area: f32,
     /// Side of the tiles in pixels; `None` chooses one.

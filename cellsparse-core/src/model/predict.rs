@@ -1,39 +1,25 @@
 //! From an image to objects.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use candle_core::Device;
-use ndarray::ArrayView3;
+use ndarray::{Array3, ArrayView2, ArrayView3};
 
-use super::stardist::for_each_tile;
-use super::thresholds::Thresholds;
-use super::{Model, Object, PredictOptions, Segmentation, device};
-use crate::control::CancelToken;
+use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant};
 use crate::error::{Error, Result};
-use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
-use crate::postprocess::nms::non_maximum_suppression;
-use crate::postprocess::stars::{coord_to_label, dist_to_coord};
-use crate::postprocess::{BORDER, StarCandidates, candidates};
-use crate::raster::Image;
-
-/// The object candidates of one image, before suppression, from a low threshold on.
-pub(super) struct Candidates {
-    stars: StarCandidates,
-    /// Class of each candidate point, for models with classes.
-    classes: HashMap<[i32; 2], usize>,
-    shape: [usize; 2],
-}
+use crate::geometry::exact_outlines;
+use crate::raster::{Image, LabelImage};
 
 impl Model {
     /// Segments one image.
     ///
     /// # Errors
-    /// [`Error::Image`] when the image is unusable or has another number of channels than the model, [`Error::Config`]
-    /// for options out of range, [`Error::Device`] for an absent device, [`Error::Limit`] for too many candidates,
+    /// [`Error::Image`] when the image is unusable or its channels do not fit the model, [`Error::Config`] for options out
+    /// of range or of another algorithm, [`Error::Device`] for an absent device, [`Error::Limit`] for too many candidates,
     /// [`Error::Cancelled`] when the cancel token was raised.
     pub fn predict(&self, image: &Image, options: &PredictOptions) -> Result<Segmentation> {
-        self.check_channels(image.channels())?;
-        self.predict_normalized(self.normalization.apply(image)?.view(), options)
+        self.check_prediction(options)?;
+        self.segment(self.network_input(image)?, options)
     }
 
     /// Segments one image `[H, W, C]` whose intensities are already what the network was trained on.
@@ -41,13 +27,11 @@ impl Model {
     /// # Errors
     /// As [`predict`](Self::predict).
     pub fn predict_normalized(&self, image: ArrayView3<'_, f32>, options: &PredictOptions) -> Result<Segmentation> {
-        self.check_channels(image.dim().2)?;
-        let thresholds = Thresholds {
-            prob: options.prob_thresh.unwrap_or(self.thresholds.prob),
-            nms: options.nms_thresh.unwrap_or(self.thresholds.nms),
-            smallest_object: self.thresholds.smallest_object,
-        };
-        thresholds.check()?;
+        self.check_prediction(options)?;
+        self.segment(self.fit_channels(image.to_owned())?, options)
+    }
+
+    fn check_prediction(&self, options: &PredictOptions) -> Result<()> {
         if !(options.min_area >= 0.0 && options.min_area.is_finite()) {
             return Err(Error::Config(format!("min_area is {}; it must be 0 or more pixels", options.min_area)));
         }
@@ -57,83 +41,66 @@ impl Model {
                 options.tile.unwrap_or_default()
             )));
         }
+        self.thresholds.with(options).map(drop)
+    }
+
+    fn segment(&self, image: Array3<f32>, options: &PredictOptions) -> Result<Segmentation> {
         let (device, _) = device::resolve(options.device)?;
-        device::thread_pool(options.threads)?.install(|| {
-            let found = self.candidates(image, thresholds.prob, options.tile, &device, &options.cancel)?;
-            found.segment(&thresholds, options.min_area)
-        })
+        device::thread_pool(options.threads)?.install(|| self.segment_on(&device, image.view(), options))
     }
 
-    /// The candidates of a normalised image whose probability is above `prob`.
-    pub(super) fn candidates(
+    fn segment_on(
         &self,
-        image: ArrayView3<'_, f32>,
-        prob: f32,
-        tile: Option<usize>,
         device: &Device,
-        cancel: &CancelToken,
-    ) -> Result<Candidates> {
-        let (height, width, _) = image.dim();
-        let grid = self.config.grid;
-        let mut parts = vec![StarCandidates::empty(self.config.n_rays)];
-        let mut classes = HashMap::new();
-        for_each_tile(self, image, tile, device, cancel, &mut |maps| {
-            let border = std::array::from_fn(|axis| {
-                std::array::from_fn(|side| if maps.border[axis][side] { BORDER[axis][side] } else { 0 })
-            });
-            let mut part = candidates(maps.prob.view(), maps.dist.view(), grid, prob, border)?;
-            let mut inside = Vec::new();
-            for (index, point) in part.points.iter_mut().enumerate() {
-                let cell = [point[0] as usize / grid[0], point[1] as usize / grid[1]];
-                for axis in 0..2 {
-                    point[axis] += (maps.origin[axis] * grid[axis]) as i32;
-                }
-                if (point[0] as usize) < height && (point[1] as usize) < width {
-                    inside.push(index);
-                    if let Some(class) = &maps.class {
-                        classes.insert(*point, class[cell]);
-                    }
-                }
+        image: ArrayView3<'_, f32>,
+        options: &PredictOptions,
+    ) -> Result<Segmentation> {
+        let thresholds = self.thresholds.with(options)?;
+        match &self.architecture {
+            Architecture::Stardist(config) => {
+                let star = thresholds.stardist()?;
+                let found = self.candidates(config, image, star.prob, options.tile, device, &options.cancel)?;
+                found.segment(&star, options.min_area)
             }
-            parts.push(part.select(&inside));
-            Ok(())
-        })?;
-        Ok(Candidates { stars: StarCandidates::concatenate(&parts)?, classes, shape: [height, width] })
-    }
-
-    /// Refuses an image with another number of channels than the model was made for.
-    pub(super) fn check_channels(&self, found: usize) -> Result<()> {
-        let wanted = self.config.n_channels;
-        if found == wanted {
-            return Ok(());
+            Architecture::Cellpose(config) => {
+                let thresholds = thresholds.cellpose()?;
+                let maps = cellpose::maps(self, config, image, &thresholds, options, device)?;
+                maps.segment(config, &thresholds, options.min_area)
+            }
+            Architecture::Elephant(_) => {
+                let thresholds = thresholds.elephant()?;
+                let probabilities = elephant::probabilities(self, image, options, device)?;
+                elephant::segment(probabilities.view(), &thresholds, options.postprocess, options.min_area)
+            }
         }
-        Err(Error::Image(format!(
-            "it has {found} channels, the model takes {wanted}; convert the image, or train a model for {found} channels"
-        )))
     }
 }
 
-impl Candidates {
-    /// Suppresses overlapping candidates, paints the rest and removes small objects.
-    pub fn segment(&self, thresholds: &Thresholds, min_area: f32) -> Result<Segmentation> {
-        let above: Vec<usize> = (0..self.stars.len()).filter(|&i| self.stars.prob[i] > thresholds.prob).collect();
-        let sorted = self.stars.select(&above).sorted();
-        let kept = sorted.select(&non_maximum_suppression(&sorted, thresholds.nms)?);
-        let points: Vec<[f64; 2]> = kept.points.iter().map(|point| point.map(f64::from)).collect();
-        let coord = dist_to_coord(kept.dist.view(), &points, [1.0, 1.0])?;
-        let mut labels = coord_to_label(coord.view(), self.shape, Some(&kept.prob))?;
-        remove_small_labels(&mut labels, thresholds.smallest_object.max(min_area));
-        let mut present = vec![false; kept.len() + 1];
-        labels.iter().for_each(|&id| present[id as usize] = true);
-        let mut objects = Vec::new();
-        for index in (0..kept.len()).filter(|index| present[index + 1]) {
-            objects.push(Object {
-                id: objects.len() as i32 + 1,
-                polygon: (0..kept.dist.ncols()).map(|k| [coord[[index, 0, k]], coord[[index, 1, k]]]).collect(),
-                probability: kept.prob[index],
-                class: self.classes.get(&kept.points[index]).copied(),
-            });
+/// The segmentation of a label image whose ids are 1, 2, ...: objects have the outline of their largest part, and the mean
+/// of `confidence` over their pixels as probability.
+pub(super) fn from_labels(labels: LabelImage, confidence: ArrayView2<'_, f32>) -> Result<Segmentation> {
+    let mut sums: BTreeMap<i32, (f64, usize)> = BTreeMap::new();
+    for (&id, &value) in labels.iter().zip(&confidence) {
+        if id > 0 {
+            let (sum, count) = sums.entry(id).or_default();
+            *sum += f64::from(value);
+            *count += 1;
         }
-        Ok(Segmentation { labels: relabel_sequential(&labels, 1)?, objects })
     }
+    let mut objects = Vec::new();
+    for outline in exact_outlines(&labels)? {
+        let area = |ring: &[[f64; 2]]| {
+            let next = ring.iter().cycle().skip(1);
+            ring.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum::<f64>().abs()
+        };
+        let largest = outline.parts.iter().max_by(|a, b| area(&a.exterior).total_cmp(&area(&b.exterior)));
+        // Outlines are closed, x, y along the edges of pixels; polygons are y, x with pixel centres at integers.
+        let polygon = largest.map_or(Vec::new(), |part| {
+            part.exterior.iter().skip(1).map(|[x, y]| [(*y - 0.5) as f32, (*x - 0.5) as f32]).collect()
+        });
+        let (sum, count) = sums.get(&outline.id).copied().unwrap_or((0.0, 1));
+        let probability = (sum / count as f64) as f32;
+        objects.push(Object { id: outline.id, polygon, probability, class: None });
+    }
+    Ok(Segmentation { labels, objects })
 }

@@ -1,16 +1,16 @@
 //! StarDist behind the facade: its training task and its maps.
 
-use std::sync::Arc;
-
 use candle_core::Device;
 use ndarray::{Array2, Array3, ArrayView3, s};
 
-use super::{Model, Preset, TrainOptions};
-use crate::annotations::{Dataset, background_rim};
+use super::thresholds::{choose, smallest_object};
+use super::train::{threshold_images, training_data};
+use super::{Model, Preset, StarThresholds, TrainOptions};
+use crate::annotations::Dataset;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
-use crate::networks::Engine;
-use crate::raster::{LabelImage, reflect_pad, tile_axis};
+use crate::networks::{StarDistConfig, Weights};
+use crate::raster::{reflect_pad, tile_axis};
 use crate::targets::stardist::ObjectClasses;
 use crate::training::augment::Augmentation;
 use crate::training::batch::{Batch, BatchConfig, BatchMaker, ImageClasses};
@@ -26,47 +26,49 @@ pub(super) struct StarDistTask {
 
 impl StarDistTask {
     /// The task of training `model` on `data`.
-    pub fn training(model: &Model, data: &Dataset, options: &TrainOptions, patch: usize) -> Result<Self> {
+    pub fn training(
+        model: &Model,
+        config: &StarDistConfig,
+        data: &Dataset,
+        options: &TrainOptions,
+        patch: usize,
+    ) -> Result<Self> {
         let policy = match options.preset {
             Preset::Reference => SamplingPolicy::Reference,
             _ => SamplingPolicy::Annotated,
         };
         let config =
-            BatchConfig { batch_size: options.batch_size, policy, ..batch_config(model, data, options, patch)? };
+            BatchConfig { batch_size: options.batch_size, policy, ..batch_config(config, data, options, patch)? };
         Self::new(model, data, options, config)
     }
 
     /// One patch of every image of `data`, not augmented, as a single batch.
-    pub fn validation(model: &Model, data: &Dataset, options: &TrainOptions, patch: usize) -> Result<Self> {
+    pub fn validation(
+        model: &Model,
+        config: &StarDistConfig,
+        data: &Dataset,
+        options: &TrainOptions,
+        patch: usize,
+    ) -> Result<Self> {
         let config = BatchConfig {
             batch_size: data.len().min(64),
             augmentation: Augmentation::none(),
             policy: SamplingPolicy::Annotated,
-            ..batch_config(model, data, options, patch)?
+            ..batch_config(config, data, options, patch)?
         };
         Self::new(model, data, options, config)
     }
 
     fn new(model: &Model, data: &Dataset, options: &TrainOptions, config: BatchConfig) -> Result<Self> {
-        let mut images = Vec::new();
-        for image in data.images() {
-            images.push(model.normalization.apply(image)?);
-        }
-        let mut labels: Vec<LabelImage> = data.labels().iter().map(|labels| labels.labels().clone()).collect();
-        if options.preset != Preset::Reference {
-            labels = labels.iter().map(|labels| background_rim(labels, RIM)).collect();
-        }
+        let (images, labels) = training_data(model, data, options)?;
         let loss =
             StarLossConfig { regularize_ignored: options.preset == Preset::Reference, ..StarLossConfig::default() };
         Ok(Self { batches: BatchMaker::new(images, labels, config)?, loss })
     }
 }
 
-/// Pixels around a drawn cell that are taken for background.
-const RIM: usize = 2;
-
-fn batch_config(model: &Model, data: &Dataset, options: &TrainOptions, patch: usize) -> Result<BatchConfig> {
-    let classes = match model.config.n_classes {
+fn batch_config(config: &StarDistConfig, data: &Dataset, options: &TrainOptions, patch: usize) -> Result<BatchConfig> {
+    let classes = match config.n_classes {
         None => None,
         Some(n_classes) => {
             let mut objects = Vec::new();
@@ -83,8 +85,8 @@ fn batch_config(model: &Model, data: &Dataset, options: &TrainOptions, patch: us
     Ok(BatchConfig {
         seed: options.seed,
         patch,
-        grid: model.config.grid,
-        n_rays: model.config.n_rays,
+        grid: config.grid,
+        n_rays: config.n_rays,
         classes,
         ..BatchConfig::default()
     })
@@ -154,6 +156,7 @@ const TILE: usize = 1024;
 /// field, so the maps are those of the whole image.
 pub(super) fn for_each_tile(
     model: &Model,
+    config: &StarDistConfig,
     image: ArrayView3<'_, f32>,
     tile: Option<usize>,
     device: &Device,
@@ -164,7 +167,7 @@ pub(super) fn for_each_tile(
     let block = model.graph.divisor();
     let blocks = [height.div_ceil(block[0]), width.div_ceil(block[1])];
     let padded = reflect_pad(image, blocks[0] * block[0], blocks[1] * block[1]);
-    let radius = model.config.receptive_radius();
+    let radius = config.receptive_radius();
     let spans: [_; 2] = std::array::from_fn(|axis| {
         let side = tile.unwrap_or(if blocks[0] * block[0] * blocks[1] * block[1] <= TILE * TILE {
             blocks[axis] * block[axis]
@@ -173,7 +176,7 @@ pub(super) fn for_each_tile(
         });
         tile_axis(blocks[axis], side.div_ceil(block[axis]), radius[axis].div_ceil(block[axis]))
     });
-    let cells = [block[0] / model.config.grid[0], block[1] / model.config.grid[1]];
+    let cells = [block[0] / config.grid[0], block[1] / config.grid[1]];
     for rows in &spans[0] {
         for columns in &spans[1] {
             if cancel.is_cancelled() {
@@ -184,7 +187,7 @@ pub(super) fn for_each_tile(
                 columns.begin * block[1]..columns.end * block[1],
                 ..
             ]);
-            let outputs = model.run(device, part)?;
+            let outputs = model.run(device, &[part])?.swap_remove(0);
             let keep = s![
                 (rows.keep_begin - rows.begin) * cells[0]..(rows.keep_end - rows.begin) * cells[0],
                 (columns.keep_begin - columns.begin) * cells[1]..(columns.keep_end - columns.begin) * cells[1],
@@ -216,32 +219,47 @@ fn argmax(scores: ndarray::ArrayView1<'_, f32>) -> usize {
     best
 }
 
-impl Model {
-    /// Runs the network on one padded image `[h, w, c]` and returns its outputs `[h, w, channels]`.
-    fn run(&self, device: &Device, image: ArrayView3<'_, f32>) -> Result<Vec<Array3<f32>>> {
-        let (height, width, _) = image.dim();
-        let shape = [1, height, width];
-        let mut engine = match self.engines.take(shape, device) {
-            Some(engine) => engine,
-            None => {
-                let mut engine = Engine::new(&Arc::clone(&self.graph), device, shape, false)?;
-                engine.set_weights(&self.weights)?;
-                engine
-            }
-        };
-        let input: Vec<f32> = image.iter().copied().collect();
-        let mut outputs = Vec::new();
-        engine.forward(&self.weights, &input, &mut outputs)?;
-        self.engines.put(shape, device, engine);
-        let mut arrays = Vec::new();
-        for (&id, values) in self.graph.outputs().iter().zip(outputs) {
-            let node = &self.graph.nodes()[id];
-            let [rows, columns] = node.size(height, width);
-            let dim = (rows, columns, node.channels);
-            let array = Array3::from_shape_vec(dim, values)
-                .map_err(|error| Error::Internal(format!("output of the network: {error}")))?;
-            arrays.push(array);
+/// Lets a new network begin with rays as long as the annotated cells' mean radius: with rays of length 0 to begin with,
+/// most of a short training is spent on growing them.
+pub(super) fn expect_size(weights: &mut Weights, data: &Dataset) {
+    let areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
+    let radii = areas.iter().map(|area| (*area as f64 / std::f64::consts::PI).sqrt());
+    let mean = (radii.sum::<f64>() / areas.len().max(1) as f64) as f32;
+    for parameter in weights.parameters_mut() {
+        if parameter.spec.name == "dist/bias" {
+            parameter.values.fill(mean);
         }
-        Ok(arrays)
     }
+}
+
+/// Probabilities that are tried.
+const PROBABILITIES: [f32; 9] = [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8];
+
+/// Overlaps that are tried, as in the reference.
+const OVERLAPS: [f32; 3] = [0.3, 0.4, 0.5];
+
+/// The thresholds that segment the annotated images of `set` best.
+pub(super) fn choose_thresholds(
+    model: &Model,
+    config: &StarDistConfig,
+    data: &Dataset,
+    set: &Dataset,
+    device: &Device,
+) -> Result<StarThresholds> {
+    let cancel = CancelToken::new();
+    let images = threshold_images(model, set, |image| {
+        model.candidates(config, image.view(), PROBABILITIES[0], None, device, &cancel)
+    })?;
+    let default = StarThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
+    let mut choices = Vec::new();
+    for nms in OVERLAPS {
+        for prob in PROBABILITIES {
+            let distance = (prob - default.prob).abs() + (nms - default.nms).abs();
+            choices.push((StarThresholds { prob, nms, ..default }, distance));
+        }
+    }
+    let segment = |found: &super::stardist_objects::Candidates, thresholds: &StarThresholds| {
+        Ok(found.segment(thresholds, 0.0)?.labels)
+    };
+    Ok(choose(&choices, &images, segment)?.unwrap_or(default))
 }

@@ -1,16 +1,30 @@
-//! Thresholds of the post-processing, and how they are chosen from annotations.
+//! Settings of the post-processing that are stored with a model, and how they are chosen from annotations.
 
 use serde::{Deserialize, Serialize};
 
-use super::predict::Candidates;
+use super::{Algorithm, PredictOptions};
 use crate::annotations::SparseLabels;
 use crate::error::{Error, Result};
 use crate::metrics::{Criterion, matching_dataset};
+use crate::raster::LabelImage;
 
-/// Thresholds of the StarDist post-processing that are stored with a model.
+/// Settings of the post-processing that are stored with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Thresholds {
+    /// Of a StarDist model.
+    Stardist(StarThresholds),
+    /// Of a Cellpose model.
+    Cellpose(CellposeThresholds),
+    /// Of an ELEPHANT model.
+    Elephant(ElephantThresholds),
+}
+
+/// Settings of the StarDist post-processing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Thresholds {
+pub struct StarThresholds {
     /// Smallest object probability of a candidate, in `(0, 1)`.
     pub prob: f32,
     /// Largest overlap (intersection by smaller area) that two objects may keep, in `[0, 1]`.
@@ -19,84 +33,214 @@ pub struct Thresholds {
     pub smallest_object: f32,
 }
 
-impl Default for Thresholds {
+/// Settings of the Cellpose post-processing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellposeThresholds {
+    /// Largest flow error of a cell; 0 keeps all.
+    pub flow: f32,
+    /// Smallest cell-probability logit of a pixel of a cell.
+    pub cellprob: f32,
+    /// Diameter in pixels of the cells in the images: the median of the drawn cells.
+    pub diameter: f32,
+    /// Objects with fewer pixels are removed: much smaller than any annotated cell. 0 keeps all.
+    pub smallest_object: f32,
+}
+
+/// Settings of the ELEPHANT post-processing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ElephantThresholds {
+    /// Smallest centre probability of a seed, in `(0, 1)`.
+    pub center: f32,
+    /// Smallest probability of rim and centre together of a pixel of a cell, in `(0, 1)`.
+    pub foreground: f32,
+    /// Objects with fewer pixels are removed: much smaller than any annotated cell. 0 keeps all.
+    pub smallest_object: f32,
+}
+
+impl Default for StarThresholds {
     fn default() -> Self {
         Self { prob: 0.5, nms: 0.4, smallest_object: 0.0 }
     }
 }
 
-impl Thresholds {
-    /// Refuses values outside their ranges.
-    ///
-    /// # Errors
-    /// [`Error::Config`] that names the threshold, its value and its range.
-    pub fn check(&self) -> Result<()> {
-        if !(self.prob > 0.0 && self.prob < 1.0) {
-            return Err(Error::Config(format!("prob_thresh is {}; it must lie between 0 and 1", self.prob)));
-        }
-        if !(0.0..=1.0).contains(&self.nms) {
-            return Err(Error::Config(format!("nms_thresh is {}; it must lie between 0 and 1", self.nms)));
-        }
-        if !(self.smallest_object >= 0.0 && self.smallest_object.is_finite()) {
-            return Err(Error::Config(format!(
-                "the smallest object is {} pixels; it must be 0 or more",
-                self.smallest_object
-            )));
-        }
-        Ok(())
+impl Default for CellposeThresholds {
+    fn default() -> Self {
+        Self { flow: 0.4, cellprob: 0.0, diameter: 30.0, smallest_object: 15.0 }
     }
 }
 
-/// Probabilities that are tried.
-const PROBABILITIES: [f32; 9] = [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8];
+impl Default for ElephantThresholds {
+    fn default() -> Self {
+        Self { center: 0.5, foreground: 0.5, smallest_object: 0.0 }
+    }
+}
 
-/// Overlaps that are tried, as in the reference.
-const OVERLAPS: [f32; 3] = [0.3, 0.4, 0.5];
+impl Thresholds {
+    /// The values that a model begins with.
+    pub fn of(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Stardist => Self::Stardist(StarThresholds::default()),
+            Algorithm::Cellpose => Self::Cellpose(CellposeThresholds::default()),
+            Algorithm::Elephant => Self::Elephant(ElephantThresholds::default()),
+        }
+    }
 
-/// Agreements at which a choice is scored, as in the reference.
+    /// The algorithm they belong to.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Stardist(_) => Algorithm::Stardist,
+            Self::Cellpose(_) => Algorithm::Cellpose,
+            Self::Elephant(_) => Algorithm::Elephant,
+        }
+    }
+
+    /// Refuses values outside their ranges.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the value and its range.
+    pub fn check(&self) -> Result<()> {
+        let fraction = |name: &str, value: f32| match value > 0.0 && value < 1.0 {
+            true => Ok(()),
+            false => Err(Error::Config(format!("{name} is {value}; it must lie between 0 and 1"))),
+        };
+        let smallest = match self {
+            Self::Stardist(StarThresholds { prob, nms, smallest_object }) => {
+                fraction("prob_thresh", *prob)?;
+                if !(0.0..=1.0).contains(nms) {
+                    return Err(Error::Config(format!("nms_thresh is {nms}; it must lie between 0 and 1")));
+                }
+                smallest_object
+            }
+            Self::Cellpose(CellposeThresholds { flow, cellprob, diameter, smallest_object }) => {
+                if !(*flow >= 0.0 && flow.is_finite()) {
+                    return Err(Error::Config(format!("flow_threshold is {flow}; it must be 0 (no filter) or more")));
+                }
+                if !cellprob.is_finite() {
+                    return Err(Error::Config(format!("cellprob_threshold is {cellprob}; give a number, like 0")));
+                }
+                if !(1.0..=10_000.0).contains(diameter) {
+                    return Err(Error::Config(format!(
+                        "the diameter is {diameter}; it must lie between 1 and 10000 pixels"
+                    )));
+                }
+                smallest_object
+            }
+            Self::Elephant(ElephantThresholds { center, foreground, smallest_object }) => {
+                fraction("prob_thresh", *center)?;
+                fraction("the foreground threshold", *foreground)?;
+                smallest_object
+            }
+        };
+        if !(*smallest >= 0.0 && smallest.is_finite()) {
+            return Err(Error::Config(format!("the smallest object is {smallest} pixels; it must be 0 or more")));
+        }
+        Ok(())
+    }
+
+    /// These values with those of a caller in their place.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for values out of range, and for options of another algorithm.
+    pub fn with(&self, options: &PredictOptions) -> Result<Self> {
+        let mut result = *self;
+        let known: &[&str] = match &mut result {
+            Self::Stardist(star) => {
+                star.prob = options.prob_thresh.unwrap_or(star.prob);
+                star.nms = options.nms_thresh.unwrap_or(star.nms);
+                &["prob_thresh", "nms_thresh"]
+            }
+            Self::Cellpose(cellpose) => {
+                cellpose.flow = options.flow_threshold.unwrap_or(cellpose.flow);
+                cellpose.cellprob = options.cellprob_threshold.unwrap_or(cellpose.cellprob);
+                cellpose.diameter = options.diameter.unwrap_or(cellpose.diameter);
+                &["flow_threshold", "cellprob_threshold", "diameter"]
+            }
+            Self::Elephant(elephant) => {
+                elephant.center = options.prob_thresh.unwrap_or(elephant.center);
+                &["prob_thresh", "postprocess"]
+            }
+        };
+        let given = [
+            ("prob_thresh", options.prob_thresh.is_some()),
+            ("nms_thresh", options.nms_thresh.is_some()),
+            ("flow_threshold", options.flow_threshold.is_some()),
+            ("cellprob_threshold", options.cellprob_threshold.is_some()),
+            ("diameter", options.diameter.is_some()),
+            ("postprocess", options.postprocess.is_some()),
+        ];
+        if let Some((name, _)) = given.iter().find(|(name, given)| *given && !known.contains(name)) {
+            return Err(Error::Config(format!(
+                "{name} is not an option of {}, which is the algorithm of this model; its options are {}",
+                self.algorithm(),
+                known.join(", ")
+            )));
+        }
+        result.check()?;
+        Ok(result)
+    }
+
+    pub(super) fn stardist(&self) -> Result<StarThresholds> {
+        match self {
+            Self::Stardist(values) => Ok(*values),
+            other => Err(other.misplaced(Algorithm::Stardist)),
+        }
+    }
+
+    pub(super) fn cellpose(&self) -> Result<CellposeThresholds> {
+        match self {
+            Self::Cellpose(values) => Ok(*values),
+            other => Err(other.misplaced(Algorithm::Cellpose)),
+        }
+    }
+
+    pub(super) fn elephant(&self) -> Result<ElephantThresholds> {
+        match self {
+            Self::Elephant(values) => Ok(*values),
+            other => Err(other.misplaced(Algorithm::Elephant)),
+        }
+    }
+
+    pub(super) fn misplaced(&self, wanted: Algorithm) -> Error {
+        Error::Config(format!("thresholds of {} for a model of {wanted}; give those of {wanted}", self.algorithm()))
+    }
+}
+
+/// Agreements at which a choice is scored, as in StarDist's threshold optimisation.
 const AGREEMENTS: [f64; 3] = [0.3, 0.5, 0.7];
 
 /// Scores that differ by less are the same: with few annotated cells, the smallest step is much larger.
 const SAME: f64 = 0.01;
 
-/// Smallest candidate probability that [`choose`] needs.
-pub(super) const LOWEST: f32 = PROBABILITIES[0];
-
-/// The thresholds that segment annotated images best, of a grid of values.
+/// The values of a list that segment annotated images best.
 ///
-/// The score is the mean accuracy over the agreements of [`AGREEMENTS`], as in the reference's threshold optimisation;
-/// unlabelled pixels do not count. Of equally good choices the one nearest to the defaults is taken, since on a handful
-/// of annotated cells many choices are perfect.
+/// `choices` holds values with their distance from the defaults; `segment` gives the label image of one image. The score is
+/// the mean accuracy over the agreements of [`AGREEMENTS`]; unlabelled pixels do not count. Of equally good choices the one
+/// nearest to the defaults is taken, since on a handful of annotated cells many choices are perfect. `None` when no choice
+/// finds any annotated cell.
 ///
 /// # Errors
 /// What the post-processing reports.
-pub(super) fn choose(
-    images: &[(Candidates, &SparseLabels)],
-    smallest_object: f32,
-    default: Thresholds,
-) -> Result<Thresholds> {
-    let mut tried: Vec<(f64, f32, Thresholds)> = Vec::new();
-    for nms in OVERLAPS {
-        for prob in PROBABILITIES {
-            let thresholds = Thresholds { prob, nms, smallest_object };
-            let mut predictions = Vec::new();
-            for (candidates, labels) in images {
-                predictions.push((labels.labels(), candidates.segment(&thresholds, 0.0)?.labels));
-            }
-            let pairs: Vec<_> = predictions.iter().map(|(truth, predicted)| (*truth, predicted)).collect();
-            let scores = matching_dataset(&pairs, &AGREEMENTS, Criterion::Iou, false)?;
-            let score = scores.iter().map(|matching| matching.accuracy).sum::<f64>() / scores.len() as f64;
-            let distance = (prob - default.prob).abs() + (nms - default.nms).abs();
-            tried.push((score, distance, thresholds));
+pub(super) fn choose<T: Copy, I>(
+    choices: &[(T, f32)],
+    images: &[(I, &SparseLabels)],
+    segment: impl Fn(&I, &T) -> Result<LabelImage>,
+) -> Result<Option<T>> {
+    let mut tried: Vec<(f64, f32, T)> = Vec::new();
+    for (choice, distance) in choices {
+        let mut predictions = Vec::new();
+        for (image, labels) in images {
+            predictions.push((labels.labels(), segment(image, choice)?));
         }
+        let pairs: Vec<_> = predictions.iter().map(|(truth, predicted)| (*truth, predicted)).collect();
+        let scores = matching_dataset(&pairs, &AGREEMENTS, Criterion::Iou, false)?;
+        let score = scores.iter().map(|matching| matching.accuracy).sum::<f64>() / scores.len() as f64;
+        tried.push((score, *distance, *choice));
     }
     let best = tried.iter().map(|(score, ..)| *score).fold(0.0, f64::max);
-    if best == 0.0 {
-        return Ok(Thresholds { smallest_object, ..default });
-    }
-    let good = tried.into_iter().filter(|(score, ..)| *score >= best - SAME);
-    let nearest = good.min_by(|a, b| a.1.total_cmp(&b.1));
-    Ok(nearest.map_or(default, |(.., thresholds)| thresholds))
+    let good = tried.into_iter().filter(|(score, ..)| best > 0.0 && *score >= best - SAME);
+    Ok(good.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(.., choice)| choice))
 }
 
 /// The area below which an object is taken for debris: a quarter of the smallest annotated cell's.

@@ -1,22 +1,22 @@
 //! Training behind the facade.
 
 use std::path::Path;
-use std::time::Duration;
 
 use candle_core::Device;
 use serde::Serialize;
 
-use super::stardist::StarDistTask;
-use super::thresholds::{LOWEST, Thresholds, choose, smallest_object};
-use super::{Model, Preset, TrainOptions, device};
-use crate::annotations::{Dataset, SparseLabels};
-use crate::control::{CancelToken, Flow, Progress};
+use ndarray::Array3;
+
+use super::recipe::Recipe;
+use super::stardist::{self, StarDistTask};
+use super::{Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant};
+use crate::annotations::{Dataset, SparseLabels, background_rim};
+use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
-use crate::networks::Engine;
+use crate::networks::{Engine, Weights};
+use crate::raster::LabelImage;
 use crate::training::history::History;
-use crate::training::optimizer::Adam;
-use crate::training::schedule::Schedule;
-use crate::training::trainer::{Engines, LoopOptions, Outcome, Stopped, TrainingState, train};
+use crate::training::trainer::{Engines, LoopOptions, Outcome, Stopped, Task, TrainingState, train};
 
 /// What a training did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,8 +35,8 @@ pub struct TrainingSummary {
     pub stopped: &'static str,
 }
 
-/// Steps of a training without a number of steps and without a time budget.
-const STEPS: usize = 200;
+/// Pixels around a drawn cell that are taken for background.
+const RIM: usize = 2;
 
 /// Images that thresholds are chosen on, at most.
 const THRESHOLD_IMAGES: usize = 16;
@@ -92,20 +92,69 @@ impl Model {
         device: &Device,
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<Outcome> {
-        let loop_options = loop_options(options)?;
-        let patch = self.patch_size(options)?;
+        let recipe = Recipe::new(self.architecture.algorithm(), options)?;
+        let run = Run { recipe, patch: self.patch_size(options)?, device };
         let mut fresh = self.clone();
         if options.preset == Preset::Reference {
             fresh.normalization = super::Normalization::MIN_MAX;
-        } else if self.untrained {
-            fresh.expect_size(data);
         }
-        let task = StarDistTask::training(&fresh, data, options, patch)?;
-        let validation_task = match validation {
-            Some(set) => Some(StarDistTask::validation(&fresh, set, options, patch)?),
-            None => None,
+        let learned = match &self.architecture {
+            Architecture::Stardist(config) => {
+                if options.preset != Preset::Reference && self.untrained {
+                    stardist::expect_size(&mut fresh.weights, data);
+                }
+                let task = StarDistTask::training(&fresh, config, data, options, run.patch)?;
+                let checked = validation
+                    .map(|set| StarDistTask::validation(&fresh, config, set, options, run.patch))
+                    .transpose()?;
+                fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)
+            }
+            Architecture::Cellpose(config) => {
+                let task = cellpose::batches(&fresh, config, data, options, run.patch)?;
+                let checked =
+                    validation.map(|set| cellpose::validation(&fresh, config, set, options, run.patch)).transpose()?;
+                fresh.thresholds = cellpose::expect_size(&fresh, task.diameter())?;
+                fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)
+            }
+            Architecture::Elephant(_) => {
+                let task = elephant::batches(&fresh, data, options, run.patch)?;
+                let checked =
+                    validation.map(|set| elephant::validation(&fresh, set, options, run.patch)).transpose()?;
+                fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)
+            }
         };
-        let engine = |batch: usize, training: bool| Engine::new(&self.graph, device, [batch, patch, patch], training);
+        let outcome = learned?;
+        if outcome.steps > 0 && options.preset != Preset::Reference {
+            let set = validation.unwrap_or(data);
+            fresh.thresholds = match &self.architecture {
+                Architecture::Stardist(config) => {
+                    Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, set, device)?)
+                }
+                Architecture::Cellpose(config) => {
+                    Thresholds::Cellpose(cellpose::choose_thresholds(&fresh, config, data, set, device)?)
+                }
+                Architecture::Elephant(_) => {
+                    Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, set, device)?)
+                }
+            };
+        }
+        *self = fresh;
+        Ok(outcome)
+    }
+
+    /// Runs the training loop and takes over what was learned.
+    fn fit<T: Task>(
+        &mut self,
+        task: &T,
+        checked: Option<&T>,
+        validation: Option<&Dataset>,
+        options: &TrainOptions,
+        run: &Run<'_>,
+        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+    ) -> Result<Outcome> {
+        let engine = |batch: usize, training: bool| {
+            Engine::new(&self.graph, run.device, [batch, run.patch, run.patch], training)
+        };
         let mut engines = Engines {
             training: engine(options.batch_size, true)?,
             validation: match validation {
@@ -113,57 +162,34 @@ impl Model {
                 None => None,
             },
         };
-        let mut state = fresh.initial_state(options)?;
+        let mut state = self.initial_state(options, &run.recipe)?;
         let mut history = self.history.clone();
-        let snapshot = fresh.clone();
-        let mut on_epoch = |state: &TrainingState, weights: &crate::networks::Weights, history: &History| {
+        let snapshot = self.clone();
+        let mut on_epoch = |state: &TrainingState, weights: &Weights, history: &History| {
             let Some(path) = &options.checkpoint else { return Ok(()) };
             save_checkpoint(&snapshot, state, weights, history, path)
         };
-        let outcome = train(
-            &mut engines,
-            &task,
-            validation_task.as_ref(),
-            &mut state,
-            &mut history,
-            &loop_options,
-            observer,
-            &mut on_epoch,
-        )?;
+        let limits: &LoopOptions = &run.recipe.limits;
+        let outcome = train(&mut engines, task, checked, &mut state, &mut history, limits, observer, &mut on_epoch)?;
         drop(engines);
-        fresh.weights = outcome.weights.clone();
-        fresh.state = Some(state);
-        fresh.history = history;
-        fresh.untrained = false;
-        fresh.engines.clear();
-        if outcome.steps > 0 && options.preset != Preset::Reference {
-            fresh.thresholds = fresh.choose_thresholds(data, validation, device)?;
-        }
-        *self = fresh;
+        self.weights = outcome.weights.clone();
+        self.state = Some(state);
+        self.history = history;
+        self.untrained = false;
+        self.engines.clear();
         Ok(outcome)
     }
 
-    /// Lets a new network begin with rays as long as the annotated cells' mean radius: with rays of length 0 to begin
-    /// with, most of a short training is spent on growing them.
-    fn expect_size(&mut self, data: &Dataset) {
-        let areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
-        let radii = areas.iter().map(|area| (*area as f64 / std::f64::consts::PI).sqrt());
-        let mean = (radii.sum::<f64>() / areas.len().max(1) as f64) as f32;
-        for parameter in self.weights.parameters_mut() {
-            if parameter.spec.name == "dist/bias" {
-                parameter.values.fill(mean);
-            }
-        }
-    }
-
-    fn initial_state(&self, options: &TrainOptions) -> Result<TrainingState> {
+    fn initial_state(&self, options: &TrainOptions, recipe: &Recipe) -> Result<TrainingState> {
         if !options.resume {
-            let optimizer = Adam::new(&self.weights).into();
+            let optimizer = recipe.optimizer(&self.weights);
             return Ok(TrainingState { weights: self.weights.clone(), optimizer, batches: 0 });
         }
-        self.state.clone().ok_or_else(|| {
+        let mut state = self.state.clone().ok_or_else(|| {
             Error::Config("the model holds no optimiser state to resume from; train it first, or without resume".into())
-        })
+        })?;
+        recipe.take_over(&mut state)?;
+        Ok(state)
     }
 
     /// The side of the training patches, rounded up to what the network divides by.
@@ -178,58 +204,47 @@ impl Model {
         }
         Ok(options.patch_size.next_multiple_of(unit))
     }
-
-    fn choose_thresholds(&self, data: &Dataset, validation: Option<&Dataset>, device: &Device) -> Result<Thresholds> {
-        let set = validation.unwrap_or(data);
-        let step = set.len().div_ceil(THRESHOLD_IMAGES).max(1);
-        let mut images: Vec<(_, &SparseLabels)> = Vec::new();
-        for (image, labels) in set.images().iter().zip(set.labels()).step_by(step) {
-            let normalised = self.normalization.apply(image)?;
-            let found = self.candidates(normalised.view(), LOWEST, None, device, &CancelToken::new())?;
-            images.push((found, labels));
-        }
-        choose(&images, smallest_object(data.labels().iter()), Thresholds::default())
-    }
 }
 
-/// The loop of a preset.
-fn loop_options(options: &TrainOptions) -> Result<LoopOptions> {
-    if options.batch_size == 0 || options.batch_size > 256 {
-        return Err(Error::Config(format!("batch_size is {}; it must lie between 1 and 256", options.batch_size)));
-    }
-    if options.steps == Some(0) {
-        return Err(Error::Config("steps is 0; it must be at least 1".into()));
-    }
-    if options.time_budget.is_some_and(|budget| budget < Duration::from_millis(1)) {
-        return Err(Error::Config("the time budget is 0; give it in seconds, like 60".into()));
-    }
-    let steps = options.steps.unwrap_or(if options.time_budget.is_some() { 1_000_000 } else { STEPS });
-    let reference = options.preset == Preset::Reference;
-    let learning_rate = options.learning_rate.unwrap_or(if reference { 1e-3 } else { 2e-3 });
-    if !(learning_rate > 0.0 && learning_rate <= 1e4) {
-        return Err(Error::Config(format!("the learning rate is {learning_rate}; it must be above 0, like 0.001")));
-    }
-    Ok(LoopOptions {
-        steps,
-        steps_per_epoch: if reference { 200.min(steps) } else { 25.min(steps) },
-        learning_rate,
-        schedule: if reference {
-            Schedule::ReduceOnPlateau { factor: 0.5, patience: 40 }
-        } else {
-            Schedule::Cosine { warmup: 0.05, floor: 0.02 }
-        },
-        weight_decay: 0.0,
-        average: None,
-        patience: if reference { None } else { Some(20) },
-        time_budget: options.time_budget,
-        cancel: options.cancel.clone(),
-    })
+/// How one training runs.
+struct Run<'a> {
+    recipe: Recipe,
+    patch: usize,
+    device: &'a Device,
+}
+
+/// Inputs of the network and label images for training.
+///
+/// Unless the reference is followed, the unlabelled pixels beside a drawn cell become background: nothing else says where
+/// cells end.
+pub(super) fn training_data(
+    model: &Model,
+    data: &Dataset,
+    options: &TrainOptions,
+) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
+    let images = data.images().iter().map(|image| model.network_input(image)).collect::<Result<_>>()?;
+    let labels = data.labels().iter().map(|labels| match options.preset {
+        Preset::Reference => labels.labels().clone(),
+        _ => background_rim(labels.labels(), RIM),
+    });
+    Ok((images, labels.collect()))
+}
+
+/// What the network says about the images that thresholds are chosen on, with their labels.
+pub(super) fn threshold_images<'a, T>(
+    model: &Model,
+    set: &'a Dataset,
+    predict: impl Fn(Array3<f32>) -> Result<T>,
+) -> Result<Vec<(T, &'a SparseLabels)>> {
+    let step = set.len().div_ceil(THRESHOLD_IMAGES).max(1);
+    let pairs = set.images().iter().zip(set.labels()).step_by(step);
+    pairs.map(|(image, labels)| Ok((predict(model.network_input(image)?)?, labels))).collect()
 }
 
 fn save_checkpoint(
     model: &Model,
     state: &TrainingState,
-    weights: &crate::networks::Weights,
+    weights: &Weights,
     history: &History,
     path: &Path,
 ) -> Result<()> {

@@ -17,6 +17,11 @@ pub enum Schedule {
         /// Rate at the end.
         floor: f32,
     },
+    /// [`cellpose_rates`] of Cellpose 3 for a training of so many epochs, except that it does not begin with 0.
+    Cellpose {
+        /// Epochs that the training is divided into.
+        epochs: usize,
+    },
 }
 
 /// A schedule under way.
@@ -45,6 +50,12 @@ impl Pace {
                 }
                 let along = (done - warmup) / (1.0 - warmup);
                 floor + (1.0 - floor) * 0.5 * (1.0 + (std::f32::consts::PI * along).cos())
+            }
+            Schedule::Cellpose { epochs } => {
+                let epoch = ((done.clamp(0.0, 1.0) * epochs as f64) as usize).clamp(1, epochs.max(2) - 1);
+                cellpose_rates(CellposeVersion::Reference, epochs.max(2), 1.0)
+                    .get(epoch)
+                    .map_or(1.0, |rate| *rate as f32)
             }
         }
     }

@@ -1,0 +1,191 @@
+//! Cellpose behind the facade: its batches, its maps, its thresholds.
+
+use candle_core::Device;
+use ndarray::{Array2, Array3, ArrayView3, s};
+
+use super::predict::from_labels;
+use super::thresholds::{choose, smallest_object};
+use super::train::{threshold_images, training_data};
+use super::{CellposeThresholds, Model, PredictOptions, Preset, Segmentation, Thresholds, TrainOptions};
+use crate::annotations::Dataset;
+use crate::error::{Error, Result};
+use crate::networks::CellposeConfig;
+use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
+use crate::postprocess::masks::{MaskOptions, compute_masks};
+use crate::raster::taper::{TaperedSum, tile_starts, zero_padding};
+use crate::raster::{resize_bilinear, scaled_size};
+use crate::training::augment::Augmentation;
+use crate::training::augment_affine::Outside;
+use crate::training::batch_cellpose::{CellposeBatchConfig, CellposeBatches};
+use crate::training::sampler::SamplingPolicy;
+
+/// Side of the tiles that the network reads, and their overlap, as in the Cellpose package.
+const TILE: usize = 224;
+const OVERLAP: f64 = 0.1;
+
+/// Tiles that are read at a time.
+const TILES: usize = 8;
+
+/// The batches of training `model` on `data`.
+pub(super) fn batches(
+    model: &Model,
+    config: &CellposeConfig,
+    data: &Dataset,
+    options: &TrainOptions,
+    patch: usize,
+) -> Result<CellposeBatches> {
+    let (images, labels) = training_data(model, data, options)?;
+    CellposeBatches::new(images, labels, batch_config(config, options, patch))
+}
+
+/// One crop of every image of `data`, at its own scale, as a single batch.
+pub(super) fn validation(
+    model: &Model,
+    config: &CellposeConfig,
+    data: &Dataset,
+    options: &TrainOptions,
+    patch: usize,
+) -> Result<CellposeBatches> {
+    let (images, labels) = training_data(model, data, options)?;
+    let config =
+        CellposeBatchConfig { batch_size: data.len().min(64), ..batch_config(config, options, patch).validation() };
+    CellposeBatches::new(images, labels, config)
+}
+
+fn batch_config(config: &CellposeConfig, options: &TrainOptions, patch: usize) -> CellposeBatchConfig {
+    let usual = CellposeBatchConfig {
+        seed: options.seed,
+        batch_size: options.batch_size,
+        patch,
+        diam_mean: f64::from(config.diam_mean),
+        ..CellposeBatchConfig::default()
+    };
+    match options.preset {
+        Preset::Reference => {
+            CellposeBatchConfig { policy: SamplingPolicy::Reference, outside: Outside::Background, ..usual }
+        }
+        _ => CellposeBatchConfig { intensity: Augmentation { symmetries: false, ..Augmentation::default() }, ..usual },
+    }
+}
+
+/// The thresholds of a model whose annotated cells have that diameter.
+pub(super) fn expect_size(model: &Model, diameter: f64) -> Result<Thresholds> {
+    let thresholds = CellposeThresholds { diameter: diameter.max(5.0) as f32, ..model.thresholds.cellpose()? };
+    Ok(Thresholds::Cellpose(thresholds))
+}
+
+/// What the network says about an image, at the size of the image.
+pub(super) struct FlowMaps {
+    /// `[2, H, W]`: `dY`, `dX`.
+    flows: Array3<f32>,
+    /// Logit `[H, W]`.
+    cellprob: Array2<f32>,
+}
+
+/// Runs the network over a normalised image, scaled so that its cells have the network's diameter.
+pub(super) fn maps(
+    model: &Model,
+    config: &CellposeConfig,
+    image: ArrayView3<'_, f32>,
+    thresholds: &CellposeThresholds,
+    options: &PredictOptions,
+    device: &Device,
+) -> Result<FlowMaps> {
+    let (height, width, _) = image.dim();
+    let scale = f64::from(config.diam_mean) / f64::from(thresholds.diameter);
+    let sides = [scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)];
+    let answer = if sides == [height, width] {
+        tiled(model, image, options, device)?
+    } else {
+        let scaled = resize_bilinear(image, sides[0], sides[1])?;
+        resize_bilinear(tiled(model, scaled.view(), options, device)?.view(), height, width)?
+    };
+    let plane = |channel: usize| answer.slice(s![.., .., channel]);
+    let mut flows = Array3::zeros((2, height, width));
+    for channel in 0..2 {
+        flows.slice_mut(s![channel, .., ..]).assign(&plane(channel));
+    }
+    Ok(FlowMaps { flows, cellprob: plane(2).to_owned() })
+}
+
+/// The network's maps `[H, W, 3]` of an image at the network's scale: zeros around it, overlapping tiles, blended.
+fn tiled(model: &Model, image: ArrayView3<'_, f32>, options: &PredictOptions, device: &Device) -> Result<Array3<f32>> {
+    let (height, width, channels) = image.dim();
+    let [divisor, _] = model.graph.divisor();
+    let paddings = [zero_padding(height), zero_padding(width)];
+    let padded_size = [height + paddings[0].iter().sum::<usize>(), width + paddings[1].iter().sum::<usize>()];
+    let tile = options.tile.unwrap_or(TILE).next_multiple_of(divisor.max(16));
+    let side: [usize; 2] = std::array::from_fn(|axis| tile.min(padded_size[axis].next_multiple_of(divisor)));
+    let total: [usize; 2] = std::array::from_fn(|axis| padded_size[axis].max(side[axis]));
+    let mut padded = Array3::zeros((total[0], total[1], channels));
+    padded
+        .slice_mut(s![paddings[0][0]..paddings[0][0] + height, paddings[1][0]..paddings[1][0] + width, ..])
+        .assign(&image);
+    let rows = tile_starts(total[0], side[0], OVERLAP);
+    let columns = tile_starts(total[1], side[1], OVERLAP);
+    let corners: Vec<[usize; 2]> = rows.iter().flat_map(|&y| columns.iter().map(move |&x| [y, x])).collect();
+    let mut sum = TaperedSum::new(total[0], total[1], 3, side)?;
+    for group in corners.chunks(TILES) {
+        if options.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let tiles: Vec<_> = group.iter().map(|&[y, x]| padded.slice(s![y..y + side[0], x..x + side[1], ..])).collect();
+        for (outputs, corner) in model.run(device, &tiles)?.iter().zip(group) {
+            let Some(maps) = outputs.first() else { continue };
+            sum.add(maps.view(), *corner)?;
+        }
+    }
+    let blended = sum.finish();
+    Ok(blended
+        .slice(s![paddings[0][0]..paddings[0][0] + height, paddings[1][0]..paddings[1][0] + width, ..])
+        .to_owned())
+}
+
+impl FlowMaps {
+    /// Follows the flows and keeps what looks like cells.
+    pub fn segment(
+        &self,
+        config: &CellposeConfig,
+        thresholds: &CellposeThresholds,
+        min_area: f32,
+    ) -> Result<Segmentation> {
+        let options = MaskOptions {
+            steps: MaskOptions::steps_for(f64::from(thresholds.diameter), f64::from(config.diam_mean)),
+            cellprob_threshold: thresholds.cellprob,
+            flow_threshold: thresholds.flow,
+            ..MaskOptions::default()
+        };
+        let mut labels =
+            compute_masks(self.flows.view(), self.cellprob.view(), &MaskOptions { min_size: 0, ..options })?;
+        remove_small_labels(&mut labels, thresholds.smallest_object.max(min_area));
+        let labels = relabel_sequential(&labels, 1)?;
+        from_labels(labels, self.cellprob.mapv(|logit| 1.0 / (1.0 + (-logit).exp())).view())
+    }
+}
+
+/// Cell-probability logits and flow errors that are tried.
+const CELLPROBS: [f32; 5] = [-2.0, -1.0, 0.0, 1.0, 2.0];
+const FLOWS: [f32; 3] = [0.0, 0.4, 0.8];
+
+/// The thresholds that segment the annotated images of `set` best.
+pub(super) fn choose_thresholds(
+    model: &Model,
+    config: &CellposeConfig,
+    data: &Dataset,
+    set: &Dataset,
+    device: &Device,
+) -> Result<CellposeThresholds> {
+    let default =
+        CellposeThresholds { smallest_object: smallest_object(data.labels().iter()), ..model.thresholds.cellpose()? };
+    let options = PredictOptions::default();
+    let images = threshold_images(model, set, |image| maps(model, config, image.view(), &default, &options, device))?;
+    let mut choices = Vec::new();
+    for flow in FLOWS {
+        for cellprob in CELLPROBS {
+            let distance = (flow - default.flow).abs() + 0.2 * cellprob.abs();
+            choices.push((CellposeThresholds { flow, cellprob, ..default }, distance));
+        }
+    }
+    let segment = |maps: &FlowMaps, thresholds: &CellposeThresholds| Ok(maps.segment(config, thresholds, 0.0)?.labels);
+    Ok(choose(&choices, &images, segment)?.unwrap_or(default))
+}

@@ -1,0 +1,155 @@
+//! ELEPHANT behind the facade: its batches, its probabilities, its thresholds.
+
+use candle_core::Device;
+use ndarray::{Array3, ArrayView3, s};
+
+use super::predict::from_labels;
+use super::thresholds::{choose, smallest_object};
+use super::train::{threshold_images, training_data};
+use super::{ElephantThresholds, Model, Postprocess, PredictOptions, Preset, Segmentation, TrainOptions};
+use crate::annotations::Dataset;
+use crate::error::{Error, Result};
+use crate::postprocess::clean::relabel_sequential;
+use crate::postprocess::elephant::{Method, WatershedOptions, elephant_instances};
+use crate::postprocess::spots::SpotOptions;
+use crate::raster::taper::{TaperedSum, tile_starts};
+use crate::raster::{reflect_pad, resize_bilinear_aligned};
+use crate::targets::elephant::ClassRule;
+use crate::training::batch_elephant::{ElephantBatchConfig, ElephantBatches};
+
+/// Side of a tile when the image does not fit into one, and the overlap of tiles.
+const TILE: usize = 1024;
+const OVERLAP: f64 = 0.1;
+
+/// The batches of training `model` on `data`.
+pub(super) fn batches(model: &Model, data: &Dataset, options: &TrainOptions, patch: usize) -> Result<ElephantBatches> {
+    let (images, labels) = training_data(model, data, options)?;
+    ElephantBatches::new(images, labels, batch_config(options, patch))
+}
+
+/// One unchanged crop of every image of `data`, as a single batch.
+pub(super) fn validation(
+    model: &Model,
+    data: &Dataset,
+    options: &TrainOptions,
+    patch: usize,
+) -> Result<ElephantBatches> {
+    let (images, labels) = training_data(model, data, options)?;
+    let config = ElephantBatchConfig { batch_size: data.len().min(64), ..batch_config(options, patch).unchanged() };
+    ElephantBatches::new(images, labels, config)
+}
+
+fn batch_config(options: &TrainOptions, patch: usize) -> ElephantBatchConfig {
+    let rule = match options.preset {
+        Preset::Reference => ClassRule::REFERENCE,
+        _ => ClassRule::default(),
+    };
+    ElephantBatchConfig { seed: options.seed, batch_size: options.batch_size, patch, rule, ..Default::default() }
+}
+
+/// Probabilities `[H, W, 3]` of background, rim and centre.
+///
+/// Group normalisation makes every pixel depend on all others, so an image is read whole as long as it is not larger than
+/// a tile; the sides are stretched to multiples of what the network divides by, as in the reference. Larger images are cut
+/// into overlapping tiles, whose probabilities are blended.
+pub(super) fn probabilities(
+    model: &Model,
+    image: ArrayView3<'_, f32>,
+    options: &PredictOptions,
+    device: &Device,
+) -> Result<Array3<f32>> {
+    let (height, width, _) = image.dim();
+    let tile = options.tile.unwrap_or(if height * width <= TILE * TILE { height.max(width) } else { TILE });
+    if height <= tile && width <= tile {
+        return whole(model, image, device);
+    }
+    let side = [tile.min(height), tile.min(width)];
+    let mut sum = TaperedSum::new(height, width, 3, side)?;
+    for y in tile_starts(height, side[0], OVERLAP) {
+        for x in tile_starts(width, side[1], OVERLAP) {
+            if options.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let part = whole(model, image.slice(s![y..y + side[0], x..x + side[1], ..]), device)?;
+            sum.add(part.view(), [y, x])?;
+        }
+    }
+    Ok(sum.finish())
+}
+
+fn whole(model: &Model, image: ArrayView3<'_, f32>, device: &Device) -> Result<Array3<f32>> {
+    let (height, width, _) = image.dim();
+    let divisor = model.graph.divisor();
+    let sides = [height.next_multiple_of(divisor[0]), width.next_multiple_of(divisor[1])];
+    let read = |image: ArrayView3<'_, f32>| -> Result<Array3<f32>> {
+        let outputs = model.run(device, &[image])?.into_iter().next().and_then(|outputs| outputs.into_iter().next());
+        outputs.map(log_softmax).ok_or_else(|| Error::Internal("a network without outputs".into()))
+    };
+    let logs = if sides == [height, width] {
+        read(image)?
+    } else if height.min(width) < divisor[0].max(divisor[1]) {
+        // Too small to be stretched to something that looks the same.
+        let padded = reflect_pad(image, sides[0], sides[1]);
+        read(padded.view())?.slice(s![..height, ..width, ..]).to_owned()
+    } else {
+        resize_bilinear_aligned(read(resize_bilinear_aligned(image, sides)?.view())?.view(), [height, width])?
+    };
+    Ok(logs.mapv(f32::exp))
+}
+
+/// Logarithms of the probabilities of each pixel.
+fn log_softmax(mut logits: Array3<f32>) -> Array3<f32> {
+    for mut pixel in logits.lanes_mut(ndarray::Axis(2)) {
+        let largest = pixel.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let total: f32 = pixel.iter().map(|value| (value - largest).exp()).sum();
+        pixel.mapv_inplace(|value| value - largest - total.ln());
+    }
+    logits
+}
+
+/// The cells in the probabilities.
+pub(super) fn segment(
+    probabilities: ArrayView3<'_, f32>,
+    thresholds: &ElephantThresholds,
+    postprocess: Option<Postprocess>,
+    min_area: f32,
+) -> Result<Segmentation> {
+    let method = match postprocess.unwrap_or_default() {
+        Postprocess::Watershed => Method::Watershed(WatershedOptions {
+            center_threshold: thresholds.center,
+            foreground_threshold: thresholds.foreground,
+            ..WatershedOptions::default()
+        }),
+        Postprocess::Ellipse => Method::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() }),
+    };
+    let labels = elephant_instances(probabilities, &method, thresholds.smallest_object.max(min_area))?;
+    let foreground = probabilities.slice(s![.., .., 0]).mapv(|background| 1.0 - background);
+    from_labels(relabel_sequential(&labels, 1)?, foreground.view())
+}
+
+/// Centre and foreground probabilities that are tried.
+const CENTERS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
+const FOREGROUNDS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
+
+/// The thresholds that segment the annotated images of `set` best.
+pub(super) fn choose_thresholds(
+    model: &Model,
+    data: &Dataset,
+    set: &Dataset,
+    device: &Device,
+) -> Result<ElephantThresholds> {
+    let default = ElephantThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
+    let options = PredictOptions::default();
+    let images = threshold_images(model, set, |image| probabilities(model, image.view(), &options, device))?;
+    let mut choices = Vec::new();
+    for center in CENTERS {
+        for foreground in FOREGROUNDS {
+            let distance = (center - default.center).abs() + (foreground - default.foreground).abs();
+            choices.push((ElephantThresholds { center, foreground, ..default }, distance));
+        }
+    }
+    let segment = |probabilities: &Array3<f32>, thresholds: &ElephantThresholds| {
+        Ok(segment(probabilities.view(), thresholds, None, 0.0)?.labels)
+    };
+    Ok(choose(&choices, &images, segment)?.unwrap_or(default))
+}

@@ -1,0 +1,195 @@
+//! Every algorithm through the facade: train, predict, save, load, resume, options, state dicts.
+
+use std::collections::HashMap;
+
+use cellsparse_core::annotations::{Dataset, SparseLabels};
+use cellsparse_core::metrics::{Criterion, matching};
+use cellsparse_core::model::{
+    Algorithm, Architecture, Device, Model, Postprocess, PredictOptions, Preset, Thresholds, TrainOptions,
+};
+use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
+use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
+use cellsparse_core::{Flow, Image, Result, StarDistConfig};
+use ndarray::{Array3, Axis, concatenate};
+
+/// Small networks of all algorithms.
+fn tiny() -> [Architecture; 3] {
+    [
+        StarDistConfig { n_filter_base: 8, n_depth: 2, net_conv_after_unet: 16, ..Default::default() }.into(),
+        CellposeConfig { widths: vec![8, 16, 16], diam_mean: 16.0, ..Default::default() }.into(),
+        ElephantConfig { widths: vec![8, 16, 32], ..Default::default() }.into(),
+    ]
+}
+
+fn field(seed: u64) -> (Image, SparseLabels, ndarray::Array2<i32>) {
+    let options = FieldOptions { height: 128, width: 128, ..FieldOptions::default() };
+    let field = draw_field(&options, seed).unwrap();
+    let annotations = AnnotationOptions { cells: 5, ..AnnotationOptions::default() };
+    let labels = SparseLabels::from_signed(annotate(&field, &annotations, seed)).unwrap();
+    (field.image, labels, field.truth)
+}
+
+fn data(seed: u64) -> Dataset {
+    let (image, labels, _) = field(seed);
+    Dataset::new(vec![image], vec![labels]).unwrap()
+}
+
+fn options(steps: usize) -> TrainOptions {
+    TrainOptions {
+        steps: Some(steps),
+        batch_size: 2,
+        patch_size: 64,
+        device: Device::Cpu,
+        threads: Some(2),
+        ..TrainOptions::default()
+    }
+}
+
+fn on_cpu() -> PredictOptions {
+    PredictOptions { device: Device::Cpu, threads: Some(2), ..PredictOptions::default() }
+}
+
+fn train(model: &mut Model, options: &TrainOptions) -> Result<()> {
+    model.train(&data(1), None, options, &mut |_| Flow::Continue).map(drop)
+}
+
+#[test]
+fn every_algorithm_learns_to_find_cells() {
+    for architecture in tiny() {
+        let algorithm = architecture.algorithm();
+        let mut model = Model::new(architecture, 0).unwrap();
+        train(&mut model, &options(120)).unwrap();
+        let (image, _, truth) = field(1);
+        let found = model.predict(&image, &on_cpu()).unwrap();
+        let score = matching(&truth, &found.labels, 0.5, Criterion::Iou, false).unwrap();
+        assert!(score.accuracy > 0.2, "{algorithm}: {score:?}");
+        let ids: Vec<i32> = found.objects.iter().map(|object| object.id).collect();
+        assert_eq!(ids, (1..=found.labels.iter().copied().max().unwrap()).collect::<Vec<_>>());
+        for object in &found.objects {
+            assert!(object.polygon.len() >= 3 && (0.0..=1.0).contains(&object.probability), "{algorithm}: {object:?}");
+        }
+    }
+}
+
+#[test]
+fn files_resume_and_threads_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for preset in [Preset::Default, Preset::Reference] {
+        for architecture in tiny() {
+            let algorithm = architecture.algorithm();
+            let path = folder.path().join(format!("{algorithm}.safetensors"));
+            // A constant rate, so that two halves are one whole.
+            let steps = |steps| TrainOptions { preset, learning_rate: Some(1e-3), ..options(steps) };
+            let mut one = Model::new(architecture.clone(), 5).unwrap();
+            train(&mut one, &TrainOptions { threads: Some(1), ..steps(4) }).unwrap();
+            let mut eight = Model::new(architecture, 5).unwrap();
+            train(&mut eight, &TrainOptions { threads: Some(8), ..steps(4) }).unwrap();
+            assert_eq!(one.weights(), eight.weights(), "{algorithm}");
+
+            one.save(&path).unwrap();
+            let mut loaded = Model::load(&path).unwrap();
+            assert_eq!(loaded.thresholds(), one.thresholds(), "{algorithm}");
+            let (image, ..) = field(2);
+            assert_eq!(loaded.predict(&image, &on_cpu()).unwrap(), one.predict(&image, &on_cpu()).unwrap());
+
+            let again = TrainOptions { resume: true, ..steps(3) };
+            train(&mut loaded, &again).unwrap();
+            train(&mut one, &again).unwrap();
+            assert_eq!(loaded.weights(), one.weights(), "{algorithm}");
+            assert_eq!(loaded.history().total_steps(), 7);
+        }
+    }
+}
+
+#[test]
+fn an_optimiser_of_another_preset_is_not_resumed() {
+    let [_, cellpose, _] = tiny();
+    let mut model = Model::new(cellpose, 0).unwrap();
+    train(&mut model, &options(1)).unwrap();
+    let other = TrainOptions { resume: true, preset: Preset::Reference, ..options(1) };
+    let message = train(&mut model, &other).unwrap_err().to_string();
+    assert!(message.contains("preset"), "{message}");
+}
+
+#[test]
+fn options_of_another_algorithm_are_refused() {
+    let (image, ..) = field(3);
+    let [stardist, cellpose, elephant] = tiny().map(|architecture| Model::new(architecture, 0).unwrap());
+    let message = |model: &Model, options: PredictOptions| model.predict(&image, &options).unwrap_err().to_string();
+    let said = message(&stardist, PredictOptions { diameter: Some(20.0), ..on_cpu() });
+    assert!(said.contains("diameter is not an option of stardist") && said.contains("nms_thresh"), "{said}");
+    let said = message(&cellpose, PredictOptions { prob_thresh: Some(0.5), ..on_cpu() });
+    assert!(said.contains("flow_threshold, cellprob_threshold, diameter"), "{said}");
+    let said = message(&elephant, PredictOptions { flow_threshold: Some(0.5), ..on_cpu() });
+    assert!(said.contains("postprocess"), "{said}");
+    let mut elephant = elephant;
+    let said = elephant.set_thresholds(Thresholds::of(Algorithm::Cellpose)).unwrap_err().to_string();
+    assert!(said.contains("cellpose") && said.contains("elephant"), "{said}");
+    let said = message(&cellpose, PredictOptions { diameter: Some(0.0), ..on_cpu() });
+    assert!(said.contains("diameter is 0"), "{said}");
+}
+
+#[test]
+fn sizes_that_no_network_divides_are_predicted() {
+    for architecture in tiny() {
+        let model = Model::new(architecture, 0).unwrap();
+        for (height, width) in [(1, 1), (3, 50), (37, 53), (131, 65)] {
+            let image =
+                Image::F32(Array3::from_shape_fn((height, width, 1), |(y, x, _)| ((y * 7 + x * 3) % 11) as f32));
+            for tile in [None, Some(48)] {
+                let found = model.predict(&image, &PredictOptions { tile, ..on_cpu() }).unwrap();
+                assert_eq!(found.labels.dim(), (height, width), "{}", model.algorithm());
+            }
+        }
+    }
+}
+
+#[test]
+fn channels_are_averaged_where_the_original_does() {
+    let (image, ..) = field(4);
+    let Image::U8(gray) = &image else { panic!("fields are 8-bit") };
+    let gray = gray.mapv(f32::from);
+    let rgb = Image::F32(concatenate(Axis(2), &[gray.view(), gray.view(), gray.view()]).unwrap());
+    let [stardist, cellpose, elephant] = tiny().map(|architecture| Model::new(architecture, 0).unwrap());
+    assert!(stardist.predict(&rgb, &on_cpu()).is_err());
+    for model in [cellpose, elephant] {
+        assert_eq!(
+            model.predict(&rgb, &on_cpu()).unwrap(),
+            model.predict(&Image::F32(gray.clone()), &on_cpu()).unwrap()
+        );
+    }
+    let reference = CellposeConfig { n_channels: 2, widths: vec![4, 8], diam_mean: 30.0 };
+    assert!(Model::new(reference, 0).unwrap().predict(&rgb, &on_cpu()).is_ok());
+}
+
+#[test]
+fn both_postprocessings_of_elephant_can_be_asked_for() {
+    let [_, _, elephant] = tiny();
+    let mut model = Model::new(elephant, 0).unwrap();
+    train(&mut model, &options(60)).unwrap();
+    let (image, ..) = field(1);
+    for postprocess in [Postprocess::Watershed, Postprocess::Ellipse] {
+        let found = model.predict(&image, &PredictOptions { postprocess: Some(postprocess), ..on_cpu() }).unwrap();
+        assert!(!found.objects.is_empty(), "{postprocess:?}");
+    }
+}
+
+#[test]
+fn state_dicts_of_both_pytorch_networks_go_around() {
+    let [stardist, cellpose, elephant] = tiny();
+    assert!(Model::new(stardist, 0).unwrap().to_state_dict().is_err());
+    let residual = ElephantConfig { widths: vec![8, 16], residual: true, n_channels: 2 };
+    for architecture in [cellpose, elephant, residual.into()] {
+        let model = Model::new(architecture, 7).unwrap();
+        let arrays: HashMap<_, _> =
+            model.to_state_dict().unwrap().into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
+        let back = Model::from_state_dict(arrays.clone()).unwrap();
+        assert_eq!(back.weights(), model.weights());
+        assert_eq!(back.architecture(), model.architecture());
+        let mut damaged = arrays;
+        damaged.retain(|name, _| !name.ends_with("bias"));
+        assert!(Model::from_state_dict(damaged).unwrap_err().to_string().contains("missing"));
+    }
+    let unknown = HashMap::from([("fc.weight".to_string(), (vec![1], vec![1.0]))]);
+    assert!(Model::from_state_dict(unknown).unwrap_err().to_string().contains("'fc.weight'"));
+}
