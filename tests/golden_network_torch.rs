@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
+use cellsparse_core::StarDistConfig;
 use cellsparse_core::kernels::Method;
 use cellsparse_core::networks::{
     CandleNetwork, CellposeConfig, CpuPlan, ElephantConfig, Engine, Graph, ParameterSpec, Weights, from_state_dict,
@@ -228,6 +229,45 @@ fn gradients_of_both_executors_agree() {
             let scale = largest(want).max(1e-2 * overall);
             let worst = got.iter().zip(want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
             assert!(worst <= 2e-3 * scale, "{name} {}: off by {worst:e} of {scale:e}", parameter.spec.name);
+        }
+    }
+}
+
+#[test]
+fn an_inference_plan_forgets_earlier_images() {
+    let graphs = [
+        StarDistConfig { n_filter_base: 4, n_depth: 2, ..Default::default() }.graph(),
+        CellposeConfig { widths: vec![8, 20, 16], ..small_cellpose() }.graph(),
+        ElephantConfig { n_channels: 3, widths: vec![8, 64, 32], residual: true }.graph(),
+    ];
+    for graph in graphs {
+        let graph = Arc::new(graph);
+        let weights = Weights::init(&graph, 3);
+        let shape = [2, 40, 56];
+        let mut random = Random::new(1, 0);
+        let mut image = || -> Vec<f32> {
+            (0..2 * 40 * 56 * graph.input_channels()).map(|_| random.uniform(-1.0, 1.0) as f32).collect()
+        };
+        let (first, second) = (image(), image());
+        let mut plan = CpuPlan::new(&graph, Method::Fast, shape, false).unwrap();
+        plan.set_weights(&weights);
+        let mut answer = |input: &[f32]| {
+            plan.forward(&weights, input);
+            let mut outputs = Vec::new();
+            for index in 0..plan.output_count() {
+                let mut output = vec![0.0; plan.output_shape(index).iter().product()];
+                plan.output(index, &mut output);
+                outputs.push(output);
+            }
+            outputs
+        };
+        let before = answer(&first);
+        assert_ne!(answer(&second), before);
+        assert_eq!(answer(&first), before);
+        let direct = run(&graph, &weights, &first, shape, false);
+        for (got, want) in before.iter().zip(&direct[0].1) {
+            let scale = want.iter().fold(1.0, |m: f32, v| m.max(v.abs()));
+            assert!(worst(got, want) <= 1e-3 * scale);
         }
     }
 }

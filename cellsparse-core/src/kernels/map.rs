@@ -125,6 +125,26 @@ impl Layout {
         ((y + 1) * self.cols() + x + 1) * self.lanes
     }
 
+    /// Makes everything outside the image 0, in a buffer that held a map of another size.
+    pub fn clear_border(&self, data: &mut [f32]) {
+        assert!(data.len() >= self.len(), "map buffer shorter than its layout");
+        let (row, left) = (self.cols() * self.lanes, self.lanes);
+        let right = (self.width + 1) * self.lanes;
+        let data = SharedOf::new(data);
+        for_each_job(self.batch * self.blocks(), |plane| {
+            // SAFETY: each job has a plane of its own.
+            let plane = unsafe { data.slice(plane * self.plane(), self.plane()) };
+            for (y, values) in plane.chunks_exact_mut(row).enumerate() {
+                if (1..=self.height).contains(&y) {
+                    values[..left].fill(0.0);
+                    values[right..].fill(0.0);
+                } else {
+                    values.fill(0.0);
+                }
+            }
+        });
+    }
+
     /// Copies `[batch, height, width, channels]` into the map.
     pub fn pack(&self, from: &[f32], to: &mut [f32]) {
         let per_image = self.height * self.width * self.channels;

@@ -29,6 +29,8 @@ pub struct CpuPlan {
     pub(super) maps: Pool,
     /// The buffer of every node's result; [`NO_SLOT`] for concatenations, which are never stored.
     pub(super) slots: Vec<usize>,
+    /// Whether the buffer of a node also holds maps of another size, which leave values around the image.
+    resized: Vec<bool>,
     pub(super) workspace: Buffer,
     pub(super) times: Vec<NodeTimes>,
 }
@@ -92,6 +94,7 @@ impl CpuPlan {
             training,
             maps: Pool::default(),
             slots: Vec::new(),
+            resized: Vec::new(),
             workspace: Buffer::default(),
             times: vec![NodeTimes::default(); graph.nodes().len()],
         };
@@ -101,35 +104,35 @@ impl CpuPlan {
 
     /// Gives every node a buffer; in an inference plan, one that no later reader still needs.
     fn assign_maps(&mut self) {
-        let nodes = self.graph.nodes().len();
+        let graph = Arc::clone(&self.graph);
+        let nodes = graph.nodes().len();
         let mut last_use = vec![0; nodes];
-        for id in 0..nodes {
-            if !matches!(self.graph.nodes()[id].op, Op::Concat { .. }) {
-                for source in self.graph.reads(id) {
-                    last_use[source] = id;
-                }
-            }
+        for id in (0..nodes).filter(|&id| !matches!(graph.nodes()[id].op, Op::Concat { .. })) {
+            graph.reads(id).into_iter().for_each(|source| last_use[source] = id);
         }
-        for &output in self.graph.outputs() {
+        for &output in graph.outputs() {
             last_use[output] = usize::MAX;
         }
         for id in 0..nodes {
-            if matches!(self.graph.nodes()[id].op, Op::Concat { .. }) {
-                self.slots.push(NO_SLOT);
-                continue;
-            }
-            self.slots.push(self.maps.acquire(&self.layouts[id]));
-            if !self.training {
-                let mut reads = self.graph.reads(id);
+            let shared = !self.training && is_overwritten(&graph, id);
+            let slot = match graph.nodes()[id].op {
+                Op::Concat { .. } => NO_SLOT,
+                _ if shared => self.maps.acquire_any(&self.layouts[id]),
+                _ => self.maps.acquire(&self.layouts[id]),
+            };
+            self.slots.push(slot);
+            if slot != NO_SLOT && !self.training {
+                let mut reads = graph.reads(id);
                 reads.sort_unstable();
                 reads.dedup();
-                for source in reads {
-                    if last_use[source] == id {
-                        self.maps.release(self.slots[source]);
-                    }
+                for source in reads.into_iter().filter(|&s| last_use[s] == id && is_overwritten(&graph, s)) {
+                    self.maps.release(self.slots[source]);
                 }
             }
         }
+        let size = |id: usize| (self.layouts[id].height, self.layouts[id].width);
+        let other = |id: usize| (0..nodes).any(|o| self.slots[o] == self.slots[id] && size(o) != size(id));
+        self.resized = (0..nodes).map(|id| self.slots[id] != NO_SLOT && other(id)).collect();
         self.maps.fix();
     }
 
@@ -191,6 +194,9 @@ impl CpuPlan {
             }
             let begin = Instant::now();
             let mut target = self.maps.take(self.slots[id]);
+            if self.resized[id] {
+                self.layouts[id].clear_border(target.as_mut_slice());
+            }
             self.compute(id, weights, target.as_mut_slice());
             self.maps.put(self.slots[id], target);
             self.times[id].forward = begin.elapsed();
@@ -272,6 +278,11 @@ pub(super) fn vector(layout: &Layout, map: &[f32]) -> Vec<f32> {
 /// The Euclidean length of a vector.
 pub(super) fn length(vector: &[f32]) -> f64 {
     vector.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt()
+}
+
+/// Whether every vector of the node's map is written anew each time: then its buffer may hold anything before.
+fn is_overwritten(graph: &Graph, id: NodeId) -> bool {
+    !matches!(graph.nodes()[id].op, Op::Input | Op::Mean { .. } | Op::Unit { .. })
 }
 
 /// Whether the input is read by convolutions alone: only these can read a narrow map.

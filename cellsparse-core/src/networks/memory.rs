@@ -34,6 +34,22 @@ impl Pool {
         index
     }
 
+    /// A buffer for a map of any size; everything in it holds old values. The free one that grows least.
+    pub fn acquire_any(&mut self, layout: &Layout) -> usize {
+        let growth = |&position: &usize| {
+            let len = self.buffers[self.free[position]].len();
+            (layout.len().saturating_sub(len), len)
+        };
+        match (0..self.free.len()).min_by_key(growth) {
+            Some(position) => {
+                let index = self.free.swap_remove(position);
+                self.buffers[index].grow(layout.len());
+                index
+            }
+            None => self.acquire(layout),
+        }
+    }
+
     /// Takes a buffer back.
     pub fn release(&mut self, index: usize) {
         self.free.push(index);
