@@ -162,7 +162,7 @@ def main():
         "cellpose-step": step, "cellpose-predict": predict, "cellpose-masks": masks, "cellpose-data": data,
         "cellpose-compare": compare,
     }
-    chosen = arguments(__doc__, list(tasks), needs="cellpose.pth")
+    chosen = arguments(__doc__, list(tasks), needs="cellpose.pth", flag="best")
     # The packages print progress; standard output belongs to the result.
     with contextlib.redirect_stdout(sys.stderr):
         result = tasks[chosen.task](chosen)

@@ -19,13 +19,14 @@ FEATURES = 128
 VALIDATION_IMAGES = 2
 
 
-def arguments(description, tasks, needs="weights.npy"):
+def arguments(description, tasks, needs="weights.npy", flag=None):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("task", choices=tasks)
     parser.add_argument("folder", help="folder that `peer data` wrote")
     parser.add_argument("--threads", type=int, default=2, help="compute threads, 2 by default")
     parser.add_argument("--steps", type=int, help="timed runs; for train200 optimiser steps")
-    parser.add_argument("--best", action="store_true", help="torch at its fastest where a package is not")
+    if flag:
+        parser.add_argument(f"--{flag}", action="store_true", help="a variant, see above")
     chosen = parser.parse_args()
     if chosen.threads < 1 or (chosen.steps is not None and chosen.steps < 1):
         parser.error("--threads and --steps must be at least 1")

@@ -165,8 +165,8 @@ def peers_of(task, chosen):
 
 
 def python_of(who, group, task, chosen):
-    """The command of a peer: for Cellpose and ELEPHANT one script for all, in which torch does its best."""
-    best = who == "torch" and group != "stardist"
+    """The command of a peer: for Cellpose and ELEPHANT one script for all, in which torch is at its fastest."""
+    best = who == "torch" and group == "cellpose"
     script = f"peer_{who if group == 'stardist' else group}.py"
     return [str(chosen.venv / "bin" / "python"), str(HERE / script), task, str(chosen.data), *(["--best"] if best else [])]
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use cellsparse_core::networks::{CellposeConfig, Engine, Weights};
 use cellsparse_core::postprocess::masks::{MaskOptions, compute_masks};
-use cellsparse_core::raster::{LabelImage, read_image, taper::{TaperedSum, tile_starts, zero_padding}};
+use cellsparse_core::raster::{
+    LabelImage, read_image,
+    taper::{TaperedSum, tile_starts, zero_padding},
+};
 use cellsparse_core::synthetic::draw_field;
 use cellsparse_core::targets::cellpose::{FlowRule, masks_to_flows};
 use cellsparse_core::training::batch_cellpose::{CellposeBatch, CellposeBatchConfig, CellposeBatches};
