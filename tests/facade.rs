@@ -156,7 +156,7 @@ fn channels_are_averaged_where_the_original_does() {
     assert!(stardist.predict(&twice, &on_cpu()).is_err());
     for model in [cellpose, elephant] {
         assert_eq!(
-            model.predict(&rgb, &on_cpu()).unwrap(),
+            model.predict(&twice, &on_cpu()).unwrap(),
             model.predict(&Image::F32(gray.clone()), &on_cpu()).unwrap()
         );
     }

@@ -19,17 +19,19 @@ FEATURES = 128
 VALIDATION_IMAGES = 2
 
 
-def arguments(description, tasks):
+def arguments(description, tasks, needs="weights.npy", flag=None):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("task", choices=tasks)
     parser.add_argument("folder", help="folder that `peer data` wrote")
     parser.add_argument("--threads", type=int, default=2, help="compute threads, 2 by default")
     parser.add_argument("--steps", type=int, help="timed runs; for train200 optimiser steps")
+    if flag:
+        parser.add_argument(f"--{flag}", action="store_true", help="a variant, see above")
     chosen = parser.parse_args()
     if chosen.threads < 1 or (chosen.steps is not None and chosen.steps < 1):
         parser.error("--threads and --steps must be at least 1")
-    if not os.path.isfile(os.path.join(chosen.folder, "weights.npy")):
-        parser.error(f"{chosen.folder} has no weights.npy; write the data with run.py or `peer data {chosen.folder}`")
+    if not os.path.isfile(os.path.join(chosen.folder, needs)):
+        parser.error(f"{chosen.folder} has no {needs}; let run.py write the data")
     limit_threads(chosen.threads)
     return chosen
 
@@ -82,6 +84,25 @@ def timed(repeats, work, warm_up=1):
         work()
         times.append(1e3 * (time.perf_counter() - start))
     return times
+
+
+def compare_masks(ours, theirs):
+    """Numbers of cells, and the share of the pixels that agree when each of our cells is paired with the cell of the
+    others that it shares most pixels with."""
+    import numpy as np
+
+    width = int(theirs.max()) + 1
+    pairs, counts = np.unique(ours.astype(np.int64) * width + theirs, return_counts=True)
+    first, second = pairs // width, pairs % width
+    same = counts[(first == 0) & (second == 0)].sum()
+    taken = set()
+    for at in np.argsort(-counts, kind="stable"):
+        pair = (int(first[at]), int(second[at]))
+        if 0 not in pair and ("ours", pair[0]) not in taken and ("theirs", pair[1]) not in taken:
+            taken |= {("ours", pair[0]), ("theirs", pair[1])}
+            same += counts[at]
+    cells = [len(np.unique(masks[masks > 0])) for masks in (ours, theirs)]
+    return {"cells": cells, "same": float(same / ours.size)}
 
 
 def peak_mb():

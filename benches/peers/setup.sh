@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the virtual environment that holds the pinned peers, or adds to it what is missing.
 #
-# usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose]      default: tensorflow torch
+# usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose] [postprocess]      default: all of them
 #
 # The environment is target/peers/.venv, or $PEERS_VENV. Everything comes from PyPI by name, for Python 3.11
 # ($PYTHON). On Linux the torch of PyPI is the CUDA one: its libraries (about 2.5 GB to download) are needed to import
@@ -22,6 +22,8 @@ stardist==0.9.2
 csbdeep==0.8.2
 torch==2.13.0
 cellpose==3.1.1.3
+scikit-image==0.26.0
+scipy==1.17.1
 PINS
 
 if [ ! -x "$venv/bin/python" ]; then
@@ -60,14 +62,15 @@ PY
 }
 
 if [ $# -eq 0 ]; then
-    set -- tensorflow torch
+    set -- tensorflow torch cellpose postprocess
 fi
 for group in "$@"; do
     case $group in
         tensorflow) add tensorflow 'tensorflow, stardist.models' tensorflow-cpu stardist csbdeep numpy ;;
         torch) add torch 'numpy, torch' torch numpy ;;
         cellpose) add cellpose 'cellpose.models' cellpose torch numpy ;;
-        *) echo "setup: unknown group '$group'; the groups are tensorflow, torch and cellpose" >&2; exit 1 ;;
+        postprocess) add postprocess 'skimage.segmentation, scipy.ndimage' scikit-image scipy numpy ;;
+        *) echo "setup: unknown group '$group'; the groups are tensorflow, torch, cellpose and postprocess" >&2; exit 1 ;;
     esac
 done
 echo "setup: ready, $venv"

@@ -35,7 +35,7 @@ impl ElephantConfig {
         if !(1..=64).contains(&self.n_channels) {
             return Err(Error::Config(format!("n_channels is {}; it must lie between 1 and 64", self.n_channels)));
         }
-        let fits = |width: &usize| (1..=1024).contains(width) && width % (*width).min(GROUPS) == 0;
+        let fits = |width: &usize| (1..=1024).contains(width) && width.is_multiple_of((*width).min(GROUPS));
         if !(2..=6).contains(&self.widths.len()) || !self.widths.iter().all(fits) {
             return Err(Error::Config(format!(
                 "widths are {:?}; give 2 to 6 numbers, one for each level, of 1 to {GROUPS} or a multiple of {GROUPS} up to 1024",
