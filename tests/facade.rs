@@ -1,5 +1,7 @@
 //! Every algorithm through the facade: train, predict, save, load, resume, options, state dicts.
 
+mod common;
+
 use std::collections::HashMap;
 
 use cellsparse_core::annotations::{Dataset, SparseLabels};
@@ -119,7 +121,7 @@ fn options_of_another_algorithm_are_refused() {
     let said = message(&stardist, PredictOptions { diameter: Some(20.0), ..on_cpu() });
     assert!(said.contains("diameter is not an option of stardist") && said.contains("nms_thresh"), "{said}");
     let said = message(&cellpose, PredictOptions { prob_thresh: Some(0.5), ..on_cpu() });
-    assert!(said.contains("flow_threshold, cellprob_threshold, diameter"), "{said}");
+    assert!(said.contains("flow_threshold, cellprob_threshold, diameter, augment"), "{said}");
     let said = message(&elephant, PredictOptions { flow_threshold: Some(0.5), ..on_cpu() });
     assert!(said.contains("postprocess"), "{said}");
     let mut elephant = elephant;
@@ -174,6 +176,44 @@ fn both_postprocessings_of_elephant_can_be_asked_for() {
         let found = model.predict(&image, &PredictOptions { postprocess: Some(postprocess), ..on_cpu() }).unwrap();
         assert!(!found.objects.is_empty(), "{postprocess:?}");
     }
+}
+
+#[test]
+fn mirrored_tiles_give_nearly_the_same_cells() {
+    let [_, cellpose, _] = tiny();
+    let mut model = Model::new(cellpose, 0).unwrap();
+    train(&mut model, &options(120)).unwrap();
+    let (image, ..) = field(1);
+    let plain = model.predict(&image, &on_cpu()).unwrap();
+    let augmented = model.predict(&image, &PredictOptions { augment: true, ..on_cpu() }).unwrap();
+    assert_ne!(plain.objects, augmented.objects);
+    let score = matching(&plain.labels, &augmented.labels, 0.5, Criterion::Iou, false).unwrap();
+    assert!(score.accuracy > 0.6, "{score:?}");
+}
+
+#[test]
+fn the_recorded_cellpose_network_finds_the_recorded_cells() {
+    let Some(shared) = common::shared() else { return };
+    let recorded = common::Fixture::read(&shared.join("fixtures/cellpose/toy_end_to_end.safetensors"));
+    let trained = recorded.names().into_iter().filter_map(|name| {
+        let values = recorded.f32(&name);
+        Some((name.strip_prefix("trained.")?.to_string(), (values.shape().to_vec(), values.iter().copied().collect())))
+    });
+    let model = Model::from_state_dict(trained.collect()).unwrap();
+    let image = recorded.f32("test_image").into_dimensionality::<ndarray::Ix2>().unwrap().insert_axis(Axis(2));
+    let found = model.predict_normalized(image.view(), &on_cpu()).unwrap();
+    let labels = |name: &str| recorded.i32(name).into_dimensionality::<ndarray::Ix2>().unwrap();
+    let score = |labels: &ndarray::Array2<i32>| {
+        matching(&recorded_truth(&recorded), labels, 0.5, Criterion::Iou, false).unwrap().accuracy
+    };
+    let (ours, theirs) = (score(&found.labels), score(&labels("test_masks")));
+    assert!((ours - theirs).abs() <= 0.03, "AP {ours} and {theirs}");
+    let same = matching(&labels("test_masks"), &found.labels, 0.7, Criterion::Iou, false).unwrap();
+    assert!(same.accuracy > 0.9, "{same:?}");
+}
+
+fn recorded_truth(recorded: &common::Fixture) -> ndarray::Array2<i32> {
+    recorded.i32("test_true").into_dimensionality().unwrap()
 }
 
 #[test]

@@ -174,6 +174,9 @@ pub struct PredictArgs {
     /// Cellpose: cell diameter in pixels
     #[arg(long, value_parser = positive_float, value_name = "F")]
     pub diameter: Option<f32>,
+    /// Cellpose: average the answers to overlapping, mirrored tiles; about three times the work
+    #[arg(long)]
+    pub augment: bool,
     /// ELEPHANT: watershed (cells of any shape) or ellipse (as the original) [default: watershed]
     #[arg(long, value_parser = Postprocess::from_str, value_name = "M")]
     pub postprocess: Option<Postprocess>,

@@ -25,6 +25,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         flow_threshold: args.flow_threshold,
         cellprob_threshold: args.cellprob_threshold,
         diameter: args.diameter,
+        augment: args.augment,
         postprocess: args.postprocess,
         min_area: args.min_area,
         tile: args.tile,

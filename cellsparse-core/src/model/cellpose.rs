@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::networks::CellposeConfig;
 use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
 use crate::postprocess::masks::{MaskOptions, compute_masks};
-use crate::raster::taper::{TaperedSum, tile_starts, zero_padding};
+use crate::raster::taper::{
+    TaperedSum, augmented_flip, augmented_tile_starts, flip_tile, tile_starts, unflip_flows, zero_padding,
+};
 use crate::raster::{resize_bilinear, scaled_size};
 use crate::training::augment::Augmentation;
 use crate::training::augment_affine::Outside;
@@ -108,37 +110,49 @@ pub(super) fn maps(
     Ok(FlowMaps { flows, cellprob: plane(2).to_owned() })
 }
 
-/// The network's maps `[H, W, 3]` of an image at the network's scale: zeros around it, overlapping tiles, blended.
+/// The network's maps `[H, W, 3]` of an image at the network's scale: zeros around it, overlapping tiles, blended. With
+/// `options.augment`, tiles overlap by half and are mirrored in turn.
 fn tiled(model: &Model, image: ArrayView3<'_, f32>, options: &PredictOptions, device: &Device) -> Result<Array3<f32>> {
     let (height, width, channels) = image.dim();
     let [divisor, _] = model.graph.divisor();
     let paddings = [zero_padding(height), zero_padding(width)];
     let padded_size = [height + paddings[0].iter().sum::<usize>(), width + paddings[1].iter().sum::<usize>()];
     let tile = options.tile.unwrap_or(TILE).next_multiple_of(divisor.max(16));
-    let side: [usize; 2] = std::array::from_fn(|axis| tile.min(padded_size[axis].next_multiple_of(divisor)));
+    let side: [usize; 2] = match options.augment {
+        true => [tile; 2],
+        false => std::array::from_fn(|axis| tile.min(padded_size[axis].next_multiple_of(divisor))),
+    };
     let total: [usize; 2] = std::array::from_fn(|axis| padded_size[axis].max(side[axis]));
+    let inside = s![paddings[0][0]..paddings[0][0] + height, paddings[1][0]..paddings[1][0] + width, ..];
     let mut padded = Array3::zeros((total[0], total[1], channels));
-    padded
-        .slice_mut(s![paddings[0][0]..paddings[0][0] + height, paddings[1][0]..paddings[1][0] + width, ..])
-        .assign(&image);
-    let rows = tile_starts(total[0], side[0], OVERLAP);
-    let columns = tile_starts(total[1], side[1], OVERLAP);
-    let corners: Vec<[usize; 2]> = rows.iter().flat_map(|&y| columns.iter().map(move |&x| [y, x])).collect();
+    padded.slice_mut(inside).assign(&image);
+    let starts: [Vec<usize>; 2] = std::array::from_fn(|axis| match options.augment {
+        true => augmented_tile_starts(total[axis], side[axis]),
+        false => tile_starts(total[axis], side[axis], OVERLAP),
+    });
+    let mut places = Vec::new();
+    for (row, &y) in starts[0].iter().enumerate() {
+        for (column, &x) in starts[1].iter().enumerate() {
+            let flip = if options.augment { augmented_flip(row, column) } else { [false; 2] };
+            places.push(([y, x], flip));
+        }
+    }
     let mut sum = TaperedSum::new(total[0], total[1], 3, side)?;
-    for group in corners.chunks(TILES) {
+    for group in places.chunks(TILES) {
         if options.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let tiles: Vec<_> = group.iter().map(|&[y, x]| padded.slice(s![y..y + side[0], x..x + side[1], ..])).collect();
-        for (outputs, corner) in model.run(device, &tiles)?.iter().zip(group) {
+        let cut = |&([y, x], flip): &([usize; 2], [bool; 2])| {
+            flip_tile(padded.slice(s![y..y + side[0], x..x + side[1], ..]), flip)
+        };
+        let tiles: Vec<Array3<f32>> = group.iter().map(cut).collect();
+        let views: Vec<_> = tiles.iter().map(|tile| tile.view()).collect();
+        for (outputs, (corner, flip)) in model.run(device, &views)?.iter().zip(group) {
             let Some(maps) = outputs.first() else { continue };
-            sum.add(maps.view(), *corner)?;
+            sum.add(unflip_flows(maps.view(), *flip).view(), *corner)?;
         }
     }
-    let blended = sum.finish();
-    Ok(blended
-        .slice(s![paddings[0][0]..paddings[0][0] + height, paddings[1][0]..paddings[1][0] + width, ..])
-        .to_owned())
+    Ok(sum.finish().slice(inside).to_owned())
 }
 
 impl FlowMaps {
@@ -167,16 +181,20 @@ impl FlowMaps {
 const CELLPROBS: [f32; 5] = [-2.0, -1.0, 0.0, 1.0, 2.0];
 const FLOWS: [f32; 3] = [0.0, 0.4, 0.8];
 
-/// The thresholds that segment the annotated images of `set` best.
+/// The thresholds that segment the images of `validation` best; without any, the defaults.
+///
+/// On the few cells that were trained on, the choice would favour low thresholds: what these add between the drawn cells is
+/// unlabelled and costs nothing.
 pub(super) fn choose_thresholds(
     model: &Model,
     config: &CellposeConfig,
     data: &Dataset,
-    set: &Dataset,
+    validation: Option<&Dataset>,
     device: &Device,
 ) -> Result<CellposeThresholds> {
     let default =
         CellposeThresholds { smallest_object: smallest_object(data.labels().iter()), ..model.thresholds.cellpose()? };
+    let Some(set) = validation else { return Ok(default) };
     let options = PredictOptions::default();
     let images = threshold_images(model, set, |image| maps(model, config, image.view(), &default, &options, device))?;
     let mut choices = Vec::new();

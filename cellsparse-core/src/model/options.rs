@@ -202,6 +202,8 @@ pub struct PredictOptions {
     pub cellprob_threshold: Option<f32>,
     /// Cellpose: cell diameter in pixels.
     pub diameter: Option<f32>,
+    /// Cellpose: average the answers to overlapping, mirrored tiles. About three times the work.
+    pub augment: bool,
     /// ELEPHANT: how probabilities become cells; `None` means [`Postprocess::Watershed`].
     pub postprocess: Option<Postprocess>,
     /// Objects with fewer pixels are removed, beyond those that are much smaller than any annotated cell. Default 0.

@@ -155,7 +155,7 @@ impl Thresholds {
                 cellpose.flow = options.flow_threshold.unwrap_or(cellpose.flow);
                 cellpose.cellprob = options.cellprob_threshold.unwrap_or(cellpose.cellprob);
                 cellpose.diameter = options.diameter.unwrap_or(cellpose.diameter);
-                &["flow_threshold", "cellprob_threshold", "diameter"]
+                &["flow_threshold", "cellprob_threshold", "diameter", "augment"]
             }
             Self::Elephant(elephant) => {
                 elephant.center = options.prob_thresh.unwrap_or(elephant.center);
@@ -168,6 +168,7 @@ impl Thresholds {
             ("flow_threshold", options.flow_threshold.is_some()),
             ("cellprob_threshold", options.cellprob_threshold.is_some()),
             ("diameter", options.diameter.is_some()),
+            ("augment", options.augment),
             ("postprocess", options.postprocess.is_some()),
         ];
         if let Some((name, _)) = given.iter().find(|(name, given)| *given && !known.contains(name)) {

@@ -131,7 +131,7 @@ impl Model {
                     Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, set, device)?)
                 }
                 Architecture::Cellpose(config) => {
-                    Thresholds::Cellpose(cellpose::choose_thresholds(&fresh, config, data, set, device)?)
+                    Thresholds::Cellpose(cellpose::choose_thresholds(&fresh, config, data, validation, device)?)
                 }
                 Architecture::Elephant(_) => {
                     Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, set, device)?)

@@ -1,15 +1,21 @@
 //! The two priority queues of the watershed.
 
 use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::ops::{BitXor, Shr};
 
 /// An unsigned integer that orders the pixels of a landscape.
-pub trait Key: Copy + Ord + Default + Debug + Send + Sync + BitXor<Output = Self> + Shr<u32, Output = Self> {
+pub trait Key:
+    Copy + Ord + Default + Debug + Send + Sync + Into<u64> + BitXor<Output = Self> + Shr<u32, Output = Self>
+{
     /// Number of its bytes.
     const BYTES: usize;
 
     /// The lowest byte.
     fn low_byte(self) -> u8;
+
+    /// The key that `into` turned into 64 bits.
+    fn from_u64(value: u64) -> Self;
 
     /// The place of the highest byte that is not 0, counted from the lowest; 0 for 0.
     fn highest_byte(self) -> usize;
@@ -23,6 +29,10 @@ impl Key for u32 {
 
     fn low_byte(self) -> u8 {
         self as u8
+    }
+
+    fn from_u64(value: u64) -> Self {
+        value as Self
     }
 
     fn highest_byte(self) -> usize {
@@ -41,6 +51,10 @@ impl Key for u64 {
         self as u8
     }
 
+    fn from_u64(value: u64) -> Self {
+        value as Self
+    }
+
     fn highest_byte(self) -> usize {
         ((63 - (self | 1).leading_zeros()) / 8) as usize
     }
@@ -54,21 +68,23 @@ impl Key for u64 {
 /// an item rises while it is strictly smaller than its parent; when the first item leaves, the last one takes its place
 /// and sinks, to the left unless the right child is strictly smaller.
 pub(super) struct LiteralHeap<K> {
-    items: Vec<(K, u32, u32)>,
+    /// Key, age and place packed into one number, which is quick to compare.
+    items: Vec<u128>,
+    key: PhantomData<K>,
 }
 
 impl<K: Key> LiteralHeap<K> {
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { items: Vec::with_capacity(capacity) }
+        Self { items: Vec::with_capacity(capacity), key: PhantomData }
     }
 
     pub(super) fn push(&mut self, key: K, age: u32, place: u32) {
+        let item = u128::from(key.into()) << 64 | u128::from(age) << 32 | u128::from(place);
         let mut hole = self.items.len();
-        let item = (key, age, place);
         self.items.push(item);
         while hole > 0 {
             let parent = (hole - 1) / 2;
-            if !smaller(&item, &self.items[parent]) {
+            if !smaller(item, self.items[parent]) {
                 break;
             }
             self.items[hole] = self.items[parent];
@@ -79,22 +95,20 @@ impl<K: Key> LiteralHeap<K> {
 
     /// Removes the first item, unless its key is above `last`.
     pub(super) fn pop_up_to(&mut self, last: K) -> Option<(K, u32)> {
-        let first = *self.items.first().filter(|item| item.0 <= last)?;
+        let first = *self.items.first().filter(|item| (**item >> 64) as u64 <= last.into())?;
         let item = self.items.pop()?;
-        if let [_, ..] = self.items[..] {
-            let items = self.items.as_mut_slice();
+        let items = self.items.as_mut_slice();
+        if !items.is_empty() {
             let mut hole = 0;
             loop {
-                let (left, right) = (2 * hole + 1, 2 * hole + 2);
-                let mut child = hole;
-                let mut least = &item;
-                if left < items.len() && smaller(&items[left], least) {
-                    (child, least) = (left, &items[left]);
-                }
-                if right < items.len() && smaller(&items[right], least) {
-                    child = right;
-                }
-                if child == hole {
+                let left = 2 * hole + 1;
+                // The smaller child, without a branch: which one it is cannot be predicted.
+                let child = match items.get(left..left + 2) {
+                    Some(children) => left + usize::from(smaller(children[1], children[0])),
+                    None if left < items.len() => left,
+                    None => break,
+                };
+                if !smaller(items[child], item) {
                     break;
                 }
                 items[hole] = items[child];
@@ -102,18 +116,20 @@ impl<K: Key> LiteralHeap<K> {
             }
             items[hole] = item;
         }
-        Some((first.0, first.2))
+        Some((K::from_u64((first >> 64) as u64), first as u32))
     }
 
     /// Keys and places of the rest by ascending key and age.
     pub(super) fn into_sorted(mut self) -> Vec<(K, u32)> {
         self.items.sort_unstable();
-        self.items.into_iter().map(|(key, _, place)| (key, place)).collect()
+        self.items.into_iter().map(|item| (K::from_u64((item >> 64) as u64), item as u32)).collect()
     }
 }
 
-fn smaller<K: Key>(a: &(K, u32, u32), b: &(K, u32, u32)) -> bool {
-    (a.0, a.1) < (b.0, b.1)
+/// Whether key and age of one item come before those of another; the place does not count.
+#[inline]
+fn smaller(a: u128, b: u128) -> bool {
+    (a >> 32) < (b >> 32)
 }
 
 /// A queue for keys that are never below the last one taken out, first in first out among equal keys.

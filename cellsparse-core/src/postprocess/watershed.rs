@@ -193,9 +193,25 @@ impl<K: Key> Basin<K> {
         keys.windows(2).rev().find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
     }
 
+    /// Whether most growing pixels of markers share their level with another one.
+    fn is_mostly_tied(&self) -> bool {
+        let growing = self.markers.iter().filter(|(at, _)| self.grows(*at));
+        let mut keys: Vec<K> = growing.map(|(at, _)| self.cells[*at as usize].key).collect();
+        keys.sort_unstable();
+        let total = keys.len();
+        keys.dedup();
+        2 * keys.len() < total
+    }
+
     /// Floods everything. As a rule the order of equal markers decides nothing, and the fast queue does. Where it turns
     /// out to decide, flooding begins again with the heap of the reference as far as that is needed.
     fn flood(&mut self) {
+        let tie = self.highest_tie(None);
+        if tie.is_some() && self.is_mostly_tied() {
+            // On a landscape of few levels the order of equal markers decides almost surely.
+            let _ = self.flood_from(tie, false);
+            return;
+        }
         let Err(level) = self.flood_from(None, true) else { return };
         self.clear();
         let tie = self.highest_tie(Some(level));
@@ -252,10 +268,11 @@ impl<K: Key> Basin<K> {
             heap.push(self.cells[at as usize].key, 0, at);
         }
         let mut age = 1;
+        let offsets: Vec<i32> = self.offsets.iter().map(|offset| *offset as i32).collect();
         while let Some((level, at)) = heap.pop_up_to(last) {
             let label = self.cells[at as usize].label;
-            for offset in &self.offsets {
-                let next = at.wrapping_add_signed(*offset as i32);
+            for offset in &offsets {
+                let next = at.wrapping_add_signed(*offset);
                 let cell = &mut self.cells[next as usize];
                 if cell.label == 0 {
                     cell.label = label;
