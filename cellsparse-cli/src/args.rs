@@ -18,9 +18,14 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   cellsparse demo
+  cellsparse demo --algorithm cellpose
   cellsparse train --algorithm stardist --images images/ --labels sparse/ --model nuclei.safetensors
   cellsparse predict --model nuclei.safetensors --images new/ --out results/ --format labels,overlay
   cellsparse evaluate --pred results/ --truth masks/
+  cellsparse convert --from cyto.pth --to cyto.safetensors
+
+Algorithms: stardist (roundish cells), cellpose (cells of any shape, one typical size), elephant (cells of any shape
+and size, parted by their rims).
 
 A PATH is a file or a folder. Files are paired by their name without the ending. PNG, TIFF and JPEG are read.";
 
@@ -46,7 +51,7 @@ pub enum Command {
 /// `cellsparse demo`
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// stardist, cellpose or elephant
+    /// Which network: stardist, cellpose or elephant
     #[arg(long, default_value = "stardist", value_parser = Algorithm::from_str, value_name = "A")]
     pub algorithm: Algorithm,
     /// Folder for everything that the demo writes
@@ -72,7 +77,7 @@ pub struct DemoArgs {
 /// `cellsparse train`
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// stardist, cellpose or elephant
+    /// Which network: stardist, cellpose or elephant
     #[arg(long, value_parser = Algorithm::from_str, value_name = "A")]
     pub algorithm: Algorithm,
     /// Training images
@@ -165,13 +170,13 @@ pub struct PredictArgs {
     /// StarDist: largest overlap of two objects, 0 to 1; without it what the model chose
     #[arg(long, value_parser = fraction, value_name = "F")]
     pub nms_thresh: Option<f32>,
-    /// Cellpose: largest flow error of a cell
+    /// Cellpose: largest flow error of a cell, 0 keeps all; without it what the model chose
     #[arg(long, value_parser = finite, value_name = "F", allow_negative_numbers = true)]
     pub flow_threshold: Option<f32>,
-    /// Cellpose: smallest cell-probability logit of a pixel
+    /// Cellpose: smallest cell-probability logit of a pixel; without it what the model chose
     #[arg(long, value_parser = finite, value_name = "F", allow_negative_numbers = true)]
     pub cellprob_threshold: Option<f32>,
-    /// Cellpose: cell diameter in pixels
+    /// Cellpose: cell diameter in pixels; without it that of the annotated cells
     #[arg(long, value_parser = positive_float, value_name = "F")]
     pub diameter: Option<f32>,
     /// Cellpose: average the answers to overlapping, mirrored tiles; about three times the work
@@ -248,7 +253,7 @@ pub struct InfoArgs {
 /// `cellsparse convert`
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Weights of another program (.pth of PyTorch, .safetensors), or a model of cellsparse
+    /// Weights of Cellpose 2 or 3 or elephant-core (PyTorch, or their arrays as .safetensors), or a model of cellsparse
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
     /// Model to write (.safetensors), or a PyTorch file (.pth) when --from is a model of cellsparse

@@ -106,10 +106,10 @@ impl Report<'_> {
         let origin =
             if self.data.source.is_some() { "your own images" } else { "microscope fields drawn for this demo" };
         let mut out = format!(
-            "<h1>From {} to a segmentation</h1>\n<p class=\"lead\">A {} network was trained from nothing on {images} with \
+            "<h1>From {} to a segmentation</h1>\n<p class=\"lead\">{} network was trained from nothing on {images} with \
              {} and a few background strokes ({pixels} labelled), then applied to {}. The data are {origin}.</p>\n",
             plural(cells, "drawn cell"),
-            name(self.algorithm),
+            article_and_name(self.algorithm),
             plural(cells, "drawn cell"),
             if self.data.same_images {
                 "the same images, for lack of others".to_owned()
@@ -245,12 +245,15 @@ impl Report<'_> {
             <li>Look at this report again with your images: a folder with <code>images/</code> and <code>sparse/</code>.</li>\n\
             <li>Train, segment, look, correct what is wrong, and go on from the model you have.</li>\n</ol>\n"
             .to_owned();
-        let commands = "cellsparse demo --data my-folder --out my-report\n\n\
-            cellsparse train --algorithm stardist --images images/ --labels sparse/ --model cells.safetensors\n\
+        let algorithm = self.algorithm;
+        let commands = format!(
+            "cellsparse demo --algorithm {algorithm} --data my-folder --out my-report\n\n\
+            cellsparse train --algorithm {algorithm} --images images/ --labels sparse/ --model cells.safetensors\n\
             cellsparse predict --model cells.safetensors --images new/ --out results/ --format labels,geojson,overlay\n\
-            cellsparse train --algorithm stardist --images images/ --labels sparse/ --model cells.safetensors --resume\n\
-            cellsparse evaluate --pred results/ --truth masks/";
-        let _ = writeln!(out, "<pre>{}</pre>", escape(commands));
+            cellsparse train --algorithm {algorithm} --images images/ --labels sparse/ --model cells.safetensors --resume\n\
+            cellsparse evaluate --pred results/ --truth masks/"
+        );
+        let _ = writeln!(out, "<pre>{}</pre>", escape(&commands));
         out + "<p>What helps most: false objects in the background vanish with a stroke of background there; cells that run \
                together part when one of such a pair is drawn with background beside it; missed dim cells appear when one of \
                them is drawn.</p>"
@@ -296,12 +299,12 @@ fn plural(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-fn name(algorithm: Algorithm) -> &'static str {
+fn article_and_name(algorithm: Algorithm) -> &'static str {
     match algorithm {
-        Algorithm::Stardist => "StarDist",
-        Algorithm::Cellpose => "Cellpose",
-        Algorithm::Elephant => "ELEPHANT",
-        _ => "segmentation",
+        Algorithm::Stardist => "A StarDist",
+        Algorithm::Cellpose => "A Cellpose",
+        Algorithm::Elephant => "An ELEPHANT",
+        _ => "A segmentation",
     }
 }
 

@@ -85,7 +85,7 @@ fn assert_fails(arguments: &[&str], expected: &str) {
 fn help_names_every_command_and_usage_errors_have_status_2() {
     let help = cellsparse(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    for command in ["demo", "train", "predict", "evaluate", "sparsify", "info"] {
+    for command in ["demo", "train", "predict", "evaluate", "sparsify", "info", "convert"] {
         assert!(stdout(&help).contains(command), "{command}");
         assert_eq!(cellsparse(&[command, "--help"]).status.code(), Some(0));
     }
@@ -96,6 +96,9 @@ fn help_names_every_command_and_usage_errors_have_status_2() {
         &["train", "--steps", "10"],
         &["demo", "--steps", "0"],
         &["demo", "--device", "toaster"],
+        &["demo", "--algorithm", "unet"],
+        &["predict", "--model", "m", "--images", "i", "--out", "o", "--postprocess", "circles"],
+        &["convert", "--from", "weights.pth"],
         &["evaluate", "--pred", "a", "--truth", "b", "--thresholds", "1.5"],
     ] {
         let output = cellsparse(wrong);
@@ -235,6 +238,97 @@ fn train_info_predict_and_go_on() {
 
     assert!(train(&["--resume"]).status.success());
     assert!(train(&["--init", &model]).status.success());
+}
+
+/// Trains a network for a moment; returns the path of the model.
+fn trained(project: &Project, algorithm: &str, steps: &str) -> String {
+    let (images, sparse) = (project.path("images"), project.path("sparse"));
+    let model = project.path(&format!("{algorithm}.safetensors"));
+    let data = ["train", "--algorithm", algorithm, "--images", &images, "--labels", &sparse, "--model", &model];
+    let small = ["--steps", steps, "--batch-size", "1", "--patch-size", "64", "--device", "cpu", "--json"];
+    let facts = json(&cellsparse(&[&data[..], &small[..]].concat()));
+    assert_eq!(facts["algorithm"], algorithm);
+    let info = json(&cellsparse(&["info", &model, "--json"]));
+    assert_eq!((&info["algorithm"], &info["resumable"]), (&Value::from(algorithm), &Value::from(true)));
+    assert!(info["thresholds"][algorithm]["smallest_object"].is_number(), "{info}");
+    model
+}
+
+/// Predicts, finds something, and returns the bytes of the label files.
+fn predicted(project: &Project, model: &str, folder: &str, extra: &[&str]) -> Vec<Vec<u8>> {
+    let (images, out) = (project.path("images"), project.path(folder));
+    let common = ["predict", "--model", model, "--images", &images, "--out", &out, "--device", "cpu", "--json"];
+    let results = json(&cellsparse(&[&common[..], extra].concat()));
+    let results = results.as_array().expect("a list");
+    assert_eq!(results.len(), 2);
+    assert!(results.iter().any(|result| result["objects"].as_u64() > Some(0)), "{results:?}");
+    names(Path::new(&out)).iter().map(|name| fs::read(Path::new(&out).join(name)).expect("labels")).collect()
+}
+
+#[test]
+fn a_cellpose_model_goes_to_pytorch_and_back() {
+    let project = Project::new();
+    let model = trained(&project, "cellpose", "20");
+    // The model's own smallest object is not part of the weights.
+    let same = ["--flow-threshold", "0", "--cellprob-threshold", "-1", "--diameter", "20", "--min-area", "100"];
+    let before = predicted(&project, &model, "before", &same);
+
+    let (weights, back) = (project.path("weights.pth"), project.path("back.safetensors"));
+    let settings = project.path("settings.json");
+    fs::write(&settings, r#"{"normalization": {"pmin": 1, "pmax": 99.8}, "diameter": 20}"#).expect("a file");
+    for arguments in [
+        &["convert", "--from", &model, "--to", &weights][..],
+        &["convert", "--from", &weights, "--to", &back, "--config", &settings],
+    ] {
+        let output = cellsparse(arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stdout(&output).trim(), arguments[4]);
+    }
+    let info = json(&cellsparse(&["info", &back, "--json"]));
+    assert_eq!((&info["algorithm"], &info["steps"]), (&Value::from("cellpose"), &Value::from(0)));
+    assert_eq!(info["thresholds"]["cellpose"]["diameter"], 20.0);
+    assert_eq!(predicted(&project, &back, "after", &same), before);
+    let images = project.path("images");
+    let predict = ["predict", "--model", &back, "--images", &images, "--out", &weights];
+    assert_fails(&[&predict[..], &["--nms-thresh", "0.4"]].concat(), "nms_thresh is not an option of cellpose");
+    assert_fails(&["convert", "--from", &weights, "--to", &weights], ".safetensors");
+}
+
+#[test]
+fn elephant_cells_may_be_ellipses_and_options_of_others_are_refused() {
+    let project = Project::new();
+    let model = trained(&project, "elephant", "20");
+    let grown = predicted(&project, &model, "grown", &["--postprocess", "watershed", "--prob-thresh", "0.3"]);
+    assert_eq!(grown, predicted(&project, &model, "usual", &["--prob-thresh", "0.3"]));
+    let ellipses = predicted(&project, &model, "ellipses", &["--postprocess", "ellipse", "--prob-thresh", "0.3"]);
+    assert_ne!(grown, ellipses);
+    let (images, out) = (project.path("images"), project.path("none"));
+    let predict = ["predict", "--model", &model, "--images", &images, "--out", &out];
+    assert_fails(&[&predict[..], &["--diameter", "20"]].concat(), "diameter is not an option of elephant");
+    let stardist = trained(&project, "stardist", "1");
+    let predict = ["predict", "--model", &stardist, "--images", &images, "--out", &out];
+    assert_fails(&[&predict[..], &["--postprocess", "ellipse"]].concat(), "postprocess is not an option of stardist");
+    assert_fails(&["convert", "--from", &stardist, "--to", &project.path("s.pth")], "no PyTorch form");
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn the_demo_shows_every_algorithm() {
+    let project = Project::new();
+    let data = project.root.path().display().to_string();
+    for (algorithm, name) in [("cellpose", "Cellpose"), ("elephant", "ELEPHANT")] {
+        let out = project.path(algorithm);
+        let choice = ["demo", "--algorithm", algorithm, "--data", &data, "--steps", "1"];
+        let facts = json(&cellsparse(&[&choice[..], &["--out", &out, "--device", "cpu", "--json"]].concat()));
+        assert_eq!(facts["algorithm"], algorithm);
+        assert_eq!(facts["predictions"].as_array().map(Vec::len), Some(2));
+        assert!(facts["scores"]["mean"]["accuracy"].is_number(), "{facts}");
+        let page = fs::read_to_string(Path::new(&out).join("report.html")).expect("a report");
+        assert!(page.contains(&format!("A {name} network")) || page.contains(&format!("An {name} network")), "{name}");
+        assert!(page.contains(&format!("train --algorithm {algorithm}")) && !page.contains("stardist"), "{name}");
+        let info = json(&cellsparse(&["info", &format!("{out}/model.safetensors"), "--json"]));
+        assert_eq!(info["algorithm"], algorithm);
+    }
 }
 
 #[test]

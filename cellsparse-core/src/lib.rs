@@ -2,7 +2,9 @@
 //!
 //! Pixels without a label are unknown, not background, so only the cells that one is sure of have to be drawn. A
 //! [`Model`] is built from a typed configuration, trained on a [`Dataset`] of images and [`SparseLabels`], and turns an
-//! [`Image`] into a [`Segmentation`]: a label image and its objects. The network today is StarDist.
+//! [`Image`] into a [`Segmentation`]: a label image and its objects. The networks are StarDist
+//! ([`StarDistConfig`]), Cellpose ([`networks::CellposeConfig`]) and ELEPHANT ([`networks::ElephantConfig`]); they are
+//! trained and used alike.
 //!
 //! ```no_run
 //! use cellsparse_core::annotations::LabelEncoding;
@@ -14,7 +16,7 @@
 //! let labels = SparseLabels::parse(read_label_file("sparse/a.png")?, LabelEncoding::Wire)?;
 //! let data = Dataset::new(vec![read_image("images/a.png")?], vec![labels])?;
 //!
-//! let mut model = Model::stardist(StarDistConfig::default(), 0)?;
+//! let mut model = Model::stardist(StarDistConfig::default(), 0)?; // or Model::cellpose, Model::elephant
 //! model.train(&data, None, &TrainOptions::default(), &mut |progress| {
 //!     eprintln!("{} / {}: loss {}", progress.step, progress.total_steps, progress.loss);
 //!     Flow::Continue
@@ -41,8 +43,8 @@
 //! Most programs need only what is re-exported here. The modules can be used alone: [`raster`] reads and writes images,
 //! [`annotations`] checks sparse labels, [`geometry`] measures and outlines, [`targets`] and [`training`] hold the
 //! targets, losses and the training loop, [`kernels`] and [`networks`] compute, [`postprocess`] turns network maps into
-//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays, and [`synthetic`] draws microscope fields
-//! with ground truth.
+//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and [`synthetic`] draws
+//! microscope fields with ground truth.
 
 #![deny(unsafe_code)]
 

@@ -170,7 +170,8 @@ impl Tally {
             };
             assigned.iter().map(describe).collect()
         });
-        let agreement = reached.iter().map(|pair| f64::from(pair.score)).sum();
+        // Not `sum`, which gives -0 for nothing.
+        let agreement = reached.iter().fold(0.0, |sum, pair| sum + f64::from(pair.score));
         // A threshold of 0 is reached even by objects that share nothing.
         let tp = if thresh as f32 <= 0.0 { n_true.min(n_pred) } else { reached.len() };
         Self { tp, n_true, n_pred, agreement, matches }
@@ -248,6 +249,9 @@ mod tests {
         assert_eq!((result.tp, result.fp, result.fn_, result.n_true), (0, 0, 0, 0));
         assert_eq!((result.precision, result.panoptic_quality), (0.0, 0.0));
         assert!(matching_dataset(&[], &[0.5], Criterion::Iou, true).unwrap()[0].accuracy == 0.0);
+        // Objects that do not meet have a score of 0, which is written without a sign.
+        let wrong = matching(&array![[1, 0]], &array![[0, 1]], 0.5, Criterion::Iou, false).unwrap();
+        assert_eq!(format!("{:.3} {:.3}", wrong.panoptic_quality, wrong.mean_true_score), "0.000 0.000");
     }
 
     #[test]
