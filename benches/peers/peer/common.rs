@@ -72,7 +72,7 @@ pub fn draw_training_images(folder: &Path) -> Result<()> {
     for path in [folder, &images, &labels] {
         fs::create_dir_all(path).map_err(|error| Error::io(path, error))?;
     }
-    if list_images(&labels)?.len() == IMAGES as usize {
+    if list_images(&labels).is_ok_and(|files| files.len() == IMAGES as usize) {
         return Ok(());
     }
     eprintln!("peer: drawing {IMAGES} fields of {TRAINING_SIDE} pixels");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Model, Normalization, Thresholds};
+use super::{Architecture, Model, Normalization, StarThresholds, Thresholds};
 use crate::error::{Error, Result};
 use crate::formats::tensors::{NamedArrays, read_tensors, write_tensors};
 use crate::networks::Weights;
@@ -25,6 +25,7 @@ struct Header {
     #[serde(flatten)]
     architecture: Architecture,
     normalization: Normalization,
+    #[serde(deserialize_with = "stored_thresholds")]
     thresholds: Thresholds,
     history: History,
     /// Steps of the optimiser and batches drawn, when the optimiser's state is in the file.
@@ -41,7 +42,26 @@ struct OptimizerHeader {
     steps: u64,
     batches: u64,
     /// Sets of arrays that the optimiser remembers: 2 for Adam, 1 for gradient descent.
+    #[serde(default = "sets_of_adam")]
     memory: usize,
+}
+
+fn sets_of_adam() -> usize {
+    MEMORY.len()
+}
+
+/// Reads thresholds; those of StarDist may stand without the name of the algorithm, as in the first files of this version.
+fn stored_thresholds<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Thresholds, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Named(Thresholds),
+        Stardist(StarThresholds),
+    }
+    Ok(match Stored::deserialize(from)? {
+        Stored::Named(thresholds) => thresholds,
+        Stored::Stardist(thresholds) => Thresholds::Stardist(thresholds),
+    })
 }
 
 /// Prefixes of the arrays of the optimiser: moving weights, and what it remembers.
@@ -143,4 +163,25 @@ fn hash(weights: &Weights) -> String {
         parameter.values.iter().for_each(|value| value.to_le_bytes().into_iter().for_each(&mut feed));
     }
     format!("{state:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_are_read_with_and_without_the_name_of_the_algorithm() {
+        #[derive(Deserialize)]
+        struct Part {
+            #[serde(deserialize_with = "stored_thresholds")]
+            thresholds: Thresholds,
+        }
+        let read = |json: &str| serde_json::from_str::<Part>(json).map(|part| part.thresholds);
+        let star = StarThresholds { prob: 0.25, nms: 0.5, smallest_object: 7.0 };
+        let plain = r#"{"thresholds": {"prob": 0.25, "nms": 0.5, "smallest_object": 7}}"#;
+        assert_eq!(read(plain).unwrap(), Thresholds::Stardist(star));
+        let named = serde_json::json!({ "thresholds": Thresholds::Stardist(star) }).to_string();
+        assert_eq!(read(&named).unwrap(), Thresholds::Stardist(star));
+        assert!(read(r#"{"thresholds": {"prob": 0.25}}"#).is_err());
+    }
 }
