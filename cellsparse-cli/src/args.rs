@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Train cell segmentation from a few drawn cells and background strokes; predict; evaluate.
 #[derive(Debug, Parser)]
-#[command(name = "cellsparse", version, about, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "cellsparse", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

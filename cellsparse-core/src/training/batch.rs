@@ -211,6 +211,29 @@ fn batch_shape(images: &[Array3<f32>], labels: &[LabelImage], config: &BatchConf
     if config.batch_size == 0 {
         return Err(Error::Config("a batch of 0 patches; it must have at least 1".into()));
     }
+    let channels = check_images(images, labels)?;
+    if let Some(classes) = &config.classes
+        && classes.objects.len() != images.len()
+    {
+        return Err(Error::Labels(format!("classes for {} images of {}", classes.objects.len(), images.len())));
+    }
+    let shape = Batch {
+        size: config.batch_size,
+        patch: config.patch,
+        channels,
+        rows,
+        columns,
+        n_rays: config.n_rays,
+        class_channels: config.classes.as_ref().map_or(0, |classes| classes.n_classes.saturating_add(1)),
+        ..Batch::default()
+    };
+    checked_len(&[shape.size, shape.patch, shape.patch, shape.channels])?;
+    checked_len(&[shape.size, shape.rows, shape.columns, shape.n_rays.max(shape.class_channels)])?;
+    Ok(shape)
+}
+
+/// Refuses images and label images that do not fit each other; returns the number of channels.
+pub(crate) fn check_images(images: &[Array3<f32>], labels: &[LabelImage]) -> Result<usize> {
     if images.len() != labels.len() {
         return Err(Error::Labels(format!(
             "{} images and {} label images; every image needs one",
@@ -234,24 +257,7 @@ fn batch_shape(images: &[Array3<f32>], labels: &[LabelImage], config: &BatchConf
             )));
         }
     }
-    if let Some(classes) = &config.classes
-        && classes.objects.len() != images.len()
-    {
-        return Err(Error::Labels(format!("classes for {} images of {}", classes.objects.len(), images.len())));
-    }
-    let shape = Batch {
-        size: config.batch_size,
-        patch: config.patch,
-        channels,
-        rows,
-        columns,
-        n_rays: config.n_rays,
-        class_channels: config.classes.as_ref().map_or(0, |classes| classes.n_classes.saturating_add(1)),
-        ..Batch::default()
-    };
-    checked_len(&[shape.size, shape.patch, shape.patch, shape.channels])?;
-    checked_len(&[shape.size, shape.rows, shape.columns, shape.n_rays.max(shape.class_channels)])?;
-    Ok(shape)
+    Ok(channels)
 }
 
 /// The largest number of values in one buffer of a batch (8 GiB).
@@ -289,7 +295,7 @@ pub(crate) fn reflect_to(image: ArrayView3<'_, f32>, side: usize) -> Array3<f32>
 }
 
 /// Continues a label image to at least `side` rows and columns with unlabelled pixels.
-fn extend_to(labels: ArrayView2<'_, i32>, side: usize) -> LabelImage {
+pub(crate) fn extend_to(labels: ArrayView2<'_, i32>, side: usize) -> LabelImage {
     let (height, width) = labels.dim();
     let mut extended = Array2::from_elem((height.max(side), width.max(side)), -1);
     extended.slice_mut(s![..height, ..width]).assign(&labels);

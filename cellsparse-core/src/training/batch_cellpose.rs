@@ -9,7 +9,7 @@ use crate::raster::LabelImage;
 use crate::targets::cellpose::{FlowRule, cellpose_targets, diameter};
 use crate::training::augment::Augmentation;
 use crate::training::augment_affine::{Crop, CropRange, Outside, channel_last, is_annotated};
-use crate::training::batch::{checked_len, resize};
+use crate::training::batch::{check_images, checked_len, resize};
 use crate::training::loss_cellpose::cellpose_loss;
 use crate::training::sampler::{CornerSet, ORDER_STREAM, SamplingPolicy, patch_random};
 use crate::training::trainer::{LossReport, Task};
@@ -264,34 +264,6 @@ impl Task for CellposeBatches {
         let parts = vec![("flow", loss.flow as f32), ("cellprob", loss.cellprob as f32)];
         Ok(LossReport { total: loss.total, parts })
     }
-}
-
-/// Refuses images and labels that do not fit each other; returns the number of channels.
-fn check_images(images: &[Array3<f32>], labels: &[LabelImage]) -> Result<usize> {
-    if images.len() != labels.len() {
-        return Err(Error::Labels(format!(
-            "{} images and {} label images; every image needs one",
-            images.len(),
-            labels.len()
-        )));
-    }
-    let channels = images.first().map_or(1, |image| image.dim().2);
-    for (i, (image, labels)) in images.iter().zip(labels).enumerate() {
-        let (height, width, found) = image.dim();
-        if (height, width) != labels.dim() {
-            let (rows, columns) = labels.dim();
-            return Err(Error::Labels(format!(
-                "image {i} has {height} x {width} pixels, its label image {rows} x {columns}; they must be equal"
-            )));
-        }
-        if found != channels || image.is_empty() {
-            return Err(Error::Image(format!(
-                "image {i} has {height} rows, {width} columns and {found} channels; none may be 0, and all images must \
-                 have {channels} channels like the first one"
-            )));
-        }
-    }
-    Ok(channels)
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ndarray::{Array3, ArrayView2, s};
+use ndarray::Array3;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::random::Random;
 use crate::raster::LabelImage;
 use crate::targets::elephant::{ClassRule, IGNORED, class_labels};
-use crate::training::batch::{checked_len, reflect_to};
+use crate::training::batch::{check_images, checked_len, extend_to, reflect_to};
 use crate::training::crop::{CropDraw, cut_crop, origin_range, rotated_size, size_range};
 use crate::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
 use crate::training::sampler::{CornerSet, ORDER_STREAM, patch_random};
@@ -112,7 +112,7 @@ impl ElephantBatches {
             let classes = class_labels(labels.view(), &config.rule)?;
             let small = height < config.patch || width < config.patch;
             let image = if small { reflect_to(image.view(), config.patch) } else { image };
-            let classes = if small { extended(classes.view(), config.patch) } else { classes };
+            let classes = if small { extend_to(classes.view(), config.patch) } else { classes };
             labelled.push(CornerSet::containing(classes.view(), [1, 1], |class| class > IGNORED)?);
             padded_images.push(image);
             targets.push(classes);
@@ -264,40 +264,10 @@ fn check(images: &[Array3<f32>], labels: &[LabelImage], config: &ElephantBatchCo
             config.scale, config.rotation, config.contrast
         )));
     }
-    if images.len() != labels.len() {
-        return Err(Error::Labels(format!(
-            "{} images and {} label images; every image needs one",
-            images.len(),
-            labels.len()
-        )));
-    }
-    let channels = images.first().map_or(1, |image| image.dim().2);
-    for (i, (image, labels)) in images.iter().zip(labels).enumerate() {
-        let (height, width, found) = image.dim();
-        if (height, width) != labels.dim() {
-            let (rows, columns) = labels.dim();
-            return Err(Error::Labels(format!(
-                "image {i} has {height} x {width} pixels, its label image {rows} x {columns}; they must be equal"
-            )));
-        }
-        if found != channels || image.is_empty() {
-            return Err(Error::Image(format!(
-                "image {i} has {height} rows, {width} columns and {found} channels; none may be 0, and all images must \
-                 have {channels} channels like the first one"
-            )));
-        }
-    }
+    let channels = check_images(images, labels)?;
     let shape = [config.batch_size, config.patch, config.patch, channels];
     checked_len(&[shape[0], shape[1], shape[2], channels.max(3)])?;
     Ok(shape)
-}
-
-/// Continues class targets to at least `side` rows and columns with unlabelled pixels.
-fn extended(classes: ArrayView2<'_, i32>, side: usize) -> LabelImage {
-    let (height, width) = classes.dim();
-    let mut extended = LabelImage::from_elem((height.max(side), width.max(side)), IGNORED);
-    extended.slice_mut(s![..height, ..width]).assign(&classes);
-    extended
 }
 
 #[cfg(test)]
