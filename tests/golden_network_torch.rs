@@ -102,7 +102,7 @@ fn cellpose_moving_statistics_equal_the_original() {
     let mut engine = Engine::new(&graph, &Device::Cpu, [2, 32, 48], true).unwrap();
     engine.set_weights(&weights).unwrap();
     engine.forward(&weights, &channel_last(recorded.f32("x")), &mut Vec::new()).unwrap();
-    engine.update_statistics(&mut weights);
+    engine.update_statistics(&mut weights, 0.0);
     let mut moved = 0;
     for (got, want) in weights.parameters().iter().zip(want.parameters()) {
         let off = worst(&got.values, &want.values);

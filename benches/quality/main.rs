@@ -3,9 +3,11 @@
 //! `cargo run --release -p cellsparse-core --example quality -- DATA [CASE] [KEY=VALUE ...]`
 //!
 //! DATA holds `dsb2018` and `dsb2018-mini`. Cases: `scribble` and `far` train on one image and are scored on its
-//! siblings, `k4` trains on all of `dsb2018/train` and is scored on `dsb2018/test`. Keys: `algorithm`, `steps`,
+//! siblings, `k4` and `k16` train on all of `dsb2018/train` and are scored on `dsb2018/test`, `stained` (with strokes) and
+//! `stained-k4` do the same on the stained images of `dsb2018-brightfield`. Keys: `algorithm`, `steps`,
 //! `seconds`, `seeds`, `patch`, `batch`, `lr`, `preset`, `widths` (as 16-32-64), `images` (at most so many to train on),
-//! `postprocess`, `verbose`.
+//! `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
+//! scored images with the found outlines in them), `verbose`.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -13,13 +15,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels};
+use cellsparse_core::formats::overlay;
 use cellsparse_core::metrics::{Criterion, Matching, matching_dataset};
-use cellsparse_core::model::{Algorithm, Architecture, Model, PredictOptions, TrainOptions};
-use cellsparse_core::raster::{LabelImage, RawLabels, list_images, pair_by_stem, read_image, read_label_file};
+use cellsparse_core::model::{Algorithm, Architecture, Model, PredictOptions, TrainOptions, TrainingSummary};
+use cellsparse_core::raster::{
+    LabelImage, RawLabels, list_images, pair_by_stem, read_image, read_label_file, write_rgb_png,
+};
 use cellsparse_core::targets::fill_label_holes;
 use cellsparse_core::{Flow, Image};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Settings by name.
+type Keys = HashMap<String, String>;
 
 /// Images with sparse labels to train on, images with the truth to score on.
 struct Case {
@@ -32,8 +40,9 @@ const ONE: &str = "00071198";
 
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
-    let data = PathBuf::from(arguments.next().ok_or("usage: quality DATA [scribble|far|k4] [KEY=VALUE ...]")?);
-    let (mut cases, mut keys) = (Vec::new(), HashMap::new());
+    let usage = "usage: quality DATA [scribble|far|k4|k16|stained|stained-k4] [KEY=VALUE ...]";
+    let data = PathBuf::from(arguments.next().ok_or(usage)?);
+    let (mut cases, mut keys) = (Vec::new(), Keys::new());
     for argument in arguments {
         match argument.split_once('=') {
             Some((key, value)) => drop(keys.insert(key.to_string(), value.to_string())),
@@ -48,16 +57,25 @@ fn main() -> Outcome<()> {
     for name in cases {
         let case = case(&data, &name)?;
         let seeds: u64 = keys.get("seeds").map_or(Ok(3), |value| value.parse())?;
-        let mut scores = Vec::new();
+        // One list of scores for every way of post-processing.
+        let mut scores: Vec<(String, Vec<Matching>)> = Vec::new();
         for seed in 0..seeds {
-            scores.push(run(&case, &name, seed, &keys)?);
+            let trained = trained(&case, &name, seed, &keys)?;
+            for (index, (words, score)) in scored(&case, &name, seed, &trained, &keys)?.into_iter().enumerate() {
+                match scores.get_mut(index) {
+                    Some((_, list)) => list.push(score),
+                    None => scores.push((words, vec![score])),
+                }
+            }
         }
-        let mean = |f: fn(&Matching) -> f64| scores.iter().map(f).sum::<f64>() / scores.len() as f64;
-        println!(
-            "| | **{name}** | mean | | | | | | **{:.3}** | {:.3} |",
-            mean(|m| m.accuracy),
-            mean(|m| m.panoptic_quality)
-        );
+        for (words, scores) in scores {
+            let mean = |f: fn(&Matching) -> f64| scores.iter().map(f).sum::<f64>() / scores.len() as f64;
+            println!(
+                "| | **{name}**{words} | mean | | | | | | **{:.3}** | {:.3} |",
+                mean(|m| m.accuracy),
+                mean(|m| m.panoptic_quality)
+            );
+        }
     }
     Ok(())
 }
@@ -70,6 +88,12 @@ fn case(data: &Path, name: &str) -> Outcome<Case> {
         let folder = data.join("dsb2018").join(split);
         pairs(folder.join("images"), folder.join("masks"))
     };
+    if let Some(labels) = name.strip_prefix("stained") {
+        let labels = labels.strip_prefix('-').unwrap_or("scribble");
+        let folder = data.join("dsb2018-brightfield/stained");
+        let train = pairs(folder.join("train/images"), folder.join("train/sparse").join(labels))?;
+        return Ok(Case { train, test: pairs(folder.join("test/images"), folder.join("test/masks"))? });
+    }
     if name == "k4" || name == "k16" {
         let folder = data.join("dsb2018/train");
         let train = pairs(folder.join("images"), folder.join("sparse").join(name))?;
@@ -90,7 +114,8 @@ fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn run(case: &Case, name: &str, seed: u64, keys: &HashMap<String, String>) -> Outcome<Matching> {
+/// A model after its training, and what the training took.
+fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, TrainingSummary)> {
     let mut images: Vec<Image> = Vec::new();
     let mut labels = Vec::new();
     let most = keys.get("images").map_or(Ok(usize::MAX), |value| value.parse())?;
@@ -98,6 +123,8 @@ fn run(case: &Case, name: &str, seed: u64, keys: &HashMap<String, String>) -> Ou
         images.push(read_image(image)?);
         labels.push(SparseLabels::parse(read_label_file(sparse)?, LabelEncoding::Wire)?);
     }
+    let channels = images.first().map_or(1, Image::channels);
+    let mut model = Model::new(architecture(keys, channels)?, seed)?;
     let dataset = Dataset::new(images, labels)?;
     let number = |key: &str| keys.get(key).map(|value| value.parse::<f64>()).transpose();
     let mut options = TrainOptions { seed, ..TrainOptions::default() };
@@ -110,8 +137,18 @@ fn run(case: &Case, name: &str, seed: u64, keys: &HashMap<String, String>) -> Ou
         options.preset = preset.parse()?;
     }
     let verbose = keys.contains_key("verbose");
+    let summary = model.train(&dataset, None, &options, &mut |event| {
+        if verbose && event.step % 20 == 0 {
+            eprintln!("{name} {seed} step {} loss {:.4} {:?}", event.step, event.loss, event.losses);
+        }
+        Flow::Continue
+    })?;
+    Ok((model, summary))
+}
+
+fn architecture(keys: &Keys, channels: usize) -> Outcome<Architecture> {
     let algorithm: Algorithm = keys.get("algorithm").map_or(Ok(Algorithm::Stardist), |name| name.parse())?;
-    let mut architecture = Architecture::of(algorithm, 1);
+    let mut architecture = Architecture::of(algorithm, channels);
     if let Some(widths) = keys.get("widths") {
         let widths = widths.split('-').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
         match &mut architecture {
@@ -120,40 +157,60 @@ fn run(case: &Case, name: &str, seed: u64, keys: &HashMap<String, String>) -> Ou
             _ => return Err("StarDist has no widths".into()),
         }
     }
-    let mut model = Model::new(architecture, seed)?;
-    let summary = model.train(&dataset, None, &options, &mut |event| {
-        if verbose && event.step % 20 == 0 {
-            eprintln!("{name} {seed} step {} loss {:.4} {:?}", event.step, event.loss, event.losses);
+    Ok(architecture)
+}
+
+/// The scores of a trained model, one for every way of post-processing, with a few words on the way.
+fn scored(
+    case: &Case,
+    name: &str,
+    seed: u64,
+    (model, summary): &(Model, TrainingSummary),
+    keys: &Keys,
+) -> Outcome<Vec<(String, Matching)>> {
+    let ways: Vec<Option<&str>> = match keys.get("postprocess") {
+        Some(names) => names.split(',').map(Some).collect(),
+        None => vec![None],
+    };
+    let mut scores = Vec::new();
+    for way in ways {
+        let postprocess = way.map(str::parse).transpose()?;
+        let words = way.map(|way| format!(" {way}")).unwrap_or_default();
+        let predict = PredictOptions { postprocess, ..PredictOptions::default() };
+        let mut pairs = Vec::new();
+        for (path, truth) in &case.test {
+            let truth = match read_label_file(truth)? {
+                RawLabels::Unsigned(values) => values.mapv(|value| value as i32),
+                RawLabels::Signed(values) => values,
+                other => return Err(format!("labels of an unknown kind: {other:?}").into()),
+            };
+            let image = read_image(path)?;
+            let predicted = model.predict(&image, &predict)?.labels;
+            if let Some(folder) = keys.get("out") {
+                std::fs::create_dir_all(folder)?;
+                let file = format!("{name}-{seed}{}-{}.png", words.replace(' ', "-"), stem(path));
+                write_rgb_png(Path::new(folder).join(file), overlay(&image, &predicted, None)?.view())?;
+            }
+            pairs.push((fill_label_holes(truth.view()), predicted));
         }
-        Flow::Continue
-    })?;
-    let postprocess = keys.get("postprocess").map(|name| name.parse()).transpose()?;
-    let predict = PredictOptions { postprocess, ..PredictOptions::default() };
-    let mut pairs = Vec::new();
-    for (image, truth) in &case.test {
-        let truth = match read_label_file(truth)? {
-            RawLabels::Unsigned(values) => values.mapv(|value| value as i32),
-            RawLabels::Signed(values) => values,
-            other => return Err(format!("labels of an unknown kind: {other:?}").into()),
-        };
-        let predicted = model.predict(&read_image(image)?, &predict)?.labels;
-        pairs.push((fill_label_holes(truth.view()), predicted));
+        let pairs: Vec<(&LabelImage, &LabelImage)> = pairs.iter().map(|(a, b)| (a, b)).collect();
+        let score = matching_dataset(&pairs, &[0.5], Criterion::Iou, false)?.swap_remove(0);
+        println!(
+            "| {} | {name}{words} | {seed} | {} | {:.0} | {:.0} | {} | {} / {} / {} | {:.3} | {:.3} |",
+            model.algorithm(),
+            summary.steps,
+            summary.seconds,
+            1e3 * summary.seconds_per_step,
+            thresholds(model)?,
+            score.tp,
+            score.fp,
+            score.fn_,
+            score.accuracy,
+            score.panoptic_quality
+        );
+        scores.push((words, score));
     }
-    let pairs: Vec<(&LabelImage, &LabelImage)> = pairs.iter().map(|(a, b)| (a, b)).collect();
-    let score = matching_dataset(&pairs, &[0.5], Criterion::Iou, false)?.swap_remove(0);
-    println!(
-        "| {algorithm} | {name} | {seed} | {} | {:.0} | {:.0} | {} | {} / {} / {} | {:.3} | {:.3} |",
-        summary.steps,
-        summary.seconds,
-        1e3 * summary.seconds_per_step,
-        thresholds(&model)?,
-        score.tp,
-        score.fp,
-        score.fn_,
-        score.accuracy,
-        score.panoptic_quality
-    );
-    Ok(score)
+    Ok(scores)
 }
 
 /// The thresholds of a model in a few words.

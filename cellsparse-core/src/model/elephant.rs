@@ -16,6 +16,7 @@ use crate::raster::taper::{TaperedSum, tile_starts};
 use crate::raster::{reflect_pad, resize_bilinear_aligned};
 use crate::targets::elephant::ClassRule;
 use crate::training::batch_elephant::{ElephantBatchConfig, ElephantBatches};
+use crate::training::loss_elephant::ElephantLossConfig;
 
 /// Side of a tile when the image does not fit into one, and the overlap of tiles.
 const TILE: usize = 1024;
@@ -40,11 +41,20 @@ pub(super) fn validation(
 }
 
 fn batch_config(options: &TrainOptions, patch: usize) -> ElephantBatchConfig {
-    let rule = match options.preset {
-        Preset::Reference => ClassRule::REFERENCE,
-        _ => ClassRule::default(),
+    // With background taken from the image, classes are balanced enough: the weights of the original make every doubtful
+    // pixel a cell.
+    let (rule, class_weights) = match options.preset {
+        Preset::Reference => (ClassRule::REFERENCE, ElephantLossConfig::default().class_weights),
+        _ => (ClassRule::default(), [1.0; 3]),
     };
-    ElephantBatchConfig { seed: options.seed, batch_size: options.batch_size, patch, rule, ..Default::default() }
+    ElephantBatchConfig {
+        seed: options.seed,
+        batch_size: options.batch_size,
+        patch,
+        rule,
+        loss: ElephantLossConfig { class_weights, ..Default::default() },
+        ..Default::default()
+    }
 }
 
 /// Probabilities `[H, W, 3]` of background, rim and centre.
@@ -131,14 +141,16 @@ pub(super) fn segment(
 const CENTERS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
 const FOREGROUNDS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
 
-/// The thresholds that segment the annotated images of `set` best.
+/// The thresholds that segment the validation images best, or the usual ones without such images: on the images of the
+/// training, low thresholds would be taken for good, since objects between the drawn cells are not counted.
 pub(super) fn choose_thresholds(
     model: &Model,
     data: &Dataset,
-    set: &Dataset,
+    validation: Option<&Dataset>,
     device: &Device,
 ) -> Result<ElephantThresholds> {
     let default = ElephantThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
+    let Some(set) = validation else { return Ok(default) };
     let options = PredictOptions::default();
     let images = threshold_images(model, set, |image| probabilities(model, image.view(), &options, device))?;
     let mut choices = Vec::new();

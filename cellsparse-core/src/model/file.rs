@@ -44,6 +44,9 @@ struct OptimizerHeader {
     /// Sets of arrays that the optimiser remembers: 2 for Adam, 1 for gradient descent.
     #[serde(default = "sets_of_adam")]
     memory: usize,
+    /// What the loss remembers of the last batch.
+    #[serde(default)]
+    carried: f32,
 }
 
 fn sets_of_adam() -> usize {
@@ -80,6 +83,7 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
             steps: state.optimizer.steps(),
             batches: state.batches,
             memory: state.optimizer.memory().len(),
+            carried: state.carried,
         }),
         weights_hash: hash(&model.weights),
         untrained: model.untrained,
@@ -129,7 +133,7 @@ pub(super) fn load(path: &Path) -> Result<Model> {
         return Err(Error::file(path, "its weights do not match their checksum; the file is damaged"));
     }
     let state = match header.optimizer {
-        Some(OptimizerHeader { steps, batches, memory: sets }) => {
+        Some(OptimizerHeader { steps, batches, memory: sets, carried }) => {
             let weights = Weights::from_named(&graph, moving).map_err(in_file)?;
             let mut stored = Vec::new();
             for arrays in memory.into_iter().take(sets) {
@@ -137,7 +141,7 @@ pub(super) fn load(path: &Path) -> Result<Model> {
                 stored.push(set.parameters().iter().map(|p| p.values.clone()).collect());
             }
             let optimizer = Optimizer::restore(&weights, steps, stored).map_err(in_file)?;
-            Some(TrainingState { weights, optimizer, batches })
+            Some(TrainingState { weights, optimizer, batches, carried })
         }
         None => None,
     };

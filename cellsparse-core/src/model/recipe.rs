@@ -54,6 +54,7 @@ impl Recipe {
             schedule,
             weight_decay,
             average: None,
+            fresh_statistics: !reference,
             patience: if reference { None } else { Some(20) },
             time_budget: options.time_budget,
             cancel: options.cancel.clone(),

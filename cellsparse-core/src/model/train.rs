@@ -10,7 +10,7 @@ use ndarray::Array3;
 use super::recipe::Recipe;
 use super::stardist::{self, StarDistTask};
 use super::{Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant};
-use crate::annotations::{Dataset, SparseLabels, background_rim};
+use crate::annotations::{Dataset, SparseLabels, background_rim, likely_background};
 use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
@@ -134,7 +134,7 @@ impl Model {
                     Thresholds::Cellpose(cellpose::choose_thresholds(&fresh, config, data, validation, device)?)
                 }
                 Architecture::Elephant(_) => {
-                    Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, set, device)?)
+                    Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, validation, device)?)
                 }
             };
         }
@@ -183,7 +183,7 @@ impl Model {
     fn initial_state(&self, options: &TrainOptions, recipe: &Recipe) -> Result<TrainingState> {
         if !options.resume {
             let optimizer = recipe.optimizer(&self.weights);
-            return Ok(TrainingState { weights: self.weights.clone(), optimizer, batches: 0 });
+            return Ok(TrainingState { weights: self.weights.clone(), optimizer, batches: 0, carried: 0.0 });
         }
         let mut state = self.state.clone().ok_or_else(|| {
             Error::Config("the model holds no optimiser state to resume from; train it first, or without resume".into())
@@ -215,19 +215,23 @@ struct Run<'a> {
 
 /// Inputs of the network and label images for training.
 ///
-/// Unless the reference is followed, the unlabelled pixels beside a drawn cell become background: nothing else says where
-/// cells end.
+/// Unless the reference is followed, the unlabelled pixels beside a drawn cell become background, since nothing else says
+/// where cells end, and so do some of those that look least like cells, since nothing else says what empty regions are.
 pub(super) fn training_data(
     model: &Model,
     data: &Dataset,
     options: &TrainOptions,
 ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
-    let images = data.images().iter().map(|image| model.network_input(image)).collect::<Result<_>>()?;
-    let labels = data.labels().iter().map(|labels| match options.preset {
-        Preset::Reference => labels.labels().clone(),
-        _ => background_rim(labels.labels(), RIM),
+    let images = data.images().iter().map(|image| model.network_input(image)).collect::<Result<Vec<_>>>()?;
+    let drawn = data.labels().iter().map(SparseLabels::labels);
+    if options.preset == Preset::Reference {
+        return Ok((images, drawn.cloned().collect()));
+    }
+    let labels = images.iter().zip(drawn).zip(0..).map(|((image, labels), index)| {
+        likely_background(image.view(), &background_rim(labels, RIM), options.seed.wrapping_add(index))
     });
-    Ok((images, labels.collect()))
+    let labels = labels.collect();
+    Ok((images, labels))
 }
 
 /// What the network says about the images that thresholds are chosen on, with their labels.

@@ -258,11 +258,12 @@ impl CpuPlan {
         self.layouts[node].unpack(self.maps.slice(self.slots[node]), to);
     }
 
-    /// Lets the moving statistics of `weights` take in those of the last forward pass.
-    pub fn update_statistics(&self, weights: &mut Weights) {
+    /// Lets the moving statistics of `weights` take in those of the last forward pass, which count as the network says, and
+    /// with no less than `share` (0 to 1).
+    pub fn update_statistics(&self, weights: &mut Weights, share: f32) {
         for (id, moments) in self.moments.iter().enumerate() {
             if let Some(new) = moments.moving() {
-                weights.blend_statistics(&self.graph, id, self.offsets[id], &new);
+                weights.blend_statistics(&self.graph, id, self.offsets[id], &new, share);
             }
         }
     }

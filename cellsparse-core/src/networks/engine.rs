@@ -118,14 +118,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets the moving statistics of `weights` take in those of the last forward pass of a training engine.
-    pub fn update_statistics(&self, weights: &mut Weights) {
+    /// Lets the moving statistics of `weights` take in those of the last forward pass of a training engine, which count as
+    /// the network says, and with no less than `share` (0 to 1).
+    pub fn update_statistics(&self, weights: &mut Weights, share: f32) {
         match self {
-            Engine::Cpu(plan) => plan.update_statistics(weights),
+            Engine::Cpu(plan) => plan.update_statistics(weights, share),
             Engine::Candle(engine) => {
                 let offsets = engine.graph.parameter_offsets();
                 for (id, new) in &engine.statistics {
-                    weights.blend_statistics(&engine.graph, *id, offsets[*id], new);
+                    weights.blend_statistics(&engine.graph, *id, offsets[*id], new, share);
                 }
             }
         }

@@ -98,12 +98,21 @@ impl Weights {
         &self.0[index].values
     }
 
-    /// Lets the moving statistics of node `id`, whose parameters begin at `first`, take in mean and variance of a batch.
-    pub(super) fn blend_statistics(&mut self, graph: &Graph, id: NodeId, first: usize, new: &[Vec<f32>; 2]) {
+    /// Lets the moving statistics of node `id`, whose parameters begin at `first`, take in mean and variance of a batch,
+    /// which count with `1 - momentum`, and with no less than `share`.
+    pub(super) fn blend_statistics(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        first: usize,
+        new: &[Vec<f32>; 2],
+        share: f32,
+    ) {
         let Op::Norm { statistics: Statistics::Batch { momentum, .. }, .. } = graph.nodes()[id].op else { return };
+        let kept = momentum.min(1.0 - share);
         for (parameter, new) in self.0[first + 2..].iter_mut().zip(new) {
             for (old, new) in parameter.values.iter_mut().zip(new) {
-                *old = momentum * *old + (1.0 - momentum) * new;
+                *old = kept * *old + (1.0 - kept) * new;
             }
         }
     }
@@ -111,5 +120,29 @@ impl Weights {
     /// Whether every value is finite.
     pub fn is_finite(&self) -> bool {
         self.0.iter().all(|parameter| parameter.values.iter().all(|value| value.is_finite()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::CellposeConfig;
+
+    #[test]
+    fn a_share_of_one_over_the_number_of_batches_gives_their_mean_until_the_momentum_is_larger() {
+        let graph = CellposeConfig { widths: vec![2, 2], ..Default::default() }.graph();
+        let id = (0..graph.nodes().len()).find(|&id| matches!(graph.nodes()[id].op, Op::Norm { .. })).unwrap();
+        let first = graph.parameter_offsets()[id];
+        let mut weights = Weights::init(&graph, 0);
+        let channels = weights.values(first).len();
+        let batch = |value: f32| [vec![value; channels], vec![2.0 * value; channels]];
+        for (n, value) in [3.0, 5.0, 10.0].into_iter().enumerate() {
+            weights.blend_statistics(&graph, id, first, &batch(value), 1.0 / (n + 1) as f32);
+        }
+        assert!(
+            (weights.values(first + 2)[0] - 6.0).abs() < 1e-5 && (weights.values(first + 3)[0] - 12.0).abs() < 1e-5
+        );
+        weights.blend_statistics(&graph, id, first, &batch(26.0), 0.01);
+        assert!((weights.values(first + 2)[0] - 7.0).abs() < 1e-5, "a twentieth of the way");
     }
 }

@@ -1,5 +1,6 @@
 //! Pixels: images, label images, percentile normalisation, tiles, reading and writing image files.
 
+mod blur;
 mod components;
 mod files;
 mod image;
@@ -11,6 +12,7 @@ pub mod taper;
 mod tiles;
 mod write;
 
+pub use self::blur::gaussian_blur;
 pub use self::components::{Component, Components, Connectivity, connected_components, label_components};
 pub use self::files::{list_images, pair_by_stem};
 pub use self::image::{Image, LabelImage};

@@ -6,7 +6,7 @@ use ndarray::{Array2, Axis};
 
 use crate::error::{Error, Result};
 use crate::random::Random;
-use crate::raster::{Image, LabelImage};
+use crate::raster::{Image, LabelImage, gaussian_blur};
 
 use super::layout;
 use super::nucleus::Nucleus;
@@ -148,10 +148,10 @@ fn specimen(options: &FieldOptions, nuclei: &[Nucleus], random: &mut Random) -> 
     }
     add_debris(options, &mut sharp, random);
     let defocus = (0.16 * options.radius).clamp(0.8, 3.0);
-    let mut out = optics::blur(&soft, options.blur.hypot(defocus)) + optics::blur(&sharp, options.blur);
+    let mut out = gaussian_blur(soft.view(), options.blur.hypot(defocus)) + gaussian_blur(sharp.view(), options.blur);
     if options.haze > 0.0 {
-        let near = optics::blur(&out, 0.45 * options.radius);
-        let far = optics::blur(&out, 1.6 * options.radius);
+        let near = gaussian_blur(out.view(), 0.45 * options.radius);
+        let far = gaussian_blur(out.view(), 1.6 * options.radius);
         out = out * (1.0 - 0.3 * options.haze) + near * (0.22 * options.haze) + far * (0.3 * options.haze);
         add_other_planes(options, &mut out, random);
     }

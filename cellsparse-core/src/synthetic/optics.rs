@@ -1,37 +1,8 @@
 //! What lies between the specimen and the file: blur, haze, uneven light, camera noise.
 
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 
 use crate::random::Random;
-
-/// Gaussian blur with the given standard deviation in pixels; beyond the border the border pixel is repeated.
-pub(super) fn blur(image: &Array2<f32>, sigma: f32) -> Array2<f32> {
-    if sigma < 0.05 {
-        return image.clone();
-    }
-    let reach = (3.0 * sigma).ceil() as usize;
-    let mut kernel: Vec<f32> = (0..=2 * reach)
-        .map(|i| {
-            let z = (i as f32 - reach as f32) / sigma;
-            (-0.5 * z * z).exp()
-        })
-        .collect();
-    let total: f32 = kernel.iter().sum();
-    kernel.iter_mut().for_each(|weight| *weight /= total);
-    let mut out = image.clone();
-    let mut line = Vec::new();
-    for axis in [Axis(0), Axis(1)] {
-        for mut lane in out.lanes_mut(axis) {
-            let size = lane.len();
-            line.clear();
-            line.extend((0..size + 2 * reach).map(|i| lane[i.saturating_sub(reach).min(size - 1)]));
-            for (value, window) in lane.iter_mut().zip(line.windows(kernel.len())) {
-                *value = window.iter().zip(&kernel).map(|(a, b)| a * b).sum();
-            }
-        }
-    }
-    out
-}
 
 /// Adds a round Gaussian spot of light.
 pub(super) fn add_spot(image: &mut Array2<f32>, centre: [f32; 2], sigma: f32, amplitude: f32) {
@@ -78,17 +49,6 @@ pub(super) fn poisson(mean: f32, random: &mut Random) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn blur_keeps_a_constant_and_the_total_light() {
-        let flat = Array2::from_elem((9, 5), 3.0f32);
-        assert!(blur(&flat, 2.0).iter().all(|v| (v - 3.0).abs() < 1e-5));
-        let mut point = Array2::<f32>::zeros((41, 41));
-        point[[20, 20]] = 1.0;
-        let spread = blur(&point, 2.0);
-        assert!((spread.sum() - 1.0).abs() < 1e-4);
-        assert!((spread[[20, 20]] - 1.0 / (std::f32::consts::TAU * 4.0)).abs() < 1e-3);
-    }
 
     #[test]
     fn photon_counts_have_the_right_mean_and_variance() {

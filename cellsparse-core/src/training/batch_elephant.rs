@@ -80,7 +80,7 @@ pub struct ElephantBatch {
 /// Makes batches from annotated images and measures their loss: batch `n` is a pure function of the images, the labels,
 /// the configuration and `n`.
 ///
-/// The loss remembers one number from batch to batch, see [`carried`](Self::carried).
+/// The loss remembers one number from batch to batch, see [`Task::carried`].
 #[derive(Debug)]
 pub struct ElephantBatches {
     images: Vec<Array3<f32>>,
@@ -131,16 +131,6 @@ impl ElephantBatches {
     /// The shape of the batches `[B, p, p, C]`.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
-    }
-
-    /// What the loss remembers: the mean Dice loss of the last batch that it was given for training.
-    pub fn carried(&self) -> f32 {
-        self.lock().carried()
-    }
-
-    /// Lets the loss go on from what [`carried`](Self::carried) told.
-    pub fn set_carried(&self, carried: f32) {
-        *self.lock() = SegmentationLoss::with_carried(self.config.loss.clone(), carried);
     }
 
     fn lock(&self) -> MutexGuard<'_, SegmentationLoss> {
@@ -246,6 +236,15 @@ impl Task for ElephantBatches {
                 ("smoothness", loss.smoothness as f32),
             ],
         })
+    }
+
+    /// The mean Dice loss of the last batch that gradients were asked for.
+    fn carried(&self) -> f32 {
+        self.lock().carried()
+    }
+
+    fn set_carried(&self, carried: f32) {
+        *self.lock() = SegmentationLoss::with_carried(self.config.loss.clone(), carried);
     }
 }
 

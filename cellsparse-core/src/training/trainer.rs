@@ -34,6 +34,14 @@ pub trait Task: Sync {
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport>;
+
+    /// What the loss remembers from batch to batch.
+    fn carried(&self) -> f32 {
+        0.0
+    }
+
+    /// Lets the loss go on from what [`carried`](Self::carried) told.
+    fn set_carried(&self, _carried: f32) {}
 }
 
 /// The loss of one batch.
@@ -60,6 +68,9 @@ pub struct LoopOptions {
     pub weight_decay: f32,
     /// Decay of the running average of the weights that is returned instead of the last weights.
     pub average: Option<f32>,
+    /// Moving statistics begin as the mean over the batches of this training, instead of moving away slowly from values that
+    /// were measured on something else or on nothing.
+    pub fresh_statistics: bool,
     /// Validations without improvement after which training stops.
     pub patience: Option<usize>,
     /// Time after which training stops.
@@ -77,6 +88,8 @@ pub struct TrainingState {
     pub optimizer: Optimizer,
     /// Batches drawn so far; the next batch has this index.
     pub batches: u64,
+    /// What the loss remembers of the last batch, see [`Task::carried`].
+    pub carried: f32,
 }
 
 /// Why a training ended.
@@ -220,6 +233,7 @@ impl<T: Task> Loop<'_, T> {
         let mut last = 0.0;
         let mut step = 0;
         self.before = self.history.total_steps();
+        self.task.set_carried(self.state.carried);
         let sizes = self.state.weights.parameters().iter().map(|p| vec![0.0; p.values.len()]);
         self.buffers.gradients = sizes.collect();
         self.average = self.options.average.map(|_| self.state.weights.clone());
@@ -281,10 +295,12 @@ impl<T: Task> Loop<'_, T> {
                 report.total
             )));
         }
-        engine.update_statistics(&mut self.state.weights);
+        let share = if self.options.fresh_statistics { 1.0 / (self.state.batches + 1) as f32 } else { 0.0 };
+        engine.update_statistics(&mut self.state.weights, share);
         self.state.optimizer.set_decay(self.options.weight_decay);
         self.state.optimizer.step(&mut self.state.weights, gradients, rate);
         self.state.batches += 1;
+        self.state.carried = self.task.carried();
         if let (Some(average), Some(decay)) = (&mut self.average, self.options.average) {
             blend(average, &self.state.weights, decay.min((1.0 + step as f32) / (10.0 + step as f32)));
         }
