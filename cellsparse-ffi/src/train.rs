@@ -123,7 +123,9 @@ pub unsafe extern "C" fn cellsparse_model_train(
         let mut answer = |event: &Progress| {
             let Some(observer) = observer else { return Flow::Continue };
             // SAFETY: the caller's promise about its observer, which runs on the caller's thread.
-            shown(event, |progress| unsafe { observer(userdata, progress) })
+            let flow = shown(event, |progress| unsafe { observer(userdata, progress) });
+            // A token that the observer raised counts at once and not after one more step.
+            if options.cancel.is_cancelled() { Flow::Stop } else { flow }
         };
         let observed = observer.is_some();
         let summary = train(&mut model, &dataset, validation.as_deref(), &options, observed.then_some(&mut answer))?;
