@@ -26,6 +26,8 @@ mod train;
 mod views;
 
 pub use self::boundary::cellsparse_last_error_message;
+#[cfg(debug_assertions)]
+pub use self::boundary::cellsparse_test_panic;
 pub use self::dataset::*;
 pub use self::library::*;
 pub use self::metrics::{cellsparse_matching, cellsparse_matching_dataset, cellsparse_scores};

@@ -7,7 +7,7 @@ use cellsparse_core::{Error, LabelImage};
 
 use crate::boundary::enter;
 use crate::pointers::{array, copy_out, expect, given, put};
-use crate::status::{Outcome, cellsparse_status};
+use crate::status::{Failure, Outcome, cellsparse_status};
 use crate::views::cellsparse_labels;
 
 /// Counts and scores at one threshold, the fields of stardist.matching.
@@ -96,6 +96,9 @@ pub unsafe extern "C" fn cellsparse_matching_dataset(
     scores_out: *mut cellsparse_scores,
 ) -> cellsparse_status {
     enter(|| {
+        if scores_out.is_null() {
+            return Err(Failure::null("scores_out"));
+        }
         // SAFETY: the caller's promise about its arrays and the buffers of the labels.
         let (truths, predictions) =
             unsafe { (read_all(truths, n_images, "truths")?, read_all(predictions, n_images, "predictions")?) };

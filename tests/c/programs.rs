@@ -26,7 +26,7 @@ fn libraries() -> PathBuf {
 }
 
 fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.env("RUST_BACKTRACE", "0").output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?} ended with {}\n{}{}",
@@ -95,7 +95,13 @@ fn misuse_is_clean_under_valgrind() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let program = compile("tests/c/misuse.c", &[], Linking::Shared, folder.path());
-    let flags = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"];
+    let flags = [
+        "--quiet",
+        "--error-exitcode=9",
+        "--leak-check=full",
+        "--show-leak-kinds=definite",
+        "--errors-for-leak-kinds=definite",
+    ];
     passes(Command::new("valgrind").args(flags).arg(program));
 }
 

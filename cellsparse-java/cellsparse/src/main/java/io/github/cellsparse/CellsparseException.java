@@ -138,7 +138,7 @@ public class CellsparseException extends RuntimeException {
         }
     }
 
-    /** The exception of a status code of {@code cellsparse.h}; called by the native library. */
+    /** The exception of a status code of {@code cellsparse.h}. */
     static RuntimeException of(int status, String message) {
         switch (status) {
             case 1:

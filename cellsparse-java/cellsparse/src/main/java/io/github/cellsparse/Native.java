@@ -28,6 +28,11 @@ final class Native {
 
     private Native() {}
 
+    /** The exception of a status code; called by the native library. */
+    static RuntimeException failure(int status, String message) {
+        return CellsparseException.of(status, message);
+    }
+
     static native int abiVersion();
 
     static native String version();
