@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-neon lint lint-paths bench
+.PHONY: help demo test test-neon test-java java java-natives header install-c lint lint-header lint-paths bench
 
 # One package set everywhere, so that features unify in one way and every dependency is compiled once per profile.
 PACKAGES := --workspace
@@ -10,24 +10,64 @@ OUT ?= demo-out
 DATA ?=
 STEPS ?=
 ALGORITHM ?=
+PREFIX ?= /usr/local
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+MAVEN := $(shell command -v mvn)
+# All versions are fixed: the first run fetches what is missing, later ones need no network.
+MVN := mvn --batch-mode --quiet --file cellsparse-java/pom.xml
+PLATFORM := $(shell uname -s | sed 's/Darwin/macos/; s/Linux/linux/')-$(shell uname -m | sed 's/arm64/aarch64/; s/amd64/x86_64/')
+SHARED := $(if $(filter macos-%,$(PLATFORM)),dylib,so)
+NATIVES := cellsparse-java/target/natives
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR] [OUT=demo-out] [STEPS=N] [ALGORITHM=A]
 	cargo run --release -p cellsparse-cli -- demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(STEPS),--steps $(STEPS)) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
 
-test: ## Run every test, the examples in the documentation included
+test: ## Run every test, the examples in the documentation included; Java's too where Maven is installed
 	cargo test $(PACKAGES) --no-run
 	cargo test $(PACKAGES)
+	$(if $(MAVEN),$(MAKE) --no-print-directory test-java,@echo "mvn is not installed: the tests of Java are left out")
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture
 
-lint: lint-paths ## Check format, compiler and clippy warnings, documentation, and machine paths in tracked files
+test-java: ## Run the tests of Java on the library that the tests of Rust built
+	cargo test $(PACKAGES) --no-run
+	$(MAKE) --no-print-directory java-natives FROM=target/debug/deps
+	$(MVN) test
+
+java: ## Build the jar with the native library of this platform, in release mode
+	cargo build --release -p cellsparse-jni
+	$(MAKE) --no-print-directory java-natives FROM=target/release
+	$(MVN) -DskipTests package
+	@ls -l cellsparse-java/cellsparse/target/cellsparse-$(VERSION).jar
+
+java-natives:
+	mkdir -p $(NATIVES)/native/$(PLATFORM)
+	strip -S -o $(NATIVES)/native/$(PLATFORM)/libcellsparse_jni.$(SHARED) $(FROM)/libcellsparse_jni.$(SHARED)
+
+header: ## Write include/cellsparse.h anew from cellsparse-ffi
+	CELLSPARSE_WRITE_HEADER=1 cargo test $(PACKAGES) --test header
+
+install-c: ## Build the C library in release mode and install it; [PREFIX=/usr/local]
+	cargo build --release -p cellsparse-ffi
+	install -d "$(PREFIX)/include" "$(PREFIX)/lib/pkgconfig"
+	install -m 644 include/cellsparse.h "$(PREFIX)/include/"
+	install -m 644 target/release/libcellsparse.a "$(PREFIX)/lib/"
+	install -m 755 target/release/libcellsparse.$(SHARED) "$(PREFIX)/lib/libcellsparse.$(if $(filter dylib,$(SHARED)),0.dylib,so.0)"
+	ln -sf "libcellsparse.$(if $(filter dylib,$(SHARED)),0.dylib,so.0)" "$(PREFIX)/lib/libcellsparse.$(SHARED)"
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' cellsparse-ffi/cellsparse.pc.in > "$(PREFIX)/lib/pkgconfig/cellsparse.pc"
+
+lint: lint-paths lint-header ## Check format, compiler and clippy warnings, documentation, and machine paths in tracked files
 	cargo fmt --all --check
 	cargo clippy $(PACKAGES) --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc $(PACKAGES) --no-deps
+
+lint-header:
+	cargo test $(PACKAGES) --test header --quiet
 
 # A path such as that of somebody's home folder works on one machine only.
 lint-paths:

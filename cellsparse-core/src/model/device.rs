@@ -33,6 +33,13 @@ pub(super) fn resolve(device: Device) -> Result<(candle_core::Device, String)> {
     }
 }
 
+/// The devices that this build can use on this machine, the one that `auto` takes first; the CPU is always among them.
+pub fn available_devices() -> Vec<Device> {
+    let mut devices: Vec<Device> = accelerators().into_iter().filter(|device| resolve(*device).is_ok()).collect();
+    devices.push(Device::Cpu);
+    devices
+}
+
 /// Devices that this build can use and this machine may have.
 fn accelerators() -> Vec<Device> {
     let mut devices = Vec::new();
@@ -74,6 +81,7 @@ mod tests {
     fn auto_is_the_cpu_without_accelerators_and_absent_devices_are_explained() {
         if cfg!(not(any(feature = "cuda", feature = "metal"))) {
             assert_eq!(resolve(Device::Auto).unwrap().1, "cpu");
+            assert_eq!(available_devices(), [Device::Cpu]);
             for device in [Device::Cuda(1), Device::Metal] {
                 let message = resolve(device).unwrap_err().to_string();
                 assert!(message.contains(&device.to_string()) && message.contains("--device cpu"), "{message}");

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use self::architecture::Architecture;
+pub use self::device::available_devices;
 pub use self::foreign::StateEntry;
 pub use self::normalization::Normalization;
 pub use self::options::{Algorithm, Device, Postprocess, PredictOptions, Preset, TrainOptions};

@@ -1,0 +1,222 @@
+//! Images with their annotations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::c_char;
+use std::mem;
+use std::mem::MaybeUninit;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cellsparse_core::annotations::advice;
+use cellsparse_core::{Dataset, Error, Image, SparseLabels};
+
+use crate::boundary::enter;
+use crate::handles::{Behind, Table};
+use crate::pointers::{array, expect, given, put, put_text};
+use crate::polygons::{cellsparse_polygon, draw};
+use crate::status::{Failure, Outcome, cellsparse_status};
+use crate::views::{cellsparse_image, cellsparse_labels};
+
+/// Images with their sparse labels, to train on. Opaque.
+pub struct cellsparse_dataset {
+    _opaque: (),
+}
+
+/// Pairs of an image and its labels, and the data set of them once it was needed.
+#[derive(Default)]
+pub(crate) struct Contents {
+    images: Vec<Image>,
+    labels: Vec<SparseLabels>,
+    whole: Option<Arc<Dataset>>,
+}
+
+/// The lock is never held for long: pixels are copied before it is taken, so its callers wait.
+pub(crate) struct Pairs(Mutex<Contents>);
+
+impl Behind for Pairs {
+    type Token = cellsparse_dataset;
+    const NAME: &'static str = "dataset";
+
+    fn table() -> &'static Table<Self> {
+        static TABLE: Table<Pairs> = Table::new();
+        &TABLE
+    }
+}
+
+impl Pairs {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All pairs as the library trains on them.
+    pub fn dataset(&self) -> Outcome<Arc<Dataset>> {
+        let mut contents = self.lock();
+        if let Some(whole) = &contents.whole {
+            return Ok(Arc::clone(whole));
+        }
+        if contents.images.is_empty() {
+            return Err(Error::Image("the dataset is empty; add at least one image with its labels".into()).into());
+        }
+        let (images, labels) = (mem::take(&mut contents.images), mem::take(&mut contents.labels));
+        let whole = Arc::new(Dataset::new(images, labels)?);
+        contents.whole = Some(Arc::clone(&whole));
+        Ok(whole)
+    }
+}
+
+impl Contents {
+    fn images(&self) -> &[Image] {
+        self.whole.as_ref().map_or(&self.images, |whole| whole.images())
+    }
+
+    fn labels(&self) -> &[SparseLabels] {
+        self.whole.as_ref().map_or(&self.labels, |whole| whole.labels())
+    }
+
+    /// The pairs, separate again so that they can be changed.
+    fn parts(&mut self) -> (&mut Vec<Image>, &mut Vec<SparseLabels>) {
+        if let Some(whole) = self.whole.take() {
+            self.images = whole.images().to_vec();
+            self.labels = whole.labels().to_vec();
+        }
+        (&mut self.images, &mut self.labels)
+    }
+
+    fn add(&mut self, image: Image, labels: SparseLabels) -> Outcome<()> {
+        let number = self.images().len();
+        if let Some(first) = self.images().first().filter(|first| first.channels() != image.channels()) {
+            return Err(Error::Image(format!(
+                "image {number} has {} channels and image 0 has {}; all must have the same number",
+                image.channels(),
+                first.channels()
+            ))
+            .into());
+        }
+        labels.check_fits(&image)?;
+        let (images, all_labels) = self.parts();
+        images.push(image);
+        all_labels.push(labels);
+        Ok(())
+    }
+}
+
+/// Makes an empty dataset. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_dataset_new(
+    dataset_out: Option<&mut MaybeUninit<*mut cellsparse_dataset>>,
+) -> cellsparse_status {
+    enter(|| Pairs(Mutex::default()).publish(dataset_out, "dataset_out"))
+}
+
+/// Adds a copy of an image and of its sparse labels, a label image of the same size. All images of a dataset have the same
+/// number of channels. On failure the dataset is as it was.
+///
+/// Any thread; a dataset is never busy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_dataset_add(
+    dataset: *mut cellsparse_dataset,
+    image: Option<&cellsparse_image>,
+    labels: Option<&cellsparse_labels>,
+) -> cellsparse_status {
+    enter(|| {
+        let pairs = Pairs::find(dataset)?;
+        let (image, labels) = (given(image, "image")?, given(labels, "labels")?);
+        // SAFETY: the caller's promise about the buffer of the image.
+        let image = unsafe { image.to_image() }?;
+        image.check()?;
+        // SAFETY: the caller's promise about the buffer of the labels.
+        let labels = unsafe { labels.to_sparse_labels() }?;
+        pairs.lock().add(image, labels)
+    })
+}
+
+/// Adds a copy of an image with its annotations drawn as polygons: each foreground polygon is one object, background
+/// polygons are background, and everything else is unlabelled. Foreground wins over background, and a later foreground
+/// polygon over an earlier one; what lies outside the image is cut off. On failure the dataset is as it was.
+///
+/// Any thread; a dataset is never busy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_dataset_add_polygons(
+    dataset: *mut cellsparse_dataset,
+    image: Option<&cellsparse_image>,
+    polygons: *const cellsparse_polygon,
+    n_polygons: usize,
+) -> cellsparse_status {
+    enter(|| {
+        let pairs = Pairs::find(dataset)?;
+        // SAFETY: the caller's promise about the buffer of the image.
+        let image = unsafe { given(image, "image")?.to_image() }?;
+        image.check()?;
+        // SAFETY: the caller's promise about its arrays.
+        let drawn = unsafe { draw(polygons, n_polygons, (image.height(), image.width())) }?;
+        pairs.lock().add(image, SparseLabels::from_signed(drawn)?)
+    })
+}
+
+/// Says of which class objects of an image are, for a StarDist network with classes: `classes[i]`, from 1, is the class of
+/// the object `ids[i]` of image `index` (counted from 0). Objects that are not named have no known class. On failure the
+/// dataset is as it was.
+///
+/// Any thread; a dataset is never busy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_dataset_set_classes(
+    dataset: *mut cellsparse_dataset,
+    index: usize,
+    ids: *const i32,
+    classes: *const u32,
+    count: usize,
+) -> cellsparse_status {
+    enter(|| {
+        let pairs = Pairs::find(dataset)?;
+        // SAFETY: the caller's promise about its arrays.
+        let ids = unsafe { array(ids, count, "ids") }?;
+        // SAFETY: the caller's promise about its arrays.
+        let classes = unsafe { array(classes, count, "classes") }?;
+        let classes: BTreeMap<i32, Option<u32>> = ids.iter().copied().zip(classes.iter().copied().map(Some)).collect();
+        let mut contents = pairs.lock();
+        let there = contents.labels().len();
+        let labels = contents.labels().get(index).cloned().ok_or_else(|| {
+            Failure::argument(format!("there is no image {index} (counted from 0); the dataset has {there}"))
+        })?;
+        let labels = labels.with_classes(classes)?;
+        if let Some(slot) = contents.parts().1.get_mut(index) {
+            *slot = labels;
+        }
+        Ok(())
+    })
+}
+
+/// The number of images. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_dataset_size(
+    dataset: *const cellsparse_dataset,
+    size_out: Option<&mut MaybeUninit<usize>>,
+) -> cellsparse_status {
+    enter(|| {
+        let pairs = Pairs::find(dataset)?;
+        let size = pairs.lock().images().len();
+        put(size_out, size, "size_out")
+    })
+}
+
+/// What would make the annotations more useful, as a JSON array of sentences, each of them once; [] when there is nothing
+/// to say. Free the text with cellsparse_string_free(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_dataset_advice(
+    dataset: *const cellsparse_dataset,
+    json_out: Option<&mut MaybeUninit<*const c_char>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&json_out, "json_out")?;
+        let pairs = Pairs::find(dataset)?;
+        let mut hints: Vec<String> = pairs.lock().labels().iter().flat_map(advice).collect();
+        let mut seen = BTreeSet::new();
+        hints.retain(|hint| seen.insert(hint.clone()));
+        put_text(json_out, serde_json::to_string(&hints).map_err(Failure::internal)?, "json_out")
+    })
+}
+
+/// Frees a dataset. Any thread; NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_dataset_free(dataset: *mut cellsparse_dataset) -> cellsparse_status {
+    enter(|| Pairs::free(dataset))
+}

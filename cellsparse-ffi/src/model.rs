@@ -1,0 +1,159 @@
+//! Models: made, loaded, saved, reset, asked, run.
+
+use std::ffi::c_char;
+use std::mem::MaybeUninit;
+use std::sync::RwLock;
+
+use cellsparse_core::Model;
+
+use crate::boundary::enter;
+use crate::handles::{Behind, Table, read, write};
+use crate::library::{Token, cellsparse_cancel};
+use crate::options;
+use crate::pointers::{expect, given, optional_text, put_text, text};
+use crate::segmentation::{Found, cellsparse_segmentation};
+use crate::status::{Failure, cellsparse_status};
+use crate::views::cellsparse_image;
+
+/// A segmentation network with its weights and everything needed to use it. Opaque.
+pub struct cellsparse_model {
+    _opaque: (),
+}
+
+pub(crate) struct SharedModel(pub RwLock<Model>);
+
+impl Behind for SharedModel {
+    type Token = cellsparse_model;
+    const NAME: &'static str = "model";
+
+    fn table() -> &'static Table<Self> {
+        static TABLE: Table<SharedModel> = Table::new();
+        &TABLE
+    }
+}
+
+/// Makes an untrained model. `algorithm` is "stardist", "cellpose" or "elephant"; the initial weights are drawn from
+/// `seed`.
+///
+/// `config` is a JSON object of the architecture, or NULL for the defaults: n_channels (1) for all; n_rays (32), grid
+/// ([2, 2]), n_filter_base (32), n_depth (3), n_conv_per_depth (2), net_conv_after_unet (128), batch_norm (false), n_classes
+/// (null) for StarDist; widths, diam_mean (30) for Cellpose; widths, residual (false) for ELEPHANT. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_model_new(
+    algorithm: *const c_char,
+    config: *const c_char,
+    seed: u64,
+    model_out: Option<&mut MaybeUninit<*mut cellsparse_model>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&model_out, "model_out")?;
+        // SAFETY: the caller's promise about its texts.
+        let (algorithm, config) = unsafe { (text(algorithm, "algorithm")?, optional_text(config, "config")?) };
+        let model = Model::new(options::architecture(algorithm, config)?, seed)?;
+        SharedModel(RwLock::new(model)).publish(model_out, "model_out")
+    })
+}
+
+/// Loads a model that cellsparse_model_save(), the command line or another language wrote. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_model_load(
+    path: *const c_char,
+    model_out: Option<&mut MaybeUninit<*mut cellsparse_model>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&model_out, "model_out")?;
+        // SAFETY: the caller's promise about its texts.
+        let model = Model::load(unsafe { text(path, "path") }?)?;
+        SharedModel(RwLock::new(model)).publish(model_out, "model_out")
+    })
+}
+
+/// Writes the model to one file, atomically: the file is the old one or the new one, never half. Only reads the model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_model_save(
+    model: *const cellsparse_model,
+    path: *const c_char,
+) -> cellsparse_status {
+    enter(|| {
+        let model = SharedModel::find(model)?;
+        // SAFETY: the caller's promise about its texts.
+        let path = unsafe { text(path, "path") }?;
+        Ok(read(&model.0, SharedModel::NAME)?.save(path)?)
+    })
+}
+
+/// Forgets everything learned: new initial weights from `seed`, default thresholds, no history.
+///
+/// Changes the model: it needs it alone; any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_model_reset(model: *mut cellsparse_model, seed: u64) -> cellsparse_status {
+    enter(|| {
+        let model = SharedModel::find(model)?;
+        write(&model.0, SharedModel::NAME)?.reset(seed);
+        Ok(())
+    })
+}
+
+/// What can be said about a model without running it, as a JSON object: algorithm, config, parameters, normalization,
+/// thresholds, steps, loss, resumable. Free the text with cellsparse_string_free(). Only reads the model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_model_info(
+    model: *const cellsparse_model,
+    json_out: Option<&mut MaybeUninit<*const c_char>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&json_out, "json_out")?;
+        let model = SharedModel::find(model)?;
+        let info = read(&model.0, SharedModel::NAME)?.info();
+        put_text(json_out, serde_json::to_string(&info).map_err(Failure::internal)?, "json_out")
+    })
+}
+
+/// Losses and learning rates of all trainings of a model, as a JSON object of arrays: steps, loss, losses, learning_rate,
+/// validation_steps, validation_loss. Free the text with cellsparse_string_free(). Only reads the model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_model_history(
+    model: *const cellsparse_model,
+    json_out: Option<&mut MaybeUninit<*const c_char>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&json_out, "json_out")?;
+        let model = SharedModel::find(model)?;
+        let history = read(&model.0, SharedModel::NAME)?.history().clone();
+        put_text(json_out, serde_json::to_string(&history).map_err(Failure::internal)?, "json_out")
+    })
+}
+
+/// Segments an image. The result does not depend on the number of threads.
+///
+/// `options` is a JSON object, or NULL for what is stored with the model: prob_thresh, nms_thresh (StarDist), flow_threshold,
+/// cellprob_threshold, diameter, augment (Cellpose), prob_thresh, postprocess (ELEPHANT), min_area (0), tile, device
+/// ("auto"), threads. `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED at the next tile.
+///
+/// Only reads the model: many threads may predict with one model at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_model_predict(
+    model: *const cellsparse_model,
+    image: Option<&cellsparse_image>,
+    options: *const c_char,
+    cancel: *const cellsparse_cancel,
+    segmentation_out: Option<&mut MaybeUninit<*mut cellsparse_segmentation>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&segmentation_out, "segmentation_out")?;
+        let model = SharedModel::find(model)?;
+        let image = given(image, "image")?;
+        // SAFETY: the caller's promise about its texts.
+        let options = options::predict(unsafe { optional_text(options, "options") }?, Token::optional(cancel)?)?;
+        // SAFETY: the caller's promise about the buffer of the image.
+        let image = unsafe { image.to_image() }?;
+        let found = read(&model.0, SharedModel::NAME)?.predict(&image, &options)?;
+        Found(found).publish(segmentation_out, "segmentation_out")
+    })
+}
+
+/// Frees a model. Any thread; NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_model_free(model: *mut cellsparse_model) -> cellsparse_status {
+    enter(|| SharedModel::free(model))
+}

@@ -1,0 +1,189 @@
+//! Options as JSON objects, with the names and defaults of the command line and of the Python package.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cellsparse_core::formats::geojson::OutlineRule;
+use cellsparse_core::model::{Architecture, Preset};
+use cellsparse_core::{Algorithm, CancelToken, Error, PredictOptions, TrainOptions};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::status::{Failure, Outcome};
+
+/// The network that `algorithm` and `config` describe.
+pub(crate) fn architecture(algorithm: &str, config: Option<&str>) -> Outcome<Architecture> {
+    let algorithm: Algorithm = algorithm.parse()?;
+    let Some(config) = config else { return Ok(Architecture::of(algorithm, 1)) };
+    let config: serde_json::Value = parse(Some(config), "config")?;
+    serde_json::from_value(json!({ "algorithm": algorithm, "config": config }))
+        .map_err(|error| refuse("config", &error))
+}
+
+/// How to train.
+pub(crate) fn train(text: Option<&str>, cancel: CancelToken) -> Outcome<TrainOptions> {
+    let given: Train = parse(text, "train options")?;
+    let time_budget = given.time_budget.map(|seconds| {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| Error::Config(format!("time_budget is {seconds}; give seconds, like 60")))
+    });
+    Ok(TrainOptions {
+        steps: given.steps,
+        batch_size: given.batch_size,
+        patch_size: given.patch_size,
+        learning_rate: given.learning_rate,
+        preset: given.preset,
+        time_budget: time_budget.transpose()?,
+        seed: given.seed,
+        resume: given.resume,
+        device: given.device.parse()?,
+        threads: given.threads,
+        checkpoint: given.checkpoint,
+        cancel,
+    })
+}
+
+/// How to predict.
+pub(crate) fn predict(text: Option<&str>, cancel: CancelToken) -> Outcome<PredictOptions> {
+    let given: Predict = parse(text, "predict options")?;
+    Ok(PredictOptions {
+        prob_thresh: given.prob_thresh,
+        nms_thresh: given.nms_thresh,
+        flow_threshold: given.flow_threshold,
+        cellprob_threshold: given.cellprob_threshold,
+        diameter: given.diameter,
+        augment: given.augment,
+        postprocess: given.postprocess.as_deref().map(str::parse).transpose()?,
+        min_area: given.min_area,
+        tile: given.tile,
+        device: given.device.parse()?,
+        threads: given.threads,
+        cancel,
+    })
+}
+
+/// How to outline: the rule, and the tolerance in pixels.
+pub(crate) fn outline(text: Option<&str>) -> Outcome<(OutlineRule, Option<f64>)> {
+    let given: Outline = parse(text, "outline options")?;
+    Ok((given.outline.parse()?, given.simplify))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Train {
+    steps: Option<usize>,
+    batch_size: usize,
+    patch_size: usize,
+    learning_rate: Option<f32>,
+    preset: Preset,
+    time_budget: Option<f64>,
+    seed: u64,
+    resume: bool,
+    device: String,
+    threads: Option<usize>,
+    checkpoint: Option<PathBuf>,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        let options = TrainOptions::default();
+        Self {
+            steps: options.steps,
+            batch_size: options.batch_size,
+            patch_size: options.patch_size,
+            learning_rate: options.learning_rate,
+            preset: options.preset,
+            time_budget: None,
+            seed: options.seed,
+            resume: options.resume,
+            device: options.device.to_string(),
+            threads: options.threads,
+            checkpoint: options.checkpoint,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Predict {
+    prob_thresh: Option<f32>,
+    nms_thresh: Option<f32>,
+    flow_threshold: Option<f32>,
+    cellprob_threshold: Option<f32>,
+    diameter: Option<f32>,
+    augment: bool,
+    postprocess: Option<String>,
+    min_area: f32,
+    tile: Option<usize>,
+    device: String,
+    threads: Option<usize>,
+}
+
+impl Default for Predict {
+    fn default() -> Self {
+        let options = PredictOptions::default();
+        Self {
+            prob_thresh: None,
+            nms_thresh: None,
+            flow_threshold: None,
+            cellprob_threshold: None,
+            diameter: None,
+            augment: options.augment,
+            postprocess: None,
+            min_area: options.min_area,
+            tile: options.tile,
+            device: options.device.to_string(),
+            threads: options.threads,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Outline {
+    outline: String,
+    simplify: Option<f64>,
+}
+
+impl Default for Outline {
+    fn default() -> Self {
+        Self { outline: OutlineRule::default().to_string(), simplify: None }
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: Option<&str>, name: &str) -> Outcome<T> {
+    serde_json::from_str(text.unwrap_or("{}")).map_err(|error| refuse(name, &error))
+}
+
+fn refuse(name: &str, error: &serde_json::Error) -> Failure {
+    Error::Config(format!("{name}: {error}; expected a JSON object such as {{\"steps\": 200}}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_options_are_the_defaults_of_the_library() {
+        let (given, default) = (train(None, CancelToken::new()).unwrap(), TrainOptions::default());
+        assert_eq!(format!("{given:?}"), format!("{default:?}"));
+        let (given, default) = (predict(Some("{}"), CancelToken::new()).unwrap(), PredictOptions::default());
+        assert_eq!(format!("{given:?}"), format!("{default:?}"));
+        assert_eq!(outline(None).unwrap(), (OutlineRule::Exact, None));
+        assert_eq!(architecture("cellpose", None).unwrap(), architecture("cellpose", Some("{}")).unwrap());
+    }
+
+    #[test]
+    fn unknown_names_and_types_are_refused_and_named() {
+        for text in ["{\"stesp\": 3}", "{\"steps\": -1}", "[", "{\"device\": \"tpu\"}", "{\"time_budget\": -1}"] {
+            let failure = train(Some(text), CancelToken::new()).unwrap_err();
+            assert_eq!(failure.status, crate::cellsparse_status::Config, "{text}: {}", failure.message);
+        }
+        let message = train(Some("{\"stesp\": 3}"), CancelToken::new()).unwrap_err().message;
+        assert!(message.contains("stesp") && message.contains("steps"), "{message}");
+        assert!(architecture("stardist", Some("{\"rays\": 3}")).unwrap_err().message.contains("n_rays"));
+        assert!(architecture("unet", None).is_err());
+        assert!(predict(Some("{\"postprocess\": \"magic\"}"), CancelToken::new()).is_err());
+    }
+}

@@ -1,0 +1,170 @@
+//! Outlines of labelled pixels, as rings of points and as GeoJSON.
+
+use std::collections::BTreeMap;
+use std::ffi::c_char;
+use std::mem::MaybeUninit;
+
+use cellsparse_core::LabelImage;
+use cellsparse_core::formats::geojson::{
+    GeoJsonOptions, Geometry, ObjectInfo, OutlineRule, geojson_string, to_geojson,
+};
+
+use crate::boundary::enter;
+use crate::handles::{Behind, Table};
+use crate::options;
+use crate::pointers::{copy_out, expect, given, optional_text, put, put_text};
+use crate::status::{Outcome, cellsparse_status};
+use crate::views::cellsparse_labels;
+
+/// The outlines of the objects of a label image. Opaque; nothing changes them, so any number of threads may read them.
+pub struct cellsparse_outlines {
+    _opaque: (),
+}
+
+/// One closed ring (first point = last point) of an outline.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct cellsparse_ring {
+    /// The object's value in the label image; rings come in increasing id.
+    pub id: i32,
+    /// Which part of the object it belongs to, from 0; more than one part for an object in several pieces.
+    pub part: u32,
+    /// 0 for the outer ring of the part, otherwise the number of a hole in it, from 1.
+    pub hole: u32,
+    /// Index of its first point among all points.
+    pub first_point: usize,
+    /// Number of its points, the repeated one included.
+    pub n_points: usize,
+}
+
+pub(crate) struct Outlines {
+    rings: Vec<cellsparse_ring>,
+    points: Vec<f64>,
+}
+
+impl Behind for Outlines {
+    type Token = cellsparse_outlines;
+    const NAME: &'static str = "outlines";
+
+    fn table() -> &'static Table<Self> {
+        static TABLE: Table<Outlines> = Table::new();
+        &TABLE
+    }
+}
+
+impl Outlines {
+    pub fn trace(labels: &LabelImage, outline: OutlineRule, simplify: Option<f64>) -> Outcome<Self> {
+        let features = to_geojson(labels, &GeoJsonOptions { outline, simplify, objects: BTreeMap::new() })?;
+        let mut ids: Vec<i32> = labels.iter().copied().filter(|label| *label > 0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut traced = Self { rings: Vec::new(), points: Vec::new() };
+        // One feature for every positive label, in increasing label.
+        for (id, feature) in ids.into_iter().zip(features) {
+            let parts = match feature.geometry {
+                Geometry::Polygon(rings) => vec![rings],
+                Geometry::MultiPolygon(parts) => parts,
+            };
+            for (part, rings) in (0..).zip(parts) {
+                for (hole, ring) in (0..).zip(rings) {
+                    let first_point = traced.points.len() / 2;
+                    traced.rings.push(cellsparse_ring { id, part, hole, first_point, n_points: ring.len() });
+                    traced.points.extend(ring.into_iter().flatten());
+                }
+            }
+        }
+        Ok(traced)
+    }
+}
+
+/// The GeoJSON text of a label image.
+pub(crate) fn geojson(
+    labels: &LabelImage,
+    (outline, simplify): (OutlineRule, Option<f64>),
+    objects: BTreeMap<i32, ObjectInfo>,
+) -> Outcome<String> {
+    Ok(geojson_string(&to_geojson(labels, &GeoJsonOptions { outline, simplify, objects })?)?)
+}
+
+/// The outlines of the objects of any label image; `options` as of cellsparse_segmentation_outlines(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_labels_outlines(
+    labels: Option<&cellsparse_labels>,
+    options: *const c_char,
+    outlines_out: Option<&mut MaybeUninit<*mut cellsparse_outlines>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&outlines_out, "outlines_out")?;
+        // SAFETY: the caller's promise about its texts.
+        let (rule, simplify) = options::outline(unsafe { optional_text(options, "options") }?)?;
+        // SAFETY: the caller's promise about the buffer of the labels.
+        let labels = unsafe { given(labels, "labels")?.to_label_image() }?;
+        Outlines::trace(&labels, rule, simplify)?.publish(outlines_out, "outlines_out")
+    })
+}
+
+/// The outlines of any label image as a JSON array of GeoJSON features; `options` as of cellsparse_segmentation_outlines().
+/// With {"outline": "literal"} the text is byte for byte that of cellsparse-api 0.2. Free the text with
+/// cellsparse_string_free(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_labels_geojson(
+    labels: Option<&cellsparse_labels>,
+    options: *const c_char,
+    json_out: Option<&mut MaybeUninit<*const c_char>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&json_out, "json_out")?;
+        // SAFETY: the caller's promise about its texts.
+        let options = options::outline(unsafe { optional_text(options, "options") }?)?;
+        // SAFETY: the caller's promise about the buffer of the labels.
+        let labels = unsafe { given(labels, "labels")?.to_label_image() }?;
+        put_text(json_out, geojson(&labels, options, BTreeMap::new())?, "json_out")
+    })
+}
+
+/// The number of rings and of points of all outlines together. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_outlines_size(
+    outlines: *const cellsparse_outlines,
+    n_rings_out: Option<&mut MaybeUninit<usize>>,
+    n_points_out: Option<&mut MaybeUninit<usize>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&n_rings_out, "n_rings_out")?;
+        expect(&n_points_out, "n_points_out")?;
+        let traced = Outlines::find(outlines)?;
+        put(n_rings_out, traced.rings.len(), "n_rings_out")?;
+        put(n_points_out, traced.points.len() / 2, "n_points_out")
+    })
+}
+
+/// Copies all rings and all points: x, y, x, y, ... `n_rings` must be the number of rings and `n_values` twice the number of
+/// points. Exact outlines are in pixel-corner coordinates; literal ones have pixel centres at integers, as cellsparse-api
+/// 0.2 gives them. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_outlines_copy(
+    outlines: *const cellsparse_outlines,
+    rings: *mut cellsparse_ring,
+    n_rings: usize,
+    points: *mut f64,
+    n_values: usize,
+) -> cellsparse_status {
+    enter(|| {
+        let traced = Outlines::find(outlines)?;
+        // SAFETY: nothing is written for 0 values; this only checks the size and the pointer of the points first.
+        if n_values != traced.points.len() || (points.is_null() && n_values > 0) {
+            // SAFETY: refused before anything is written.
+            return unsafe { copy_out(&traced.points, points, n_values, "points") };
+        }
+        // SAFETY: the caller's promise about `rings` and `n_rings`.
+        unsafe { copy_out(&traced.rings, rings, n_rings, "rings") }?;
+        // SAFETY: the caller's promise about `points` and `n_values`.
+        unsafe { copy_out(&traced.points, points, n_values, "points") }
+    })
+}
+
+/// Frees outlines. Any thread; NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_outlines_free(outlines: *mut cellsparse_outlines) -> cellsparse_status {
+    enter(|| Outlines::free(outlines))
+}

@@ -1,0 +1,253 @@
+package io.github.cellsparse;
+
+import java.lang.ref.Reference;
+import java.nio.file.Path;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.OptionalDouble;
+import java.util.Set;
+
+/**
+ * A segmentation network with its weights and everything needed to use it.
+ *
+ * <p>Safe for use by many threads: any number may predict, save and ask at a time, while {@link #train} and {@link #reset}
+ * need the model alone. A call that finds the model taken throws {@link CellsparseException.Busy}; it never waits.
+ *
+ * <p>Close it to free its memory early. {@link #close} never waits: work that is running is asked to stop at its next step or
+ * tile, and memory is freed when it has ended.
+ */
+public final class Model implements AutoCloseable {
+    private final Handle handle;
+    private final Set<Long> running = new HashSet<>();
+    private boolean closed;
+
+    private Model(long token) {
+        handle = new Handle(this, "model", token, Native::modelFree);
+    }
+
+    /** An untrained model with the default architecture for images of one channel. */
+    public static Model create(Algorithm algorithm) {
+        return create(algorithm, ModelOptions.defaults());
+    }
+
+    /**
+     * An untrained model.
+     *
+     * @throws CellsparseException.Config if a field of the architecture is unknown or out of range
+     */
+    public static Model create(Algorithm algorithm, ModelOptions options) {
+        NativeLibrary.require();
+        return new Model(Native.modelNew(algorithm.id(), Json.write(options.config), options.seed));
+    }
+
+    /**
+     * A model from a file that {@link #save}, the command line or another language wrote.
+     *
+     * @throws CellsparseException.NotFound if there is no such file
+     * @throws CellsparseException.File if it is damaged, of another format or of a later version
+     */
+    public static Model load(Path path) {
+        NativeLibrary.require();
+        return new Model(Native.modelLoad(path.toString()));
+    }
+
+    /**
+     * Writes the model to one file, atomically: the file is the old one or the new one, never half.
+     *
+     * @throws CellsparseException.Io if it cannot be written
+     */
+    public void save(Path path) {
+        try {
+            Native.modelSave(handle.token(), path.toString());
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * Forgets everything learned: new initial weights from a seed, default thresholds, no history.
+     *
+     * @throws IllegalArgumentException if the seed is negative
+     */
+    public void reset(long seed) {
+        if (seed < 0) {
+            throw new IllegalArgumentException("the seed is " + seed + "; it must be 0 or more");
+        }
+        try {
+            Native.modelReset(handle.token(), seed);
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** The algorithm. */
+    public Algorithm algorithm() {
+        return Algorithm.of(String.valueOf(info().get("algorithm")));
+    }
+
+    /** Channels of the images that the model takes. */
+    public int channels() {
+        Object config = info().get("config");
+        return config instanceof Map ? ((Number) ((Map<?, ?>) config).get("n_channels")).intValue() : 1;
+    }
+
+    /** Optimiser steps of all trainings; 0 for a model that was never trained. */
+    public long steps() {
+        return ((Number) info().get("steps")).longValue();
+    }
+
+    /**
+     * What can be said about the model without running it: algorithm, config, parameters, normalization, thresholds, steps,
+     * loss, resumable. Objects are maps, numbers are doubles.
+     */
+    public Map<String, Object> info() {
+        try {
+            return Json.parseObject(Native.modelInfo(handle.token()));
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * Losses and learning rates of all trainings: steps, loss, losses, learning_rate, validation_steps, validation_loss, as
+     * lists of doubles.
+     */
+    public Map<String, Object> history() {
+        try {
+            return Json.parseObject(Native.modelHistory(handle.token()));
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** Trains without a listener; see {@link #train(Dataset, TrainOptions, ProgressListener)}. */
+    public TrainingSummary train(Dataset data, TrainOptions options) {
+        return train(data, options, null);
+    }
+
+    /**
+     * Trains on annotated images, from the weights the model has now. The same seed, data and machine kind give the same
+     * weights, whatever the number of threads. Stopping early, by the listener, a token or {@link #close}, is no failure: the
+     * weights so far are kept. After a failure the model is as it was before.
+     *
+     * @param listener called after every step on this thread; may be null
+     * @throws CellsparseException if the data or the options are unusable, or the loss diverges
+     */
+    public TrainingSummary train(Dataset data, TrainOptions options, ProgressListener listener) {
+        Relay relay = listener == null ? null : new Relay(listener);
+        double[] values = new double[5];
+        long cancel = begin(options.cancel);
+        try {
+            long validation = options.validation == null ? 0 : options.validation.token();
+            String device =
+                    Native.modelTrain(handle.token(), data.token(), validation, options.json(), cancel, relay, values);
+            return new TrainingSummary((long) values[0], values[1], values[2], values[3],
+                    TrainingSummary.StopReason.values()[(int) values[4]], device);
+        } finally {
+            end(options.cancel, cancel);
+            Reference.reachabilityFence(this);
+            Reference.reachabilityFence(data);
+            Reference.reachabilityFence(options);
+        }
+    }
+
+    /** Segments an image with what is stored with the model. */
+    public Segmentation predict(Image image) {
+        return predict(image, PredictOptions.defaults());
+    }
+
+    /**
+     * Segments an image.
+     *
+     * @throws CellsparseException.Image if the image is unusable or its channels do not fit the model
+     * @throws CellsparseException.Config if an option is out of range or of another algorithm
+     * @throws CellsparseException.Cancelled if a token or {@link #close} stopped it
+     */
+    public Segmentation predict(Image image, PredictOptions options) {
+        long cancel = begin(options.cancel);
+        try {
+            return new Segmentation(Native.modelPredict(handle.token(), image.data, image.direct, image.type.dtype,
+                    image.offset, image.height, image.width, image.channels, image.rowStride, image.columnStride,
+                    image.channelStride, options.json(), cancel));
+        } finally {
+            end(options.cancel, cancel);
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /** Whether {@link #close} was called. */
+    public boolean isClosed() {
+        return handle.isClosed();
+    }
+
+    /**
+     * Frees the model. Work that is running is asked to stop: a prediction then throws {@link CellsparseException.Cancelled},
+     * a training returns and its weights are lost. Closing again does nothing.
+     */
+    @Override
+    public void close() {
+        synchronized (running) {
+            closed = true;
+            running.forEach(Native::cancelRaise);
+        }
+        handle.close();
+    }
+
+    /** A cancel handle of one call, raised by the caller's token and by {@link #close}. */
+    private long begin(CancelToken token) {
+        handle.token();
+        long cancel = Native.cancelNew();
+        synchronized (running) {
+            running.add(cancel);
+            if (closed) {
+                Native.cancelRaise(cancel);
+            }
+        }
+        if (token != null) {
+            token.attach(cancel);
+        }
+        return cancel;
+    }
+
+    private void end(CancelToken token, long cancel) {
+        if (token != null) {
+            token.detach(cancel);
+        }
+        synchronized (running) {
+            running.remove(cancel);
+        }
+        Native.cancelFree(cancel);
+    }
+
+    /** Turns events of the native library into those of a listener. */
+    private static final class Relay implements Native.Observer {
+        private final ProgressListener listener;
+
+        Relay(ProgressListener listener) {
+            this.listener = listener;
+        }
+
+        @Override
+        public boolean step(
+                long step,
+                long totalSteps,
+                long epoch,
+                float loss,
+                float validationLoss,
+                float learningRate,
+                double elapsed,
+                double remaining,
+                String[] names,
+                float[] values) {
+            Map<String, Double> losses = new LinkedHashMap<>();
+            for (int i = 0; i < names.length; i++) {
+                losses.put(names[i], (double) values[i]);
+            }
+            OptionalDouble validation =
+                    Float.isNaN(validationLoss) ? OptionalDouble.empty() : OptionalDouble.of(validationLoss);
+            return listener.onStep(new TrainingProgress(step, totalSteps, epoch, loss,
+                    java.util.Collections.unmodifiableMap(losses), validation, learningRate, elapsed, remaining));
+        }
+    }
+}

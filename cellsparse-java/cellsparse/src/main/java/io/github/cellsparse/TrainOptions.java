@@ -1,0 +1,133 @@
+package io.github.cellsparse;
+
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/** How to train. Immutable; what is not set has the library's default. */
+public final class TrainOptions {
+    final Map<String, Object> values;
+    final Dataset validation;
+    final CancelToken cancel;
+
+    private TrainOptions(Builder builder) {
+        values = new LinkedHashMap<>(builder.values);
+        validation = builder.validation;
+        cancel = builder.cancel;
+    }
+
+    /** The defaults: 200 steps of 8 patches of 224 x 224 pixels, seed 0. */
+    public static TrainOptions defaults() {
+        return builder().build();
+    }
+
+    /** A builder with the defaults. */
+    public static Builder builder() {
+        return new Builder();
+    }
+
+    String json() {
+        return Json.write(values);
+    }
+
+    /** A named set of defaults. */
+    public enum Preset {
+        /** What measures best from a few annotations. */
+        DEFAULT("default"),
+        /** The settings of the reference implementation. */
+        REFERENCE("reference");
+
+        private final String id;
+
+        Preset(String id) {
+            this.id = id;
+        }
+    }
+
+    /** Builds {@link TrainOptions}. Values out of range are refused by {@link Model#train}. */
+    public static final class Builder {
+        private final Map<String, Object> values = new LinkedHashMap<>();
+        private Dataset validation;
+        private CancelToken cancel;
+
+        private Builder() {}
+
+        /** Optimiser steps (batches). Default 200, or as many as fit into the time budget. */
+        public Builder steps(int steps) {
+            return set("steps", steps);
+        }
+
+        /** Patches in a batch. Default 8. */
+        public Builder batchSize(int batchSize) {
+            return set("batch_size", batchSize);
+        }
+
+        /** Side of the square training patches in pixels. Default 224. */
+        public Builder patchSize(int patchSize) {
+            return set("patch_size", patchSize);
+        }
+
+        /** Learning rate. Default: the preset's. */
+        public Builder learningRate(double learningRate) {
+            return set("learning_rate", learningRate);
+        }
+
+        /** Which set of defaults to train with. */
+        public Builder preset(Preset preset) {
+            return set("preset", preset.id);
+        }
+
+        /** Stop after this time, with the learning-rate schedule fitted to it. Default: none. */
+        public Builder timeBudget(Duration timeBudget) {
+            return set("time_budget", timeBudget.toNanos() / 1e9);
+        }
+
+        /** Seed of sampling and augmentation, at least 0. Default 0. */
+        public Builder seed(long seed) {
+            return set("seed", seed);
+        }
+
+        /** Go on with the optimiser state and step count stored in the model. Default false. */
+        public Builder resume(boolean resume) {
+            return set("resume", resume);
+        }
+
+        /** Where to run: {@code auto} (default) or one of {@link Cellsparse#devices}. */
+        public Builder device(String device) {
+            return set("device", device);
+        }
+
+        /** Compute threads; the result does not depend on it. Default: one per core. */
+        public Builder threads(int threads) {
+            return set("threads", threads);
+        }
+
+        /** Write the model here again and again, so that a crash loses little. Default: nowhere. */
+        public Builder checkpoint(Path checkpoint) {
+            return set("checkpoint", checkpoint.toString());
+        }
+
+        /** Images to choose weights and thresholds on. Default: none. */
+        public Builder validation(Dataset validation) {
+            this.validation = validation;
+            return this;
+        }
+
+        /** Stops the training from another thread. */
+        public Builder cancel(CancelToken cancel) {
+            this.cancel = cancel;
+            return this;
+        }
+
+        /** The options. */
+        public TrainOptions build() {
+            return new TrainOptions(this);
+        }
+
+        private Builder set(String name, Object value) {
+            values.put(name, value);
+            return this;
+        }
+    }
+}

@@ -1,0 +1,27 @@
+package io.github.cellsparse;
+
+/**
+ * What a training did.
+ *
+ * @param steps optimiser steps done
+ * @param seconds wall time of the steps and validations
+ * @param secondsPerStep {@code seconds / steps}
+ * @param loss loss of the last step
+ * @param stopped why it ended
+ * @param device device that did the work
+ */
+public record TrainingSummary(
+        long steps, double seconds, double secondsPerStep, double loss, StopReason stopped, String device) {
+
+    /** Why a training ended. */
+    public enum StopReason {
+        /** All steps are done. */
+        FINISHED,
+        /** The validation loss no longer went down. */
+        NO_IMPROVEMENT,
+        /** The time budget is used up. */
+        TIME_BUDGET,
+        /** The listener, a token or {@link Model#close} asked for it. */
+        CANCELLED
+    }
+}

@@ -1,0 +1,262 @@
+//! Data sets and label images.
+
+use cellsparse::*;
+use jni::objects::{JClass, JDoubleArray, JIntArray, JObject, JString};
+use jni::sys::{jboolean, jdouble, jint, jlong};
+use jni::{Env, EnvUnowned, jni_mangle};
+
+use crate::bridge::{
+    Outcome, c, check, double_array, doubles, enter, handle, int_array, ints, produce, produce_text, refuse, size,
+    text, token,
+};
+use crate::images::Described;
+
+/// A label image for the C library; `values` must live longer.
+fn view(values: &[jint], encoding: jint, height: jint, width: jint) -> Outcome<cellsparse_labels> {
+    Ok(cellsparse_labels {
+        data: values.as_ptr().cast(),
+        size: size_of_val(values),
+        offset: 0,
+        dtype: cellsparse_dtype::I32 as u32,
+        encoding: u32::try_from(encoding).unwrap_or(u32::MAX),
+        height: size(height)?,
+        width: size(width)?,
+        row_stride: 0,
+        column_stride: 0,
+    })
+}
+
+/// Polygons of Java, whose rings lie one after the other.
+struct Polygons {
+    points: Vec<f64>,
+    ring_lengths: Vec<usize>,
+    ring_counts: Vec<usize>,
+    kinds: Vec<u32>,
+}
+
+impl Polygons {
+    fn read(
+        env: &Env<'_>,
+        points: &JDoubleArray<'_>,
+        ring_lengths: &JIntArray<'_>,
+        ring_counts: &JIntArray<'_>,
+        kinds: &JIntArray<'_>,
+    ) -> Outcome<Self> {
+        let sizes = |array: &JIntArray<'_>| ints(env, array)?.into_iter().map(size).collect::<Outcome<Vec<usize>>>();
+        Ok(Self {
+            points: doubles(env, points)?,
+            ring_lengths: sizes(ring_lengths)?,
+            ring_counts: sizes(ring_counts)?,
+            kinds: ints(env, kinds)?.into_iter().map(|kind| u32::try_from(kind).unwrap_or(0)).collect(),
+        })
+    }
+
+    /// The polygons, valid as long as `self`.
+    fn views(&self) -> Outcome<Vec<cellsparse_polygon>> {
+        let short = || refuse("the arrays of the polygons do not fit each other");
+        let (mut points, mut lengths) = (self.points.as_slice(), self.ring_lengths.as_slice());
+        let mut views = Vec::new();
+        for (count, kind) in self.ring_counts.iter().zip(&self.kinds) {
+            let (own, other_lengths) = lengths.split_at_checked(*count).ok_or_else(short)?;
+            let n_points = own.iter().try_fold(0_usize, |sum, length| sum.checked_add(*length)).ok_or_else(short)?;
+            let values = n_points.checked_mul(2).ok_or_else(short)?;
+            let (own_points, other_points) = points.split_at_checked(values).ok_or_else(short)?;
+            views.push(cellsparse_polygon {
+                points: own_points.as_ptr(),
+                n_points,
+                ring_lengths: own.as_ptr(),
+                n_rings: own.len(),
+                kind: *kind,
+            });
+            (points, lengths) = (other_points, other_lengths);
+        }
+        Ok(views)
+    }
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn dataset_new<'local>(env: EnvUnowned<'local>, class: JClass<'local>) -> jlong {
+    enter(env, &class, |_| Ok(handle(produce(|out| c!(cellsparse_dataset_new(out)))?)))
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn dataset_add<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    dataset: jlong,
+    pixels: JObject<'local>,
+    direct: jboolean,
+    dtype: jint,
+    offset: jlong,
+    height: jint,
+    width: jint,
+    channels: jint,
+    row_stride: jlong,
+    column_stride: jlong,
+    channel_stride: jlong,
+    labels: JIntArray<'local>,
+    encoding: jint,
+    label_height: jint,
+    label_width: jint,
+) {
+    enter(env, &class, |env| {
+        let shape = [height, width, channels];
+        let strides = [row_stride, column_stride, channel_stride];
+        let image = Described { pixels: &pixels, direct, dtype, offset, shape, strides }.pin(env)?;
+        let values = ints(env, &labels)?;
+        let labels = view(&values, encoding, label_height, label_width)?;
+        check(c!(cellsparse_dataset_add(token(dataset), Some(&image.view()), Some(&labels))))
+    })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn dataset_add_polygons<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    dataset: jlong,
+    pixels: JObject<'local>,
+    direct: jboolean,
+    dtype: jint,
+    offset: jlong,
+    height: jint,
+    width: jint,
+    channels: jint,
+    row_stride: jlong,
+    column_stride: jlong,
+    channel_stride: jlong,
+    points: JDoubleArray<'local>,
+    ring_lengths: JIntArray<'local>,
+    ring_counts: JIntArray<'local>,
+    kinds: JIntArray<'local>,
+) {
+    enter(env, &class, |env| {
+        let shape = [height, width, channels];
+        let strides = [row_stride, column_stride, channel_stride];
+        let image = Described { pixels: &pixels, direct, dtype, offset, shape, strides }.pin(env)?;
+        let polygons = Polygons::read(env, &points, &ring_lengths, &ring_counts, &kinds)?;
+        let views = polygons.views()?;
+        check(c!(cellsparse_dataset_add_polygons(token(dataset), Some(&image.view()), views.as_ptr(), views.len())))
+    })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn dataset_set_classes<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    dataset: jlong,
+    index: jint,
+    ids: JIntArray<'local>,
+    classes: JIntArray<'local>,
+) {
+    enter(env, &class, |env| {
+        let ids = ints(env, &ids)?;
+        let negative = || refuse("a class is negative; classes begin at 1");
+        let classes = ints(env, &classes)?.into_iter().map(|value| u32::try_from(value).map_err(|_| negative()));
+        let classes = classes.collect::<Outcome<Vec<u32>>>()?;
+        let count = ids.len().min(classes.len());
+        let index = size(index)?;
+        check(c!(cellsparse_dataset_set_classes(token(dataset), index, ids.as_ptr(), classes.as_ptr(), count)))
+    })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn dataset_size<'local>(env: EnvUnowned<'local>, class: JClass<'local>, dataset: jlong) -> jint {
+    enter(env, &class, |_| Ok(produce(|out| c!(cellsparse_dataset_size(token(dataset), out)))? as jint))
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn dataset_advice<'local>(env: EnvUnowned<'local>, class: JClass<'local>, dataset: jlong) -> JString<'local> {
+    enter(env, &class, |env| produce_text(env, |out| c!(cellsparse_dataset_advice(token(dataset), out))))
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn dataset_free<'local>(env: EnvUnowned<'local>, class: JClass<'local>, dataset: jlong) {
+    enter(env, &class, |_| check(c!(cellsparse_dataset_free(token(dataset)))))
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn polygons_to_labels<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    points: JDoubleArray<'local>,
+    ring_lengths: JIntArray<'local>,
+    ring_counts: JIntArray<'local>,
+    kinds: JIntArray<'local>,
+    height: jint,
+    width: jint,
+) -> JIntArray<'local> {
+    enter(env, &class, |env| {
+        let polygons = Polygons::read(env, &points, &ring_lengths, &ring_counts, &kinds)?;
+        let views = polygons.views()?;
+        let (height, width) = (size(height)?, size(width)?);
+        let count = height.checked_mul(width).filter(|count| *count <= jint::MAX as usize);
+        let count = count.ok_or_else(|| refuse(format!("{height} x {width} pixels are too many for an array")))?;
+        let mut labels = vec![0; count];
+        let (polygons, target) = (views.as_ptr(), labels.as_mut_ptr());
+        check(c!(cellsparse_polygons_to_labels(polygons, views.len(), height, width, target, count)))?;
+        int_array(env, &labels)
+    })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn labels_geojson<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    labels: JIntArray<'local>,
+    encoding: jint,
+    height: jint,
+    width: jint,
+    options: JString<'local>,
+) -> JString<'local> {
+    enter(env, &class, |env| {
+        let values = ints(env, &labels)?;
+        let labels = view(&values, encoding, height, width)?;
+        let options = text(env, &options)?;
+        produce_text(env, |out| c!(cellsparse_labels_geojson(Some(&labels), options.as_ptr(), out)))
+    })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn labels_outlines<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    labels: JIntArray<'local>,
+    encoding: jint,
+    height: jint,
+    width: jint,
+    options: JString<'local>,
+) -> jlong {
+    enter(env, &class, |env| {
+        let values = ints(env, &labels)?;
+        let labels = view(&values, encoding, height, width)?;
+        let options = text(env, &options)?;
+        Ok(handle(produce(|out| c!(cellsparse_labels_outlines(Some(&labels), options.as_ptr(), out)))?))
+    })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn matching<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    truth: JIntArray<'local>,
+    truth_height: jint,
+    truth_width: jint,
+    predicted: JIntArray<'local>,
+    height: jint,
+    width: jint,
+    thresh: jdouble,
+) -> JDoubleArray<'local> {
+    enter(env, &class, |env| {
+        let (truth, predicted) = (ints(env, &truth)?, ints(env, &predicted)?);
+        let truth = view(&truth, cellsparse_encoding::Signed as jint, truth_height, truth_width)?;
+        let predicted = view(&predicted, cellsparse_encoding::Signed as jint, height, width)?;
+        let s = produce(|out| c!(cellsparse_matching(Some(&truth), Some(&predicted), thresh, out)))?;
+        let counts = [s.fp, s.tp, s.r#fn].map(|count| count as f64);
+        let [n_true, n_pred] = [s.n_true, s.n_pred].map(|count| count as f64);
+        let [fp, tp, missed] = counts;
+        let (means, rates) =
+            ([s.mean_true_score, s.mean_matched_score, s.panoptic_quality], [s.precision, s.recall, s.accuracy, s.f1]);
+        let all = [&[s.thresh, fp, tp, missed][..], &rates[..], &[n_true, n_pred][..], &means[..]].concat();
+        double_array(env, &all)
+    })
+}
