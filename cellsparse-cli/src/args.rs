@@ -310,6 +310,9 @@ pub struct ServeArgs {
     /// Most optimiser steps of a training
     #[arg(long, default_value_t = 100_000, value_parser = positive, value_name = "N")]
     pub max_steps: usize,
+    /// Most seconds of a training, which then ends with what it has learned; the learning rate falls in time for it
+    #[arg(long, value_parser = positive_float, value_name = "SECONDS")]
+    pub max_seconds: Option<f32>,
     /// Most trainings, and most predictions, that wait for their turn
     #[arg(long, default_value_t = 16, value_parser = positive, value_name = "N")]
     pub max_queue: usize,

@@ -135,10 +135,12 @@ impl Entry {
     /// When its file cannot be used.
     pub fn info(&self) -> CoreResult<Option<ModelInfo>> {
         let mut kept = self.lock();
-        if let Some(model) = &kept.model {
+        let stamp = self.stamp();
+        let is_current = kept.training || kept.unsaved || kept.stamp == stamp;
+        if let Some(model) = kept.model.as_ref().filter(|_| is_current) {
             return Ok(Some(model.info()));
         }
-        let Some(stamp) = self.stamp().filter(|_| !kept.training) else { return Ok(None) };
+        let Some(stamp) = stamp.filter(|_| !kept.training) else { return Ok(None) };
         if let Some((of, info)) = &kept.info
             && *of == stamp
         {

@@ -5,7 +5,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cellsparse_core::Error;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 /// Why a request is not answered with a result.
 #[derive(Debug, Clone)]
@@ -33,9 +32,33 @@ pub struct FieldError {
     /// A name for this kind of error.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Numbers that the message is about.
+    /// What the message is about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ctx: Option<Value>,
+    pub ctx: Option<Context>,
+}
+
+/// What the message of an error is about.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Context {
+    /// A number out of range.
+    Limit {
+        /// The nearest allowed one.
+        limit_value: i64,
+    },
+    /// Malformed JSON.
+    Syntax {
+        /// What was expected.
+        msg: String,
+        /// The beginning of the text.
+        doc: String,
+        /// Position in characters.
+        pos: usize,
+        /// Line, from 1.
+        lineno: usize,
+        /// Column, from 1.
+        colno: usize,
+    },
 }
 
 /// One step of the way to a field.
@@ -111,6 +134,7 @@ impl Refusal {
     }
 
     /// The status.
+    #[cfg(test)]
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -126,7 +150,12 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = answer(self.status, json!({ "detail": self.detail }).to_string());
+        #[derive(Serialize)]
+        struct Body {
+            detail: Detail,
+        }
+        let text = serde_json::to_string(&Body { detail: self.detail }).unwrap_or_default();
+        let mut response = answer(self.status, text);
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

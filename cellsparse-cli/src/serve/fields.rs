@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use cellsparse_core::model::Algorithm;
-use serde_json::json;
 
-use super::errors::{FieldError, Place, Refusal};
+use super::errors::{Context, FieldError, Place, Refusal};
 use super::json::Json;
 use super::limits::Limits;
 use super::names::ModelName;
@@ -217,7 +216,7 @@ impl Numbers {
             && !(rate > 0.0 && rate <= 1e4)
         {
             fields.errors.push(FieldError {
-                ctx: Some(json!({ "limit_value": 0 })),
+                ctx: Some(Context::Limit { limit_value: 0 }),
                 ..FieldError::new(
                     fields.place("lr"),
                     "ensure this value is greater than 0",
@@ -251,7 +250,7 @@ fn within(fields: &mut Reader<'_, '_>, name: &str, value: i64, low: i64, high: i
     };
     let place = fields.place(name);
     fields.errors.push(FieldError {
-        ctx: Some(json!({ "limit_value": limit })),
+        ctx: Some(Context::Limit { limit_value: limit }),
         ..FieldError::new(place, format!("ensure this value is {words} than or equal to {limit}"), kind)
     });
 }

@@ -5,9 +5,8 @@ use std::fmt;
 
 use axum::http::StatusCode;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::json;
 
-use super::errors::{FieldError, Place, Refusal};
+use super::errors::{Context, FieldError, Place, Refusal};
 use super::python_json;
 
 /// A JSON value that borrows from the text it was read from.
@@ -73,7 +72,7 @@ fn syntax_error(text: &str, msg: &str, at: usize) -> Refusal {
         loc: vec!["body".into(), Place::Index(pos)],
         msg: format!("{msg}: line {line} column {column} (char {pos})"),
         kind: "value_error.jsondecode".into(),
-        ctx: Some(json!({ "msg": msg, "doc": doc, "pos": pos, "lineno": line, "colno": column })),
+        ctx: Some(Context::Syntax { msg: msg.to_owned(), doc, pos, lineno: line, colno: column }),
     }])
 }
 

@@ -1,5 +1,7 @@
 //! What one server does at most.
 
+use std::time::Duration;
+
 use crate::args::ServeArgs;
 
 /// Limits on requests. What exceeds them is refused with a status and a reason.
@@ -15,6 +17,8 @@ pub struct Limits {
     pub models: usize,
     /// Optimiser steps of one training.
     pub steps: usize,
+    /// Time of one training.
+    pub time: Option<Duration>,
     /// Trainings or predictions that wait for their turn.
     pub queue: usize,
     /// Predictions at a time.
@@ -33,6 +37,7 @@ impl From<&ServeArgs> for Limits {
             images: args.max_images,
             models: args.max_models,
             steps: args.max_steps,
+            time: args.max_seconds.map(|seconds| Duration::from_secs_f32(seconds.clamp(0.001, 1e9))),
             queue: args.max_queue,
             predictions: args.predictions,
             trainings: args.trainings,

@@ -110,6 +110,7 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
         batch_size: work.batch_size,
         patch_size: work.patch_size,
         learning_rate: work.learning_rate,
+        time_budget: app.limits.time,
         resume: model.info().resumable,
         device: app.device,
         threads: app.threads,
