@@ -23,6 +23,7 @@ Examples:
   cellsparse predict --model nuclei.safetensors --images new/ --out results/ --format labels,overlay
   cellsparse evaluate --pred results/ --truth masks/
   cellsparse convert --from cyto.pth --to cyto.safetensors
+  cellsparse serve --port 8000
 
 Algorithms: stardist (roundish cells), cellpose (cells of any shape, one typical size), elephant (cells of any shape
 and size, parted by their rims).
@@ -46,6 +47,8 @@ pub enum Command {
     Info(InfoArgs),
     /// Turn weights of Cellpose or ELEPHANT (PyTorch) into a model, and back
     Convert(ConvertArgs),
+    /// Answer the requests of QuPath and other clients of cellsparse-api over HTTP
+    Serve(ServeArgs),
 }
 
 /// `cellsparse demo`
@@ -263,6 +266,67 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
+
+/// `cellsparse serve`
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_NOTES)]
+pub struct ServeArgs {
+    /// Address or host name to listen on. Anything but this computer's own address should have a token
+    #[arg(long, default_value = "127.0.0.1", value_name = "HOST")]
+    pub host: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, default_value_t = 8000, value_name = "N")]
+    pub port: u16,
+    /// Folder of the models [default: $CELLSPARSE_MODEL_DIR, or .cellsparse/models in the home folder]
+    #[arg(long, value_name = "DIR")]
+    pub model_dir: Option<PathBuf>,
+    /// Folder of the files that a reset may name as pretrained [default: pretrained in the folder of the models]
+    #[arg(long, value_name = "DIR")]
+    pub pretrained_dir: Option<PathBuf>,
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
+    pub device: Device,
+    /// Compute threads of each training and prediction; without it one per core
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Answer only requests with the header "Authorization: Bearer TEXT" [default: $CELLSPARSE_TOKEN, or none]
+    #[arg(long, value_name = "TEXT")]
+    pub token: Option<String>,
+    /// Refuse requests that the original server answered although it could do nothing useful
+    #[arg(long)]
+    pub strict: bool,
+    /// Largest body of a request in MiB
+    #[arg(long, default_value_t = 256, value_parser = positive, value_name = "MIB")]
+    pub max_body: usize,
+    /// Most pixels of an image
+    #[arg(long, default_value_t = 100_000_000, value_parser = positive, value_name = "N")]
+    pub max_pixels: usize,
+    /// Most images in a request
+    #[arg(long, default_value_t = 64, value_parser = positive, value_name = "N")]
+    pub max_images: usize,
+    /// Most models in the folder
+    #[arg(long, default_value_t = 64, value_parser = positive, value_name = "N")]
+    pub max_models: usize,
+    /// Most optimiser steps of a training
+    #[arg(long, default_value_t = 100_000, value_parser = positive, value_name = "N")]
+    pub max_steps: usize,
+    /// Most seconds of a training, which then ends with what it has learned; the learning rate falls in time for it
+    #[arg(long, value_parser = positive_float, value_name = "SECONDS")]
+    pub max_seconds: Option<f32>,
+    /// Most trainings, and most predictions, that wait for their turn
+    #[arg(long, default_value_t = 16, value_parser = positive, value_name = "N")]
+    pub max_queue: usize,
+    /// Predictions at a time
+    #[arg(long, default_value_t = 2, value_parser = positive, value_name = "N")]
+    pub predictions: usize,
+    /// Trainings at a time; of one model always one
+    #[arg(long, default_value_t = 1, value_parser = positive, value_name = "N")]
+    pub trainings: usize,
+}
+
+const SERVE_NOTES: &str = "\
+Prints 'listening on http://HOST:PORT' when it is ready. Ctrl-C stops running trainings after their step and keeps what was
+learned. The requests and answers are described at /openapi.json and in docs/server.md.";
 
 /// How the values of a label file are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -19,6 +19,7 @@ mod predict;
 mod progress;
 mod report;
 mod scores;
+mod serve;
 mod sparsify;
 mod table;
 mod train;
@@ -52,6 +53,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Sparsify(args) => sparsify::run(args),
         Command::Info(args) => info::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Serve(args) => serve::run(args),
     }
 }
 

@@ -1,0 +1,140 @@
+//! What the requests of one server share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use axum::http::StatusCode;
+use cellsparse_core::model::Device;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::body::UNIT;
+use super::errors::Refusal;
+use super::limits::Limits;
+use super::store::Store;
+
+/// One server.
+#[derive(Debug)]
+pub struct App {
+    /// What it does at most.
+    pub limits: Limits,
+    /// Its models.
+    pub store: Store,
+    /// Where networks run.
+    pub device: Device,
+    /// Compute threads of each piece of work.
+    pub threads: Option<usize>,
+    /// Refuse what the original answered although it could do nothing useful.
+    pub strict: bool,
+    /// What requests must bring.
+    pub token: Option<String>,
+    /// Requests must be for this computer by name; see [`guard`](super::guard).
+    pub local_only: bool,
+    /// Turns of trainings.
+    pub trainings: Turns,
+    /// Turns of predictions.
+    pub predictions: Turns,
+    /// Turns of decoding images.
+    pub decoding: Arc<Semaphore>,
+    /// Memory for bodies, in units.
+    pub bodies: Arc<Semaphore>,
+    /// Streams of progress.
+    pub streams: Arc<Semaphore>,
+    /// Becomes true when the server ends.
+    pub stop: watch::Sender<bool>,
+    /// When the server began.
+    pub started: Instant,
+}
+
+/// Bodies of the largest size that are held at a time.
+const LARGEST_BODIES: usize = 4;
+
+impl App {
+    /// A server without a token for requests from this computer.
+    pub fn new(limits: Limits, store: Store) -> Self {
+        let units = (LARGEST_BODIES * limits.body.div_ceil(UNIT)).min(Semaphore::MAX_PERMITS);
+        Self {
+            store,
+            device: Device::Auto,
+            threads: None,
+            strict: false,
+            token: None,
+            local_only: true,
+            trainings: Turns::new(limits.trainings, limits.queue, "trainings"),
+            predictions: Turns::new(limits.predictions, limits.queue, "predictions"),
+            decoding: Arc::new(Semaphore::new(2)),
+            bodies: Arc::new(Semaphore::new(units)),
+            streams: Arc::new(Semaphore::new(limits.streams)),
+            stop: watch::Sender::new(false),
+            started: Instant::now(),
+            limits,
+        }
+    }
+
+    /// Waits for a turn, unless the server ends meanwhile.
+    ///
+    /// # Errors
+    /// 503 when the server ends.
+    pub async fn unless_stopped<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Refusal> {
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stopped| *stopped) => {
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down"))
+            }
+            value = waiting => Ok(value),
+        }
+    }
+}
+
+/// So many pieces of work at a time, and so many that wait.
+#[derive(Debug)]
+pub struct Turns {
+    slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    most: usize,
+    what: &'static str,
+}
+
+impl Turns {
+    fn new(at_a_time: usize, most: usize, what: &'static str) -> Self {
+        let slots = Arc::new(Semaphore::new(at_a_time.min(Semaphore::MAX_PERMITS)));
+        Self { slots, waiting: AtomicUsize::new(0), most, what }
+    }
+
+    /// A place in the queue.
+    ///
+    /// # Errors
+    /// 429 when it is full.
+    pub fn queue(&self) -> Result<Place<'_>, Refusal> {
+        let joined =
+            self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < self.most).then_some(n + 1));
+        match joined {
+            Ok(_) => Ok(Place(self)),
+            Err(count) => Err(Refusal::later(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("{count} {} wait already; try again later", self.what),
+                10,
+            )),
+        }
+    }
+}
+
+/// A place in a queue, given back when dropped.
+pub struct Place<'a>(&'a Turns);
+
+impl Place<'_> {
+    /// Waits for a turn, which lasts as long as the result is held.
+    ///
+    /// # Errors
+    /// 503 when the server ends.
+    pub async fn turn(self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.0.slots.clone().acquire_owned().await.map_err(|_| Refusal::internal("the queue was closed"))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}

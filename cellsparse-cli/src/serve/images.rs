@@ -1,0 +1,184 @@
+//! Pixels out of the texts of a request.
+
+use axum::http::StatusCode;
+use cellsparse_core::annotations::SparseLabels;
+use cellsparse_core::model::Algorithm;
+use cellsparse_core::raster::{Image, RawLabels, ReadLimits, decode_image, decode_labels};
+use cellsparse_core::{Error, Result as CoreResult};
+use ndarray::{Array3, Axis, concatenate};
+
+use super::base64;
+use super::errors::{Place, Refusal};
+use super::fields::Sample;
+
+/// An image of a request.
+pub struct Field {
+    /// Its pixels.
+    pub image: Image,
+    /// Its labels.
+    pub labels: Labels,
+    /// Where it stands in the request.
+    pub at: Vec<Place>,
+}
+
+/// The labels of an image.
+pub enum Labels {
+    /// None were sent.
+    Absent,
+    /// Sent, and all of them 0: nothing is annotated.
+    Empty,
+    /// Sent, and of another size than the image; the reason.
+    Misfit(String),
+    /// Usable.
+    Drawn(SparseLabels),
+}
+
+/// Bytes that one pixel takes when decoded, at most: a bound before the number of channels is known.
+const PIXEL_BYTES: usize = 16;
+
+/// Reads an image and, if they are `wanted`, its labels.
+///
+/// # Errors
+/// 422 that names the field, 413 for an image with more than `pixels` pixels.
+pub fn read(sample: &Sample<'_>, wanted: bool, pixels: usize) -> Result<Field, Refusal> {
+    let place = |name: &str| -> Vec<Place> { sample.at.iter().cloned().chain([name.into()]).collect() };
+    let limits = ReadLimits { decoded_bytes: pixels.saturating_mul(PIXEL_BYTES), ..ReadLimits::default() };
+    let bytes = bytes(&sample.image, place("b64img"), pixels)?;
+    let image = decode_image(&bytes, &limits).map_err(|error| Refusal::from_core(error, place("b64img")))?;
+    check_size(image.height(), image.width(), pixels, "image")?;
+    let labels = match &sample.labels {
+        Some(text) if wanted => {
+            let at = place("b64lbl");
+            let bytes = self::bytes(text, at.clone(), pixels)?;
+            let raw = decode_labels(&bytes, &limits).map_err(|error| Refusal::from_core(error, at.clone()))?;
+            let (rows, columns) = raw.shape();
+            check_size(rows, columns, pixels, "label image")?;
+            labels(raw, &image).map_err(|error| Refusal::from_core(error, at))?
+        }
+        _ => Labels::Absent,
+    };
+    Ok(Field { image, labels, at: sample.at.clone() })
+}
+
+/// The image with the channels that a network of `wanted` channels reads. `chosen` are Cellpose's channels.
+///
+/// Where the network reads one channel, the channels of a colour image are averaged; where it reads several, those of a
+/// grey one are repeated.
+///
+/// # Errors
+/// 422 for a channel that the image does not have.
+pub fn fit(
+    image: &Image,
+    algorithm: Algorithm,
+    wanted: usize,
+    chosen: [usize; 2],
+    at: &[Place],
+) -> Result<Image, Refusal> {
+    let found = image.channels();
+    if algorithm == Algorithm::Cellpose {
+        return pick(image, wanted, chosen, at);
+    }
+    Ok(match (found, wanted) {
+        (many, 1) if many > 1 => mean(image),
+        (1, many) if many > 1 => {
+            let pixels = image.to_f32();
+            repeated(&pixels, many).map(Image::F32).map_err(|error| Refusal::from_core(error, at.to_vec()))?
+        }
+        _ => image.clone(),
+    })
+}
+
+/// Cellpose's two channels: 0 is grey for the first and none for the second; a grey image is grey whatever was chosen.
+fn pick(image: &Image, wanted: usize, chosen: [usize; 2], at: &[Place]) -> Result<Image, Refusal> {
+    let found = image.channels();
+    if found == 1 || chosen == [0, 0] {
+        // The library averages channels and adds an empty second one where the network wants it.
+        return Ok(image.clone());
+    }
+    for (name, channel) in ["chan1", "chan2"].into_iter().zip(chosen) {
+        if channel > found {
+            let msg = format!("channel {channel} of an image with {found} channels; give 0 (grey or none) to {found}");
+            return Err(Refusal::field(vec!["body".into(), name.into()], msg, "value_error.number.not_le"));
+        }
+    }
+    if chosen[1] > 0 && wanted < 2 {
+        let msg = "the model reads one channel; train a new model to segment with a channel of nuclei";
+        return Err(Refusal::field(vec!["body".into(), "chan2".into()], msg, "value_error.option"));
+    }
+    let pixels = image.to_f32();
+    let plane = |channel: usize| match channel {
+        0 => mean(image).to_f32(),
+        channel => pixels.index_axis(Axis(2), channel - 1).to_owned().insert_axis(Axis(2)),
+    };
+    let first = plane(chosen[0]);
+    let stacked = match chosen[1] {
+        0 => first,
+        second => concatenate(Axis(2), &[first.view(), plane(second).view()])
+            .map_err(|error| Refusal::from_core(Error::Internal(error.to_string()), at.to_vec()))?,
+    };
+    Ok(Image::F32(stacked))
+}
+
+fn mean(image: &Image) -> Image {
+    let pixels = image.to_f32();
+    let count = image.channels().max(1) as f32;
+    Image::F32((pixels.sum_axis(Axis(2)) / count).insert_axis(Axis(2)))
+}
+
+fn repeated(pixels: &Array3<f32>, times: usize) -> CoreResult<Array3<f32>> {
+    let planes = vec![pixels.view(); times];
+    concatenate(Axis(2), &planes).map_err(|error| Error::Internal(error.to_string()))
+}
+
+fn labels(raw: RawLabels, image: &Image) -> CoreResult<Labels> {
+    let values = match raw {
+        RawLabels::Unsigned(values) => values,
+        RawLabels::Signed(values) => {
+            if let Some(((y, x), value)) = values.indexed_iter().find(|(_, value)| **value < 0) {
+                return Err(Error::Labels(format!(
+                    "the pixel at row {y}, column {x} is {value}; expected 0 unlabelled, 1 background, 2 and up cells"
+                )));
+            }
+            values.mapv(i32::unsigned_abs)
+        }
+        _ => return Err(Error::Labels("label values of this type are not supported".into())),
+    };
+    let (rows, columns) = values.dim();
+    if (rows, columns) != (image.height(), image.width()) {
+        return Ok(Labels::Misfit(format!(
+            "the image has {} x {} pixels (rows x columns) and its labels have {rows} x {columns}; they must be the same",
+            image.height(),
+            image.width()
+        )));
+    }
+    match values.iter().copied().max().unwrap_or(0) {
+        0 => Ok(Labels::Empty),
+        1 => Err(Error::Labels(
+            "no cell is annotated: the highest value is 1, which is background; cells begin at 2".into(),
+        )),
+        _ => SparseLabels::from_wire(values).map(Labels::Drawn),
+    }
+}
+
+fn bytes(text: &str, at: Vec<Place>, pixels: usize) -> Result<Vec<u8>, Refusal> {
+    let bytes = base64::decode(text).map_err(|reason| Refusal::field(at, reason, "value_error.base64"))?;
+    // Width and height stand in the first chunk of a PNG: a lying one is refused before anything is set up for it.
+    if bytes.starts_with(b"\x89PNG\r\n\x1a\n")
+        && let Some(&[a, b, c, d, e, f, g, h]) = bytes.get(16..24)
+    {
+        let side = |bytes: [u8; 4]| u32::from_be_bytes(bytes) as usize;
+        check_size(side([e, f, g, h]), side([a, b, c, d]), pixels, "image")?;
+    }
+    Ok(bytes)
+}
+
+fn check_size(rows: usize, columns: usize, pixels: usize, what: &str) -> Result<(), Refusal> {
+    match rows.checked_mul(columns) {
+        Some(count) if count <= pixels => Ok(()),
+        _ => Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("an {what} of {rows} x {columns} pixels; this server takes {pixels} pixels at most")
+                .replacen("an label", "a label", 1),
+        )),
+    }
+}

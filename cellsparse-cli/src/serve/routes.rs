@@ -1,0 +1,362 @@
+//! Which request does what.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use cellsparse_core::formats::geojson::{Feature, OutlineRule};
+use cellsparse_core::model::Algorithm;
+use cellsparse_core::{CancelToken, Model};
+use serde::Serialize;
+use serde_json::json;
+
+use super::app::App;
+use super::body;
+use super::entry::Entry;
+use super::errors::{Refusal, answer};
+use super::fields::{Reset, Segment, object};
+use super::json::Json;
+use super::names::ModelName;
+use super::store::ALGORITHMS;
+use super::work::{self, Lesson, Work};
+use super::{guard, images, openapi, progress};
+
+type Answer = Result<Response, Refusal>;
+type Shared = State<Arc<App>>;
+
+/// Header of an answer that is empty although the request was in order.
+const NOTE: HeaderName = HeaderName::from_static("x-cellsparse-note");
+
+/// All routes of a server.
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for algorithm in ALGORITHMS {
+        let segment = move |State(app): Shared, request: Request| segment(app, algorithm, request);
+        let reset = move |State(app): Shared, request: Request| reset(app, algorithm, request);
+        router =
+            router.route(&format!("/{algorithm}/"), post(segment)).route(&format!("/{algorithm}/reset/"), post(reset));
+    }
+    router
+        .route("/health", get(health))
+        .route("/models", get(models))
+        .route("/models/{algorithm}/{name}", get(model))
+        .route("/models/{algorithm}/{name}/progress", get(listen))
+        .route("/models/{algorithm}/{name}/cancel", post(cancel))
+        .route("/openapi.json", get(async || answer(StatusCode::OK, openapi::document().to_string())))
+        .route("/docs", get(docs))
+        .route("/redoc", get(docs))
+        .fallback(elsewhere)
+        .method_not_allowed_fallback(async |request: Request| {
+            body::refuse(request, Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")).await
+        })
+        .layer(from_fn_with_state(Arc::clone(&app), guard::admit))
+        .layer(from_fn(guard::watch))
+        .with_state(app)
+}
+
+/// `POST /{algorithm}/`: trains, segments, or both.
+async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer {
+    let wishes = Wishes::read(request.uri().query())?;
+    // Dropped when the client goes away, and then the work stops.
+    let client = Client::default();
+    let (bytes, share) = body::read(&app, request).await?;
+    let (name, work) = {
+        let turn = app.unless_stopped(app.decoding.clone().acquire_owned()).await?;
+        let (app, outline) = (Arc::clone(&app), wishes.outline);
+        blocking(move || {
+            let _held = (turn, share);
+            decode(&app, algorithm, outline, &bytes)
+        })
+        .await?
+    };
+    let work = Arc::new(work);
+    let entry = app.store.entry(algorithm, &name);
+    let mut note = None;
+    let mut trained = None;
+    if work.train {
+        match work.lesson(algorithm, app.strict)? {
+            Lesson::Drawn => trained = Some(train(&app, &entry, &work, &client.token).await?),
+            Lesson::Nothing(reason) => note = Some(reason),
+        }
+    }
+    let mut features: Vec<Vec<Feature>> = work.fields.iter().map(|_| Vec::new()).collect();
+    if work.eval {
+        match predict(&app, &entry, &work, trained, &client.token).await? {
+            Some(found) => features = found,
+            None => note = note.or_else(|| Some(work::untrained(&entry))),
+        }
+    }
+    let several = work.several;
+    let text = blocking(move || wishes.text(features, several)).await?;
+    let mut response = answer(StatusCode::OK, text);
+    if let Some(note) = note.and_then(|note| HeaderValue::from_str(&printable(&note)).ok()) {
+        response.headers_mut().insert(NOTE, note);
+    }
+    client.stays();
+    Ok(response)
+}
+
+/// Reads a body and the images in it. Blocks.
+fn decode(app: &App, algorithm: Algorithm, outline: OutlineRule, body: &[u8]) -> Result<(ModelName, Work), Refusal> {
+    let body = object(Json::read(body)?)?;
+    let request = Segment::read(&body, algorithm, &app.limits)?;
+    let mut fields = Vec::new();
+    for sample in &request.samples {
+        fields.push(images::read(sample, request.train, app.limits.pixels)?);
+    }
+    let work = Work {
+        fields,
+        train: request.train,
+        eval: request.eval,
+        several: request.several,
+        steps: request.steps,
+        patch_size: request.patch_size,
+        batch_size: request.batch_size,
+        learning_rate: request.learning_rate,
+        min_area: request.min_area,
+        simplify: request.simplify,
+        channels: request.channels,
+        chosen: request.chosen,
+        outline,
+    };
+    Ok((request.model, work))
+}
+
+/// Waits for the model's turn and for a turn of the server, then trains.
+async fn train(
+    app: &Arc<App>,
+    entry: &Arc<Entry>,
+    work: &Arc<Work>,
+    cancel: &CancelToken,
+) -> Result<Arc<Model>, Refusal> {
+    let place = app.trainings.queue()?;
+    let (turn, permit) = {
+        let _waiting = entry.live.wait();
+        app.unless_stopped(async {
+            let turn = Arc::clone(&entry.turn).lock_owned().await;
+            Ok((turn, place.turn().await?))
+        })
+        .await??
+    };
+    let (app, entry, work, cancel) = (Arc::clone(app), Arc::clone(entry), Arc::clone(work), cancel.clone());
+    blocking(move || {
+        let _held = (turn, permit);
+        work::train(&app, &entry, &work, &cancel)
+    })
+    .await
+}
+
+/// Waits for a turn and predicts, with `trained` or else with the last finished weights; `None` when there are none.
+async fn predict(
+    app: &Arc<App>,
+    entry: &Arc<Entry>,
+    work: &Arc<Work>,
+    trained: Option<Arc<Model>>,
+    cancel: &CancelToken,
+) -> Result<Option<Vec<Vec<Feature>>>, Refusal> {
+    let place = app.predictions.queue()?;
+    let permit = place.turn().await?;
+    let (app, entry, work, cancel) = (Arc::clone(app), Arc::clone(entry), Arc::clone(work), cancel.clone());
+    blocking(move || {
+        let _held = permit;
+        let model = match trained {
+            Some(model) => Some(model),
+            None => work::finished(&app, &entry)?,
+        };
+        model.map(|model| work::predict(&app, &model, &work, &cancel)).transpose()
+    })
+    .await
+}
+
+/// `POST /{algorithm}/reset/`: forgets a model, or replaces it by a pretrained one.
+async fn reset(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer {
+    let (bytes, _share) = body::read(&app, request).await?;
+    let Reset { model, pretrained } = Reset::read(&object(Json::read(&bytes)?)?)?;
+    let entry = app.store.entry(algorithm, &model);
+    let file = match pretrained {
+        None => None,
+        Some(name) => {
+            let app = Arc::clone(&app);
+            let entry = Arc::clone(&entry);
+            let load = move || {
+                app.store.check_room(&entry)?;
+                app.store.pretrained(algorithm, &name)
+            };
+            Some(blocking(load).await?)
+        }
+    };
+    // What is being learned would be thrown away.
+    entry.live.cancel();
+    let turn = app.unless_stopped(Arc::clone(&entry.turn).lock_owned()).await?;
+    blocking(move || {
+        let _held = turn;
+        let done = match file {
+            Some(model) => entry.publish(model).map(drop),
+            None => entry.remove(),
+        };
+        done.map_err(|error| Refusal::from_core(error, Vec::new()))
+    })
+    .await?;
+    Ok(answer(StatusCode::OK, "\"\"".into()))
+}
+
+/// `GET /health`: at once, whatever else is going on.
+async fn health(State(app): Shared) -> Response {
+    let body = json!({
+        "status": "ok",
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime": app.started.elapsed().as_secs(),
+    });
+    answer(StatusCode::OK, body.to_string())
+}
+
+/// `GET /models`
+async fn models(State(app): Shared) -> Answer {
+    let list = blocking(move || Ok(app.store.list())).await?;
+    Ok(answer(StatusCode::OK, json!({ "models": list }).to_string()))
+}
+
+/// `GET /models/{algorithm}/{name}`
+async fn model(State(app): Shared, Path(path): Path<(String, String)>) -> Answer {
+    let entry = find(&app, &path)?;
+    let description = blocking(move || {
+        if !entry.exists() {
+            return Err(Refusal::new(StatusCode::NOT_FOUND, work::untrained(&entry)));
+        }
+        Ok(app.store.describe(&entry))
+    });
+    Ok(answer(StatusCode::OK, description.await?.to_string()))
+}
+
+/// `GET /models/{algorithm}/{name}/progress`: events, or the state when JSON is asked for.
+async fn listen(State(app): Shared, Path(path): Path<(String, String)>, request: Request) -> Answer {
+    let entry = find(&app, &path)?;
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/json") && !accept.contains("text/event-stream") {
+        return Ok(answer(StatusCode::OK, json!(entry.live.status()).to_string()));
+    }
+    progress::stream(&app, entry)
+}
+
+/// `POST /models/{algorithm}/{name}/cancel`: stops the running training; its weights so far are kept.
+async fn cancel(State(app): Shared, Path(path): Path<(String, String)>) -> Answer {
+    let cancelled = find(&app, &path)?.live.cancel();
+    Ok(answer(StatusCode::OK, json!({ "cancelled": cancelled }).to_string()))
+}
+
+/// `GET /docs`: the routes as a page.
+async fn docs() -> Response {
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], openapi::page()).into_response()
+}
+
+/// Paths that differ from a route in the last slash are redirected to it; others are not found.
+async fn elsewhere(request: Request) -> Response {
+    let path = request.uri().path();
+    let other = match path.strip_suffix('/') {
+        Some(path) => path.to_owned(),
+        None => format!("{path}/"),
+    };
+    if !openapi::has_path(&other) {
+        return body::refuse(request, Refusal::new(StatusCode::NOT_FOUND, "Not Found")).await;
+    }
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let location = HeaderValue::from_str(&format!("{other}{query}"));
+    let mut response = body::refuse(request, StatusCode::TEMPORARY_REDIRECT).await;
+    if let Ok(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+fn find(app: &App, (algorithm, name): &(String, String)) -> Result<Arc<Entry>, Refusal> {
+    let not_found = |_| Refusal::new(StatusCode::NOT_FOUND, "Not Found");
+    let algorithm = algorithm.parse::<Algorithm>().map_err(not_found)?;
+    Ok(app.store.entry(algorithm, &ModelName::in_path(name)?))
+}
+
+/// Runs something that takes its time on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+    let done: Result<Result<T, Refusal>, _> = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Refusal::internal("a panic while the request was worked on; see the server's log")))
+}
+
+/// What the query of a request asks for.
+#[derive(Debug, Clone, Copy)]
+struct Wishes {
+    outline: OutlineRule,
+    collection: bool,
+}
+
+impl Wishes {
+    /// Parameters that are not known are ignored, as in the original.
+    fn read(query: Option<&str>) -> Result<Self, Refusal> {
+        let mut wishes = Self { outline: OutlineRule::Literal, collection: false };
+        for (name, value) in query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
+            let known = match name {
+                "outline" => value.parse().map(|outline| wishes.outline = outline).is_ok(),
+                "format" => match value {
+                    "features" | "featurecollection" => {
+                        wishes.collection = value == "featurecollection";
+                        true
+                    }
+                    _ => false,
+                },
+                _ => true,
+            };
+            if !known {
+                let expected = if name == "outline" { "literal or exact" } else { "features or featurecollection" };
+                let place = vec!["query".into(), name.into()];
+                return Err(Refusal::field(place, format!("unknown {name}; give {expected}"), "value_error.enum"));
+            }
+        }
+        Ok(wishes)
+    }
+
+    fn text(self, mut images: Vec<Vec<Feature>>, several: bool) -> Result<String, Refusal> {
+        #[derive(Serialize)]
+        struct Collection {
+            #[serde(rename = "type")]
+            kind: &'static str,
+            features: Vec<Feature>,
+        }
+        let collection = |features| Collection { kind: "FeatureCollection", features };
+        let first = |images: &mut Vec<Vec<Feature>>| images.pop().unwrap_or_default();
+        let text = match (several, self.collection) {
+            (false, false) => serde_json::to_string(&first(&mut images)),
+            (false, true) => serde_json::to_string(&collection(first(&mut images))),
+            (true, false) => serde_json::to_string(&images),
+            (true, true) => serde_json::to_string(&images.into_iter().map(collection).collect::<Vec<_>>()),
+        };
+        text.map_err(Refusal::internal)
+    }
+}
+
+/// Raises a token when it is dropped before the answer was made: the client has gone.
+#[derive(Default)]
+struct Client {
+    token: CancelToken,
+    answered: bool,
+}
+
+impl Client {
+    fn stays(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.token.cancel();
+        }
+    }
+}
+
+/// A text as a header can hold it.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
+}

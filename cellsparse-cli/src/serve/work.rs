@@ -1,0 +1,237 @@
+//! Trainings and predictions on threads beside those that answer requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::http::StatusCode;
+use cellsparse_core::annotations::Dataset;
+use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, ObjectInfo, OutlineRule, to_geojson};
+use cellsparse_core::model::{Algorithm, Architecture, PredictOptions, TrainOptions};
+use cellsparse_core::{CancelToken, Error, Flow, Model};
+
+use super::app::App;
+use super::entry::Entry;
+use super::errors::{Place, Refusal};
+use super::images::{self, Field, Labels};
+use super::live::Outcome;
+
+/// What a request asks for, decoded.
+pub struct Work {
+    /// Its images.
+    pub fields: Vec<Field>,
+    /// Train.
+    pub train: bool,
+    /// Segment.
+    pub eval: bool,
+    /// Answer with a list for each image.
+    pub several: bool,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Side of the training patches.
+    pub patch_size: usize,
+    /// Patches in a batch.
+    pub batch_size: usize,
+    /// Learning rate.
+    pub learning_rate: Option<f32>,
+    /// Objects with fewer pixels are left out.
+    pub min_area: f32,
+    /// Tolerance of the outlines.
+    pub simplify: Option<f64>,
+    /// Channels of a new StarDist network.
+    pub channels: Option<usize>,
+    /// Cellpose's channels.
+    pub chosen: [usize; 2],
+    /// How outlines are drawn.
+    pub outline: OutlineRule,
+}
+
+/// Whether there is something to train on.
+pub enum Lesson {
+    /// There is.
+    Drawn,
+    /// There is not, for this reason, and the original server said nothing about it.
+    Nothing(String),
+}
+
+impl Work {
+    /// Looks at the labels.
+    ///
+    /// # Errors
+    /// 422 when there is nothing to train on; with `strict` also where the original server answered 200.
+    pub fn lesson(&self, algorithm: Algorithm, strict: bool) -> Result<Lesson, Refusal> {
+        let labels = |field: &Field| -> Vec<Place> { field.at.iter().cloned().chain(["b64lbl".into()]).collect() };
+        for field in &self.fields {
+            if let Labels::Misfit(reason) = &field.labels {
+                if algorithm == Algorithm::Cellpose && !strict && !self.several {
+                    return Ok(Lesson::Nothing(format!("nothing was trained: {reason}")));
+                }
+                return Err(Refusal::field(labels(field), reason.clone(), "value_error.labels"));
+            }
+        }
+        if self.fields.iter().any(|field| matches!(field.labels, Labels::Drawn(_))) {
+            return Ok(Lesson::Drawn);
+        }
+        let Some(first) = self.fields.first() else { return Err(Refusal::internal("a request without images")) };
+        match first.labels {
+            Labels::Empty => {
+                let reason = "nothing is annotated: every label is 0; draw at least one cell";
+                if algorithm == Algorithm::Stardist && !strict && !self.several {
+                    return Ok(Lesson::Nothing(format!("nothing was trained: {reason}")));
+                }
+                Err(Refusal::field(labels(first), reason, "value_error.labels"))
+            }
+            _ => Err(Refusal::field(labels(first), "training needs labels; send b64lbl", "value_error.missing")),
+        }
+    }
+}
+
+/// Trains a model on the labelled images and returns it with the new weights. Blocks.
+///
+/// # Errors
+/// What is wrong with the data, or with the model.
+pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Arc<Model>, Refusal> {
+    let in_body = |error| Refusal::from_core(error, vec!["body".into()]);
+    if cancel.is_cancelled() {
+        return Err(in_body(Error::Cancelled));
+    }
+    let known = entry.model().map_err(in_body)?;
+    app.store.check_room(entry)?;
+    app.store.check_writable(entry.algorithm).map_err(in_body)?;
+    let mut model = match &known {
+        Some(model) => Model::clone(model),
+        None => {
+            Model::new(Architecture::of(entry.algorithm, new_channels(work, entry.algorithm)), 0).map_err(in_body)?
+        }
+    };
+    let data = dataset(work, &model)?;
+    let mut options = TrainOptions {
+        steps: Some(work.steps),
+        batch_size: work.batch_size,
+        patch_size: work.patch_size,
+        learning_rate: work.learning_rate,
+        time_budget: app.limits.time,
+        resume: model.info().resumable,
+        device: app.device,
+        threads: app.threads,
+        checkpoint: Some(entry.path().clone()),
+        cancel: cancel.clone(),
+        ..TrainOptions::default()
+    };
+    let _underway = entry.begin_training();
+    entry.live.start(cancel, work.steps);
+    let mut moved = false;
+    let mut observer = |progress: &cellsparse_core::Progress| {
+        moved = true;
+        entry.live.step(progress);
+        Flow::Continue
+    };
+    let mut result = model.train(&data, None, &options, &mut observer);
+    if matches!(result, Err(Error::Config(_))) && options.resume {
+        // The optimiser of another preset cannot go on with this one; the weights can.
+        options.resume = false;
+        result = model.train(&data, None, &options, &mut observer);
+    }
+    match result {
+        Ok(summary) => {
+            let published = entry.publish(model).map_err(in_body);
+            match &published {
+                Ok(_) => entry.live.finish(Outcome::Finished(summary)),
+                Err(refusal) => entry.live.finish(Outcome::Failed { detail: refusal.reason() }),
+            }
+            app.store.trim();
+            published
+        }
+        Err(error) => {
+            if moved {
+                entry.restore();
+            }
+            let refusal = in_body(error);
+            entry.live.finish(Outcome::Failed { detail: refusal.reason() });
+            Err(refusal)
+        }
+    }
+}
+
+/// Segments every image and returns the features of each. Blocks.
+///
+/// # Errors
+/// What is wrong with an image.
+pub fn predict(app: &App, model: &Model, work: &Work, cancel: &CancelToken) -> Result<Vec<Vec<Feature>>, Refusal> {
+    let options = PredictOptions {
+        min_area: work.min_area,
+        device: app.device,
+        threads: app.threads,
+        cancel: cancel.clone(),
+        ..PredictOptions::default()
+    };
+    let mut results = Vec::new();
+    for field in &work.fields {
+        if cancel.is_cancelled() {
+            return Err(Refusal::from_core(Error::Cancelled, Vec::new()));
+        }
+        let at: Vec<Place> = field.at.iter().cloned().chain(["b64img".into()]).collect();
+        let channels = model.architecture().n_channels();
+        let image = images::fit(&field.image, model.algorithm(), channels, work.chosen, &at)?;
+        let found = model.predict(&image, &options).map_err(|error| Refusal::from_core(error, at.clone()))?;
+        let objects = found.objects.iter().map(|object| {
+            let class = object.class.map(|class| class.to_string());
+            (object.id, ObjectInfo { probability: Some(object.probability), class })
+        });
+        let objects = match work.outline {
+            OutlineRule::Exact => objects.collect(),
+            OutlineRule::Literal => BTreeMap::new(),
+        };
+        let drawing = GeoJsonOptions { outline: work.outline, simplify: work.simplify, objects };
+        results.push(to_geojson(&found.labels, &drawing).map_err(|error| Refusal::from_core(error, at))?);
+    }
+    Ok(results)
+}
+
+/// The finished model of an entry. Blocks.
+///
+/// # Errors
+/// 404 when there is none; without `strict`, `None` where the original server predicts with random weights.
+pub fn finished(app: &App, entry: &Entry) -> Result<Option<Arc<Model>>, Refusal> {
+    let begin = Instant::now();
+    let model = entry.model().map_err(|error| Refusal::from_core(error, Vec::new()))?;
+    if begin.elapsed().as_millis() > 0 {
+        app.store.trim();
+    }
+    if model.is_none() && (app.strict || entry.algorithm == Algorithm::Cellpose) {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, untrained(entry)));
+    }
+    Ok(model)
+}
+
+/// What is said of a model that was never trained.
+pub fn untrained(entry: &Entry) -> String {
+    match entry.live.status().state {
+        "idle" => format!("there is no model '{}' of {} yet; train it first", entry.name, entry.algorithm),
+        _ => format!("the first training of the model '{}' of {} is not over yet", entry.name, entry.algorithm),
+    }
+}
+
+/// Channels of a new network. Only StarDist tells colours apart: the original makes ELEPHANT's images grey and lets
+/// Cellpose's fields choose.
+fn new_channels(work: &Work, algorithm: Algorithm) -> usize {
+    let first = work.fields.iter().find(|field| matches!(field.labels, Labels::Drawn(_)));
+    match algorithm {
+        Algorithm::Stardist => work.channels.or(first.map(|field| field.image.channels())).unwrap_or(1),
+        Algorithm::Cellpose if work.chosen[1] > 0 => 2,
+        _ => 1,
+    }
+}
+
+fn dataset(work: &Work, model: &Model) -> Result<Dataset, Refusal> {
+    let (mut pictures, mut labels) = (Vec::new(), Vec::new());
+    for field in &work.fields {
+        if let Labels::Drawn(drawn) = &field.labels {
+            let at: Vec<Place> = field.at.iter().cloned().chain(["b64img".into()]).collect();
+            let channels = model.architecture().n_channels();
+            pictures.push(images::fit(&field.image, model.algorithm(), channels, work.chosen, &at)?);
+            labels.push(drawn.clone());
+        }
+    }
+    Dataset::new(pictures, labels).map_err(|error| Refusal::from_core(error, vec!["body".into()]))
+}

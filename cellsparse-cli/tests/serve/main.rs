@@ -1,0 +1,8 @@
+//! The server as its clients meet it: a spawned program, requests over HTTP.
+
+mod lifecycle;
+mod recorded;
+mod refusals;
+mod sequences;
+mod server;
+mod training;

@@ -1,0 +1,158 @@
+//! What cannot be answered is refused with a reason and leaves nothing behind.
+
+use serde_json::{Value, json};
+
+use crate::server::{ALGORITHMS, Server, base64, body, command, draw, quick_training};
+
+/// A PNG file that says it has so many pixels, and has none.
+fn lying_png(width: u32, height: u32) -> String {
+    let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+    bytes.extend(width.to_be_bytes());
+    bytes.extend(height.to_be_bytes());
+    bytes.extend([8, 6, 0, 0, 0]);
+    bytes.extend([0; 40]);
+    base64(&bytes)
+}
+
+#[track_caller]
+fn assert_refused(server: &Server, path: &str, request: &Value, status: u16, reason: &str) {
+    let reply = server.post(path, request);
+    assert_eq!(reply.status, status, "{request:.200}: {reply:?}");
+    assert!(reply.text.contains(reason), "{reply:?}");
+    assert!(!reply.json()["detail"].is_null());
+}
+
+#[test]
+fn bad_requests_are_refused_and_leave_no_trace() {
+    let server = Server::start(&["--max-pixels", "1000000", "--max-steps", "1000", "--max-images", "2"]);
+    let drawing = draw(64, 1);
+    let truncated = &drawing.image[..drawing.image.len() / 8 * 4];
+    let huge = lying_png(60_000, 60_000);
+    let train = |more: Value| {
+        let mut request = quick_training(&drawing, 1);
+        request.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+        request
+    };
+    for algorithm in ALGORITHMS {
+        let path = format!("/{algorithm}/");
+        for (request, status, reason) in [
+            (train(json!({ "b64img": "@@@" })), 422, "not base64"),
+            (train(json!({ "b64img": "aGVsbG8=" })), 422, "not a PNG"),
+            (train(json!({ "b64img": truncated })), 422, "b64img"),
+            (train(json!({ "b64lbl": "aGVsbG8=" })), 422, "b64lbl"),
+            (train(json!({ "b64img": huge })), 413, "60000 x 60000"),
+            (train(json!({ "b64lbl": huge })), 413, "60000 x 60000"),
+            (train(json!({ "b64lbl": null })), 422, "training needs labels"),
+            (train(json!({ "modelname": "../../etc/passwd" })), 422, "not a usable name"),
+            (train(json!({ "modelname": "a/b" })), 422, "not a usable name"),
+            (train(json!({ "modelname": "nul" })), 422, "not a usable name"),
+            (train(json!({ "modelname": "x".repeat(300) })), 422, "not a usable name"),
+            (train(json!({ "steps": 0 })), 422, "greater than or equal to 1"),
+            (train(json!({ "steps": 100_000 })), 422, "1000 at most"),
+            (train(json!({ "epochs": 9_000_000_000_000_000_000_u64 })), 422, "epochs"),
+            (train(json!({ "batchsize": -1 })), 422, "batchsize"),
+            (train(json!({ "trainpatch": 4096, "batchsize": 256 })), 422, "pixels"),
+            (train(json!({ "lr": "fast" })), 422, "valid float"),
+            (train(json!({ "lr": -1 })), 422, "greater than 0"),
+            (train(json!({ "images": [] })), 422, "images"),
+            (train(json!({ "images": [{}, 3] })), 422, "field required"),
+            (train(json!({ "images": [1, 2, 3] })), 422, "1 to 2"),
+            (json!([1]), 422, "valid dict"),
+        ] {
+            assert_refused(&server, &path, &request, status, reason);
+        }
+        let reset = json!({ "modelname": "..\\..\\x" });
+        assert_refused(&server, &format!("{path}reset/"), &reset, 422, "not a usable name");
+    }
+    for wrong in ["{not json", "", "null", "[[[[", "{\"modelname\": \"x\""] {
+        assert_eq!(server.post_text("/stardist/", wrong).status, 422, "{wrong}");
+    }
+    let plain = server.send("POST", "/stardist/", &[("content-type", "text/plain")], Some("{}"));
+    assert_eq!(plain.status, 422, "only JSON, which other sites cannot send unasked");
+    assert_eq!(server.get("/models/stardist/..%2Fx").status, 422);
+    assert_eq!(server.get("/models/unet/x").status, 404);
+    assert_eq!(server.get("/models/stardist/x").status, 404);
+    assert_eq!(server.files(), Vec::<String>::new());
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn a_strict_server_says_where_the_original_keeps_silent() {
+    let server = Server::start(&["--strict"]);
+    let drawing = draw(64, 1);
+    for algorithm in ALGORITHMS {
+        let request = body(&drawing, json!({ "eval": true }));
+        assert_refused(&server, &format!("/{algorithm}/"), &request, 404, "train it first");
+        let mut request = quick_training(&drawing, 1);
+        request["b64img"] = draw(48, 1).image.into();
+        assert_refused(&server, &format!("/{algorithm}/"), &request, 422, "must be the same");
+    }
+    assert_eq!(server.files(), Vec::<String>::new());
+}
+
+#[test]
+fn large_bodies_are_refused_before_they_are_kept() {
+    let server = Server::start(&["--max-body", "1"]);
+    let request = json!({ "modelname": "x", "b64img": "A".repeat(3 << 20) });
+    assert_refused(&server, "/stardist/", &request, 413, "larger than 1 MiB");
+    let small = body(&draw(64, 1), json!({}));
+    assert_eq!(server.post("/stardist/", &small).text, "[]");
+}
+
+#[test]
+fn as_many_models_as_allowed() {
+    let server = Server::start(&["--max-models", "1"]);
+    server.use_tiny("stardist", "one");
+    let mut request = quick_training(&draw(64, 1), 1);
+    request["modelname"] = "two".into();
+    assert_refused(&server, "/stardist/", &request, 429, "limit");
+    request["modelname"] = "one".into();
+    assert_eq!(server.post("/stardist/", &request).status, 200);
+    assert_eq!(server.files(), ["stardist/one.safetensors"]);
+}
+
+#[test]
+fn a_token_is_wanted_everywhere_but_for_health() {
+    let server = Server::start(&["--token", "secret"]);
+    assert_eq!(server.get("/health").status, 200);
+    let reset = json!({ "modelname": "x" }).to_string();
+    for wrong in ["Bearer wrong", "Bearer ", "Basic secret", "secret", "Bearer secret2"] {
+        for (method, path, body) in [
+            ("GET", "/models", None),
+            ("POST", "/stardist/reset/", Some(reset.as_str())),
+            ("GET", "/openapi.json", None),
+        ] {
+            let reply = server.send(method, path, &[("authorization", wrong)], body);
+            assert_eq!(reply.status, 401, "{wrong} {path}");
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+        }
+    }
+    assert_eq!(server.get("/models").status, 401);
+    assert_eq!(server.send("GET", "/models", &[("authorization", "Bearer secret")], None).status, 200);
+}
+
+#[test]
+fn pages_of_other_sites_are_refused_without_a_token() {
+    let server = Server::start(&[]);
+    for headers in [("origin", "http://evil.example"), ("origin", "null"), ("host", "evil.example")] {
+        let reply = server.send("POST", "/stardist/reset/", &[headers], Some("{\"modelname\":\"x\"}"));
+        assert_eq!(reply.status, 403, "{headers:?}: {reply:?}");
+    }
+    let own = server.url.clone();
+    assert_eq!(server.send("GET", "/models", &[("origin", &own)], None).status, 200);
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_one_clear_line() {
+    let root = tempfile::tempdir().expect("a folder");
+    let file = root.path().join("file");
+    std::fs::write(&file, "not a folder").expect("a file");
+    let output = command(&file.join("models"), &[]).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.starts_with("error: ") && text.lines().count() == 1, "{text}");
+    let server = Server::start(&[]);
+    let output = command(server.folder(), &[]).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another server"), "{output:?}");
+}

@@ -1,0 +1,156 @@
+//! The requests of the QuPath extension 0.2.0, with its exact fields, and what is offered beyond them.
+
+use serde_json::{Value, json};
+
+use crate::server::{ALGORITHMS, Server, base64, body, draw, quick_training};
+
+/// The menu commands Training, Inference and Reset of one algorithm.
+fn replay(algorithm: &str, epochs: u32) {
+    // The fields cannot ask for less work, so the server is told to take less time.
+    let server = Server::start_tiny(&["--max-seconds", "5"]);
+    let drawing = draw(128, 3);
+    let request = |train: bool| {
+        body(&drawing, json!({ "train": train, "eval": true, "epochs": epochs, "batchsize": 8, "steps": 200 }))
+    };
+    let path = format!("/{algorithm}/");
+    let trained = server.post(&path, &request(true)).features();
+    eprintln!("{algorithm}: {} objects, {}", trained.len(), server.state(algorithm, "default"));
+    check(&trained, algorithm);
+    let epochs = if algorithm == "cellpose" { 1 } else { epochs };
+    let inference =
+        body(&drawing, json!({ "train": false, "eval": true, "epochs": epochs, "batchsize": 8, "steps": 200 }));
+    let found = server.post(&path, &inference).features();
+    assert_eq!(found, trained, "{algorithm}: the same weights find the same objects");
+    let reset = server.post(&format!("{path}reset/"), &json!({ "modelname": "default" }));
+    assert_eq!((reset.status, reset.text.as_str()), (200, "\"\""));
+    assert!(!server.files().contains(&format!("{algorithm}/default.safetensors")));
+    let reply = server.post(&path, &request(false));
+    assert_eq!(reply.status, if algorithm == "cellpose" { 404 } else { 200 });
+}
+
+/// Objects as the extension reads them.
+fn check(features: &[Value], algorithm: &str) {
+    assert!(features.len() >= 3, "{algorithm}: {} objects", features.len());
+    for (index, feature) in features.iter().enumerate() {
+        assert_eq!(feature["type"], "Feature");
+        assert_eq!(feature["properties"], json!({ "object_idx": index, "label": "object" }));
+        assert_eq!(feature["geometry"]["type"], "Polygon");
+        let rings = feature["geometry"]["coordinates"].as_array().expect("rings");
+        assert_eq!(rings.len(), 1, "one ring");
+        let ring = rings[0].as_array().expect("points");
+        assert!(ring.len() >= 5 && ring.first() == ring.last(), "{ring:?}");
+    }
+}
+
+#[test]
+fn qupath_stardist() {
+    replay("stardist", 1);
+}
+
+#[test]
+fn qupath_cellpose() {
+    replay("cellpose", 5);
+}
+
+#[test]
+fn qupath_elephant() {
+    replay("elephant", 1);
+}
+
+#[test]
+fn outlines_collections_and_several_images() {
+    let server = Server::start_tiny(&[]);
+    let (first, second) = (draw(96, 1), draw(64, 2));
+    let images = json!([
+        { "b64img": first.image, "b64lbl": first.labels },
+        { "b64img": second.image, "b64lbl": null },
+    ]);
+    let request = json!({
+        "modelname": "default", "images": images, "train": true, "eval": true, "steps": 30, "trainpatch": 64,
+        "batchsize": 4, "minarea": 0,
+    });
+    let lists = server.post("/elephant/", &request).features();
+    assert_eq!(lists.len(), 2, "one list for each image");
+    assert!(lists.iter().all(Value::is_array));
+    let request = json!({ "modelname": "default", "images": images, "eval": true, "minarea": 0 });
+    let collections = server.post("/elephant/?format=featurecollection&outline=exact", &request).features();
+    assert_eq!(collections.len(), 2);
+    assert!(collections.iter().all(|one| one["type"] == "FeatureCollection"));
+    let request = body(&first, json!({ "eval": true, "minarea": 0 }));
+    let literal = server.post("/elephant/", &request).features();
+    assert_eq!(&Value::Array(literal.clone()), &lists[0]);
+    let exact = server.post("/elephant/?outline=exact", &request).features();
+    assert_eq!(exact.len(), literal.len());
+    assert!(!exact.is_empty());
+    assert!(exact.iter().all(|feature| feature["properties"]["measurements"]["probability"].is_number()));
+    let collection = server.post("/elephant/?format=featurecollection", &request).json();
+    assert_eq!(collection["features"].as_array().map(Vec::len), Some(literal.len()));
+    let large = server.post("/elephant/", &body(&first, json!({ "eval": true, "minarea": 1e9 }))).features();
+    assert!(large.is_empty(), "minarea counts");
+    assert_eq!(server.post("/elephant/?outline=round", &request).status, 422);
+}
+
+#[test]
+fn label_files_of_every_kind_and_colour_images_train() {
+    let server = Server::start_tiny(&[]);
+    let text = std::fs::read_to_string(
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/cellsparse/label_png.json"),
+    );
+    let labels: Value = serde_json::from_str(&text.expect("a fixture")).expect("JSON");
+    let picture = ndarray::Array3::from_shape_fn((48, 60, 3), |(y, x, c)| (y * 5 + x * (c + 1)) as u8);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rgb.png");
+    cellsparse_core::raster::write_rgb_png(&path, picture.view()).expect("a picture");
+    let colour = base64(&std::fs::read(&path).expect("a file"));
+    for algorithm in ALGORITHMS {
+        for kind in ["gray8", "palette8", "gray16"] {
+            let request = json!({
+                "modelname": "default", "b64img": colour, "b64lbl": labels[kind], "train": true, "eval": true,
+                "steps": 1, "batchsize": 1, "trainpatch": 32, "unknown field": [],
+            });
+            let reply = server.post(&format!("/{algorithm}/"), &request);
+            assert_eq!(reply.status, 200, "{algorithm}, {kind}: {}", reply.text);
+        }
+    }
+    // A new StarDist model reads the colours of its first image, and grey images still.
+    let mut request = json!({
+        "modelname": "colours", "b64img": colour, "b64lbl": labels["palette8"], "train": true, "steps": 1,
+        "batchsize": 1, "trainpatch": 32,
+    });
+    assert_eq!(server.post("/stardist/", &request).status, 200);
+    let model = server.get("/models/stardist/colours").json();
+    assert_eq!(model["model"]["config"]["n_channels"], 3, "{model}");
+    request["eval"] = true.into();
+    request["train"] = false.into();
+    request["b64img"] = draw(48, 1).image.into();
+    assert_eq!(server.post("/stardist/", &request).status, 200);
+    // Cellpose's fields choose channels.
+    for (chan1, chan2, status) in [(2, 0, 200), (0, 1, 422), (4, 0, 422)] {
+        let request = json!({ "modelname": "default", "b64img": colour, "eval": true, "chan1": chan1, "chan2": chan2 });
+        assert_eq!(server.post("/cellpose/", &request).status, status, "{chan1} {chan2}");
+    }
+}
+
+#[test]
+fn training_goes_on_by_name_and_resets_begin_anew() {
+    let server = Server::start_tiny(&[]);
+    let drawing = draw(64, 5);
+    let steps = || server.get("/models/stardist/default").json()["model"]["steps"].clone();
+    assert_eq!(steps(), 0);
+    for total in [3, 6] {
+        assert_eq!(server.post("/stardist/", &quick_training(&drawing, 3)).text, "[]");
+        assert_eq!(steps(), total);
+    }
+    let models = server.get("/models").json();
+    let listed = models["models"].as_array().expect("a list");
+    assert_eq!(listed.len(), 3, "{models}");
+    let star = listed.iter().find(|model| model["algorithm"] == "stardist").expect("the model");
+    assert_eq!((&star["model"]["resumable"], &star["training"]["state"]), (&true.into(), &"idle".into()));
+    server.use_tiny("stardist", "default");
+    assert_eq!(steps(), 0);
+    let absent = json!({ "modelname": "default", "pretrained": "https://example.org/model" });
+    assert_eq!(server.post("/stardist/reset/", &absent).status, 422);
+    let other = json!({ "modelname": "default", "pretrained": "tiny-cellpose" });
+    assert_eq!(server.post("/stardist/reset/", &other).status, 422);
+    assert_eq!(steps(), 0, "a refused reset removes nothing");
+}

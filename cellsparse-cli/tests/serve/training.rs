@@ -1,0 +1,155 @@
+//! The server while it trains.
+
+use std::io::{BufRead, BufReader};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::server::{Server, body, draw, quick_training};
+
+/// Steps that no test waits for.
+const FOREVER: usize = 100_000;
+
+/// Ends the training of `default` and returns how it ended.
+fn cancel(server: &Server, algorithm: &str) -> Value {
+    let path = format!("/models/{algorithm}/default/cancel");
+    assert_eq!(server.send("POST", &path, &[], Some("")).json(), json!({ "cancelled": true }));
+    server.wait_for(algorithm, "default", "the end", |state| state["state"] == "idle")["last"].clone()
+}
+
+/// The next event of a stream of them: name and data.
+fn next_event(lines: &mut impl Iterator<Item = String>) -> Option<(String, Value)> {
+    let mut name = String::new();
+    for line in lines {
+        if line == "0" {
+            // The last chunk: the server ended the stream.
+            return None;
+        }
+        if let Some(event) = line.strip_prefix("event: ") {
+            name = event.to_owned();
+        }
+        if let Some(data) = line.strip_prefix("data: ") {
+            return Some((name, serde_json::from_str(data).expect("JSON")));
+        }
+    }
+    None
+}
+
+#[test]
+fn progress_is_told_and_a_cancelled_training_keeps_its_weights() {
+    let server = Server::start_tiny(&[]);
+    let stream = server.connect("GET", "/models/stardist/default/progress", None);
+    let mut lines = BufReader::new(stream).lines().map(|line| line.expect("a line"));
+    let (name, state) = next_event(&mut lines).expect("the state");
+    assert_eq!((name.as_str(), &state["state"]), ("state", &"idle".into()));
+    let mut request = quick_training(&draw(64, 1), FOREVER);
+    request["eval"] = true.into();
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| server.post("/stardist/", &request));
+        let (name, started) = next_event(&mut lines).expect("an event");
+        assert_eq!((name.as_str(), started), ("started", json!({ "total_steps": FOREVER })));
+        for step in 1..=5 {
+            let (name, progress) = next_event(&mut lines).expect("an event");
+            assert_eq!((name.as_str(), &progress["step"]), ("progress", &step.into()));
+            assert!(progress["loss"].is_number() && progress["remaining"].as_f64() > Some(0.0), "{progress}");
+            assert_eq!(progress["total_steps"], FOREVER);
+        }
+        let ended = cancel(&server, "stardist");
+        assert_eq!(ended["stopped"], "cancelled");
+        let last = std::iter::from_fn(|| next_event(&mut lines)).last().expect("a last event");
+        assert_eq!((last.0.as_str(), &last.1["stopped"]), ("finished", &"cancelled".into()));
+        answer.join().expect("an answer").features();
+        let steps = server.get("/models/stardist/default").json()["model"]["steps"].clone();
+        assert_eq!(steps, ended["steps"]);
+    });
+    let again = server.send("POST", "/models/stardist/default/cancel", &[], Some(""));
+    assert_eq!(again.json(), json!({ "cancelled": false }));
+}
+
+#[test]
+fn health_and_predictions_are_answered_during_a_training() {
+    let server = Server::start_tiny(&["--threads", "1"]);
+    let drawing = draw(96, 1);
+    let long = body(&drawing, json!({ "train": true, "trainpatch": 96, "batchsize": 8, "steps": FOREVER }));
+    let before = server.post("/stardist/", &body(&drawing, json!({ "eval": true, "minarea": 0 }))).text;
+    thread::scope(|scope| {
+        let training = scope.spawn(|| server.post("/stardist/", &long));
+        server.wait_for_step("stardist", "default", 30);
+        let predictions: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| server.post("/stardist/", &body(&drawing, json!({ "eval": true, "minarea": 0 })))))
+            .collect();
+        let mut times = Vec::new();
+        for _ in 0..40 {
+            let begin = Instant::now();
+            assert_eq!(server.get("/health").json()["status"], "ok");
+            times.push(begin.elapsed());
+        }
+        times.sort();
+        assert!(times[times.len() / 2] < Duration::from_millis(50), "{times:?}");
+        for prediction in predictions {
+            let reply = prediction.join().expect("an answer");
+            assert_eq!(reply.text, before, "predictions use the last finished weights");
+        }
+        assert_eq!(server.state("stardist", "default")["state"], "training");
+        cancel(&server, "stardist");
+        assert_eq!(training.join().expect("an answer").status, 200);
+    });
+    let after = server.post("/stardist/", &body(&drawing, json!({ "eval": true, "minarea": 0 })));
+    assert_ne!(after.text, before, "and the new ones when it is over");
+}
+
+#[test]
+fn a_second_training_of_a_model_waits_and_a_third_finds_the_queue_full() {
+    let server = Server::start_tiny(&["--max-queue", "1"]);
+    let drawing = draw(64, 1);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| server.post("/elephant/", &quick_training(&drawing, FOREVER)));
+        server.wait_for_step("elephant", "default", 2);
+        let second = scope.spawn(|| server.post("/elephant/", &quick_training(&drawing, 3)));
+        server.wait_for("elephant", "default", "a queue", |state| state["queued"] == 1);
+        let third = server.post("/elephant/", &quick_training(&drawing, 3));
+        assert_eq!(third.status, 429, "{third:?}");
+        assert!(third.header("retry-after").is_some());
+        server.send("POST", "/models/elephant/default/cancel", &[], Some(""));
+        for answer in [first, second] {
+            assert_eq!(answer.join().expect("an answer").text, "[]");
+        }
+    });
+    let ended = server.state("elephant", "default")["last"].clone();
+    assert_eq!((&ended["steps"], &ended["stopped"]), (&3.into(), &"finished".into()));
+    let total = server.get("/models/elephant/default").json()["model"]["steps"].as_u64();
+    assert!(total >= Some(5), "both trainings count: {total:?}");
+}
+
+#[test]
+fn work_stops_when_the_client_has_gone() {
+    let server = Server::start_tiny(&[]);
+    let drawing = draw(64, 1);
+    let connection = server.connect("POST", "/cellpose/", Some(&quick_training(&drawing, FOREVER)));
+    server.wait_for_step("cellpose", "default", 2);
+    drop(connection);
+    let ended = server.wait_for("cellpose", "default", "the end", |state| state["state"] == "idle");
+    assert_eq!(ended["last"]["stopped"], "cancelled");
+    // One that only waits gives its place up, too.
+    let running = server.connect("POST", "/cellpose/", Some(&quick_training(&drawing, FOREVER)));
+    server.wait_for_step("cellpose", "default", 1);
+    let waiting = server.connect("POST", "/cellpose/", Some(&quick_training(&drawing, FOREVER)));
+    server.wait_for("cellpose", "default", "a queue", |state| state["queued"] == 1);
+    drop(waiting);
+    server.wait_for("cellpose", "default", "an empty queue", |state| state["queued"] == 0);
+    assert_eq!(server.state("cellpose", "default")["state"], "training");
+    drop(running);
+    server.wait_for("cellpose", "default", "the end", |state| state["state"] == "idle");
+}
+
+#[test]
+fn a_reset_ends_a_training_and_removes_what_it_learned() {
+    let server = Server::start_tiny(&[]);
+    let connection = server.connect("POST", "/elephant/", Some(&quick_training(&draw(64, 1), FOREVER)));
+    server.wait_for_step("elephant", "default", 30);
+    let reply = server.post("/elephant/reset/", &json!({ "modelname": "default" }));
+    assert_eq!(reply.text, "\"\"");
+    assert!(!server.files().contains(&"elephant/default.safetensors".to_owned()));
+    drop(connection);
+}
