@@ -55,6 +55,7 @@ fn reason(source: &std::io::Error) -> String {
 
 /// Options as they are written in Python: messages of the library name those of the command line.
 fn in_words_of_python(text: &str) -> String {
+    let text = ADVICE_FOR_BUILDERS.iter().fold(text.to_string(), |text, advice| text.replace(advice, ""));
     let mut words = Vec::new();
     let mut parts = text.split(' ').peekable();
     while let Some(word) = parts.next() {
@@ -73,3 +74,6 @@ fn in_words_of_python(text: &str) -> String {
 
 /// Options that Python has under the same name.
 const OPTIONS: [&str; 2] = ["label-encoding", "device"];
+
+/// What only those can follow who compile the library.
+const ADVICE_FOR_BUILDERS: [&str; 2] = ["; build with --features cuda", "; build with --features metal"];

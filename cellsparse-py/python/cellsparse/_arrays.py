@@ -121,17 +121,19 @@ def mask(value: object, what: str = "the mask") -> Array:
     return _plain(array if array.dtype == np.bool_ else array != 0, np.bool_)
 
 
-def several(value: object) -> list[object] | Array:
+def several(value: Any) -> list[Any] | Array:
     """A list of arrays as it is; anything else that NumPy takes for one array, as an array."""
     if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
         return np.asarray(value)
-    items = list(value) if hasattr(value, "__iter__") else [value]  # type: ignore[call-overload]
+    items = list(value) if hasattr(value, "__iter__") else [value]
     return items if not items or np.ndim(items[0]) >= 2 else np.asarray(items)
 
 
 def label_images(value: object) -> list[Any]:
     """The label images of a list, a stack `[N, H, W]` or a single one `[H, W]`."""
     items = several(value)
+    if isinstance(items, np.ndarray) and items.ndim == 3 and items.shape[2] == 1 < items.shape[1]:
+        raise LabelsError(f"the label image has the shape {items.shape}; it must be [H, W]: give labels[:, :, 0]")
     return [items] if isinstance(items, np.ndarray) and items.ndim <= 2 else list(items)
 
 
@@ -167,12 +169,12 @@ def number(name: str, value: object) -> float:
     return float(value)
 
 
-def two(name: str, value: object, low: int = 0) -> tuple[int, int]:
+def two(name: str, value: Any, low: int = 0) -> tuple[int, int]:
     """A pair of whole numbers, rows first."""
     if hasattr(value, "__index__"):
         value = (value, value)
     try:
-        first, second = value  # type: ignore[misc]
+        first, second = value
     except (TypeError, ValueError):
         raise ConfigError(f"option: {name} is {value!r}; it must be two whole numbers, for rows and columns") from None
     return whole(name, first, low), whole(name, second, low)

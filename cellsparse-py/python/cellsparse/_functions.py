@@ -49,7 +49,7 @@ def to_geojson(
     >>> feature["geometry"]["coordinates"], feature["properties"]["id"]
     ([[[1.0, 1.0], [2.0, 1.0], [2.0, 2.0], [1.0, 2.0], [1.0, 1.0]]], 5)
     """
-    known = [
+    known: list[tuple[int, float | None, str | None]] = [
         (o.id, float(o.probability), None if o.class_id is None else str(o.class_id)) for o in (objects or ())
     ]
     tolerance = None if simplify is None else _arrays.number("simplify", simplify)

@@ -38,6 +38,8 @@ class PredictOptions(TypedDict, total=False):
 class _Usual(int):
     """A default that can be told from the same number given by a caller."""
 
+    __slots__ = ()
+
 
 _USUAL_STEPS = _Usual(200)
 

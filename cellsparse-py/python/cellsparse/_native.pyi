@@ -5,6 +5,35 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "__version__",
+    "Dataset",
+    "Model",
+    "geojson",
+    "sparsify",
+    "remove_small_labels",
+    "normalize",
+    "watershed",
+    "distance_transform_edt",
+    "class_labels",
+    "overlay",
+    "read_image",
+    "read_labels",
+    "write_labels",
+    "matching",
+    "matching_dataset",
+    "edt_prob",
+    "star_dist",
+    "non_maximum_suppression",
+    "dist_to_coord",
+    "polygons_to_label",
+    "masks_to_flows",
+    "follow_flows",
+    "compute_masks",
+    "fill_holes_and_remove_small_masks",
+    "field",
+]
+
 __version__: str
 
 _Array = NDArray[Any]

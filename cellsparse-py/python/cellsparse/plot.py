@@ -94,7 +94,7 @@ def colours(labels: ArrayLike) -> NDArray[np.uint8]:
     hue = (array * 0.6180339887) % 1.0
     level = 0.75 + 0.25 * ((array * 0.7548776662) % 1.0)
     angle = 2 * np.pi * (hue[..., np.newaxis] + np.array([0, 2 / 3, 1 / 3]))
-    rgb = (255 * level[..., np.newaxis] * (0.6 + 0.4 * np.cos(angle))).astype(np.uint8)
+    rgb: NDArray[np.uint8] = (255 * level[..., np.newaxis] * (0.6 + 0.4 * np.cos(angle))).astype(np.uint8)
     rgb[array == 0] = 0
     rgb[array < 0] = 70
     return rgb

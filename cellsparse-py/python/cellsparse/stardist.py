@@ -46,7 +46,7 @@ def star_dist(labels: ArrayLike, n_rays: int = 32, grid: tuple[int, int] = (1, 1
     labels : [H, W]
         Values above 0 are objects.
     n_rays : int
-        Rays, at least 3.
+        Rays.
     grid : (int, int)
         Every how many rows and columns a pixel is taken.
 
@@ -118,7 +118,7 @@ def non_maximum_suppression(
         border = ((width, width), (width, width))
     else:
         try:
-            rows, columns = b  # type: ignore[misc]
+            rows, columns = b
         except (TypeError, ValueError):
             raise ConfigError(f"option: b is {b!r}; it must be a width or ((top, bottom), (left, right))") from None
         border = (_arrays.two("b", rows), _arrays.two("b", columns))
