@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-neon lint lint-paths bench
+.PHONY: help demo test test-python test-neon lint lint-paths bench
 
 # One package set everywhere, so that features unify in one way and every dependency is compiled once per profile.
 PACKAGES := --workspace
@@ -12,7 +12,7 @@ STEPS ?=
 ALGORITHM ?=
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR] [OUT=demo-out] [STEPS=N] [ALGORITHM=A]
 	cargo run --release -p cellsparse-cli -- demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(STEPS),--steps $(STEPS)) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
@@ -20,6 +20,10 @@ demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR]
 test: ## Run every test, the examples in the documentation included
 	cargo test $(PACKAGES) --no-run
 	cargo test $(PACKAGES)
+	cellsparse-py/test.sh
+
+test-python: ## Build the wheel into fresh virtual environments and run its tests there, with the lowest and the newest NumPy
+	cellsparse-py/test.sh
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture
