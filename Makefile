@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-neon test-java java java-natives header install-c lint lint-header lint-paths bench
+.PHONY: help demo test test-python test-neon test-java java java-natives header install-c lint lint-header lint-paths bench
 
 # One package set everywhere, so that features unify in one way and every dependency is compiled once per profile.
 PACKAGES := --workspace
@@ -21,7 +21,7 @@ SHARED := $(if $(filter macos-%,$(PLATFORM)),dylib,so)
 NATIVES := cellsparse-java/target/natives
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR] [OUT=demo-out] [STEPS=N] [ALGORITHM=A]
 	cargo run --release -p cellsparse-cli -- demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(STEPS),--steps $(STEPS)) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
@@ -30,6 +30,10 @@ test: ## Run every test, the examples in the documentation included; Java's too 
 	cargo test $(PACKAGES) --no-run
 	cargo test $(PACKAGES)
 	$(if $(MAVEN),$(MAKE) --no-print-directory test-java,@echo "mvn is not installed: the tests of Java are left out")
+	cellsparse-py/test.sh
+
+test-python: ## Build the wheel into fresh virtual environments and run its tests there, with the lowest and the newest NumPy
+	cellsparse-py/test.sh
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture

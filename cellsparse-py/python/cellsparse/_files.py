@@ -1,0 +1,93 @@
+"""Image files, so that nothing else has to be installed for PNG, TIFF and JPEG."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _arrays, _native
+from ._errors import ConfigError
+
+
+def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """An image file (PNG, TIFF, JPEG) as `[H, W]` or `[H, W, C]` of uint8, uint16 or float32. Transparency is dropped.
+
+    Raises
+    ------
+    NotFoundError, IoError, FileError, LimitError
+        When the file is absent, unreadable, not an image of these formats, or too large.
+
+    >>> import cellsparse as cs, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> path = cs.write_labels(folder + "/cells.png", [[0, 1], [2, 3]])
+    >>> cs.read_image(path)
+    array([[0, 1],
+           [2, 3]], dtype=uint16)
+    """
+    return _native.read_image(os.fspath(path))
+
+
+def read_labels(
+    path: str | os.PathLike[str], label_encoding: Literal["signed", "dense", "wire"] | None = None
+) -> NDArray[np.int32]:
+    """A label file (PNG or TIFF) as int32 `[H, W]`: below 0 unlabelled, 0 background, 1 and up cells.
+
+    Parameters
+    ----------
+    path : str or path
+    label_encoding : {"signed", "dense", "wire"}, optional
+        What the numbers mean. `wire`: 0 unlabelled, 1 background, 2 and up cells, as the sparse labels that QuPath writes
+        for cellsparse; `dense`: 0 background, 1 and up cells; `signed`: below 0 unlabelled. With one of them the labels
+        are checked as those for training are; by default the values are returned as they are.
+
+    Raises
+    ------
+    NotFoundError, IoError, FileError, LimitError
+        When the file is absent, unreadable, not a label file, or contradicts the encoding.
+
+    >>> import cellsparse as cs, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> path = cs.write_labels(folder + "/sparse.png", [[-1, 0], [3, 3]], label_encoding="wire")
+    >>> cs.read_labels(path).tolist(), cs.read_labels(path, "wire").tolist()
+    ([[0, 1], [4, 4]], [[-1, 0], [3, 3]])
+    """
+    return _native.read_labels(os.fspath(path), label_encoding)
+
+
+def write_labels(
+    path: str | os.PathLike[str], labels: ArrayLike, label_encoding: Literal["dense", "wire"] = "dense"
+) -> Path:
+    """Writes a label image as 16-bit PNG, or as 32-bit TIFF when an id exceeds 65,535. ImageJ and QuPath read both.
+
+    Parameters
+    ----------
+    path : str or path
+        The ending is replaced by that of the format; an existing file is replaced as a whole.
+    labels : [H, W]
+    label_encoding : {"dense", "wire"}
+        `dense` cannot hold unlabelled pixels, `wire` can; see `read_labels`.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    LabelsError, IoError, NotFoundError
+        For unlabelled pixels in a dense file; when the file cannot be written.
+
+    >>> import cellsparse as cs, tempfile
+    >>> cs.write_labels(tempfile.mkdtemp() + "/cells", [[0, 70000]]).suffix
+    '.tif'
+    """
+    if label_encoding not in ("dense", "wire"):
+        raise ConfigError(f"option: label_encoding is {label_encoding!r}; labels are written as dense or wire")
+    target = Path(path)
+    stem = target.stem if target.suffix.lower() in (".png", ".tif", ".tiff") else target.name
+    array = _arrays.labels(labels)
+    return Path(_native.write_labels(os.fspath(target.parent), stem, array, label_encoding == "wire"))

@@ -1,0 +1,641 @@
+"""Models: one class for each algorithm."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _arrays, _native
+from ._errors import AnnotationWarning, ConfigError, ImageError, LabelsError
+from ._history import History, TrainingEvent
+from ._progress import Progress
+from ._results import Object, Objects, Segmentation
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+AnyModel = TypeVar("AnyModel", bound="Model")
+
+
+class PredictOptions(TypedDict, total=False):
+    """Options of `predict` that belong to single algorithms. Without them the values stored with the model are taken."""
+
+    prob_thresh: float
+    nms_thresh: float
+    flow_threshold: float
+    cellprob_threshold: float
+    diameter: float
+    augment: bool
+    postprocess: Literal["watershed", "ellipse"]
+
+
+class _Usual(int):
+    """A default that can be told from the same number given by a caller."""
+
+    __slots__ = ()
+
+
+_USUAL_STEPS = _Usual(200)
+
+# Thresholds are stored under short names; users see those of the options of `predict`.
+_THRESHOLDS = {
+    "stardist": {"prob_thresh": "prob", "nms_thresh": "nms", "smallest_object": "smallest_object"},
+    "cellpose": {
+        "flow_threshold": "flow",
+        "cellprob_threshold": "cellprob",
+        "diameter": "diameter",
+        "smallest_object": "smallest_object",
+    },
+    "elephant": {"prob_thresh": "center", "foreground_thresh": "foreground", "smallest_object": "smallest_object"},
+}
+
+
+class Model:
+    """What `StarDist`, `Cellpose` and `Elephant` have in common. Models are made by these classes and by `load`.
+
+    Models can be pickled, copied (`copy.copy`) and sent to other processes. Many threads may predict with one model at a
+    time, also while it is being trained: they use the weights from before. Ctrl-C during a training or a prediction ends
+    it within a step; what a training has reached is kept.
+
+    Attributes
+    ----------
+    device : str
+        Where the model runs: `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
+    """
+
+    device: str
+    _model: _native.Model
+    _seed: int
+
+    def __init__(self) -> None:
+        raise TypeError("a model is made by StarDist, Cellpose or Elephant, or by load")
+
+    def _create(self, algorithm: str, config: dict[str, Any], seed: int, device: str) -> None:
+        self._seed = _arrays.whole("seed", seed)
+        self.device = device
+        self._model = _native.Model.create(json.dumps({"algorithm": algorithm, "config": config}), self._seed)
+
+    @classmethod
+    def _wrap(cls, model: _native.Model, seed: int, device: str) -> Self:
+        wrapped = cls.__new__(cls)
+        wrapped._model, wrapped._seed, wrapped.device = model, seed, device
+        return wrapped
+
+    def train(
+        self,
+        images: ArrayLike | Sequence[ArrayLike],
+        labels: ArrayLike | Sequence[ArrayLike],
+        validation: tuple[ArrayLike | Sequence[ArrayLike], ArrayLike | Sequence[ArrayLike]] | None = None,
+        steps: int | None = _USUAL_STEPS,
+        batch_size: int = 8,
+        patch_size: int = 224,
+        learning_rate: float | None = None,
+        preset: Literal["default", "reference"] = "default",
+        time_budget: float | None = None,
+        callback: Callable[[TrainingEvent], object] | None = None,
+        progress: bool = True,
+        *,
+        label_encoding: Literal["signed", "dense", "wire"] | None = None,
+        classes: Sequence[Mapping[int, int | None]] | None = None,
+        seed: int | None = None,
+        resume: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        threads: int | None = None,
+    ) -> History:
+        """Trains on annotated images, from the weights the model has now.
+
+        Afterwards the thresholds of the post-processing are chosen on the annotations and stored with the model.
+
+        Parameters
+        ----------
+        images : list of [H, W] or [H, W, C], a stack [N, H, W(, C)], or one image
+            Images may differ in size. They are scaled by their own percentiles (`normalization`).
+        labels : list of [H, W], a stack [N, H, W], or one label image
+            Below 0 unlabelled (ignored), 0 background, 1 and up cells. In an unsigned array nothing can be unlabelled:
+            0 is background then, all of it, and must be. Ids need not be consecutive.
+        validation : (images, labels), optional
+            The weights with the lowest validation loss are kept.
+        steps : int
+            Optimiser steps (batches). With a `time_budget` and without `steps`, the budget alone decides.
+        batch_size : int
+            Patches in a batch, 1 to 256.
+        patch_size : int
+            Side of the square training patches in pixels; a few cells should fit in.
+        learning_rate : float, optional
+            That of the preset by default.
+        preset : {"default", "reference"}
+            `default`: what measures best from a few annotations. `reference`: the settings of the original program.
+        time_budget : float, optional
+            Seconds after which the training ends; the learning rate is scheduled to fit.
+        callback : callable, optional
+            Called after every step with a `TrainingEvent`; returning `False` stops the training. An exception stops it
+            too, and is raised here.
+        progress : bool
+            Whether to show a bar (tqdm, if installed) or lines on standard error.
+        label_encoding : {"signed", "dense", "wire"}, optional
+            What the numbers in `labels` mean, if not what their dtype says; see `read_labels`.
+        classes : list of dict, optional
+            For each image, the class (1 and up) of objects by id, for a StarDist model with `n_classes`.
+        seed : int, optional
+            Of sampling and augmentation; that of the model by default.
+        resume : bool
+            Continue with the optimiser's state and schedule of the last training.
+        checkpoint : path, optional
+            The model is written there every 25 steps (200 with the reference preset).
+        threads : int, optional
+            Compute threads, one per core by default. The result does not depend on it.
+
+        Returns
+        -------
+        History
+            Losses and learning rates of this training.
+
+        Raises
+        ------
+        ImageError, LabelsError, ConfigError
+            For unusable data; for options out of range.
+        DeviceError, DivergedError, LimitError
+            For an absent device; when the loss is no longer finite; when a batch would not fit into memory. The model is
+            then as it was before.
+        BusyError
+            When the model is being trained already.
+
+        Warns
+        -----
+        AnnotationWarning
+            When the annotations could be better, for example without any background.
+
+        >>> import cellsparse as cs
+        >>> field = cs.synthetic.field(seed=1, shape=(64, 64))
+        >>> model = cs.StarDist(n_rays=8, n_filter_base=4, n_depth=1, net_conv_after_unet=8)
+        >>> history = model.train([field.image], [field.annotation], steps=2, patch_size=32, progress=False)
+        >>> len(history), model.steps
+        (2, 2)
+        """
+        data = self._dataset(images, labels, label_encoding, classes)
+        checked = None
+        if validation is not None:
+            try:
+                images, labels = validation
+            except (TypeError, ValueError):
+                raise ConfigError("option: validation must be a pair (images, labels)") from None
+            checked = self._dataset(images, labels, label_encoding, None)
+        for hint in data.advice():
+            warnings.warn(hint, AnnotationWarning, stacklevel=2)
+        if steps is _USUAL_STEPS:
+            steps = None
+        before = self.steps
+        with Progress(progress, callback, str(self.algorithm)) as shown:
+            summary = self._model.train(
+                data,
+                checked,
+                steps=None if steps is None else _arrays.whole("steps", steps, 1),
+                batch_size=_arrays.whole("batch_size", batch_size, 1, 256),
+                patch_size=_arrays.whole("patch_size", patch_size, 1, 4096),
+                learning_rate=None if learning_rate is None else _arrays.number("learning_rate", learning_rate),
+                preset=preset,
+                time_budget=None if time_budget is None else _arrays.number("time_budget", time_budget),
+                seed=self._seed if seed is None else _arrays.whole("seed", seed),
+                resume=bool(resume),
+                checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+                device=self.device,
+                threads=None if threads is None else _arrays.whole("threads", threads, 1, 1024),
+                observer=shown.observer,
+            )
+        return History(json.loads(self._model.history()), json.loads(summary), after=before)
+
+    @staticmethod
+    def _dataset(
+        images: object,
+        labels: object,
+        encoding: str | None,
+        classes: Sequence[Mapping[int, int | None]] | None,
+    ) -> _native.Dataset:
+        pixels, annotations = _arrays.pairs(images, labels)
+        known = None if classes is None else [dict(one) for one in classes]
+        if known is not None and len(known) != len(annotations):
+            raise LabelsError(f"labels: classes for {len(known)} images, labels for {len(annotations)}; give one of each")
+        return _native.Dataset(pixels, annotations, encoding, known)
+
+    def predict(
+        self,
+        image: ArrayLike,
+        min_area: float = 0,
+        tile: int | None = None,
+        *,
+        threads: int | None = None,
+        **thresholds: Unpack[PredictOptions],
+    ) -> Segmentation:
+        """Segments one image.
+
+        Parameters
+        ----------
+        image : [H, W] or [H, W, C]
+            With as many channels as the model has.
+        min_area : float
+            Objects with fewer pixels are removed, beyond those much smaller than any annotated cell.
+        tile : int, optional
+            Side of the tiles in pixels in which large images are read; chosen by default.
+        threads : int, optional
+            Compute threads, one per core by default. The result does not depend on it.
+        prob_thresh, nms_thresh : float
+            StarDist: smallest probability of an object, largest overlap of two. ELEPHANT has the first alone, for centres.
+        flow_threshold, cellprob_threshold, diameter : float
+            Cellpose: largest flow error of a cell, smallest cell-probability logit of a pixel, cell diameter in pixels.
+        augment : bool
+            Cellpose: average the answers to overlapping, mirrored tiles.
+        postprocess : {"watershed", "ellipse"}
+            ELEPHANT: how probabilities become cells.
+
+        Returns
+        -------
+        Segmentation
+            Unpacks into `labels` (int32 [H, W], 0 background) and `objects` (a list of `Object`).
+
+        Raises
+        ------
+        ImageError, ConfigError
+            For an unusable image or other channels than the model's; for an option out of range or of another algorithm.
+        DeviceError, LimitError
+            For an absent device; for too many candidates.
+
+        >>> import cellsparse as cs
+        >>> model = cs.Elephant(widths=[4, 8])
+        >>> labels, objects = model.predict(cs.synthetic.field(seed=1, shape=(64, 64)).image, prob_thresh=0.6)
+        >>> len(objects) == int(labels.max())
+        True
+        """
+        unknown = sorted(set(thresholds) - set(PredictOptions.__annotations__))
+        if unknown:
+            known = ", ".join(PredictOptions.__annotations__)
+            raise TypeError(f"predict has no option {unknown[0]!r}; its options are min_area, tile, threads, {known}")
+        values: dict[str, float | None] = {}
+        for name in ("prob_thresh", "nms_thresh", "flow_threshold", "cellprob_threshold", "diameter"):
+            value = thresholds.get(name)
+            values[name] = None if value is None else _arrays.number(name, value)
+        if isinstance(image, (list, tuple)) and image and np.ndim(image[0]) >= 2:
+            raise ImageError(
+                f"image: a list of {len(image)} images; predict takes one, so call it for each: "
+                "[model.predict(image) for image in images]"
+            )
+        labels, (ids, polygons, probabilities, classes) = self._model.predict(
+            _arrays.image(image),
+            min_area=_arrays.number("min_area", min_area),
+            tile=None if tile is None else _arrays.whole("tile", tile),
+            augment=bool(thresholds.get("augment", False)),
+            postprocess=thresholds.get("postprocess"),
+            device=self.device,
+            threads=None if threads is None else _arrays.whole("threads", threads, 1, 1024),
+            **values,
+        )
+        return Segmentation(labels, Objects(map(Object, ids, polygons, probabilities, classes)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model to one file: weights, configuration, thresholds, history, and the optimiser's state.
+
+        The file is the old one or the new one, never half. It is read without executing anything.
+
+        Raises
+        ------
+        IoError, NotFoundError
+            When it cannot be written; when its folder does not exist.
+
+        >>> import cellsparse as cs, tempfile
+        >>> path = tempfile.mkdtemp() + "/cells.safetensors"
+        >>> cs.StarDist(n_rays=8, n_filter_base=4, n_depth=1).save(path)
+        >>> cs.load(path).n_rays
+        8
+        """
+        self._model.save(os.fspath(path))
+
+    def reset(self, seed: int = 0) -> None:
+        """Forgets everything learned: new initial weights from `seed`, default thresholds, no history.
+
+        >>> import cellsparse as cs
+        >>> model = cs.StarDist(n_rays=8, n_filter_base=4, n_depth=1)
+        >>> model.reset(seed=1)
+        >>> model.steps
+        0
+        """
+        number = _arrays.whole("seed", seed)
+        self._model.reset(number)
+        self._seed = number
+
+    def info(self) -> dict[str, Any]:
+        """Everything that can be said about the model without running it.
+
+        >>> import cellsparse as cs
+        >>> sorted(cs.Cellpose(widths=[4, 8]).info())
+        ['algorithm', 'config', 'loss', 'normalization', 'parameters', 'resumable', 'steps', 'thresholds']
+        """
+        info: dict[str, Any] = json.loads(self._model.info())
+        names = _THRESHOLDS[info["algorithm"]]
+        stored = info["thresholds"][info["algorithm"]]
+        info["thresholds"] = {name: stored[key] for name, key in names.items()}
+        return info
+
+    @property
+    def algorithm(self) -> str:
+        """`stardist`, `cellpose` or `elephant`."""
+        return str(self.info()["algorithm"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The architecture: the arguments that the model was made with."""
+        return dict(self.info()["config"])
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the images."""
+        return int(self.config["n_channels"])
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights."""
+        return int(self.info()["parameters"])
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all trainings."""
+        return int(self.info()["steps"])
+
+    @property
+    def history(self) -> History:
+        """Losses and learning rates of all trainings."""
+        return History(json.loads(self._model.history()))
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """What `predict` takes unless it is told otherwise; can be set, also in part.
+
+        >>> import cellsparse as cs
+        >>> model = cs.StarDist(n_rays=8, n_filter_base=4, n_depth=1)
+        >>> model.thresholds = {"prob_thresh": 0.25}
+        >>> model.thresholds["prob_thresh"]
+        0.25
+        """
+        return dict(self.info()["thresholds"])
+
+    @thresholds.setter
+    def thresholds(self, values: Mapping[str, float]) -> None:
+        info = self.info()
+        names = _THRESHOLDS[info["algorithm"]]
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            raise ConfigError(
+                f"option: {unknown[0]} is not a threshold of {info['algorithm']}; they are {', '.join(names)}"
+            )
+        merged = {**info["thresholds"], **{name: _arrays.number(name, value) for name, value in values.items()}}
+        for name, value in merged.items():
+            if not np.isfinite(value):
+                raise ConfigError(f"option: {name} is {value}; give a number")
+        self._model.set_thresholds(json.dumps({names[name]: value for name, value in merged.items()}))
+
+    @property
+    def normalization(self) -> tuple[float, float]:
+        """Percentiles of every image, channel by channel, that become 0 and 1; can be set before training."""
+        stored = self.info()["normalization"]
+        return stored["pmin"], stored["pmax"]
+
+    @normalization.setter
+    def normalization(self, percentiles: tuple[float, float]) -> None:
+        low, high = percentiles
+        self._model.set_normalization(_arrays.number("pmin", low), _arrays.number("pmax", high))
+
+    def __copy__(self) -> Self:
+        return type(self)._wrap(self._model.copy(), self._seed, self.device)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._model.to_bytes(), self._seed, self.device)
+
+    def __repr__(self) -> str:
+        info = self.info()
+        config = ", ".join(f"{name}={value!r}" for name, value in info["config"].items() if value is not None)
+        return f"{type(self).__name__}({config}, steps={info['steps']}, device={self.device!r})"
+
+    def _repr_html_(self) -> str:
+        from ._html import curve, table
+
+        info, history = self.info(), self.history
+        facts = [(name, str(value)) for name, value in info["config"].items() if value is not None]
+        facts.append(("parameters", f"{info['parameters']:,}"))
+        facts.append(("normalization", "percentiles {} to {}".format(*self.normalization)))
+        facts += [(name, f"{value:.4g}") for name, value in info["thresholds"].items()]
+        facts.append(("steps", str(info["steps"])))
+        facts.append(("device", self.device))
+        return table(type(self).__name__, facts) + curve(history.steps, history.loss)
+
+
+class StarDist(Model):
+    """Star-convex polygons: for round cells, also crowded ones.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the images.
+    n_rays : int
+        Rays of a polygon, 3 or more.
+    grid : (int, int)
+        Pixels between two candidates in rows and columns, powers of 2.
+    n_filter_base : int
+        Filters of the first level.
+    seed : int
+        Of the initial weights, and of the training unless it is given another one.
+    device : str
+        `auto` (the best that this build and machine have), `cpu`, `cuda`, `cuda:N` or `metal`.
+    n_depth, n_conv_per_depth : int
+        Levels of the U-Net, convolutions at each.
+    net_conv_after_unet : int
+        Filters of the convolution after the U-Net; 0 leaves it out.
+    batch_norm : bool
+        Batch normalisation in the U-Net.
+    n_classes : int, optional
+        Object classes.
+
+    Raises
+    ------
+    ConfigError
+        For values that no network can have.
+
+    >>> import cellsparse as cs
+    >>> cs.StarDist(n_rays=16, seed=7).n_parameters
+    1423121
+    """
+
+    def __init__(
+        self,
+        n_channels: int = 1,
+        n_rays: int = 32,
+        grid: tuple[int, int] = (2, 2),
+        n_filter_base: int = 32,
+        seed: int = 0,
+        device: str = "auto",
+        *,
+        n_depth: int = 3,
+        n_conv_per_depth: int = 2,
+        net_conv_after_unet: int = 128,
+        batch_norm: bool = False,
+        n_classes: int | None = None,
+    ) -> None:
+        config = {
+            "n_channels": _arrays.whole("n_channels", n_channels),
+            "n_rays": _arrays.whole("n_rays", n_rays),
+            "grid": list(_arrays.two("grid", grid)),
+            "n_filter_base": _arrays.whole("n_filter_base", n_filter_base),
+            "n_depth": _arrays.whole("n_depth", n_depth),
+            "n_conv_per_depth": _arrays.whole("n_conv_per_depth", n_conv_per_depth),
+            "net_conv_after_unet": _arrays.whole("net_conv_after_unet", net_conv_after_unet),
+            "batch_norm": bool(batch_norm),
+            "n_classes": None if n_classes is None else _arrays.whole("n_classes", n_classes),
+        }
+        self._create("stardist", config, seed, device)
+
+    @property
+    def n_rays(self) -> int:
+        """Rays of a polygon."""
+        return int(self.config["n_rays"])
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Pixels between two candidates in rows and columns."""
+        rows, columns = self.config["grid"]
+        return rows, columns
+
+
+class Cellpose(Model):
+    """Flows towards cell centres: for cells of any shape and similar size.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the images.
+    seed : int
+        Of the initial weights, and of the training unless it is given another one.
+    device : str
+        `auto` (the best that this build and machine have), `cpu`, `cuda`, `cuda:N` or `metal`.
+    widths : sequence of int
+        Channels of each level, from the finest. The network of the Cellpose package has 32, 64, 128, 256.
+    diam_mean : float
+        Diameter in pixels to which cells are scaled for the network.
+
+    Raises
+    ------
+    ConfigError
+        For values that no network can have.
+
+    >>> import cellsparse as cs
+    >>> cs.Cellpose(n_channels=2, widths=[8, 16]).widths
+    [8, 16]
+    """
+
+    def __init__(
+        self,
+        n_channels: int = 1,
+        seed: int = 0,
+        device: str = "auto",
+        *,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        diam_mean: float = 30.0,
+    ) -> None:
+        diameter = _arrays.number("diam_mean", diam_mean)
+        if not np.isfinite(diameter):
+            raise ConfigError(f"option: diam_mean is {diameter}; it must lie between 2 and 1000")
+        config = {
+            "n_channels": _arrays.whole("n_channels", n_channels),
+            "widths": [_arrays.whole("widths", width) for width in widths],
+            "diam_mean": diameter,
+        }
+        self._create("cellpose", config, seed, device)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level, from the finest."""
+        return list(self.config["widths"])
+
+    @property
+    def diameter(self) -> float:
+        """Diameter in pixels of the cells in the images, as chosen from the annotations."""
+        return float(self.thresholds["diameter"])
+
+
+class Elephant(Model):
+    """Background, rim and centre: the smallest and fastest of the three.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the images.
+    seed : int
+        Of the initial weights, and of the training unless it is given another one.
+    device : str
+        `auto` (the best that this build and machine have), `cpu`, `cuda`, `cuda:N` or `metal`.
+    widths : sequence of int
+        Channels of each level, from the finest.
+    residual : bool
+        Residual blocks.
+
+    Raises
+    ------
+    ConfigError
+        For values that no network can have.
+
+    >>> import cellsparse as cs
+    >>> cs.Elephant(widths=[4, 8]).algorithm
+    'elephant'
+    """
+
+    def __init__(
+        self,
+        n_channels: int = 1,
+        seed: int = 0,
+        device: str = "auto",
+        *,
+        widths: Sequence[int] = (16, 32, 64, 128, 256),
+        residual: bool = False,
+    ) -> None:
+        config = {
+            "n_channels": _arrays.whole("n_channels", n_channels),
+            "widths": [_arrays.whole("widths", width) for width in widths],
+            "residual": bool(residual),
+        }
+        self._create("elephant", config, seed, device)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level, from the finest."""
+        return list(self.config["widths"])
+
+
+_CLASSES: dict[str, type[Model]] = {"stardist": StarDist, "cellpose": Cellpose, "elephant": Elephant}
+
+
+def load(path: str | os.PathLike[str], device: str = "auto") -> StarDist | Cellpose | Elephant:
+    """A model from a file that `save`, or the command line, wrote. Nothing in the file is executed.
+
+    Raises
+    ------
+    NotFoundError, IoError, FileError
+        When the file is absent, unreadable, damaged, of another format or of a later version.
+
+    >>> import cellsparse as cs, tempfile
+    >>> path = tempfile.mkdtemp() + "/cells.safetensors"
+    >>> cs.Cellpose(widths=[4, 8]).save(path)
+    >>> type(cs.load(path)).__name__
+    'Cellpose'
+    """
+    model = _native.Model.load(os.fspath(path))
+    found = _CLASSES[json.loads(model.info())["algorithm"]]
+    return found._wrap(model, 0, device)  # type: ignore[return-value]
+
+
+def _restore(cls: type[AnyModel], content: bytes, seed: int, device: str) -> AnyModel:
+    return cls._wrap(_native.Model.from_bytes(content), seed, device)

@@ -1,0 +1,155 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "__version__",
+    "Dataset",
+    "Model",
+    "geojson",
+    "sparsify",
+    "remove_small_labels",
+    "normalize",
+    "watershed",
+    "distance_transform_edt",
+    "class_labels",
+    "overlay",
+    "read_image",
+    "read_labels",
+    "write_labels",
+    "matching",
+    "matching_dataset",
+    "edt_prob",
+    "star_dist",
+    "non_maximum_suppression",
+    "dist_to_coord",
+    "polygons_to_label",
+    "masks_to_flows",
+    "follow_flows",
+    "compute_masks",
+    "fill_holes_and_remove_small_masks",
+    "field",
+]
+
+__version__: str
+
+_Array = NDArray[Any]
+_Objects = tuple[list[int], list[NDArray[np.float32]], list[float], list[int | None]]
+
+@final
+class Dataset:
+    def __new__(
+        cls,
+        images: list[_Array],
+        labels: list[_Array],
+        encoding: str | None,
+        classes: list[dict[int, int | None]] | None,
+    ) -> Dataset: ...
+    def advice(self) -> list[str]: ...
+    def __len__(self) -> int: ...
+
+@final
+class Model:
+    @staticmethod
+    def create(architecture: str, seed: int) -> Model: ...
+    @staticmethod
+    def load(path: str) -> Model: ...
+    def save(self, path: str) -> None: ...
+    def to_bytes(self) -> bytes: ...
+    @staticmethod
+    def from_bytes(bytes: bytes) -> Model: ...
+    def copy(self) -> Model: ...
+    def reset(self, seed: int) -> None: ...
+    def info(self) -> str: ...
+    def history(self) -> str: ...
+    def set_thresholds(self, thresholds: str) -> None: ...
+    def set_normalization(self, pmin: float, pmax: float) -> None: ...
+    def train(
+        self,
+        data: Dataset,
+        validation: Dataset | None,
+        *,
+        steps: int | None,
+        batch_size: int,
+        patch_size: int,
+        learning_rate: float | None,
+        preset: str,
+        time_budget: float | None,
+        seed: int,
+        resume: bool,
+        checkpoint: str | None,
+        device: str,
+        threads: int | None,
+        observer: Callable[..., bool] | None,
+    ) -> str: ...
+    def predict(
+        self,
+        image: _Array,
+        *,
+        min_area: float,
+        tile: int | None,
+        prob_thresh: float | None,
+        nms_thresh: float | None,
+        flow_threshold: float | None,
+        cellprob_threshold: float | None,
+        diameter: float | None,
+        augment: bool,
+        postprocess: str | None,
+        device: str,
+        threads: int | None,
+    ) -> tuple[NDArray[np.int32], _Objects]: ...
+
+def geojson(
+    labels: _Array, simplify: float | None, outline: str, objects: list[tuple[int, float | None, str | None]]
+) -> str: ...
+def sparsify(labels: _Array, image: _Array, k: int, mode: str, background: bool) -> NDArray[np.int32]: ...
+def remove_small_labels(labels: _Array, min_area: float, literal: bool) -> NDArray[np.int32]: ...
+def normalize(image: _Array, pmin: float, pmax: float) -> NDArray[np.float32]: ...
+def watershed(
+    landscape: _Array, markers: _Array, mask: _Array | None, connectivity: int
+) -> NDArray[np.int32]: ...
+def distance_transform_edt(mask: _Array, sampling: tuple[float, float]) -> NDArray[np.float64]: ...
+def class_labels(labels: _Array, center_ratio: float, min_area: int | None) -> NDArray[np.int32]: ...
+def overlay(image: _Array, labels: _Array, annotations: _Array | None) -> NDArray[np.uint8]: ...
+def read_image(path: str) -> _Array: ...
+def read_labels(path: str, encoding: str | None) -> NDArray[np.int32]: ...
+def write_labels(folder: str, stem: str, labels: _Array, wire: bool) -> Path: ...
+def matching(
+    y_true: _Array, y_pred: _Array, thresholds: list[float], criterion: str, report_matches: bool
+) -> str: ...
+def matching_dataset(
+    y_true: list[_Array], y_pred: list[_Array], thresholds: list[float], criterion: str, by_image: bool
+) -> str: ...
+def edt_prob(labels: _Array) -> NDArray[np.float32]: ...
+def star_dist(labels: _Array, n_rays: int, grid: tuple[int, int]) -> NDArray[np.float32]: ...
+def non_maximum_suppression(
+    dist: _Array,
+    prob: _Array,
+    grid: tuple[int, int],
+    border: tuple[tuple[int, int], tuple[int, int]],
+    prob_thresh: float,
+    nms_thresh: float,
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]: ...
+def dist_to_coord(dist: _Array, points: _Array, scale: tuple[float, float]) -> NDArray[np.float32]: ...
+def polygons_to_label(
+    dist: _Array, points: _Array, shape: tuple[int, int], prob: list[float] | None, scale: tuple[float, float]
+) -> NDArray[np.int32]: ...
+def masks_to_flows(masks: _Array) -> NDArray[np.float32]: ...
+def follow_flows(flows: _Array, steps: int, interpolate: bool) -> NDArray[np.float32]: ...
+def compute_masks(
+    flows: _Array,
+    cellprob: _Array,
+    steps: int,
+    cellprob_threshold: float,
+    flow_threshold: float,
+    min_size: int,
+    interpolate: bool,
+    max_size_fraction: float,
+) -> NDArray[np.int32]: ...
+def fill_holes_and_remove_small_masks(masks: _Array, min_size: int) -> NDArray[np.int32]: ...
+def field(
+    seed: int, shape: tuple[int, int], density: float, radius: float, cells: int, strokes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]]: ...

@@ -1,0 +1,49 @@
+//! `cellsparse._native`: the part of the Python package that is compiled.
+//!
+//! Nothing is decided here. Functions take arrays of one dtype each, in native byte order, aligned, with strides of whole
+//! elements; the modules written in Python bring what users give into that form and document what comes out. Every call
+//! that may take long lets other Python threads run, errors become exceptions of `cellsparse`, and panics become
+//! `InternalError`.
+
+#![allow(missing_docs)] // what is public here is documented in Python
+
+mod arrays;
+mod cellpose;
+mod dataset;
+mod errors;
+mod labels;
+mod metrics;
+mod model;
+mod observer;
+mod stardist;
+mod synthetic;
+mod work;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::cellpose::{compute_masks, fill_holes_and_remove_small_masks, follow_flows, masks_to_flows};
+    #[pymodule_export]
+    use super::dataset::Dataset;
+    #[pymodule_export]
+    use super::labels::{
+        class_labels, distance_transform_edt, geojson, normalize, overlay, read_image, read_labels,
+        remove_small_labels, sparsify, watershed, write_labels,
+    };
+    #[pymodule_export]
+    use super::metrics::{matching, matching_dataset};
+    #[pymodule_export]
+    use super::model::Model;
+    #[pymodule_export]
+    use super::stardist::{dist_to_coord, edt_prob, non_maximum_suppression, polygons_to_label, star_dist};
+    #[pymodule_export]
+    use super::synthetic::field;
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,290 @@
+//! The facade of the library as one class; `StarDist`, `Cellpose` and `Elephant` are made of it in Python.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cellsparse_core::model::{Architecture, CellposeThresholds, ElephantThresholds, Normalization, StarThresholds};
+use cellsparse_core::model::{Object, Thresholds, TrainOptions, TrainingSummary};
+use cellsparse_core::{CancelToken, Error, Flow, PredictOptions, Result, Segmentation};
+use numpy::{IntoPyArray, PyArray2};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::dataset::Dataset;
+use crate::errors::{exception, plain};
+use crate::work::{compute, supervise};
+use crate::{arrays, observer};
+
+/// A network with its weights.
+///
+/// The model is shared: predictions hold on to the one they began with, and a training works on a copy that takes its
+/// place at the end. So nothing has to wait, and a prediction never sees half a training.
+#[pyclass(frozen, module = "cellsparse._native")]
+pub struct Model {
+    current: Mutex<Arc<cellsparse_core::Model>>,
+    busy: Arc<AtomicBool>,
+}
+
+/// Says that a training is going on for as long as it lives.
+struct Training(Arc<AtomicBool>);
+
+impl Drop for Training {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Model {
+    fn of(model: cellsparse_core::Model) -> Self {
+        Self { current: Mutex::new(Arc::new(model)), busy: Arc::default() }
+    }
+
+    fn current(&self) -> Arc<cellsparse_core::Model> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, model: cellsparse_core::Model) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(model);
+    }
+
+    /// Claims the model for a change.
+    fn claim(&self, py: Python<'_>) -> PyResult<Training> {
+        if self.busy.swap(true, Ordering::Acquire) {
+            return Err(plain(
+                "BusyError",
+                py,
+                "the model is being trained; wait until its training has ended, or train a copy of it".into(),
+            ));
+        }
+        Ok(Training(Arc::clone(&self.busy)))
+    }
+
+    fn change(&self, py: Python<'_>, change: impl FnOnce(&mut cellsparse_core::Model) -> Result<()>) -> PyResult<()> {
+        let _claim = self.claim(py)?;
+        let mut model = (*self.current()).clone();
+        change(&mut model).map_err(|error| exception(py, &error))?;
+        self.replace(model);
+        Ok(())
+    }
+}
+
+/// Ids, polygons `[n, 2]`, probabilities and classes of objects.
+type Objects<'py> = (Vec<i32>, Vec<Bound<'py, PyArray2<f32>>>, Vec<f32>, Vec<Option<usize>>);
+
+#[pymethods]
+impl Model {
+    /// A new network; `architecture` is JSON: `{"algorithm": ..., "config": {...}}`.
+    #[staticmethod]
+    fn create(py: Python<'_>, architecture: &str, seed: u64) -> PyResult<Self> {
+        compute(py, || {
+            let architecture: Architecture = from_json(architecture)?;
+            cellsparse_core::Model::new(architecture, seed).map(Self::of)
+        })
+    }
+
+    #[staticmethod]
+    fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        compute(py, || cellsparse_core::Model::load(path).map(Self::of))
+    }
+
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        let model = self.current();
+        compute(py, || model.save(path))
+    }
+
+    /// The content of the file that `save` would write.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let model = self.current();
+        let bytes = compute(py, || {
+            let folder = tempfile::tempdir().map_err(|source| Error::io(std::env::temp_dir(), source))?;
+            let path = folder.path().join("model.safetensors");
+            model.save(&path)?;
+            std::fs::read(&path).map_err(|source| Error::io(&path, source))
+        })?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// The model of `to_bytes`.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
+        compute(py, || {
+            let folder = tempfile::tempdir().map_err(|source| Error::io(std::env::temp_dir(), source))?;
+            let path = folder.path().join("model.safetensors");
+            std::fs::write(&path, bytes).map_err(|source| Error::io(&path, source))?;
+            cellsparse_core::Model::load(&path).map(Self::of)
+        })
+    }
+
+    fn copy(&self) -> Self {
+        Self::of((*self.current()).clone())
+    }
+
+    fn reset(&self, py: Python<'_>, seed: u64) -> PyResult<()> {
+        self.change(py, |model| {
+            model.reset(seed);
+            Ok(())
+        })
+    }
+
+    /// Everything that can be said about the model without running it, as JSON.
+    fn info(&self, py: Python<'_>) -> PyResult<String> {
+        to_json(py, &self.current().info())
+    }
+
+    /// The history of all trainings, as JSON.
+    fn history(&self, py: Python<'_>) -> PyResult<String> {
+        to_json(py, self.current().history())
+    }
+
+    /// Replaces the thresholds; `thresholds` is the JSON object of the algorithm's own thresholds.
+    fn set_thresholds(&self, py: Python<'_>, thresholds: &str) -> PyResult<()> {
+        self.change(py, |model| {
+            let thresholds = match model.thresholds() {
+                Thresholds::Stardist(_) => Thresholds::Stardist(from_json::<StarThresholds>(thresholds)?),
+                Thresholds::Cellpose(_) => Thresholds::Cellpose(from_json::<CellposeThresholds>(thresholds)?),
+                _ => Thresholds::Elephant(from_json::<ElephantThresholds>(thresholds)?),
+            };
+            model.set_thresholds(thresholds)
+        })
+    }
+
+    fn set_normalization(&self, py: Python<'_>, pmin: f64, pmax: f64) -> PyResult<()> {
+        self.change(py, |model| model.set_normalization(Normalization { pmin, pmax }))
+    }
+
+    /// Trains and returns the summary as JSON. Whatever is raised, the weights that were reached are kept.
+    #[pyo3(signature = (data, validation, *, steps, batch_size, patch_size, learning_rate, preset, time_budget, seed,
+        resume, checkpoint, device, threads, observer))]
+    fn train(
+        &self,
+        py: Python<'_>,
+        data: &Dataset,
+        validation: Option<&Dataset>,
+        steps: Option<usize>,
+        batch_size: usize,
+        patch_size: usize,
+        learning_rate: Option<f32>,
+        preset: &str,
+        time_budget: Option<f64>,
+        seed: u64,
+        resume: bool,
+        checkpoint: Option<PathBuf>,
+        device: &str,
+        threads: Option<usize>,
+        observer: Option<Py<PyAny>>,
+    ) -> PyResult<String> {
+        let raise = |error: Error| exception(py, &error);
+        let options = TrainOptions {
+            steps,
+            batch_size,
+            patch_size,
+            learning_rate,
+            preset: preset.parse().map_err(raise)?,
+            time_budget: time_budget.map(budget).transpose().map_err(raise)?,
+            seed,
+            resume,
+            device: device.parse().map_err(raise)?,
+            threads,
+            checkpoint,
+            cancel: CancelToken::new(),
+        };
+        let claim = Arc::new(self.claim(py)?);
+        let held = Arc::clone(&claim);
+        let cancel = options.cancel.clone();
+        let (data, validation) = (Arc::clone(&data.0), validation.map(|set| Arc::clone(&set.0)));
+        let (mut model, watched) = ((*self.current()).clone(), observer.is_some());
+        let work = move |events: crate::work::Events<(cellsparse_core::Model, TrainingSummary)>| {
+            let _held = held;
+            let mut observe = |progress: &_| if watched { events.send(progress) } else { Flow::Continue };
+            let summary = model.train(&data, validation.as_deref(), &options, &mut observe)?;
+            Ok((model, summary))
+        };
+        let mut outcome = supervise(py, &cancel, work, |py, progress| match &observer {
+            Some(observer) => observer::call(py, observer, progress),
+            None => Ok(Flow::Continue),
+        })?;
+        let mut summary = None;
+        if let Some(Ok((model, said))) = outcome.result.take_if(|result| result.is_ok()) {
+            self.replace(model);
+            summary = Some(said);
+        }
+        drop(claim);
+        match (outcome.raised.take(), summary) {
+            (Some(raised), _) => Err(raised),
+            (None, Some(summary)) => to_json(py, &summary),
+            (None, None) => outcome.into_result(py).map(|_| String::new()),
+        }
+    }
+
+    /// Segments one image; `tile` and the thresholds may be absent.
+    #[pyo3(signature = (image, *, min_area, tile, prob_thresh, nms_thresh, flow_threshold, cellprob_threshold, diameter,
+        augment, postprocess, device, threads))]
+    fn predict<'py>(
+        &self,
+        py: Python<'py>,
+        image: &Bound<'py, PyAny>,
+        min_area: f32,
+        tile: Option<usize>,
+        prob_thresh: Option<f32>,
+        nms_thresh: Option<f32>,
+        flow_threshold: Option<f32>,
+        cellprob_threshold: Option<f32>,
+        diameter: Option<f32>,
+        augment: bool,
+        postprocess: Option<&str>,
+        device: &str,
+        threads: Option<usize>,
+    ) -> PyResult<(Bound<'py, PyArray2<i32>>, Objects<'py>)> {
+        let raise = |error: Error| exception(py, &error);
+        let options = PredictOptions {
+            prob_thresh,
+            nms_thresh,
+            flow_threshold,
+            cellprob_threshold,
+            diameter,
+            augment,
+            postprocess: postprocess.map(str::parse).transpose().map_err(raise)?,
+            min_area,
+            tile,
+            device: device.parse().map_err(raise)?,
+            threads,
+            cancel: CancelToken::new(),
+        };
+        let (model, image) = (self.current(), arrays::image(image)?);
+        let cancel = options.cancel.clone();
+        let work = move |_| model.predict(&image, &options);
+        let found = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+        Ok(in_python(py, found))
+    }
+}
+
+fn in_python(py: Python<'_>, found: Segmentation) -> (Bound<'_, PyArray2<i32>>, Objects<'_>) {
+    let polygon = |object: &Object| {
+        let vertices = ndarray::Array2::from_shape_fn((object.polygon.len(), 2), |(i, axis)| object.polygon[i][axis]);
+        vertices.into_pyarray(py)
+    };
+    let objects = &found.objects;
+    let parts = (
+        objects.iter().map(|object| object.id).collect(),
+        objects.iter().map(polygon).collect(),
+        objects.iter().map(|object| object.probability).collect(),
+        objects.iter().map(|object| object.class).collect(),
+    );
+    (found.labels.into_pyarray(py), parts)
+}
+
+/// A time in seconds.
+fn budget(seconds: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| Error::Config(format!("time_budget is {seconds}; give it in seconds, like 60")))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| Error::Config(error.to_string()))
+}
+
+fn to_json(py: Python<'_>, value: &impl serde::Serialize) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|error| exception(py, &Error::Internal(error.to_string())))
+}
