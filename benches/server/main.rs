@@ -81,21 +81,10 @@ impl Load {
         let end = Instant::now() + self.limit;
         let path = format!("/{}/", self.algorithm);
         let (predictions, health) = thread::scope(|scope| -> Outcome<_> {
-            let timed =
-                |request: &dyn Fn() -> Outcome<String>, pause: Duration, most: usize| -> Outcome<Vec<Duration>> {
-                    let mut times = Vec::new();
-                    while times.len() < most && Instant::now() < end {
-                        let begin = Instant::now();
-                        request()?;
-                        times.push(begin.elapsed());
-                        thread::sleep(pause);
-                    }
-                    Ok(times)
-                };
             let clients: Vec<_> = (0..self.clients)
-                .map(|_| scope.spawn(|| timed(&|| self.post(&path, body), Duration::ZERO, self.requests)))
+                .map(|_| scope.spawn(|| timed(|| self.post(&path, body), Duration::ZERO, self.requests, end)))
                 .collect();
-            let health = timed(&|| self.get("/health"), Duration::from_millis(20), 200)?;
+            let health = timed(|| self.get("/health"), Duration::from_millis(20), 200, end)?;
             let mut predictions = Vec::new();
             for client in clients {
                 predictions.extend(client.join().map_err(|_| "a client panicked")??);
@@ -127,6 +116,18 @@ impl Load {
     fn get(&self, path: &str) -> Outcome<String> {
         Ok(ureq::get(format!("{}{path}", self.url)).call()?.body_mut().read_to_string()?)
     }
+}
+
+/// How long each of at most `most` requests takes, with pauses between them, until `end`.
+fn timed(request: impl Fn() -> Outcome<String>, pause: Duration, most: usize, end: Instant) -> Outcome<Vec<Duration>> {
+    let mut times = Vec::new();
+    while times.len() < most && Instant::now() < end {
+        let begin = Instant::now();
+        request()?;
+        times.push(begin.elapsed());
+        thread::sleep(pause);
+    }
+    Ok(times)
 }
 
 fn row(name: &str, mut times: Vec<Duration>) {

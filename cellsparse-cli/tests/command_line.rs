@@ -85,7 +85,7 @@ fn assert_fails(arguments: &[&str], expected: &str) {
 fn help_names_every_command_and_usage_errors_have_status_2() {
     let help = cellsparse(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    for command in ["demo", "train", "predict", "evaluate", "sparsify", "info", "convert"] {
+    for command in ["demo", "train", "predict", "evaluate", "sparsify", "info", "convert", "serve"] {
         assert!(stdout(&help).contains(command), "{command}");
         assert_eq!(cellsparse(&[command, "--help"]).status.code(), Some(0));
     }
@@ -99,6 +99,8 @@ fn help_names_every_command_and_usage_errors_have_status_2() {
         &["demo", "--algorithm", "unet"],
         &["predict", "--model", "m", "--images", "i", "--out", "o", "--postprocess", "circles"],
         &["convert", "--from", "weights.pth"],
+        &["serve", "--port", "70000"],
+        &["serve", "--max-queue", "0"],
         &["evaluate", "--pred", "a", "--truth", "b", "--thresholds", "1.5"],
     ] {
         let output = cellsparse(wrong);

@@ -162,10 +162,9 @@ impl Entry {
         Some((metadata.modified().ok()?, metadata.len()))
     }
 
-    /// Whether the model is in memory or in training.
-    pub fn is_in_memory(&self) -> bool {
-        let kept = self.lock();
-        kept.model.is_some() || kept.training
+    /// Whether the model is in memory, in training or being read. Does not wait.
+    pub fn is_in_use(&self) -> bool {
+        self.kept.try_lock().map_or(true, |kept| kept.model.is_some() || kept.training)
     }
 
     /// When a model in memory that could be read again was used last.

@@ -182,3 +182,58 @@ fn check_size(rows: usize, columns: usize, pixels: usize, what: &str) -> Result<
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ndarray::{Array2, array};
+    use serde_json::Value;
+
+    use super::*;
+
+    fn recorded() -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/cellsparse/label_png.json");
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn sample<'a>(record: &'a Value, kind: &str) -> Sample<'a> {
+        let text = |name: &str| record[name].as_str().unwrap();
+        Sample { image: text("gray8").into(), labels: Some(text(kind).into()), at: vec!["body".into()] }
+    }
+
+    #[test]
+    fn recorded_label_files_of_every_kind_hold_the_same_labels() {
+        let record = recorded();
+        let values: Vec<i32> =
+            record["encoded_label"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap() as i32).collect();
+        let values = Array2::from_shape_vec((48, 60), values).unwrap();
+        for (kind, factor) in [("gray8", 1), ("palette8", 1), ("gray16", 300)] {
+            let field = read(&sample(&record, kind), true, 10_000).unwrap();
+            let Labels::Drawn(labels) = field.labels else { panic!("{kind}") };
+            assert_eq!(labels.labels(), &values.mapv(|value| (value * factor - 1).max(-1)), "{kind}");
+        }
+        assert!(matches!(read(&sample(&record, "gray8"), false, 10_000).unwrap().labels, Labels::Absent));
+        assert_eq!(read(&sample(&record, "gray8"), true, 1000).err().unwrap().status(), 413);
+    }
+
+    #[test]
+    fn channels_are_averaged_repeated_and_chosen() {
+        let colour = Image::U8(Array3::from_shape_fn((1, 2, 3), |(_, x, c)| (10 * x + [3, 6, 9][c]) as u8));
+        let planes = |algorithm, image: &Image, wanted, chosen| {
+            fit(image, algorithm, wanted, chosen, &[]).map(|image| image.to_f32()).map_err(|refusal| refusal.status())
+        };
+        let mean = planes(Algorithm::Elephant, &colour, 1, [0, 0]).unwrap();
+        assert_eq!(mean.index_axis(Axis(2), 0), array![[6.0, 16.0]]);
+        assert_eq!(planes(Algorithm::Stardist, &colour, 3, [0, 0]).unwrap().dim(), (1, 2, 3));
+        let grey = Image::U8(Array3::from_elem((1, 2, 1), 7));
+        assert_eq!(planes(Algorithm::Stardist, &grey, 3, [0, 0]).unwrap(), Array3::from_elem((1, 2, 3), 7.0));
+        let red = planes(Algorithm::Cellpose, &colour, 1, [1, 0]).unwrap();
+        assert_eq!(red.index_axis(Axis(2), 0), array![[3.0, 13.0]]);
+        let both = planes(Algorithm::Cellpose, &colour, 2, [0, 3]).unwrap();
+        assert_eq!((both[[0, 0, 0]], both[[0, 0, 1]]), (6.0, 9.0));
+        assert_eq!(planes(Algorithm::Cellpose, &colour, 1, [0, 3]).unwrap_err(), 422);
+        assert_eq!(planes(Algorithm::Cellpose, &colour, 2, [4, 0]).unwrap_err(), 422);
+        assert_eq!(planes(Algorithm::Cellpose, &grey, 1, [3, 0]).unwrap().dim(), (1, 2, 1));
+    }
+}

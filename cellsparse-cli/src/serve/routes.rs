@@ -79,13 +79,13 @@ async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answe
     let mut trained = None;
     if work.train {
         match work.lesson(algorithm, app.strict)? {
-            Lesson::Drawn => trained = Some(train(&app, &entry, &work, &client.token).await?),
+            Lesson::Drawn => trained = Some(train(&app, &entry, &work, &client.training).await?),
             Lesson::Nothing(reason) => note = Some(reason),
         }
     }
     let mut features: Vec<Vec<Feature>> = work.fields.iter().map(|_| Vec::new()).collect();
     if work.eval {
-        match predict(&app, &entry, &work, trained, &client.token).await? {
+        match predict(&app, &entry, &work, trained, &client.prediction).await? {
             Some(found) => features = found,
             None => note = note.or_else(|| Some(work::untrained(&entry))),
         }
@@ -335,10 +335,12 @@ impl Wishes {
     }
 }
 
-/// Raises a token when it is dropped before the answer was made: the client has gone.
+/// Raises its tokens when it is dropped before the answer was made: the client has gone.
 #[derive(Default)]
 struct Client {
-    token: CancelToken,
+    /// Others may raise this one too: a training that is stopped so is still answered, with a prediction.
+    training: CancelToken,
+    prediction: CancelToken,
     answered: bool,
 }
 
@@ -351,7 +353,8 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         if !self.answered {
-            self.token.cancel();
+            self.training.cancel();
+            self.prediction.cancel();
         }
     }
 }

@@ -84,7 +84,7 @@ impl Store {
     pub fn entry(&self, algorithm: Algorithm, name: &ModelName) -> Arc<Entry> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() > 2 * self.most + 64 {
-            entries.retain(|_, entry| Arc::strong_count(entry) > 1 || entry.is_in_memory());
+            entries.retain(|_, entry| Arc::strong_count(entry) > 1 || entry.is_in_use());
         }
         let path = self.folder_of(algorithm).join(format!("{name}.{ENDING}"));
         let key = format!("{algorithm}/{name}");

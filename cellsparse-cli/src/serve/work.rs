@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::http::StatusCode;
 use cellsparse_core::annotations::Dataset;
@@ -193,11 +192,8 @@ pub fn predict(app: &App, model: &Model, work: &Work, cancel: &CancelToken) -> R
 /// # Errors
 /// 404 when there is none; without `strict`, `None` where the original server predicts with random weights.
 pub fn finished(app: &App, entry: &Entry) -> Result<Option<Arc<Model>>, Refusal> {
-    let begin = Instant::now();
     let model = entry.model().map_err(|error| Refusal::from_core(error, Vec::new()))?;
-    if begin.elapsed().as_millis() > 0 {
-        app.store.trim();
-    }
+    app.store.trim();
     if model.is_none() && (app.strict || entry.algorithm == Algorithm::Cellpose) {
         return Err(Refusal::new(StatusCode::NOT_FOUND, untrained(entry)));
     }

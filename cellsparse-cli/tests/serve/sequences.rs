@@ -6,13 +6,16 @@ use crate::server::{ALGORITHMS, Server, base64, body, draw, quick_training};
 
 /// The menu commands Training, Inference and Reset of one algorithm.
 fn replay(algorithm: &str, epochs: u32) {
-    // The fields cannot ask for less work, so the server is told to take less time.
-    let server = Server::start_tiny(&["--max-seconds", "5"]);
+    // QuPath's fields cannot ask for less work than large batches, which take long here. So the model has learned something
+    // from small ones before, and the server gives a training little time.
+    let server = Server::start_tiny(&["--max-seconds", "4"]);
     let drawing = draw(128, 3);
+    let path = format!("/{algorithm}/");
+    let before = body(&drawing, json!({ "train": true, "eval": true, "steps": 500, "trainpatch": 64, "batchsize": 2 }));
+    check(&server.post(&path, &before).features(), algorithm);
     let request = |train: bool| {
         body(&drawing, json!({ "train": train, "eval": true, "epochs": epochs, "batchsize": 8, "steps": 200 }))
     };
-    let path = format!("/{algorithm}/");
     let trained = server.post(&path, &request(true)).features();
     eprintln!("{algorithm}: {} objects, {}", trained.len(), server.state(algorithm, "default"));
     check(&trained, algorithm);
