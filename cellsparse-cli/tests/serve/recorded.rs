@@ -74,8 +74,13 @@ fn replay(server: &Server, exchange: &Exchange) {
         200 if text.starts_with('[') => {
             let features = reply.features();
             let known: Vec<Value> = serde_json::from_str(text).expect("features");
-            if let (Some(ours), Some(theirs)) = (features.first(), known.first()) {
-                assert_eq!(shape(ours), shape(theirs), "{name}");
+            // Simplification may leave an object without points.
+            let drawn = |list: &[Value]| {
+                let has_points = |feature: &&Value| !feature["geometry"]["coordinates"][0][0].is_null();
+                list.iter().find(has_points).map(shape)
+            };
+            if let (Some(ours), Some(theirs)) = (drawn(&features), drawn(&known)) {
+                assert_eq!(ours, theirs, "{name}");
             }
         }
         status => {
