@@ -110,7 +110,7 @@ fn the_cpp_example_finds_outlines() {
     let folder = tempfile::tempdir().expect("a folder");
     let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
     let program = compile("examples/c/train_and_predict.cpp", &flags, Linking::Static, folder.path());
-    let options = r#"{"steps": 60, "batch_size": 4, "patch_size": 64}"#;
+    let options = r#"{"steps": 80, "batch_size": 2, "patch_size": 64}"#;
     let output = run(Command::new(&program).args(["stardist", options]));
     let text = String::from_utf8_lossy(&output.stdout);
     let features: serde_json::Value = serde_json::from_str(&text).expect("GeoJSON");
@@ -175,7 +175,7 @@ fn a_c_program_gives_the_label_images_of_the_command_line() {
     let program = compile("examples/c/train_and_predict.c", &[], Linking::Shared, folder.path());
     let cli = || Command::new(env!("CARGO_BIN_EXE_cellsparse"));
     // A short training of Cellpose finds nothing yet; the model files are compared for all.
-    for (algorithm, steps) in [("stardist", "30"), ("cellpose", "20"), ("elephant", "20")] {
+    for (algorithm, steps) in [("stardist", "16"), ("cellpose", "3"), ("elephant", "6")] {
         let path = at("cli.safetensors");
         let train = ["--steps", steps, "--batch-size", "2", "--patch-size", "64", "--seed", "11"];
         run(cli()

@@ -171,7 +171,7 @@ public final class Image {
         if (indexed) {
             return ofIndexed(image, bands);
         }
-        int size = Math.toIntExact(count(height, width, bands.length));
+        int size = arraySize(height, width, bands.length);
         int type = raster.getSampleModel().getDataType();
         // Packed colours come as ints of which every sample is a byte.
         boolean bytes = raster.getSampleModel().getSampleSize(0) <= 8 && type != DataBuffer.TYPE_FLOAT
@@ -231,7 +231,7 @@ public final class Image {
     private static Image ofIndexed(BufferedImage image, int[] bands) {
         int height = image.getHeight();
         int width = image.getWidth();
-        byte[] samples = new byte[Math.toIntExact(count(height, width, bands.length))];
+        byte[] samples = new byte[arraySize(height, width, bands.length)];
         int[] row = new int[width];
         int place = 0;
         for (int y = 0; y < height; y++) {
@@ -253,10 +253,23 @@ public final class Image {
         return new Image(data, false, type, 0, new int[] {height, width, channels}, new long[3]);
     }
 
+    private static int arraySize(int height, int width, int channels) {
+        long count = count(height, width, channels);
+        if (count > Integer.MAX_VALUE - 8) {
+            throw new IllegalArgumentException("the image has " + count + " samples, more than an array can hold; read tiles");
+        }
+        return (int) count;
+    }
+
     private static long count(int height, int width, int channels) {
         if (height < 0 || width < 0 || channels < 0) {
             throw new IllegalArgumentException("a size is negative: " + height + " x " + width + " x " + channels);
         }
-        return Math.multiplyExact(Math.multiplyExact((long) height, width), channels);
+        long rows = (long) height * width;
+        if (channels > 0 && rows > Long.MAX_VALUE / 8 / channels) {
+            throw new IllegalArgumentException(
+                    height + " x " + width + " x " + channels + " samples are more than memory can hold");
+        }
+        return rows * channels;
     }
 }

@@ -24,12 +24,12 @@ class CommandLineTest {
         for (Algorithm algorithm : Algorithm.values()) {
             String model = algorithm.id() + ".safetensors";
             run(folder, "train", "--algorithm", algorithm.id(), "--images", "demo/images/annotated_1.png", "--labels",
-                    "demo/sparse/annotated_1.png", "--model", model, "--steps", "12", "--batch-size", "2", "--patch-size",
+                    "demo/sparse/annotated_1.png", "--model", model, "--steps", "4", "--batch-size", "2", "--patch-size",
                     "64", "--seed", "9");
             run(folder, "predict", "--model", model, "--images", "demo/images/unseen_1.png", "--out", algorithm.id(),
                     "--format", "labels,geojson");
             BufferedImage annotated = ImageIO.read(demo.resolve("images/annotated_1.png").toFile());
-            TrainOptions options = TrainOptions.builder().steps(12).batchSize(2).patchSize(64).seed(9).build();
+            TrainOptions options = TrainOptions.builder().steps(4).batchSize(2).patchSize(64).seed(9).build();
             try (Model trained = Model.create(algorithm, ModelOptions.builder().seed(9).build());
                     Dataset data = new Dataset()) {
                 data.add(Image.of(annotated), Labels.of(
