@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 /// Gaussian blur of a map `[H, W]` with the given standard deviation in pixels; beyond the border the border pixel is
 /// repeated. Below 0.05 pixels the map is returned as it is.
 pub fn gaussian_blur(image: ArrayView2<'_, f32>, sigma: f32) -> Array2<f32> {
-    if !(sigma >= 0.05) || image.is_empty() {
+    if sigma.is_nan() || sigma < 0.05 || image.is_empty() {
         return image.to_owned();
     }
     let reach = (3.0 * sigma).ceil() as usize;
