@@ -71,7 +71,7 @@ def follow_flows(dP: ArrayLike, niter: int = 200, interp: bool = True) -> NDArra
     >>> cs.cellpose.follow_flows(dP, niter=3)[1]
     array([[2., 2., 2., 3.]], dtype=float32)
     """
-    return _native.follow_flows(_flows(dP), _arrays.whole("niter", niter, 0, 10**9), bool(interp))
+    return _native.follow_flows(_flows(dP), _arrays.whole("niter", niter, 0, 10**6), bool(interp))
 
 
 def compute_masks(
@@ -124,7 +124,7 @@ def compute_masks(
     return _native.compute_masks(
         _flows(dP),
         _arrays.floats(cellprob, 2, "cellprob"),
-        _arrays.whole("niter", niter, 0, 10**9),
+        _arrays.whole("niter", niter, 0, 10**6),
         _arrays.number("cellprob_threshold", cellprob_threshold),
         _arrays.number("flow_threshold", flow_threshold),
         max(0, _arrays.whole("min_size", min_size, -1)),
