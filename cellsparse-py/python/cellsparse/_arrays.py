@@ -6,6 +6,7 @@ makes a converted copy.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -21,10 +22,19 @@ LARGEST_ID = 2**31 - 1
 
 def _array(value: object, what: str, error: Callable[[str], CellsparseError]) -> Array:
     """`value` as an array of numbers."""
+    if isinstance(value, np.ndarray):
+        return _numbers(value, what, error)
     try:
-        array = np.asarray(value)
-    except ValueError:
+        with warnings.catch_warnings():
+            # NumPy below 1.24 only warns of rows of different lengths.
+            warnings.simplefilter("error")
+            array = np.asarray(value)
+    except (ValueError, Warning):
         raise error(f"{what} is not an array: its rows have different lengths") from None
+    return _numbers(array, what, error)
+
+
+def _numbers(array: Array, what: str, error: Callable[[str], CellsparseError]) -> Array:
     if array.dtype.kind not in "biuf":
         raise error(f"{what} has the dtype {array.dtype}; it must be an array of bool, integer or floating-point numbers")
     return array
