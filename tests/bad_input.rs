@@ -32,7 +32,7 @@ fn tiny() -> StarDistConfig {
 }
 
 fn train(options: TrainOptions) -> Result<(), Error> {
-    let options = TrainOptions { patch_size: options.patch_size.min(32), ..options };
+    let options = TrainOptions { patch_size: Some(options.patch_size.map_or(32, |size| size.min(32))), ..options };
     Model::stardist(tiny(), 0)?.train(&data(), None, &options, &mut |_| Flow::Continue).map(drop)
 }
 
@@ -136,7 +136,7 @@ fn images() {
 
 #[test]
 fn options() {
-    let base = || TrainOptions { steps: Some(1), batch_size: 1, patch_size: 32, ..Default::default() };
+    let base = || TrainOptions { steps: Some(1), batch_size: Some(1), patch_size: Some(32), ..Default::default() };
     let with = |config: StarDistConfig| Model::stardist(config, 0).map(drop);
     let at = |prob: f32, nms: f32| {
         let options = PredictOptions { prob_thresh: Some(prob), nms_thresh: Some(nms), ..Default::default() };
@@ -144,8 +144,8 @@ fn options() {
     };
     check(vec![
         ("no steps", train(TrainOptions { steps: Some(0), ..base() }), &["steps is 0"]),
-        ("no batch", train(TrainOptions { batch_size: 0, ..base() }), &["batch_size is 0", "1 and 256"]),
-        ("a tiny patch", train(TrainOptions { patch_size: 2, ..base() }), &["patch_size is 2", "4096"]),
+        ("no batch", train(TrainOptions { batch_size: Some(0), ..base() }), &["batch_size is 0", "1 and 256"]),
+        ("a tiny patch", train(TrainOptions { patch_size: Some(2), ..base() }), &["patch_size is 2", "4096"]),
         ("no learning rate", train(TrainOptions { learning_rate: Some(0.0), ..base() }), &["learning rate is 0"]),
         ("an endless rate", train(TrainOptions { learning_rate: Some(f32::NAN), ..base() }), &["learning rate is NaN"]),
         ("no threads", train(TrainOptions { threads: Some(0), ..base() }), &["0 threads"]),

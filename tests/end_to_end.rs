@@ -20,8 +20,8 @@ fn train_and_score(train: &[(Image, LabelImage)], unseen: &[(Image, LabelImage)]
     let mut model = Model::stardist(config, 0).unwrap();
     let options = TrainOptions {
         steps: Some(200),
-        batch_size: 4,
-        patch_size: 112,
+        batch_size: Some(4),
+        patch_size: Some(112),
         learning_rate: Some(5e-3),
         ..Default::default()
     };

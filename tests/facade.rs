@@ -39,8 +39,8 @@ fn data(seed: u64) -> Dataset {
 fn options(steps: usize) -> TrainOptions {
     TrainOptions {
         steps: Some(steps),
-        batch_size: 2,
-        patch_size: 64,
+        batch_size: Some(2),
+        patch_size: Some(64),
         device: Device::Cpu,
         threads: Some(2),
         ..TrainOptions::default()

@@ -175,7 +175,7 @@ fn annotated(seed: u64) -> Dataset {
 }
 
 fn options(steps: usize) -> TrainOptions {
-    TrainOptions { steps: Some(steps), batch_size: 2, patch_size: 48, ..Default::default() }
+    TrainOptions { steps: Some(steps), batch_size: Some(2), patch_size: Some(48), ..Default::default() }
 }
 
 fn go_on(_: &Progress) -> Flow {
@@ -319,7 +319,7 @@ fn unlabelled_pixels_do_not_teach() {
         let labels = SparseLabels::from_signed(labels.clone()).unwrap();
         let data = Dataset::new(vec![Image::from_gray(pixels)], vec![labels]).unwrap();
         let mut model = Model::stardist(tiny(), 0).unwrap();
-        let options = TrainOptions { patch_size: 200, ..options(1) };
+        let options = TrainOptions { patch_size: Some(200), ..options(1) };
         model.train(&data, None, &options, &mut go_on).unwrap();
         model.weights().clone()
     };

@@ -2,10 +2,10 @@
 //!
 //! `cargo run --release -p cellsparse-core --example quality -- DATA [CASE] [KEY=VALUE ...]`
 //!
-//! DATA holds `dsb2018` and `dsb2018-mini`. Cases: `scribble` and `far` train on one image and are scored on its
-//! siblings, `k4` and `k16` train on all of `dsb2018/train` and are scored on `dsb2018/test`, `stained` (with strokes) and
+//! DATA is a folder with `train/images`, `train/sparse/CASE`, `test/images` and `test/masks`, or it holds `dsb2018` and
+//! `dsb2018-mini`. Cases of the latter: `scribble` and `far` train on one image and are scored on its siblings, `k4` and `k16` train on all of `dsb2018/train` and are scored on `dsb2018/test`, `stained` (with strokes) and
 //! `stained-k4` do the same on the stained images of `dsb2018-brightfield`. Keys: `algorithm`, `steps`,
-//! `seconds`, `seeds`, `patch`, `batch`, `lr`, `preset`, `widths` (as 16-32-64), `images` (at most so many to train on),
+//! `seconds`, `seeds`, `patch`, `batch`, `lr`, `preset`, `widths` (as 16-32-64), `filters` (StarDist), `images` (at most so many to train on),
 //! `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
 //! scored images with the found outlines in them), `verbose`.
 
@@ -88,6 +88,10 @@ fn case(data: &Path, name: &str) -> Outcome<Case> {
         let folder = data.join("dsb2018").join(split);
         pairs(folder.join("images"), folder.join("masks"))
     };
+    if data.join("train/images").is_dir() {
+        let train = pairs(data.join("train/images"), data.join("train/sparse").join(name))?;
+        return Ok(Case { train, test: pairs(data.join("test/images"), data.join("test/masks"))? });
+    }
     if let Some(labels) = name.strip_prefix("stained") {
         let labels = labels.strip_prefix('-').unwrap_or("scribble");
         let folder = data.join("dsb2018-brightfield/stained");
@@ -131,8 +135,8 @@ fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, T
     options.steps = number("steps")?.map(|steps| steps as usize);
     options.time_budget = number("seconds")?.map(Duration::from_secs_f64);
     options.learning_rate = number("lr")?.map(|rate| rate as f32);
-    options.patch_size = number("patch")?.map_or(options.patch_size, |patch| patch as usize);
-    options.batch_size = number("batch")?.map_or(options.batch_size, |batch| batch as usize);
+    options.patch_size = number("patch")?.map(|patch| patch as usize);
+    options.batch_size = number("batch")?.map(|batch| batch as usize);
     if let Some(preset) = keys.get("preset") {
         options.preset = preset.parse()?;
     }
@@ -149,6 +153,9 @@ fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, T
 fn architecture(keys: &Keys, channels: usize) -> Outcome<Architecture> {
     let algorithm: Algorithm = keys.get("algorithm").map_or(Ok(Algorithm::Stardist), |name| name.parse())?;
     let mut architecture = Architecture::of(algorithm, channels);
+    if let (Some(filters), Architecture::Stardist(config)) = (keys.get("filters"), &mut architecture) {
+        config.n_filter_base = filters.parse()?;
+    }
     if let Some(widths) = keys.get("widths") {
         let widths = widths.split('-').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
         match &mut architecture {

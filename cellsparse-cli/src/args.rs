@@ -102,15 +102,15 @@ pub struct TrainArgs {
     /// Labels of the validation images
     #[arg(long, requires = "val_images", value_name = "PATH")]
     pub val_labels: Option<PathBuf>,
-    /// Optimiser steps (batches) [default: 200, or as many as fit into the time budget]
+    /// Optimiser steps (batches) [default: 800 small ones, or as many as fit into the time budget]
     #[arg(long, value_parser = positive, value_name = "N")]
     pub steps: Option<usize>,
-    /// Patches in a batch
-    #[arg(long, default_value_t = 8, value_parser = positive, value_name = "N")]
-    pub batch_size: usize,
-    /// Side of the square training patches in pixels
-    #[arg(long, default_value_t = 224, value_parser = positive, value_name = "N")]
-    pub patch_size: usize,
+    /// Patches in a batch [default: 8 with --steps or the reference preset, else 4]
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Side of the square training patches in pixels [default: 224 with --steps or the reference preset, else 128]
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub patch_size: Option<usize>,
     /// Learning rate; without it the preset's
     #[arg(long, value_parser = positive_float, value_name = "F")]
     pub lr: Option<f32>,
@@ -422,7 +422,7 @@ mod tests {
     fn defaults_are_those_of_the_contract() {
         let line = "cellsparse train --algorithm stardist --images i --labels l --model m";
         let Command::Train(train) = Cli::parse_from(line.split(' ')).command else { panic!("not train") };
-        assert_eq!((train.steps, train.batch_size, train.patch_size, train.seed), (None, 8, 224, 0));
+        assert_eq!((train.steps, train.batch_size, train.patch_size, train.seed), (None, None, None, 0));
         assert_eq!((train.label_encoding, train.preset, train.device), (Encoding::Wire, Preset::Default, Device::Auto));
         assert_eq!((train.lr, train.channels, train.time_budget, train.threads), (None, None, None, None));
         let line = "cellsparse predict --model m --images i --out o --format labels,geojson,overlay";

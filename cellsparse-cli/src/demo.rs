@@ -61,7 +61,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     let mut options =
         TrainOptions { steps: Some(args.steps), seed: args.seed, device: args.device, ..TrainOptions::default() };
     if data.source.is_none() {
-        options.patch_size = DRAWN_PATCH;
+        options.patch_size = Some(DRAWN_PATCH);
     }
     let (summary, history) = train::train(&mut model, &dataset, None, &options)?;
     model.save(&model_path)?;

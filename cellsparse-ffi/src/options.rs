@@ -73,8 +73,8 @@ pub(crate) fn outline(text: Option<&str>) -> Outcome<(OutlineRule, Option<f64>)>
 #[serde(deny_unknown_fields, default)]
 struct Train {
     steps: Option<usize>,
-    batch_size: usize,
-    patch_size: usize,
+    batch_size: Option<usize>,
+    patch_size: Option<usize>,
     learning_rate: Option<f32>,
     preset: Preset,
     time_budget: Option<f64>,

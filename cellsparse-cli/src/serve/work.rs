@@ -106,8 +106,8 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
     let data = dataset(work, &model)?;
     let mut options = TrainOptions {
         steps: Some(work.steps),
-        batch_size: work.batch_size,
-        patch_size: work.patch_size,
+        batch_size: Some(work.batch_size),
+        patch_size: Some(work.patch_size),
         learning_rate: work.learning_rate,
         time_budget: app.limits.time,
         resume: model.info().resumable,

@@ -268,9 +268,11 @@ impl Conv {
 
     /// Partial sums of a weight gradient: as many for every thread count, so that results do not depend on it.
     fn chunks(&self) -> usize {
-        let work = self.output.batch * self.output.height.div_ceil(4);
+        let rows = self.output.batch * self.output.height.div_ceil(4);
         let affordable = (8 << 20) / (4 * self.part_len());
-        affordable.clamp(4, 16).min(work.max(1))
+        // Clearing and adding up a part costs as much as a few tiles, so each part should have many.
+        let worthwhile = (rows * self.output.width.div_ceil(4) / 24).max(2);
+        affordable.clamp(4, 16).min(worthwhile).min(rows.max(1))
     }
 
     /// The gradients of weights (HWIO) and biases, from the sources and the gradient of the output.

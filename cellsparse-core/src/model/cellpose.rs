@@ -15,7 +15,7 @@ use crate::postprocess::masks::{MaskOptions, compute_masks};
 use crate::raster::taper::{
     TaperedSum, augmented_flip, augmented_tile_starts, flip_tile, tile_starts, unflip_flows, zero_padding,
 };
-use crate::raster::{resize_bilinear, scaled_size};
+use crate::raster::{LabelImage, resize_bilinear, scaled_size};
 use crate::training::augment::Augmentation;
 use crate::training::augment_affine::Outside;
 use crate::training::batch_cellpose::{CellposeBatchConfig, CellposeBatches};
@@ -28,16 +28,14 @@ const OVERLAP: f64 = 0.1;
 /// Tiles that are read at a time.
 const TILES: usize = 8;
 
-/// The batches of training `model` on `data`.
+/// The batches of a training on prepared images and labels.
 pub(super) fn batches(
-    model: &Model,
     config: &CellposeConfig,
-    data: &Dataset,
     options: &TrainOptions,
-    patch: usize,
+    batch: [usize; 2],
+    (images, labels): (Vec<Array3<f32>>, Vec<LabelImage>),
 ) -> Result<CellposeBatches> {
-    let (images, labels) = training_data(model, data, options)?;
-    CellposeBatches::new(images, labels, batch_config(config, options, patch))
+    CellposeBatches::new(images, labels, batch_config(config, options, batch))
 }
 
 /// One crop of every image of `data`, at its own scale, as a single batch.
@@ -46,19 +44,19 @@ pub(super) fn validation(
     config: &CellposeConfig,
     data: &Dataset,
     options: &TrainOptions,
-    patch: usize,
+    batch: [usize; 2],
 ) -> Result<CellposeBatches> {
     let (images, labels) = training_data(model, data, options)?;
     let config =
-        CellposeBatchConfig { batch_size: data.len().min(64), ..batch_config(config, options, patch).validation() };
+        CellposeBatchConfig { batch_size: data.len().min(64), ..batch_config(config, options, batch).validation() };
     CellposeBatches::new(images, labels, config)
 }
 
-fn batch_config(config: &CellposeConfig, options: &TrainOptions, patch: usize) -> CellposeBatchConfig {
+fn batch_config(config: &CellposeConfig, options: &TrainOptions, batch: [usize; 2]) -> CellposeBatchConfig {
     let usual = CellposeBatchConfig {
         seed: options.seed,
-        batch_size: options.batch_size,
-        patch,
+        batch_size: batch[0],
+        patch: batch[1],
         diam_mean: f64::from(config.diam_mean),
         ..CellposeBatchConfig::default()
     };

@@ -13,7 +13,7 @@ use crate::postprocess::clean::relabel_sequential;
 use crate::postprocess::elephant::{Method, WatershedOptions, elephant_instances};
 use crate::postprocess::spots::SpotOptions;
 use crate::raster::taper::{TaperedSum, tile_starts};
-use crate::raster::{reflect_pad, resize_bilinear_aligned};
+use crate::raster::{LabelImage, reflect_pad, resize_bilinear, resize_bilinear_aligned};
 use crate::targets::elephant::ClassRule;
 use crate::training::batch_elephant::{ElephantBatchConfig, ElephantBatches};
 use crate::training::loss_elephant::ElephantLossConfig;
@@ -22,10 +22,13 @@ use crate::training::loss_elephant::ElephantLossConfig;
 const TILE: usize = 1024;
 const OVERLAP: f64 = 0.1;
 
-/// The batches of training `model` on `data`.
-pub(super) fn batches(model: &Model, data: &Dataset, options: &TrainOptions, patch: usize) -> Result<ElephantBatches> {
-    let (images, labels) = training_data(model, data, options)?;
-    ElephantBatches::new(images, labels, batch_config(options, patch))
+/// The batches of a training on prepared images and labels.
+pub(super) fn batches(
+    options: &TrainOptions,
+    batch: [usize; 2],
+    (images, labels): (Vec<Array3<f32>>, Vec<LabelImage>),
+) -> Result<ElephantBatches> {
+    ElephantBatches::new(images, labels, batch_config(options, batch))
 }
 
 /// One unchanged crop of every image of `data`, as a single batch.
@@ -33,14 +36,14 @@ pub(super) fn validation(
     model: &Model,
     data: &Dataset,
     options: &TrainOptions,
-    patch: usize,
+    batch: [usize; 2],
 ) -> Result<ElephantBatches> {
     let (images, labels) = training_data(model, data, options)?;
-    let config = ElephantBatchConfig { batch_size: data.len().min(64), ..batch_config(options, patch).unchanged() };
+    let config = ElephantBatchConfig { batch_size: data.len().min(64), ..batch_config(options, batch).unchanged() };
     ElephantBatches::new(images, labels, config)
 }
 
-fn batch_config(options: &TrainOptions, patch: usize) -> ElephantBatchConfig {
+fn batch_config(options: &TrainOptions, batch: [usize; 2]) -> ElephantBatchConfig {
     // With background taken from the image, classes are balanced enough: the weights of the original make every doubtful
     // pixel a cell.
     let (rule, class_weights) = match options.preset {
@@ -49,8 +52,8 @@ fn batch_config(options: &TrainOptions, patch: usize) -> ElephantBatchConfig {
     };
     ElephantBatchConfig {
         seed: options.seed,
-        batch_size: options.batch_size,
-        patch,
+        batch_size: batch[0],
+        patch: batch[1],
         rule,
         loss: ElephantLossConfig { class_weights, ..Default::default() },
         ..Default::default()
@@ -68,10 +71,17 @@ pub(super) fn probabilities(
     options: &PredictOptions,
     device: &Device,
 ) -> Result<Array3<f32>> {
+    let (full_height, full_width, _) = image.dim();
+    let working = model.to_working(image.to_owned())?;
+    let image = working.view();
     let (height, width, _) = image.dim();
+    let back = |maps: Array3<f32>| match (height, width) == (full_height, full_width) {
+        true => Ok(maps),
+        false => resize_bilinear(maps.view(), full_height, full_width),
+    };
     let tile = options.tile.unwrap_or(if height * width <= TILE * TILE { height.max(width) } else { TILE });
     if height <= tile && width <= tile {
-        return whole(model, image, device);
+        return back(whole(model, image, device)?);
     }
     let side = [tile.min(height), tile.min(width)];
     let mut sum = TaperedSum::new(height, width, 3, side)?;
@@ -84,7 +94,7 @@ pub(super) fn probabilities(
             sum.add(part.view(), [y, x])?;
         }
     }
-    Ok(sum.finish())
+    back(sum.finish())
 }
 
 fn whole(model: &Model, image: ArrayView3<'_, f32>, device: &Device) -> Result<Array3<f32>> {

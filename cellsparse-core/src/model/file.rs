@@ -25,6 +25,9 @@ struct Header {
     #[serde(flatten)]
     architecture: Architecture,
     normalization: Normalization,
+    /// Sides that the network sees relative to those of an image.
+    #[serde(default = "unscaled")]
+    scale: f64,
     #[serde(deserialize_with = "stored_thresholds")]
     thresholds: Thresholds,
     history: History,
@@ -47,6 +50,10 @@ struct OptimizerHeader {
     /// What the loss remembers of the last batch.
     #[serde(default)]
     carried: f32,
+}
+
+fn unscaled() -> f64 {
+    1.0
 }
 
 fn sets_of_adam() -> usize {
@@ -77,6 +84,7 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
         cellsparse_version: env!("CARGO_PKG_VERSION").into(),
         architecture: model.architecture.clone(),
         normalization: model.normalization,
+        scale: model.scale,
         thresholds: model.thresholds,
         history: model.history.thinned(),
         optimizer: model.state.as_ref().map(|state| OptimizerHeader {
@@ -125,6 +133,9 @@ pub(super) fn load(path: &Path) -> Result<Model> {
     }
     header.thresholds.check().map_err(in_file)?;
     header.normalization.check().map_err(in_file)?;
+    if !(0.01..=100.0).contains(&header.scale) {
+        return Err(Error::file(path, format!("its scale is {}; it must lie between 0.01 and 100", header.scale)));
+    }
     let graph = Arc::new(header.architecture.graph());
     let moving = take_prefixed(&mut arrays, MOVING);
     let memory: Vec<NamedArrays> = MEMORY.iter().map(|prefix| take_prefixed(&mut arrays, prefix)).collect();
@@ -147,6 +158,7 @@ pub(super) fn load(path: &Path) -> Result<Model> {
     };
     let mut model = Model::from_parts(header.architecture, graph, weights);
     model.normalization = header.normalization;
+    model.scale = header.scale;
     model.thresholds = header.thresholds;
     model.history = header.history;
     model.state = state;

@@ -17,6 +17,7 @@ mod stardist;
 mod stardist_objects;
 mod thresholds;
 mod train;
+mod working_scale;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub struct Model {
     graph: Arc<Graph>,
     weights: Weights,
     normalization: Normalization,
+    /// Sides of the image that the network sees, relative to those of the image it is given.
+    scale: f64,
     thresholds: Thresholds,
     history: History,
     /// Weights that the optimiser moves, and its memory; absent in a model that was never trained.
@@ -144,6 +147,7 @@ impl Model {
             graph,
             weights,
             normalization: Normalization::default(),
+            scale: 1.0,
             history: History::default(),
             state: None,
             untrained: false,
@@ -254,6 +258,7 @@ impl Clone for Model {
             graph: Arc::clone(&self.graph),
             weights: self.weights.clone(),
             normalization: self.normalization,
+            scale: self.scale,
             thresholds: self.thresholds,
             history: self.history.clone(),
             state: self.state.clone(),

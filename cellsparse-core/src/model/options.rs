@@ -143,12 +143,15 @@ impl FromStr for Postprocess {
 /// How to train.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
-    /// Optimiser steps (batches). `None` means 200, or as many as fit into `time_budget` when there is one.
+    /// Optimiser steps (batches). `None` means 200 with the reference preset, else 800 of smaller batches, or as many as
+    /// fit into `time_budget` when there is one.
     pub steps: Option<usize>,
-    /// Patches in a batch. Default 8.
-    pub batch_size: usize,
-    /// Side of the square training patches in pixels, rounded up to what the network can divide. Default 224.
-    pub patch_size: usize,
+    /// Patches in a batch. `None` means 8 when `steps` are given and with the reference preset, else 4: many small batches
+    /// teach more in the same time.
+    pub batch_size: Option<usize>,
+    /// Side of the square training patches in pixels, rounded up to what the network can divide. `None` means 224 when
+    /// `steps` are given and with the reference preset, else 128; and no more than the largest image.
+    pub patch_size: Option<usize>,
     /// Learning rate; `None` takes the preset's.
     pub learning_rate: Option<f32>,
     /// Which set of defaults to train with.
@@ -174,8 +177,8 @@ impl Default for TrainOptions {
     fn default() -> Self {
         Self {
             steps: None,
-            batch_size: 8,
-            patch_size: 224,
+            batch_size: None,
+            patch_size: None,
             learning_rate: None,
             preset: Preset::Default,
             time_budget: None,

@@ -10,7 +10,7 @@ use crate::annotations::Dataset;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::networks::{StarDistConfig, Weights};
-use crate::raster::{reflect_pad, tile_axis};
+use crate::raster::{LabelImage, reflect_pad, tile_axis};
 use crate::targets::stardist::ObjectClasses;
 use crate::training::augment::Augmentation;
 use crate::training::batch::{Batch, BatchConfig, BatchMaker, ImageClasses};
@@ -24,22 +24,25 @@ pub(super) struct StarDistTask {
     loss: StarLossConfig,
 }
 
+/// Weights of probability, distance and class in the loss. With that of the original for the distance, 0.2, the shapes of
+/// cells are learned long after their places.
+const LOSS_WEIGHTS: [f64; 3] = [1.0, 2.0, 1.0];
+
 impl StarDistTask {
-    /// The task of training `model` on `data`.
+    /// The task of training on `data`, whose images and labels are `prepared`.
     pub fn training(
-        model: &Model,
         config: &StarDistConfig,
         data: &Dataset,
         options: &TrainOptions,
-        patch: usize,
+        batch: [usize; 2],
+        prepared: (Vec<Array3<f32>>, Vec<LabelImage>),
     ) -> Result<Self> {
         let policy = match options.preset {
             Preset::Reference => SamplingPolicy::Reference,
             _ => SamplingPolicy::Annotated,
         };
-        let config =
-            BatchConfig { batch_size: options.batch_size, policy, ..batch_config(config, data, options, patch)? };
-        Self::new(model, data, options, config)
+        let config = BatchConfig { batch_size: batch[0], policy, ..batch_config(config, data, options, batch)? };
+        Self::new(prepared, options, config)
     }
 
     /// One patch of every image of `data`, not augmented, as a single batch.
@@ -48,26 +51,36 @@ impl StarDistTask {
         config: &StarDistConfig,
         data: &Dataset,
         options: &TrainOptions,
-        patch: usize,
+        batch: [usize; 2],
     ) -> Result<Self> {
         let config = BatchConfig {
             batch_size: data.len().min(64),
             augmentation: Augmentation::none(),
             policy: SamplingPolicy::Annotated,
-            ..batch_config(config, data, options, patch)?
+            ..batch_config(config, data, options, batch)?
         };
-        Self::new(model, data, options, config)
+        Self::new(training_data(model, data, options)?, options, config)
     }
 
-    fn new(model: &Model, data: &Dataset, options: &TrainOptions, config: BatchConfig) -> Result<Self> {
-        let (images, labels) = training_data(model, data, options)?;
-        let loss =
-            StarLossConfig { regularize_ignored: options.preset == Preset::Reference, ..StarLossConfig::default() };
+    fn new(
+        (images, labels): (Vec<Array3<f32>>, Vec<LabelImage>),
+        options: &TrainOptions,
+        config: BatchConfig,
+    ) -> Result<Self> {
+        let loss = match options.preset {
+            Preset::Reference => StarLossConfig::default(),
+            _ => StarLossConfig { regularize_ignored: false, weights: LOSS_WEIGHTS, ..StarLossConfig::default() },
+        };
         Ok(Self { batches: BatchMaker::new(images, labels, config)?, loss })
     }
 }
 
-fn batch_config(config: &StarDistConfig, data: &Dataset, options: &TrainOptions, patch: usize) -> Result<BatchConfig> {
+fn batch_config(
+    config: &StarDistConfig,
+    data: &Dataset,
+    options: &TrainOptions,
+    batch: [usize; 2],
+) -> Result<BatchConfig> {
     let classes = match config.n_classes {
         None => None,
         Some(n_classes) => {
@@ -84,7 +97,7 @@ fn batch_config(config: &StarDistConfig, data: &Dataset, options: &TrainOptions,
     };
     Ok(BatchConfig {
         seed: options.seed,
-        patch,
+        patch: batch[1],
         grid: config.grid,
         n_rays: config.n_rays,
         classes,
@@ -221,10 +234,10 @@ fn argmax(scores: ndarray::ArrayView1<'_, f32>) -> usize {
 
 /// Lets a new network begin with rays as long as the annotated cells' mean radius: with rays of length 0 to begin with,
 /// most of a short training is spent on growing them.
-pub(super) fn expect_size(weights: &mut Weights, data: &Dataset) {
+pub(super) fn expect_size(weights: &mut Weights, data: &Dataset, scale: f64) {
     let areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
     let radii = areas.iter().map(|area| (*area as f64 / std::f64::consts::PI).sqrt());
-    let mean = (radii.sum::<f64>() / areas.len().max(1) as f64) as f32;
+    let mean = (radii.sum::<f64>() / areas.len().max(1) as f64 * scale) as f32;
     for parameter in weights.parameters_mut() {
         if parameter.spec.name == "dist/bias" {
             parameter.values.fill(mean);

@@ -35,10 +35,12 @@ impl Model {
         cancel: &CancelToken,
     ) -> Result<Candidates> {
         let (height, width, _) = image.dim();
+        let working = self.to_working(image.to_owned())?;
+        let (rows, columns, _) = working.dim();
         let grid = config.grid;
         let mut parts = vec![StarCandidates::empty(config.n_rays)];
         let mut classes = HashMap::new();
-        for_each_tile(self, config, image, tile, device, cancel, &mut |maps| {
+        for_each_tile(self, config, working.view(), tile, device, cancel, &mut |maps| {
             let border = std::array::from_fn(|axis| {
                 std::array::from_fn(|side| if maps.border[axis][side] { BORDER[axis][side] } else { 0 })
             });
@@ -49,18 +51,33 @@ impl Model {
                 for axis in 0..2 {
                     point[axis] += (maps.origin[axis] * grid[axis]) as i32;
                 }
-                if (point[0] as usize) < height && (point[1] as usize) < width {
+                if (point[0] as usize) < rows && (point[1] as usize) < columns {
                     inside.push(index);
+                    // Back to the pixels of the image.
+                    *point = [rescaled(point[0], rows, height), rescaled(point[1], columns, width)];
                     if let Some(class) = &maps.class {
                         classes.insert(*point, class[cell]);
                     }
                 }
+            }
+            if self.scale != 1.0 {
+                let factor = (1.0 / self.scale) as f32;
+                part.dist.mapv_inplace(|length| length * factor);
             }
             parts.push(part.select(&inside));
             Ok(())
         })?;
         Ok(Candidates { stars: StarCandidates::concatenate(&parts)?, classes, shape: [height, width] })
     }
+}
+
+/// The place of the middle of pixel `at` of `from` on an axis of `to` pixels.
+fn rescaled(at: i32, from: usize, to: usize) -> i32 {
+    if from == to {
+        return at;
+    }
+    let place = (f64::from(at) + 0.5) * to as f64 / from as f64 - 0.5;
+    (place.round() as i32).clamp(0, to as i32 - 1)
 }
 
 impl Candidates {

@@ -9,7 +9,7 @@ use ndarray::Array3;
 
 use super::recipe::Recipe;
 use super::stardist::{self, StarDistTask};
-use super::{Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant};
+use super::{Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant, working_scale};
 use crate::annotations::{Dataset, SparseLabels, background_rim, likely_background};
 use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
@@ -93,33 +93,39 @@ impl Model {
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<Outcome> {
         let recipe = Recipe::new(self.architecture.algorithm(), options)?;
-        let run = Run { recipe, patch: self.patch_size(options)?, device };
         let mut fresh = self.clone();
         if options.preset == Preset::Reference {
             fresh.normalization = super::Normalization::MIN_MAX;
         }
+        let scaled = options.preset != Preset::Reference && self.algorithm() != super::Algorithm::Cellpose;
+        if scaled && self.untrained {
+            fresh.scale = working_scale::working_scale(data);
+        }
+        let prepared = training_data(&fresh, data, options)?;
+        let patch = self.patch_size(&recipe, options, &prepared.0)?;
+        let run = Run { recipe, patch, device };
+        let batch = [run.recipe.batch_size, run.patch];
         let learned = match &self.architecture {
             Architecture::Stardist(config) => {
                 if options.preset != Preset::Reference && self.untrained {
-                    stardist::expect_size(&mut fresh.weights, data);
+                    let scale = fresh.scale;
+                    stardist::expect_size(&mut fresh.weights, data, scale);
                 }
-                let task = StarDistTask::training(&fresh, config, data, options, run.patch)?;
-                let checked = validation
-                    .map(|set| StarDistTask::validation(&fresh, config, set, options, run.patch))
-                    .transpose()?;
+                let checked =
+                    validation.map(|set| StarDistTask::validation(&fresh, config, set, options, batch)).transpose()?;
+                let task = StarDistTask::training(config, data, options, batch, prepared)?;
                 fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)
             }
             Architecture::Cellpose(config) => {
-                let task = cellpose::batches(&fresh, config, data, options, run.patch)?;
+                let task = cellpose::batches(config, options, batch, prepared)?;
                 let checked =
-                    validation.map(|set| cellpose::validation(&fresh, config, set, options, run.patch)).transpose()?;
+                    validation.map(|set| cellpose::validation(&fresh, config, set, options, batch)).transpose()?;
                 fresh.thresholds = cellpose::expect_size(&fresh, task.diameter())?;
                 fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)
             }
             Architecture::Elephant(_) => {
-                let task = elephant::batches(&fresh, data, options, run.patch)?;
-                let checked =
-                    validation.map(|set| elephant::validation(&fresh, set, options, run.patch)).transpose()?;
+                let task = elephant::batches(options, batch, prepared)?;
+                let checked = validation.map(|set| elephant::validation(&fresh, set, options, batch)).transpose()?;
                 fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)
             }
         };
@@ -156,7 +162,7 @@ impl Model {
             Engine::new(&self.graph, run.device, [batch, run.patch, run.patch], training)
         };
         let mut engines = Engines {
-            training: engine(options.batch_size, true)?,
+            training: engine(run.recipe.batch_size, true)?,
             validation: match validation {
                 Some(set) => Some(engine(set.len().min(64), false)?),
                 None => None,
@@ -192,17 +198,18 @@ impl Model {
         Ok(state)
     }
 
-    /// The side of the training patches, rounded up to what the network divides by.
-    fn patch_size(&self, options: &TrainOptions) -> Result<usize> {
+    /// The side of the training patches, rounded up to what the network divides by. A size that the caller did not ask for
+    /// is no larger than the largest image.
+    fn patch_size(&self, recipe: &Recipe, options: &TrainOptions, images: &[Array3<f32>]) -> Result<usize> {
         let [rows, columns] = self.graph.divisor();
         let unit = rows.max(columns);
-        if !(unit..=4096).contains(&options.patch_size) {
-            return Err(Error::Config(format!(
-                "patch_size is {}; it must lie between {unit} and 4096 pixels",
-                options.patch_size
-            )));
+        let wanted = recipe.patch_size;
+        if !(unit..=4096).contains(&wanted) {
+            return Err(Error::Config(format!("patch_size is {wanted}; it must lie between {unit} and 4096 pixels")));
         }
-        Ok(options.patch_size.next_multiple_of(unit))
+        let largest = images.iter().map(|image| image.dim().0.max(image.dim().1)).max().unwrap_or(wanted);
+        let asked = options.patch_size.is_some() || options.preset == Preset::Reference;
+        Ok(if asked { wanted } else { wanted.min(largest) }.next_multiple_of(unit))
     }
 }
 
@@ -222,12 +229,14 @@ pub(super) fn training_data(
     data: &Dataset,
     options: &TrainOptions,
 ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
-    let images = data.images().iter().map(|image| model.network_input(image)).collect::<Result<Vec<_>>>()?;
-    let drawn = data.labels().iter().map(SparseLabels::labels);
+    let images =
+        data.images().iter().map(|image| model.to_working(model.network_input(image)?)).collect::<Result<Vec<_>>>()?;
+    let drawn =
+        data.labels().iter().map(|labels| model.labels_to_working(labels.labels())).collect::<Result<Vec<_>>>()?;
     if options.preset == Preset::Reference {
-        return Ok((images, drawn.cloned().collect()));
+        return Ok((images, drawn));
     }
-    let labels = images.iter().zip(drawn).zip(0..).map(|((image, labels), index)| {
+    let labels = images.iter().zip(&drawn).zip(0..).map(|((image, labels), index)| {
         likely_background(image.view(), &background_rim(labels, RIM), options.seed.wrapping_add(index))
     });
     let labels = labels.collect();

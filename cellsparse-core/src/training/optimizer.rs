@@ -25,6 +25,8 @@ pub struct Adam {
     /// epsilon beside the corrected second moment, `rate / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + epsilon)`.
     /// Default false.
     pub as_pytorch: bool,
+    /// Factors of the rate by parameter, in the order of the weights; what is not listed has 1. Default empty.
+    pub factors: Vec<f32>,
     steps: u64,
     first: Vec<Vec<f32>>,
     second: Vec<Vec<f32>>,
@@ -40,6 +42,7 @@ impl Adam {
             epsilon: 1e-7,
             decay: 0.0,
             as_pytorch: false,
+            factors: Vec::new(),
             steps: 0,
             first: zeros.clone(),
             second: zeros,
@@ -76,13 +79,15 @@ impl Adam {
         self.steps += 1;
         let t = self.steps.min(1 << 30) as i32;
         let correction = (1.0 - f64::from(self.beta2).powi(t)).sqrt() / (1.0 - f64::from(self.beta1).powi(t));
-        let size = (f64::from(rate) * correction) as f32;
         let (beta1, beta2) = (self.beta1, self.beta2);
         let corrected = if self.as_pytorch { (1.0 - f64::from(beta2).powi(t)).sqrt() as f32 } else { 1.0 };
         let epsilon = self.epsilon * corrected;
         let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((parameter, gradient), (first, second)) in weights.parameters_mut().iter_mut().zip(gradients).zip(moments)
-        {
+        let factors = self.factors.iter().copied().chain(std::iter::repeat(1.0));
+        let parameters = weights.parameters_mut().iter_mut().zip(gradients);
+        for (((parameter, gradient), (first, second)), factor) in parameters.zip(moments).zip(factors) {
+            let rate = rate * factor;
+            let size = (f64::from(rate) * correction) as f32;
             if !parameter.spec.trainable {
                 continue;
             }

@@ -42,6 +42,8 @@ class _Usual(int):
 
 
 _USUAL_STEPS = _Usual(200)
+_USUAL_BATCH = _Usual(8)
+_USUAL_PATCH = _Usual(224)
 
 # Thresholds are stored under short names; users see those of the options of `predict`.
 _THRESHOLDS = {
@@ -93,8 +95,8 @@ class Model:
         labels: ArrayLike | Sequence[ArrayLike],
         validation: tuple[ArrayLike | Sequence[ArrayLike], ArrayLike | Sequence[ArrayLike]] | None = None,
         steps: int | None = _USUAL_STEPS,
-        batch_size: int = 8,
-        patch_size: int = 224,
+        batch_size: int | None = _USUAL_BATCH,
+        patch_size: int | None = _USUAL_PATCH,
         learning_rate: float | None = None,
         preset: Literal["default", "reference"] = "default",
         time_budget: float | None = None,
@@ -188,16 +190,17 @@ class Model:
             checked = self._dataset(images, labels, label_encoding, None)
         for hint in data.advice():
             warnings.warn(hint, AnnotationWarning, stacklevel=2)
-        if steps is _USUAL_STEPS:
-            steps = None
+        steps = None if steps is _USUAL_STEPS else steps
+        batch_size = None if batch_size is _USUAL_BATCH else batch_size
+        patch_size = None if patch_size is _USUAL_PATCH else patch_size
         before = self.steps
         with Progress(progress, callback, str(self.algorithm)) as shown:
             summary = self._model.train(
                 data,
                 checked,
                 steps=None if steps is None else _arrays.whole("steps", steps, 1),
-                batch_size=_arrays.whole("batch_size", batch_size, 1, 256),
-                patch_size=_arrays.whole("patch_size", patch_size, 1, 4096),
+                batch_size=None if batch_size is None else _arrays.whole("batch_size", batch_size, 1, 256),
+                patch_size=None if patch_size is None else _arrays.whole("patch_size", patch_size, 1, 4096),
                 learning_rate=None if learning_rate is None else _arrays.number("learning_rate", learning_rate),
                 preset=preset,
                 time_budget=None if time_budget is None else _arrays.number("time_budget", time_budget),
