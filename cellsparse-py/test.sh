@@ -30,7 +30,8 @@ environment() {
 packages() {
   cargo tree --edges "$1" --prefix none --format '{p} [{f}]' "${@:2}" | sed 's/ (\*)$//' | sort -u
 }
-anew=$(comm -13 <(packages normal,build,dev --workspace) <(packages normal,build --package cellsparse-py))
+compiled=$(packages normal,build,dev --workspace)
+anew=$(packages normal,build --package cellsparse-py | comm -13 <(echo "$compiled") -)
 if [ -n "$anew" ]; then
   echo "note: these and what depends on them are compiled once more; name their other features in cellsparse-py/Cargo.toml:"
   echo "$anew"
