@@ -26,6 +26,17 @@ environment() {
   "$work/$1/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}"
 }
 
+# Packages that the wheel needs with other features than the tests of Rust have compiled.
+packages() {
+  cargo tree --edges "$1" --prefix none --format '{p} [{f}]' "${@:2}" | sed 's/ (\*)$//' | sort -u
+}
+compiled=$(packages normal,build,dev --workspace)
+anew=$(packages normal,build --package cellsparse-py | comm -13 <(echo "$compiled") -)
+if [ -n "$anew" ]; then
+  echo "note: these and what depends on them are compiled once more; name their other features in cellsparse-py/Cargo.toml:"
+  echo "$anew"
+fi
+
 rm -rf "${work:?}/wheels"
 environment newest "maturin>=1.9.4,<2" numpy pytest safetensors matplotlib tqdm types-tqdm mypy nbclient ipykernel
 # The profile and the features of `cargo test`, whose compiled dependencies are used again.

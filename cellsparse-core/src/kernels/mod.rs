@@ -15,6 +15,7 @@ mod micro;
 mod pack;
 mod parallel;
 mod peak;
+mod prefetch;
 mod simd;
 mod winograd;
 
@@ -24,6 +25,7 @@ pub use self::layers::{Slope, Store, max_pool, max_pool_gradient, upsample, upsa
 pub use self::map::{Buffer, Layout};
 pub use self::parallel::for_each_job;
 pub use self::peak::multiply_add_peak;
+pub use self::prefetch::prefetch;
 pub use self::simd::{LANES, Level};
 
 #[cfg(test)]

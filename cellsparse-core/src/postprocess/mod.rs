@@ -6,6 +6,8 @@ mod discs;
 pub mod elephant;
 mod flood_queue;
 pub mod flow_following;
+mod level_table;
+mod marker_heap;
 pub mod mask_cleaning;
 pub mod masks;
 mod neighbours;
@@ -13,6 +15,7 @@ pub mod nms;
 pub mod patches;
 pub mod spots;
 pub mod stars;
+mod terraces;
 pub mod thresholds;
 pub mod watershed;
 

@@ -8,6 +8,7 @@ use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::flood_queue::{Key, LiteralHeap, MonotoneQueue};
+use super::terraces::Terraces;
 use crate::error::{Error, Result};
 use crate::raster::{Connectivity, LabelImage};
 
@@ -90,17 +91,31 @@ pub fn watershed<T: Level>(
     if padded.is_none_or(|len| u32::try_from(len).is_err()) {
         return Err(Error::Limit(format!("a landscape of {height} x {width} pixels is too large; cut it into parts")));
     }
-    let mut labels = LabelImage::zeros((height, width));
-    if labels.is_empty() {
-        return Ok(labels);
+    if landscape.is_empty() {
+        return Ok(LabelImage::zeros((height, width)));
     }
+    Ok(match Terraces::new(landscape, markers, mask, connectivity) {
+        Some(terraces) => terraces.flood(),
+        None => flood_many_levels(landscape, markers, mask, connectivity),
+    })
+}
+
+/// The same for landscapes of any number of levels.
+fn flood_many_levels<T: Level>(
+    landscape: ArrayView2<'_, T>,
+    markers: ArrayView2<'_, i32>,
+    mask: Option<ArrayView2<'_, bool>>,
+    connectivity: Connectivity,
+) -> LabelImage {
+    let (height, width) = landscape.dim();
+    let mut labels = LabelImage::zeros((height, width));
     let mut basin = Basin::new(landscape, markers, mask, connectivity);
     basin.flood();
     let stride = width + 2;
     labels.axis_iter_mut(Axis(0)).into_par_iter().zip(basin.cells.par_chunks(stride).skip(1)).for_each(
         |(mut row, cells)| row.iter_mut().zip(&cells[1..]).for_each(|(label, cell)| *label = cell.label.max(0)),
     );
-    Ok(labels)
+    labels
 }
 
 fn check_shape(name: &str, found: (usize, usize), expected: (usize, usize)) -> Result<()> {

@@ -1,17 +1,27 @@
 use ndarray::{Array2, array};
 
 use super::*;
+use crate::geometry::distance::distance_transform_edt;
 use crate::random::Random;
 
-/// The rules of the module in their plainest form: one heap for everything.
+/// The rules of the reference in their plainest form: one binary heap for everything, whose items are swapped.
 fn plain(landscape: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, eight: bool) -> LabelImage {
     let (height, width) = landscape.dim();
     let mut labels = LabelImage::zeros((height, width));
-    let mut heap = LiteralHeap::with_capacity(0);
-    for ((y, x), &marker) in markers.indexed_iter() {
-        if marker > 0 && mask[[y, x]] {
-            labels[[y, x]] = marker;
-            heap.push(landscape[[y, x]].key(), 0, (y * width + x) as u32);
+    let mut heap: Vec<(f64, u32, (usize, usize))> = Vec::new();
+    let smaller = |a: &(f64, u32, (usize, usize)), b: &(f64, u32, (usize, usize))| (a.0, a.1) < (b.0, b.1);
+    let push = |heap: &mut Vec<(f64, u32, (usize, usize))>, item| {
+        heap.push(item);
+        let mut at = heap.len() - 1;
+        while at > 0 && smaller(&heap[at], &heap[(at - 1) / 2]) {
+            heap.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+    };
+    for (at, &marker) in markers.indexed_iter() {
+        if marker > 0 && mask[at] {
+            labels[at] = marker;
+            push(&mut heap, (landscape[at], 0, at));
         }
     }
     let mut steps = vec![(-1, 0), (0, -1), (0, 1), (1, 0)];
@@ -19,22 +29,55 @@ fn plain(landscape: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, eig
         steps.extend([(-1, -1), (-1, 1), (1, -1), (1, 1)]);
     }
     let mut age = 1;
-    while let Some((level, at)) = heap.pop_up_to(u64::MAX) {
-        let (y, x) = (at as usize / width, at as usize % width);
+    while !heap.is_empty() {
+        let (level, _, (y, x)) = heap.swap_remove(0);
+        let mut at = 0;
+        loop {
+            let mut smallest = at;
+            for child in [2 * at + 1, 2 * at + 2] {
+                if child < heap.len() && smaller(&heap[child], &heap[smallest]) {
+                    smallest = child;
+                }
+            }
+            if smallest == at {
+                break;
+            }
+            heap.swap(at, smallest);
+            at = smallest;
+        }
         for (dy, dx) in &steps {
-            let (v, u) = (y.wrapping_add_signed(*dy), x.wrapping_add_signed(*dx));
-            if v < height && u < width && mask[[v, u]] && labels[[v, u]] == 0 {
-                labels[[v, u]] = labels[[y, x]];
+            let next = (y.wrapping_add_signed(*dy), x.wrapping_add_signed(*dx));
+            if next.0 < height && next.1 < width && mask[next] && labels[next] == 0 {
+                labels[next] = labels[[y, x]];
                 age += 1;
-                heap.push(landscape[[v, u]].key().max(level), age, (v * width + u) as u32);
+                push(&mut heap, (landscape[next].max(level), age, next));
             }
         }
     }
     labels
 }
 
+/// Compares every way of flooding with the plain one.
+fn compare(landscape: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, case: &str) {
+    for connectivity in [Connectivity::Four, Connectivity::Eight] {
+        let expected = plain(landscape, markers, mask, connectivity == Connectivity::Eight);
+        let (mask, markers) = (Some(mask.view()), markers.view());
+        let found = watershed(landscape.view(), markers, mask, connectivity).unwrap();
+        assert_eq!(found, expected, "{case} {connectivity:?}");
+        let found = flood_many_levels(landscape.view(), markers, mask, connectivity);
+        assert_eq!(found, expected, "{case} {connectivity:?}, many levels");
+        let terraces = Terraces::new(landscape.view(), markers, mask, connectivity).unwrap();
+        assert_eq!(terraces.flood_wide(), expected, "{case} {connectivity:?}, wide items in the heap");
+        let narrow = landscape.mapv(|level| level as i32);
+        if narrow.mapv(f64::from) == *landscape {
+            let found = watershed(narrow.view(), markers, mask, connectivity).unwrap();
+            assert_eq!(found, expected, "{case} {connectivity:?} as integers");
+        }
+    }
+}
+
 #[test]
-fn two_queues_flood_like_one_heap() {
+fn all_queues_flood_like_one_heap() {
     let mut random = Random::new(8, 0);
     for case in 0..60 {
         let shape = (1 + random.below(40), 1 + random.below(40));
@@ -44,14 +87,37 @@ fn two_queues_flood_like_one_heap() {
         let markers =
             Array2::from_shape_simple_fn(shape, || if random.chance(0.05) { 1 + random.below(9) as i32 } else { 0 });
         let mask = Array2::from_shape_simple_fn(shape, || random.chance(0.8));
-        for connectivity in [Connectivity::Four, Connectivity::Eight] {
-            let found = watershed(landscape.view(), markers.view(), Some(mask.view()), connectivity).unwrap();
-            let expected = plain(&landscape, &markers, &mask, connectivity == Connectivity::Eight);
-            assert_eq!(found, expected, "case {case} {connectivity:?}");
-            let narrow = landscape.mapv(|level| level as i32);
-            let found = watershed(narrow.view(), markers.view(), Some(mask.view()), connectivity).unwrap();
-            assert_eq!(found, expected, "case {case} {connectivity:?} as integers");
-        }
+        compare(&landscape, &markers, &mask, &format!("case {case}"));
+    }
+}
+
+#[test]
+fn tied_markers_on_distances_and_plateaus_flood_like_one_heap() {
+    let mut random = Random::new(9, 0);
+    for case in 0..12 {
+        let side = 60 + random.below(80);
+        let discs: Vec<[f64; 3]> = (0..side / 4)
+            .map(|_| [random.uniform(0.0, side as f64), random.uniform(0.0, side as f64), random.uniform(3.0, 12.0)])
+            .collect();
+        let mask = Array2::from_shape_fn((side, side), |(y, x)| {
+            discs.iter().any(|[v, u, radius]| (y as f64 - v).hypot(x as f64 - u) < *radius)
+        });
+        let distances = distance_transform_edt(mask.view());
+        // Distances, wide plateaus made of them, and a plain with a few pits.
+        let landscape = match case % 3 {
+            0 => distances.mapv(|distance| -distance),
+            1 => distances.mapv(|distance| -(distance / 2.5).floor()),
+            _ => distances.mapv(|_| if random.chance(0.01) { -1.0 } else { 0.0 }),
+        };
+        let mut id = 0;
+        let markers = Array2::from_shape_simple_fn((side, side), || {
+            let marked = random.chance([0.002, 0.02, 0.2][case / 4]);
+            id += i32::from(marked);
+            if marked { id } else { 0 }
+        });
+        compare(&landscape, &markers, &mask, &format!("case {case}"));
+        let everywhere = Array2::from_elem((side, side), true);
+        compare(&landscape.mapv(f64::abs), &markers, &everywhere, &format!("case {case} without a mask"));
     }
 }
 
