@@ -104,6 +104,25 @@ fn files_resume_and_threads_change_nothing() {
 }
 
 #[test]
+fn images_that_are_scaled_already_are_taken_as_they_are() {
+    let (image, labels, _) = field(1);
+    for architecture in tiny() {
+        let algorithm = architecture.algorithm();
+        let mut scaling = Model::new(architecture.clone(), 5).unwrap();
+        let scaled = Image::F32(scaling.normalization().apply(&image).unwrap());
+        scaling.train(&data(1), Some(&data(1)), &options(2), &mut |_| Flow::Continue).unwrap();
+        let mut taking = Model::new(architecture, 5).unwrap();
+        let as_they_are = TrainOptions { normalized: true, ..options(2) };
+        let set = Dataset::new(vec![scaled.clone()], vec![labels.clone()]).unwrap();
+        taking.train(&set, Some(&set), &as_they_are, &mut |_| Flow::Continue).unwrap();
+        assert_eq!(scaling.weights(), taking.weights(), "{algorithm}");
+        assert_eq!(scaling.thresholds(), taking.thresholds(), "{algorithm}");
+        let found = taking.predict(&scaled, &PredictOptions { normalized: true, ..on_cpu() }).unwrap();
+        assert_eq!(found, scaling.predict(&image, &on_cpu()).unwrap(), "{algorithm}");
+    }
+}
+
+#[test]
 fn an_optimiser_of_another_preset_is_not_resumed() {
     let [_, cellpose, _] = tiny();
     let mut model = Model::new(cellpose, 0).unwrap();

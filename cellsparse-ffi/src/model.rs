@@ -127,8 +127,8 @@ pub unsafe extern "C" fn cellsparse_model_history(
 /// Segments an image. The result does not depend on the number of threads.
 ///
 /// `options` is a JSON object, or NULL for what is stored with the model: prob_thresh, nms_thresh (StarDist), flow_threshold,
-/// cellprob_threshold, diameter, augment (Cellpose), prob_thresh, postprocess (ELEPHANT), min_area (0), tile, device
-/// ("auto"), threads. `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED at the next tile.
+/// cellprob_threshold, diameter, augment (Cellpose), prob_thresh, postprocess (ELEPHANT), min_area (0), tile,
+/// normalized (false; true takes intensities as they are), device ("auto"), threads. `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED at the next tile.
 ///
 /// Only reads the model: many threads may predict with one model at a time.
 #[unsafe(no_mangle)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cellsparse_core::model::{Architecture, CellposeThresholds, ElephantThresholds, Normalization, StarThresholds};
 use cellsparse_core::model::{Object, Thresholds, TrainOptions, TrainingSummary};
-use cellsparse_core::{CancelToken, Error, Flow, PredictOptions, Result, Segmentation};
+use cellsparse_core::{Error, Flow, PredictOptions, Result, Segmentation};
 use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -188,7 +188,7 @@ impl Model {
             device: device.parse().map_err(raise)?,
             threads,
             checkpoint,
-            cancel: CancelToken::new(),
+            ..TrainOptions::default()
         };
         let claim = Arc::new(self.claim(py)?);
         let held = Arc::clone(&claim);
@@ -250,7 +250,7 @@ impl Model {
             tile,
             device: device.parse().map_err(raise)?,
             threads,
-            cancel: CancelToken::new(),
+            ..PredictOptions::default()
         };
         let (model, image) = (self.current(), arrays::image(image)?);
         let cancel = options.cancel.clone();

@@ -188,13 +188,16 @@ pub(super) fn choose_thresholds(
     config: &CellposeConfig,
     data: &Dataset,
     validation: Option<&Dataset>,
+    training: &TrainOptions,
     device: &Device,
 ) -> Result<CellposeThresholds> {
     let default =
         CellposeThresholds { smallest_object: smallest_object(data.labels().iter()), ..model.thresholds.cellpose()? };
     let Some(set) = validation else { return Ok(default) };
     let options = PredictOptions::default();
-    let images = threshold_images(model, set, |image| maps(model, config, image.view(), &default, &options, device))?;
+    let images = threshold_images(model, set, training.normalized, |image| {
+        maps(model, config, image.view(), &default, &options, device)
+    })?;
     let mut choices = Vec::new();
     for flow in FLOWS {
         for cellprob in CELLPROBS {

@@ -157,12 +157,15 @@ pub(super) fn choose_thresholds(
     model: &Model,
     data: &Dataset,
     validation: Option<&Dataset>,
+    training: &TrainOptions,
     device: &Device,
 ) -> Result<ElephantThresholds> {
     let default = ElephantThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
     let Some(set) = validation else { return Ok(default) };
     let options = PredictOptions::default();
-    let images = threshold_images(model, set, |image| probabilities(model, image.view(), &options, device))?;
+    let images = threshold_images(model, set, training.normalized, |image| {
+        probabilities(model, image.view(), &options, device)
+    })?;
     let mut choices = Vec::new();
     for center in CENTERS {
         for foreground in FOREGROUNDS {

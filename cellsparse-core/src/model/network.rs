@@ -11,12 +11,17 @@ use crate::networks::Engine;
 use crate::raster::Image;
 
 impl Model {
-    /// The input of the network for one image: scaled intensities, and as many channels as the network takes.
+    /// The input of the network for one image: scaled intensities (unless they are `normalized` already), and as many
+    /// channels as the network takes.
     ///
     /// # Errors
     /// [`Error::Image`] when the image is unusable or its channels do not fit.
-    pub(super) fn network_input(&self, image: &Image) -> Result<Array3<f32>> {
+    pub(super) fn network_input(&self, image: &Image, normalized: bool) -> Result<Array3<f32>> {
         self.check_channels(image.channels())?;
+        if normalized {
+            image.check()?;
+            return self.fit_channels(image.to_f32());
+        }
         self.fit_channels(self.normalization.apply(image)?)
     }
 

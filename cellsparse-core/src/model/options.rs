@@ -162,6 +162,9 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Continue with the optimiser state and step count stored in the model.
     pub resume: bool,
+    /// Take the intensities of the images, those of the validation set included, as they are instead of scaling each image by
+    /// its own percentiles: for parts of one large image, which are scaled alike before they come here.
+    pub normalized: bool,
     /// Where to run.
     pub device: Device,
     /// Compute threads; `None` takes one per core. The result does not depend on it.
@@ -184,6 +187,7 @@ impl Default for TrainOptions {
             time_budget: None,
             seed: 0,
             resume: false,
+            normalized: false,
             device: Device::Auto,
             threads: None,
             checkpoint: None,
@@ -213,6 +217,8 @@ pub struct PredictOptions {
     pub min_area: f32,
     /// Side of the tiles in pixels; `None` chooses one.
     pub tile: Option<usize>,
+    /// Take the intensities of the image as they are, as in [`TrainOptions::normalized`].
+    pub normalized: bool,
     /// Where to run.
     pub device: Device,
     /// Compute threads; `None` takes one per core.

@@ -19,7 +19,7 @@ impl Model {
     /// [`Error::Cancelled`] when the cancel token was raised.
     pub fn predict(&self, image: &Image, options: &PredictOptions) -> Result<Segmentation> {
         self.check_prediction(options)?;
-        self.segment(self.network_input(image)?, options)
+        self.segment(self.network_input(image, options.normalized)?, options)
     }
 
     /// Segments one image `[H, W, C]` whose intensities are already what the network was trained on.

@@ -257,10 +257,11 @@ pub(super) fn choose_thresholds(
     config: &StarDistConfig,
     data: &Dataset,
     set: &Dataset,
+    training: &TrainOptions,
     device: &Device,
 ) -> Result<StarThresholds> {
     let cancel = CancelToken::new();
-    let images = threshold_images(model, set, |image| {
+    let images = threshold_images(model, set, training.normalized, |image| {
         model.candidates(config, image.view(), PROBABILITIES[0], None, device, &cancel)
     })?;
     let default = StarThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };

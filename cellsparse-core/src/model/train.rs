@@ -134,13 +134,13 @@ impl Model {
             let set = validation.unwrap_or(data);
             fresh.thresholds = match &self.architecture {
                 Architecture::Stardist(config) => {
-                    Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, set, device)?)
+                    Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, set, options, device)?)
                 }
-                Architecture::Cellpose(config) => {
-                    Thresholds::Cellpose(cellpose::choose_thresholds(&fresh, config, data, validation, device)?)
-                }
+                Architecture::Cellpose(config) => Thresholds::Cellpose(cellpose::choose_thresholds(
+                    &fresh, config, data, validation, options, device,
+                )?),
                 Architecture::Elephant(_) => {
-                    Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, validation, device)?)
+                    Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, validation, options, device)?)
                 }
             };
         }
@@ -229,8 +229,8 @@ pub(super) fn training_data(
     data: &Dataset,
     options: &TrainOptions,
 ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
-    let images =
-        data.images().iter().map(|image| model.to_working(model.network_input(image)?)).collect::<Result<Vec<_>>>()?;
+    let input = |image| model.to_working(model.network_input(image, options.normalized)?);
+    let images = data.images().iter().map(input).collect::<Result<Vec<_>>>()?;
     let drawn =
         data.labels().iter().map(|labels| model.labels_to_working(labels.labels())).collect::<Result<Vec<_>>>()?;
     if options.preset == Preset::Reference {
@@ -247,11 +247,12 @@ pub(super) fn training_data(
 pub(super) fn threshold_images<'a, T>(
     model: &Model,
     set: &'a Dataset,
+    normalized: bool,
     predict: impl Fn(Array3<f32>) -> Result<T>,
 ) -> Result<Vec<(T, &'a SparseLabels)>> {
     let step = set.len().div_ceil(THRESHOLD_IMAGES).max(1);
     let pairs = set.images().iter().zip(set.labels()).step_by(step);
-    pairs.map(|(image, labels)| Ok((predict(model.network_input(image)?)?, labels))).collect()
+    pairs.map(|(image, labels)| Ok((predict(model.network_input(image, normalized)?)?, labels))).collect()
 }
 
 fn save_checkpoint(

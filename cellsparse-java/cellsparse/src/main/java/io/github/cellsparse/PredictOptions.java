@@ -79,6 +79,11 @@ public final class PredictOptions {
             return set("tile", value);
         }
 
+        /** Take intensities as they are, as in {@link TrainOptions.Builder#normalized}. Default false. */
+        public Builder normalized(boolean value) {
+            return set("normalized", value);
+        }
+
         /** Where to run: {@code auto} (default) or one of {@link Cellsparse#devices}. */
         public Builder device(String value) {
             return set("device", value);

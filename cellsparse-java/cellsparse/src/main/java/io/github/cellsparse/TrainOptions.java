@@ -93,6 +93,14 @@ public final class TrainOptions {
             return set("resume", resume);
         }
 
+        /**
+         * Take intensities as they are instead of scaling each image by its own percentiles: for parts of one large image
+         * that were scaled alike. Default false.
+         */
+        public Builder normalized(boolean normalized) {
+            return set("normalized", normalized);
+        }
+
         /** Where to run: {@code auto} (default) or one of {@link Cellsparse#devices}. */
         public Builder device(String device) {
             return set("device", device);

@@ -1,0 +1,158 @@
+package io.github.cellsparse.qupath.work;
+
+import io.github.cellsparse.CellsparseException;
+import io.github.cellsparse.TrainingSummary;
+import java.awt.Rectangle;
+import java.awt.Shape;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+
+/** The commands: training, inference and reset, in this process or on a server. All block. */
+public final class Work {
+    private final Settings settings;
+    private final ModelStore store;
+    private final Monitor monitor;
+
+    /** Commands with some settings, for the models of a store. */
+    public Work(Settings settings, ModelStore store, Monitor monitor) {
+        this.settings = settings;
+        this.store = store;
+        this.monitor = monitor;
+    }
+
+    /** Trains on annotated images. Stopped early, the model keeps what it learned so far. */
+    public void train(List<Subject> subjects) throws Failure {
+        guard(() -> {
+            train(annotated(subjects), null);
+            return null;
+        });
+    }
+
+    /**
+     * Trains on annotated images, then segments one. A server is asked for both at once where it can be: when the only
+     * subject opens as {@code slide} itself, and that is segmented whole.
+     *
+     * @param areas what to segment; none means the whole slide
+     */
+    public List<Found> trainAndPredict(List<Subject> subjects, Slide slide, List<Shape> areas) throws Failure {
+        return guard(() -> {
+            List<Found> found = train(annotated(subjects), areas.isEmpty() ? slide : null);
+            return found != null ? found : segment(slide, areas);
+        });
+    }
+
+    /**
+     * Segments an image.
+     *
+     * @param areas what to segment; none means the whole slide
+     */
+    public List<Found> predict(Slide slide, List<Shape> areas) throws Failure {
+        return guard(() -> segment(slide, areas));
+    }
+
+    /**
+     * Forgets the model.
+     *
+     * @return whether there was one; a server does not tell, so true
+     */
+    public boolean reset() throws Failure {
+        return guard(() -> {
+            if (settings.isRemote()) {
+                new RemoteWork(settings, monitor).reset();
+                return true;
+            }
+            return store.reset(settings.algorithm, settings.model);
+        });
+    }
+
+    private static List<Subject> annotated(List<Subject> subjects) throws Failure {
+        List<Subject> annotated = new ArrayList<>();
+        for (Subject subject : subjects) {
+            if (subject.drawings().stream().anyMatch(Drawing::isForeground)) {
+                annotated.add(subject);
+            }
+        }
+        if (annotated.isEmpty()) {
+            boolean background = subjects.stream().anyMatch(subject -> !subject.drawings().isEmpty());
+            throw new Failure("there is no annotation of the class Foreground"
+                    + (background ? " (Background alone does not show what a cell is)" : "")
+                    + "; outline at least one whole cell, set its class to Foreground, and train again");
+        }
+        return annotated;
+    }
+
+    /**
+     * Trains.
+     *
+     * @param wanted a slide whose objects are wanted too, or null
+     * @return the objects of {@code wanted} if the training came with them, or null
+     */
+    private List<Found> train(List<Subject> subjects, Slide wanted) throws IOException, Failure {
+        if (settings.isRemote()) {
+            return trainRemotely(subjects, wanted);
+        }
+        TrainingSummary summary = new LocalWork(settings, store, monitor).train(subjects);
+        if (summary.stopped() == TrainingSummary.StopReason.CANCELLED) {
+            throw new Stopped();
+        }
+        return null;
+    }
+
+    private List<Found> trainRemotely(List<Subject> subjects, Slide wanted) throws IOException, Failure {
+        RemoteWork remote = new RemoteWork(settings, monitor);
+        List<RemoteWork.Region> regions = new ArrayList<>();
+        Part frame = null;
+        for (Subject subject : subjects) {
+            monitor.check();
+            monitor.message("Reading " + subject.name());
+            try (Slide slide = subject.open()) {
+                double downsample = settings.downsample(slide);
+                List<Drawing> drawings = subject.drawings();
+                Crops crops = Crops.plan(slide.width(), slide.height(), drawings, downsample, settings.patchSize);
+                for (Rectangle area : crops.parts()) {
+                    Part part = Part.read(slide, area, downsample);
+                    LabelMap labels = LabelMap.draw(drawings, part);
+                    if (labels.objects() > 0) {
+                        regions.add(RemoteWork.Region.of(part, settings.channels(slide), labels));
+                        frame = slide == wanted && area.equals(part.slideBounds()) ? part : null;
+                    }
+                }
+            }
+        }
+        if (regions.isEmpty()) {
+            throw new Failure("no Foreground annotation covers a pixel at this resolution; choose a finer one");
+        }
+        boolean eval = frame != null && regions.size() == 1;
+        List<Found> found = remote.train(regions, eval);
+        return eval ? found.stream().map(frame::place).toList() : null;
+    }
+
+    private List<Found> segment(Slide slide, List<Shape> areas) throws IOException, Failure {
+        try (Segmenter segmenter = settings.isRemote()
+                ? new RemoteWork(settings, monitor).segmenter(settings.channels(slide))
+                : new LocalWork(settings, store, monitor).segmenter(slide)) {
+            return Inference.run(slide, areas, settings, segmenter, monitor);
+        }
+    }
+
+    private interface Command<T> {
+        T run() throws IOException, Failure;
+    }
+
+    /** Runs a command and tells every failure in one way. */
+    private static <T> T guard(Command<T> command) throws Failure {
+        try {
+            return command.run();
+        } catch (CellsparseException.Cancelled error) {
+            throw new Stopped();
+        } catch (CellsparseException | IllegalArgumentException error) {
+            throw new Failure(error.getMessage(), error);
+        } catch (IOException error) {
+            throw new Failure("reading or writing failed: " + error.getMessage(), error);
+        } catch (OutOfMemoryError error) {
+            throw new Failure("there is not enough memory; choose a coarser resolution or smaller tiles, or give QuPath more "
+                    + "memory", error);
+        }
+    }
+}

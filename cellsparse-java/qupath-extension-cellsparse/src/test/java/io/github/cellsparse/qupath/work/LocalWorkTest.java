@@ -1,0 +1,238 @@
+package io.github.cellsparse.qupath.work;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.github.cellsparse.Algorithm;
+import io.github.cellsparse.Dataset;
+import io.github.cellsparse.Image;
+import io.github.cellsparse.Labels;
+import io.github.cellsparse.Model;
+import io.github.cellsparse.ModelOptions;
+import io.github.cellsparse.Polygon;
+import io.github.cellsparse.TrainOptions;
+import java.awt.Rectangle;
+import java.awt.geom.Ellipse2D;
+import java.awt.geom.Rectangle2D;
+import java.awt.image.DataBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Training and segmenting in this process, with a small network put where the model is kept. */
+class LocalWorkTest {
+    @TempDir
+    Path folder;
+
+    private ModelStore store;
+
+    @BeforeEach
+    void openStore() {
+        store = ModelStore.ofProject(folder);
+    }
+
+    private static Settings.Builder settings() {
+        return settings(Algorithm.STARDIST);
+    }
+
+    private static Settings.Builder settings(Algorithm algorithm) {
+        return Settings.builder(algorithm).steps(80).batchSize(2).patchSize(64).learningRate(0.005).threads(1);
+    }
+
+    /** A small untrained network under the name {@code default}. */
+    private void small(int channels) throws Exception {
+        try (Model model = Model.create(Algorithm.STARDIST, ModelOptions.builder().channels(channels).set("n_rays", 16)
+                .set("n_filter_base", 8).set("n_depth", 2).set("net_conv_after_unet", 16).build())) {
+            model.save(store.writable(Algorithm.STARDIST, "default"));
+        }
+        try (Model model = Model.create(Algorithm.ELEPHANT,
+                ModelOptions.builder().channels(channels).set("widths", List.of(8, 16, 32)).build())) {
+            model.save(store.writable(Algorithm.ELEPHANT, "default"));
+        }
+    }
+
+    /** Every disc has an object whose middle is near its own, and there are no others. */
+    private static void assertFound(List<Ellipse2D> discs, List<Found> found, double tolerance) {
+        assertEquals(discs.size(), found.size(), found.stream().map(one -> Arrays.toString(one.center())).toList().toString());
+        for (Ellipse2D disc : discs) {
+            Found nearest = found.stream().min(java.util.Comparator.comparingDouble(one -> distance(one, disc))).get();
+            assertTrue(distance(nearest, disc) < tolerance, disc.getBounds() + " " + Arrays.toString(nearest.center()));
+            Rectangle2D box = nearest.shape().getBounds2D();
+            assertEquals(disc.getWidth(), box.getWidth(), 3 * tolerance);
+            assertTrue(nearest.probability() > 0 && nearest.probability() <= 1);
+        }
+    }
+
+    private static double distance(Found found, Ellipse2D disc) {
+        return Math.hypot(found.center()[0] - disc.getCenterX(), found.center()[1] - disc.getCenterY());
+    }
+
+    @Test
+    void cellsAreFoundWhereTheyAreForEveryTypeAndResolution() throws Exception {
+        int[][] cases = {
+            {1, DataBuffer.TYPE_BYTE, 10}, {1, DataBuffer.TYPE_USHORT, 20}, {3, DataBuffer.TYPE_BYTE, 25},
+            {2, DataBuffer.TYPE_FLOAT, 10}
+        };
+        for (int[] one : cases) {
+            small(one[0]);
+            double downsample = one[2] / 10.0;
+            // Discs of 16 pixels at the working resolution.
+            int side = (int) (200 * downsample);
+            DrawnSlide slide = new DrawnSlide(side, side, one[0], one[1])
+                    .grid((int) (44 * downsample), (int) (16 * downsample));
+            // Its cells are made of pixels, so that their places show whether those of the extension are right.
+            Settings settings = settings(Algorithm.ELEPHANT).downsample(downsample).build();
+            Watch watch = new Watch();
+            List<Found> found =
+                    new Work(settings, store, watch).trainAndPredict(List.of(slide.subject(6)), slide, List.of());
+            assertFound(slide.discs(), found, 1.5 * downsample);
+            assertEquals(80, watch.steps.size());
+            Rectangle half = new Rectangle(0, 0, side / 2, side);
+            List<Found> some = new Work(settings, store, new Watch()).predict(slide, List.of(half));
+            assertEquals(slide.discs().stream().filter(disc -> half.contains(disc.getCenterX(), disc.getCenterY())).count(),
+                    some.size());
+        }
+    }
+
+    @Test
+    void aLargeSlideIsReadAroundItsCellsAndSegmentedInTiles() throws Exception {
+        small(1);
+        DrawnSlide slide = new DrawnSlide(2000, 600, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
+        Settings settings = settings().build();
+        Watch watch = new Watch();
+        new Work(settings, store, watch).train(List.of(slide.subject(6)));
+        assertTrue(slide.largest() < 2000 * 600 / 2, "the overview and the parts are small: " + slide.largest());
+        List<Found> whole = new Work(settings().tileSize(2048).build(), store, watch).predict(slide, List.of());
+        List<Found> tiled = new Work(settings().tileSize(320).overlap(64).build(), store, watch).predict(slide, List.of());
+        assertFound(slide.discs(), whole, 6);
+        assertEquals(whole.size(), tiled.size());
+        for (Found one : whole) {
+            // Sums of floats end differently in a tile of another size.
+            assertTrue(tiled.stream().anyMatch(other -> one.shape().getBounds2D().equals(other.shape().getBounds2D())
+                    && Math.abs(one.probability() - other.probability()) < 1e-4), Arrays.toString(one.center()));
+        }
+    }
+
+    @Test
+    void aSmallImageTrainsAsInTheLibrary() throws Exception {
+        DrawnSlide slide = new DrawnSlide(120, 100, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
+        for (Algorithm algorithm : Algorithm.values()) {
+            Settings settings =
+                    Settings.builder(algorithm).steps(2).batchSize(1).patchSize(32).seed(3).threads(1).model("x").build();
+            new Work(settings, store, new Watch()).train(List.of(slide.subject(2)));
+            List<Polygon> polygons = slide.drawings(2).stream()
+                    .map(drawing -> Polygon.of(drawing.kind(), new java.awt.geom.Area(drawing.shape()))).toList();
+            try (Dataset data = new Dataset().add(Image.of(slide.read(1, 0, 0, 120, 100)), Labels.of(polygons));
+                    Model model = Model.create(algorithm, ModelOptions.builder().seed(3).build())) {
+                model.train(data, TrainOptions.builder().steps(2).batchSize(1).patchSize(32).seed(3).threads(1).build());
+                Path direct = folder.resolve("direct");
+                model.save(direct);
+                assertEquals(-1, Files.mismatch(direct, store.file(algorithm, "x")), algorithm.id());
+            }
+        }
+        assertEquals(List.of("x"), store.names(Algorithm.ELEPHANT));
+    }
+
+    @Test
+    void aStoppedTrainingLeavesAUsableModelThatGoesOn() throws Exception {
+        DrawnSlide slide = new DrawnSlide(200, 200, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
+        small(1);
+        Watch watch = new Watch();
+        watch.stopAtStep = 5;
+        assertThrows(Stopped.class, () -> new Work(settings().build(), store, watch)
+                .trainAndPredict(List.of(slide.subject(6)), slide, List.of()));
+        assertEquals(5, watch.steps.size());
+        assertEquals(5, steps());
+        new Work(settings().build(), store, new Watch()).predict(slide, List.of());
+        new Work(settings().steps(3).build(), store, new Watch()).train(List.of(slide.subject(6)));
+        assertEquals(8, steps());
+        assertTrue(new Work(settings().build(), store, new Watch()).reset());
+        assertFalse(new Work(settings().build(), store, new Watch()).reset());
+        assertFalse(store.exists(Algorithm.STARDIST, "default"));
+    }
+
+    private long steps() throws Exception {
+        try (Model model = Model.load(store.file(Algorithm.STARDIST, "default"))) {
+            return model.steps();
+        }
+    }
+
+    @Test
+    void severalImagesAreLearnedTogether() throws Exception {
+        small(1);
+        DrawnSlide one = new DrawnSlide(100, 100, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
+        DrawnSlide two = new DrawnSlide(90, 120, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
+        DrawnSlide empty = new DrawnSlide(90, 120, 1, DataBuffer.TYPE_BYTE);
+        Watch watch = new Watch();
+        Settings settings = settings().steps(1).build();
+        new Work(settings, store, watch).train(List.of(one.subject(1), empty.subject(0), two.subject(2)));
+        assertEquals(2, watch.messages.stream().filter(text -> text.startsWith("Reading")).count());
+        DrawnSlide color = new DrawnSlide(100, 100, 3, DataBuffer.TYPE_BYTE).grid(44, 16);
+        Failure failure = assertThrows(Failure.class,
+                () -> new Work(settings, store, watch).train(List.of(one.subject(1), color.subject(1))));
+        assertTrue(failure.getMessage().contains("3 channel") && failure.getMessage().contains("1"), failure.getMessage());
+    }
+
+    @Test
+    void whatCannotWorkIsSaid() throws Exception {
+        DrawnSlide slide = new DrawnSlide(100, 100, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
+        Settings settings = settings().steps(1).build();
+        Work work = new Work(settings, store, new Watch());
+        assertSaid(work, slide, List.of(), "class Foreground");
+        assertSaid(work, slide, List.of(new Drawing(Polygon.Kind.BACKGROUND, Drawing.Form.AREA, new Rectangle(9, 9))),
+                "Background alone");
+        assertSaid(work, slide, List.of(new Drawing(Polygon.Kind.FOREGROUND, Drawing.Form.AREA, new Rectangle(200, 200, 9, 9))),
+                "no Foreground annotation covers a pixel");
+        Failure untrained = assertThrows(Failure.class, () -> work.predict(slide, List.of()));
+        assertTrue(untrained.getMessage().contains("train it first"), untrained.getMessage());
+
+        Path file = store.writable(Algorithm.STARDIST, "broken");
+        Files.write(file, new byte[] {1, 2, 3});
+        Work broken = new Work(settings().model("broken").build(), store, new Watch());
+        Failure unreadable = assertThrows(Failure.class, () -> broken.predict(slide, List.of()));
+        assertTrue(unreadable.getMessage().contains("broken.safetensors"), unreadable.getMessage());
+        assertThrows(Failure.class, () -> broken.train(List.of(slide.subject(1))));
+        assertArrayEquals(new byte[] {1, 2, 3}, Files.readAllBytes(file), "a failure changes no file");
+
+        Work named = new Work(settings().model("../up").build(), store, new Watch());
+        assertThrows(Failure.class, () -> named.train(List.of(slide.subject(1))));
+        assertThrows(Failure.class, named::reset);
+        try (Model other = Model.create(Algorithm.CELLPOSE)) {
+            other.save(store.writable(Algorithm.STARDIST, "other"));
+        }
+        Work other = new Work(settings().model("other").build(), store, new Watch());
+        Failure kind = assertThrows(Failure.class, () -> other.predict(slide, List.of()));
+        assertTrue(kind.getMessage().contains("cellpose"), kind.getMessage());
+        small(3);
+        Failure channels = assertThrows(Failure.class, () -> work.predict(slide, List.of()));
+        assertTrue(channels.getMessage().contains("channels"), channels.getMessage());
+    }
+
+    private static void assertSaid(Work work, DrawnSlide slide, List<Drawing> drawings, String expected) {
+        Subject subject = new Subject() {
+            @Override
+            public String name() {
+                return "given";
+            }
+
+            @Override
+            public List<Drawing> drawings() {
+                return drawings;
+            }
+
+            @Override
+            public Slide open() {
+                return slide;
+            }
+        };
+        Failure failure = assertThrows(Failure.class, () -> work.train(List.of(subject)));
+        assertTrue(failure.getMessage().contains(expected), failure.getMessage());
+    }
+}

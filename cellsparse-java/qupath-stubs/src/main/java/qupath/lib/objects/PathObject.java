@@ -1,0 +1,35 @@
+package qupath.lib.objects;
+
+import qupath.lib.measurements.MeasurementList;
+import qupath.lib.objects.classes.PathClass;
+import qupath.lib.roi.interfaces.ROI;
+
+/** Something in an image. */
+public abstract class PathObject {
+    private final MeasurementList measurements = new MeasurementList.OfMap();
+    private boolean locked;
+
+    public MeasurementList getMeasurementList() {
+        return measurements;
+    }
+
+    public void setLocked(boolean locked) {
+        this.locked = locked;
+    }
+
+    public boolean isLocked() {
+        return locked;
+    }
+
+    public abstract PathClass getPathClass();
+
+    public abstract ROI getROI();
+
+    public boolean isAnnotation() {
+        return false;
+    }
+
+    public boolean isDetection() {
+        return false;
+    }
+}

@@ -1,0 +1,11 @@
+package qupath.lib.objects.hierarchy.events;
+
+import java.util.Set;
+import qupath.lib.objects.PathObject;
+
+/** The selected objects. */
+public class PathObjectSelectionModel {
+    public Set<PathObject> getSelectedObjects() {
+        throw new UnsupportedOperationException();
+    }
+}
