@@ -909,7 +909,7 @@ cellsparse_status cellsparse_segmentation_free(struct cellsparse_segmentation *s
  * weights, whatever the number of threads.
  *
  * With `validation` (may be NULL) the weights with the lowest validation loss are kept and thresholds are chosen on it.
- * `options` is a JSON object, or NULL for the defaults: steps (200), batch_size (8), patch_size (224), learning_rate,
+ * `options` is a JSON object, or NULL for the defaults: steps, batch_size, patch_size, learning_rate,
  * preset ("default" or "reference"), time_budget (seconds), seed (0), resume (false), normalized (false; true takes
  * intensities as they are instead of scaling each image), device ("auto"), threads, checkpoint (a path). `cancel`,
  * `observer`, `userdata` and `summary_out` may be NULL; `userdata` is handed to the observer.
