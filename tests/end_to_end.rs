@@ -22,7 +22,6 @@ fn train_and_score(train: &[(Image, LabelImage)], unseen: &[(Image, LabelImage)]
         steps: Some(200),
         batch_size: Some(4),
         patch_size: Some(112),
-        learning_rate: Some(5e-3),
         ..Default::default()
     };
     model.train(&data, None, &options, &mut |_| Flow::Continue).unwrap();
@@ -76,5 +75,5 @@ fn a_handful_of_drawn_nuclei_segments_real_images() {
         unseen.push((read_image(&path).unwrap(), labels));
     }
     let (accuracy, _) = train_and_score(&train, &unseen);
-    assert!(accuracy > 0.25, "accuracy {accuracy}");
+    assert!(accuracy > 0.35, "accuracy {accuracy}");
 }
