@@ -65,7 +65,7 @@ def model():
 def trained(field):
     """A small network that finds something."""
     model = cs.StarDist(n_rays=16, n_filter_base=8, n_depth=2, net_conv_after_unet=16)
-    model.train(field.image, field.annotation, steps=150, learning_rate=0.005, batch_size=4, patch_size=64, progress=False)
+    model.train(field.image, field.annotation, steps=300, batch_size=4, patch_size=64, progress=False)
     labels, objects = model.predict(field.image)
     assert len(objects) > 3
     return model
