@@ -18,12 +18,7 @@ fn train_and_score(train: &[(Image, LabelImage)], unseen: &[(Image, LabelImage)]
     let data = Dataset::new(images, labels).unwrap();
     let config = StarDistConfig { n_filter_base: 16, net_conv_after_unet: 64, ..Default::default() };
     let mut model = Model::stardist(config, 0).unwrap();
-    let options = TrainOptions {
-        steps: Some(200),
-        batch_size: Some(4),
-        patch_size: Some(112),
-        ..Default::default()
-    };
+    let options = TrainOptions { steps: Some(200), batch_size: Some(4), patch_size: Some(112), ..Default::default() };
     model.train(&data, None, &options, &mut |_| Flow::Continue).unwrap();
     let found: Vec<LabelImage> = unseen
         .iter()
