@@ -3,7 +3,6 @@
 mod advice;
 mod dataset;
 mod encoding;
-mod likely_background;
 mod mixups;
 mod rim;
 mod sparse_labels;
@@ -12,7 +11,6 @@ mod sparsify;
 pub use self::advice::advice;
 pub use self::dataset::Dataset;
 pub use self::encoding::LabelEncoding;
-pub use self::likely_background::likely_background;
 pub use self::rim::background_rim;
 pub use self::sparse_labels::SparseLabels;
 pub use self::sparsify::{SparsifyMode, sparsify};

@@ -1,5 +1,6 @@
 //! Plane geometry without tensors: distances, outlines, polygons.
 
+mod convex_hull;
 pub mod diffusion;
 pub mod distance;
 pub mod ellipse;
@@ -8,6 +9,7 @@ mod outline;
 mod outline_raster;
 mod simplify;
 
+pub use self::convex_hull::solidity;
 pub use self::outline::{ExactOutline, LiteralOutline, Part, exact_outlines, literal_outlines};
 pub use self::outline_raster::rasterize_outlines;
 pub use self::simplify::{douglas_peucker, simplify_outline, simplify_ring_literal};

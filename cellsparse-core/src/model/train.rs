@@ -6,11 +6,13 @@ use candle_core::Device;
 use serde::Serialize;
 
 use ndarray::Array3;
+use rayon::prelude::*;
 
 use super::recipe::Recipe;
 use super::stardist::{self, StarDistTask};
 use super::{Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant, working_scale};
-use crate::annotations::{Dataset, SparseLabels, background_rim, likely_background};
+use crate::annotations::{Dataset, SparseLabels, background_rim};
+use crate::completion::complete_labels;
 use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
@@ -223,7 +225,8 @@ struct Run<'a> {
 /// Inputs of the network and label images for training.
 ///
 /// Unless the reference is followed, the unlabelled pixels beside a drawn cell become background, since nothing else says
-/// where cells end, and so do some of those that look least like cells, since nothing else says what empty regions are.
+/// where cells end, and what the drawn labels make plain elsewhere is added, since a handful of cells is a fraction of what
+/// a network needs to see.
 pub(super) fn training_data(
     model: &Model,
     data: &Dataset,
@@ -236,10 +239,11 @@ pub(super) fn training_data(
     if options.preset == Preset::Reference {
         return Ok((images, drawn));
     }
-    let labels = images.iter().zip(&drawn).zip(0..).map(|((image, labels), index)| {
-        likely_background(image.view(), &background_rim(labels, RIM), options.seed.wrapping_add(index))
+    let pairs = images.par_iter().zip(&drawn).enumerate();
+    let completed = pairs.map(|(index, (image, labels))| {
+        complete_labels(image.view(), &background_rim(labels, RIM), options.seed.wrapping_add(index as u64))
     });
-    let labels = labels.collect();
+    let labels = completed.collect();
     Ok((images, labels))
 }
 

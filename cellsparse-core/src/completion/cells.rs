@@ -1,0 +1,92 @@
+//! Cells that were not drawn and are plain nevertheless.
+
+use std::collections::BTreeMap;
+
+use ndarray::{Array2, Zip};
+
+use super::splitting::hills;
+use crate::geometry::distance::distance_transform_edt;
+use crate::geometry::solidity;
+use crate::raster::{LabelImage, gaussian_blur};
+use crate::targets::fill_label_holes;
+
+/// Blur of the distance map and depth of a neck that parts two cells, as fractions of the diameter.
+const SMOOTH: f64 = 0.05;
+const NECK: f64 = 0.04;
+
+/// Areas of plain cells, as fractions of the smallest and the largest drawn one.
+const AREAS: [f64; 2] = [0.4, 2.5];
+
+/// A plain cell is at least as convex as the least convex drawn one, less this; and this convex is enough.
+const TOLERANCE: f64 = 0.03;
+const CONVEX: f64 = 0.9;
+
+/// What was drawn, in numbers.
+pub struct Drawn {
+    /// Diameter of a disc with the median area.
+    pub diameter: f64,
+    areas: [f64; 2],
+    solidity: f64,
+    last: i32,
+}
+
+impl Drawn {
+    /// `None` when no cell is drawn.
+    pub fn new(labels: &LabelImage) -> Option<Self> {
+        let cells = pixels_by_label(labels);
+        let mut areas: Vec<usize> = cells.values().map(Vec::len).collect();
+        areas.sort_unstable();
+        let median = *areas.get(areas.len() / 2)? as f64;
+        let solidity = cells.values().map(|pixels| solidity(pixels)).fold(CONVEX + TOLERANCE, f64::min) - TOLERANCE;
+        Some(Self {
+            diameter: 2.0 * (median / std::f64::consts::PI).sqrt(),
+            areas: [*areas.first()? as f64 * AREAS[0], *areas.last()? as f64 * AREAS[1]],
+            solidity,
+            last: *cells.keys().last()?,
+        })
+    }
+
+    fn resembles(&self, pixels: &[[usize; 2]]) -> bool {
+        let area = pixels.len() as f64;
+        (self.areas[0]..=self.areas[1]).contains(&area) && solidity(pixels) >= self.solidity
+    }
+}
+
+/// Unlabelled parts of `inside` that look like one of the drawn cells become cells with ids above those of the drawn ones;
+/// nothing else changes. `inside` tells for every pixel whether it lies in a cell; its holes are filled and its parts are
+/// split at necks.
+pub fn add_plain_cells(labels: &mut LabelImage, drawn: &Drawn, inside: &Array2<bool>) {
+    let distance = distance_transform_edt(inside.view()).mapv(|distance| distance.min(1e6) as f32);
+    let smooth = gaussian_blur(distance.view(), (SMOOTH * drawn.diameter) as f32);
+    let parts = hills(smooth.view(), inside.view(), (NECK * drawn.diameter) as f32);
+    let mut last = drawn.last;
+    for pixels in pixels_by_label(&parts).values() {
+        let is_drawn = pixels.iter().any(|at| labels[*at] > 0);
+        if !is_drawn && drawn.resembles(pixels) && last < i32::MAX {
+            last += 1;
+            for at in pixels {
+                if labels[*at] < 0 {
+                    labels[*at] = last;
+                }
+            }
+        }
+    }
+}
+
+/// Where cells are: where the probability says so, and where they are drawn; without holes.
+pub fn inside(probability: &Array2<f32>, labels: &LabelImage) -> Array2<bool> {
+    let is_cell = Zip::from(probability).and(labels).map_collect(|p, label| match label {
+        0 => 0,
+        1.. => 1,
+        _ => i32::from(*p > 0.5),
+    });
+    fill_label_holes(is_cell.view()).mapv(|cell| cell > 0)
+}
+
+fn pixels_by_label(labels: &LabelImage) -> BTreeMap<i32, Vec<[usize; 2]>> {
+    let mut cells: BTreeMap<i32, Vec<[usize; 2]>> = BTreeMap::new();
+    for ((y, x), label) in labels.indexed_iter().filter(|(_, label)| **label > 0) {
+        cells.entry(*label).or_default().push([y, x]);
+    }
+    cells
+}

@@ -1,0 +1,220 @@
+//! Completion of sparse labels: cells and background that the drawn ones make plain.
+//!
+//! A classifier of pixels learns from the drawn cells and the drawn background, says of every pixel how likely it lies in a
+//! cell, and is tried on drawn cells that it has not seen. Where it can be trusted, unlabelled regions that resemble a drawn
+//! cell in size and shape become cells and clear background becomes background; what is neither stays unlabelled.
+
+mod cells;
+mod classifier;
+mod features;
+mod splitting;
+
+use ndarray::{Array2, ArrayView3};
+use rayon::prelude::*;
+
+use self::cells::{Drawn, add_plain_cells, inside};
+use self::classifier::{Classifier, Samples, accuracy};
+use self::features::PixelFeatures;
+use crate::random::Random;
+use crate::raster::LabelImage;
+
+/// Accuracy on unseen drawn cells from which the classifier is believed about cells and background.
+const TRUSTED: f64 = 0.8;
+
+/// Accuracy from which it is believed about what looks least like cells.
+const USEFUL: f64 = 0.65;
+
+/// Probability of a cell below which a pixel is background.
+const BACKGROUND: f32 = 0.3;
+
+/// A classifier that is only useful takes pixels that look less like cells than the most cell-like fifth of the drawn
+/// background.
+const TYPICAL: f64 = 0.8;
+
+/// Fewest labelled pixels of each class, and the number that the classifier learns from at most.
+const FEWEST: usize = 20;
+const MOST: usize = 20_000;
+
+/// The labels `[H, W]` with what the drawn ones make plain in the image `[H, W, C]`: more cells, with new ids above those
+/// of the drawn ones, and more background. What was drawn stays as it is.
+///
+/// When the classifier gets too few unseen drawn cells right, no cells are added and only as many background pixels as are
+/// labelled, chosen with `seed` among those that look least like cells; without a cell, with fewer than 20 labelled pixels of
+/// cells or background, or when pixels do not tell at all, the labels are returned as they are.
+pub fn complete_labels(image: ArrayView3<'_, f32>, labels: &LabelImage, seed: u64) -> LabelImage {
+    let mut result = labels.clone();
+    let (height, width, _) = image.dim();
+    if labels.dim() != (height, width) {
+        return result;
+    }
+    let Some(drawn) = Drawn::new(labels) else { return result };
+    let features = PixelFeatures::new(image, drawn.diameter);
+    let Some(samples) = samples(&features, labels) else { return result };
+    let (Some(accuracy), Some(classifier)) = (accuracy(&samples), Classifier::fit(&samples, |_| true)) else {
+        return result;
+    };
+    if accuracy < USEFUL {
+        return result;
+    }
+    let probability = probabilities(&features, &classifier, labels.dim());
+    if accuracy < TRUSTED {
+        add_typical_background(&mut result, &probability, seed);
+        return result;
+    }
+    let inside = inside(&probability, labels);
+    add_plain_cells(&mut result, &drawn, &inside);
+    for ((at, label), probability) in result.indexed_iter_mut().zip(&probability) {
+        if *label < 0 && *probability < BACKGROUND && !inside[at] {
+            *label = 0;
+        }
+    }
+    result
+}
+
+/// Labelled pixels, evenly thinned out, in groups of the nearest drawn cell; `None` when a class is too small.
+fn samples(features: &PixelFeatures, labels: &LabelImage) -> Option<Samples> {
+    let count = |wanted: fn(i32) -> bool| labels.iter().filter(|label| wanted(**label)).count();
+    let (cells, background) = (count(|label| label > 0), count(|label| label == 0));
+    if cells.min(background) < FEWEST {
+        return None;
+    }
+    let centers = centers(labels);
+    let mut samples = Samples::default();
+    // Each class is thinned out alone, so that the smaller one keeps its pixels.
+    let thinning = [background, cells].map(|count| count.div_ceil(MOST / 2));
+    let mut seen = [0usize; 2];
+    let mut row = vec![0.0; features.len()];
+    for ((y, x), label) in labels.indexed_iter().filter(|(_, label)| **label >= 0) {
+        let class = usize::from(*label > 0);
+        seen[class] += 1;
+        if seen[class] % thinning[class] != 0 {
+            continue;
+        }
+        features.write(y, x, &mut row);
+        samples.features.extend_from_slice(&row);
+        samples.cell.push(*label > 0);
+        let distance = |center: &[f64; 2]| (center[0] - y as f64).powi(2) + (center[1] - x as f64).powi(2);
+        let nearest = (0..centers.len()).min_by(|a, b| distance(&centers[*a]).total_cmp(&distance(&centers[*b])));
+        samples.group.push(nearest.unwrap_or(0));
+    }
+    Some(samples)
+}
+
+/// Centres of the drawn cells.
+fn centers(labels: &LabelImage) -> Vec<[f64; 2]> {
+    let mut sums = std::collections::BTreeMap::<i32, [f64; 3]>::new();
+    for ((y, x), label) in labels.indexed_iter().filter(|(_, label)| **label > 0) {
+        let sum = sums.entry(*label).or_default();
+        *sum = [sum[0] + y as f64, sum[1] + x as f64, sum[2] + 1.0];
+    }
+    sums.into_values().map(|[y, x, count]| [y / count, x / count]).collect()
+}
+
+fn probabilities(features: &PixelFeatures, classifier: &Classifier, shape: (usize, usize)) -> Array2<f32> {
+    let mut map = Array2::zeros(shape);
+    map.outer_iter_mut().into_par_iter().enumerate().for_each(|(y, mut line)| {
+        let mut row = vec![0.0; features.len()];
+        for (x, value) in line.iter_mut().enumerate() {
+            features.write(y, x, &mut row);
+            *value = classifier.probability(&row);
+        }
+    });
+    map
+}
+
+fn add_typical_background(labels: &mut LabelImage, probability: &Array2<f32>, seed: u64) {
+    let drawn = labels.iter().zip(probability).filter(|(label, _)| **label == 0);
+    let mut drawn: Vec<f32> = drawn.map(|(_, probability)| *probability).collect();
+    let rank = (drawn.len() as f64 * TYPICAL) as usize;
+    let limit = *drawn.select_nth_unstable_by(rank, f32::total_cmp).1;
+    let candidates: Vec<(usize, usize)> =
+        probability.indexed_iter().filter(|(at, p)| labels[*at] < 0 && **p <= limit).map(|(at, _)| at).collect();
+    let most = labels.iter().filter(|label| **label >= 0).count();
+    let order = Random::new(seed, 0).permutation(candidates.len());
+    for index in order.into_iter().take(most) {
+        labels[candidates[index]] = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array3;
+
+    use super::*;
+    use crate::annotations::background_rim;
+
+    const CENTERS: [[i32; 2]; 5] = [[30, 25], [30, 70], [80, 30], [80, 95], [85, 113]];
+
+    fn within(y: usize, x: usize, [v, u]: [i32; 2], radius: i32) -> bool {
+        (y as i32 - v).pow(2) + (x as i32 - u).pow(2) <= radius * radius
+    }
+
+    /// Bright discs of radius 10, the last two touching, and a speck of radius 3; two discs are drawn, and a stroke.
+    fn scene(bright: f32) -> (Array3<f32>, LabelImage) {
+        let cell = |y, x| CENTERS.iter().any(|center| within(y, x, *center, 10)) || within(y, x, [55, 55], 3);
+        let noise = |y: usize, x: usize| 0.03 * (((y * 7 + x * 13) % 5) as f32 - 2.0);
+        let value = |y, x| if cell(y, x) { bright } else { 0.2 };
+        let image = Array3::from_shape_fn((110, 130, 1), |(y, x, _)| value(y, x) + noise(y, x));
+        let labels = LabelImage::from_shape_fn((110, 130), |(y, x)| match () {
+            () if within(y, x, CENTERS[0], 10) => 3,
+            () if within(y, x, CENTERS[1], 10) => 8,
+            () if y == 5 => 0,
+            () => -1,
+        });
+        (image, background_rim(&labels, 2))
+    }
+
+    #[test]
+    fn what_resembles_the_drawn_cells_becomes_a_cell() {
+        let (image, labels) = scene(0.8);
+        let completed = complete_labels(image.view(), &labels, 0);
+        for (old, new) in labels.iter().zip(&completed) {
+            assert!(*old < 0 || old == new, "what was drawn stays");
+        }
+        let ids: Vec<i32> = CENTERS[2..].iter().map(|[y, x]| completed[[*y as usize, *x as usize]]).collect();
+        let mut sorted = ids.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, [9, 10, 11], "three more cells, the touching ones apart: {ids:?}");
+        for (center, id) in CENTERS[2..].iter().zip(&ids) {
+            let area = completed.iter().filter(|label| *label == id).count();
+            assert!((270..=350).contains(&area), "{area} pixels of cell {id} at {center:?}");
+        }
+        assert!(completed[[55, 55]] <= 0, "a speck is no cell");
+        let background = completed.iter().filter(|label| **label == 0).count();
+        assert!(background > 10_000, "{background}");
+    }
+
+    #[test]
+    fn where_pixels_do_not_tell_nothing_is_added() {
+        let (image, labels) = scene(0.2);
+        assert_eq!(complete_labels(image.view(), &labels, 0), labels);
+        let (image, labels) = scene(0.8);
+        let without_cells = labels.mapv(|label| label.min(0));
+        assert_eq!(complete_labels(image.view(), &without_cells, 0), without_cells);
+        let without_background = labels.mapv(|label| if label == 0 { -1 } else { label });
+        assert_eq!(complete_labels(image.view(), &without_background, 0), without_background);
+        assert_eq!(complete_labels(Array3::zeros((3, 3, 1)).view(), &labels, 0), labels);
+    }
+
+    #[test]
+    fn a_doubtful_classifier_adds_background_only() {
+        // Half of the drawn cells cannot be seen.
+        let (mut image, mut labels) = scene(0.8);
+        for y in 15..46 {
+            for x in 10..41 {
+                image[[y, x, 0]] = 0.2 + 0.03 * (((y * 7 + x * 13) % 5) as f32 - 2.0);
+            }
+        }
+        labels.iter_mut().for_each(|label| *label = if *label == 0 { -1 } else { *label });
+        labels.row_mut(5).fill(0);
+        let added: Vec<(i32, i32)> = labels
+            .iter()
+            .zip(&complete_labels(image.view(), &labels, 3))
+            .filter(|(old, new)| old != new)
+            .map(|(old, new)| (*old, *new))
+            .collect();
+        assert!(added.iter().all(|change| *change == (-1, 0)), "{added:?}");
+        let labelled = labels.iter().filter(|label| **label >= 0).count();
+        assert!(added.len() <= labelled);
+    }
+}
