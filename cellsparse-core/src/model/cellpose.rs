@@ -5,7 +5,7 @@ use ndarray::{Array2, Array3, ArrayView3, s};
 
 use super::predict::from_labels;
 use super::thresholds::{choose, smallest_object};
-use super::train::{threshold_images, training_data};
+use super::train::{Judged, training_data};
 use super::{CellposeThresholds, Model, PredictOptions, Preset, Segmentation, Thresholds, TrainOptions};
 use crate::annotations::Dataset;
 use crate::error::{Error, Result};
@@ -187,17 +187,14 @@ pub(super) fn choose_thresholds(
     model: &Model,
     config: &CellposeConfig,
     data: &Dataset,
-    validation: Option<&Dataset>,
-    training: &TrainOptions,
+    judged: Option<Judged<'_>>,
     device: &Device,
 ) -> Result<CellposeThresholds> {
     let default =
         CellposeThresholds { smallest_object: smallest_object(data.labels().iter()), ..model.thresholds.cellpose()? };
-    let Some(set) = validation else { return Ok(default) };
+    let Some(judged) = judged else { return Ok(default) };
     let options = PredictOptions::default();
-    let images = threshold_images(model, set, training.normalized, |image| {
-        maps(model, config, image.view(), &default, &options, device)
-    })?;
+    let images = judged.predicted(model, |image| maps(model, config, image.view(), &default, &options, device))?;
     let mut choices = Vec::new();
     for flow in FLOWS {
         for cellprob in CELLPROBS {

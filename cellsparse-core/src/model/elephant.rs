@@ -5,7 +5,7 @@ use ndarray::{Array3, ArrayView3, s};
 
 use super::predict::from_labels;
 use super::thresholds::{choose, smallest_object};
-use super::train::{threshold_images, training_data};
+use super::train::{Judged, training_data};
 use super::{ElephantThresholds, Model, Postprocess, PredictOptions, Preset, Segmentation, TrainOptions};
 use crate::annotations::Dataset;
 use crate::error::{Error, Result};
@@ -156,16 +156,13 @@ const FOREGROUNDS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
 pub(super) fn choose_thresholds(
     model: &Model,
     data: &Dataset,
-    validation: Option<&Dataset>,
-    training: &TrainOptions,
+    judged: Option<Judged<'_>>,
     device: &Device,
 ) -> Result<ElephantThresholds> {
     let default = ElephantThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
-    let Some(set) = validation else { return Ok(default) };
+    let Some(judged) = judged else { return Ok(default) };
     let options = PredictOptions::default();
-    let images = threshold_images(model, set, training.normalized, |image| {
-        probabilities(model, image.view(), &options, device)
-    })?;
+    let images = judged.predicted(model, |image| probabilities(model, image.view(), &options, device))?;
     let mut choices = Vec::new();
     for center in CENTERS {
         for foreground in FOREGROUNDS {

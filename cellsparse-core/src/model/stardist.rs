@@ -4,7 +4,7 @@ use candle_core::Device;
 use ndarray::{Array2, Array3, ArrayView3, s};
 
 use super::thresholds::{choose, smallest_object};
-use super::train::{threshold_images, training_data};
+use super::train::{Judged, training_data};
 use super::{Model, Preset, StarThresholds, TrainOptions};
 use crate::annotations::Dataset;
 use crate::control::CancelToken;
@@ -251,20 +251,19 @@ const PROBABILITIES: [f32; 9] = [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8]
 /// Overlaps that are tried, as in the reference.
 const OVERLAPS: [f32; 3] = [0.3, 0.4, 0.5];
 
-/// The thresholds that segment the annotated images of `set` best.
+/// The thresholds that segment the images whose objects are known best.
 pub(super) fn choose_thresholds(
     model: &Model,
     config: &StarDistConfig,
     data: &Dataset,
-    set: &Dataset,
-    training: &TrainOptions,
+    judged: Option<Judged<'_>>,
     device: &Device,
 ) -> Result<StarThresholds> {
-    let cancel = CancelToken::new();
-    let images = threshold_images(model, set, training.normalized, |image| {
-        model.candidates(config, image.view(), PROBABILITIES[0], None, device, &cancel)
-    })?;
     let default = StarThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
+    let Some(judged) = judged else { return Ok(default) };
+    let cancel = CancelToken::new();
+    let images = judged
+        .predicted(model, |image| model.candidates(config, image.view(), PROBABILITIES[0], None, device, &cancel))?;
     let mut choices = Vec::new();
     for nms in OVERLAPS {
         for prob in PROBABILITIES {

@@ -211,36 +211,36 @@ impl Thresholds {
 /// Agreements at which a choice is scored, as in StarDist's threshold optimisation.
 const AGREEMENTS: [f64; 3] = [0.3, 0.5, 0.7];
 
-/// Scores that differ by less are the same: with few annotated cells, the smallest step is much larger.
-const SAME: f64 = 0.01;
-
 /// The values of a list that segment annotated images best.
 ///
-/// `choices` holds values with their distance from the defaults; `segment` gives the label image of one image. The score is
-/// the mean accuracy over the agreements of [`AGREEMENTS`]; unlabelled pixels do not count. Of equally good choices the one
-/// nearest to the defaults is taken, since on a handful of annotated cells many choices are perfect. `None` when no choice
-/// finds any annotated cell.
+/// `choices` holds values with their distance from the defaults; `segment` gives the label image of one image, whose truth
+/// `[H, W]` is with it. The score is the mean accuracy over the agreements of [`AGREEMENTS`]; unlabelled pixels do not
+/// count. Of the choices within one standard error of the best the one nearest to the defaults is taken: on a handful of
+/// cells the best one is a matter of chance. `None` when no choice finds any annotated cell.
 ///
 /// # Errors
 /// What the post-processing reports.
 pub(super) fn choose<T: Copy, I>(
     choices: &[(T, f32)],
-    images: &[(I, &SparseLabels)],
+    images: &[(I, LabelImage)],
     segment: impl Fn(&I, &T) -> Result<LabelImage>,
 ) -> Result<Option<T>> {
     let mut tried: Vec<(f64, f32, T)> = Vec::new();
+    let mut cells = 1;
     for (choice, distance) in choices {
         let mut predictions = Vec::new();
-        for (image, labels) in images {
-            predictions.push((labels.labels(), segment(image, choice)?));
+        for (image, truth) in images {
+            predictions.push((truth, segment(image, choice)?));
         }
         let pairs: Vec<_> = predictions.iter().map(|(truth, predicted)| (*truth, predicted)).collect();
         let scores = matching_dataset(&pairs, &AGREEMENTS, Criterion::Iou, false)?;
         let score = scores.iter().map(|matching| matching.accuracy).sum::<f64>() / scores.len() as f64;
+        cells = scores.iter().map(|matching| matching.n_true).fold(cells, usize::max);
         tried.push((score, *distance, *choice));
     }
     let best = tried.iter().map(|(score, ..)| *score).fold(0.0, f64::max);
-    let good = tried.into_iter().filter(|(score, ..)| best > 0.0 && *score >= best - SAME);
+    let error = (best * (1.0 - best) / cells as f64).sqrt();
+    let good = tried.into_iter().filter(|(score, ..)| best > 0.0 && *score >= best - error);
     Ok(good.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(.., choice)| choice))
 }
 

@@ -11,12 +11,12 @@ use rayon::prelude::*;
 use super::recipe::Recipe;
 use super::stardist::{self, StarDistTask};
 use super::{Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant, working_scale};
-use crate::annotations::{Dataset, SparseLabels, background_rim};
+use crate::annotations::{Dataset, background_rim};
 use crate::completion::complete_labels;
 use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
-use crate::raster::LabelImage;
+use crate::raster::{Image, LabelImage};
 use crate::training::history::History;
 use crate::training::trainer::{Engines, LoopOptions, Outcome, Stopped, Task, TrainingState, train};
 
@@ -47,7 +47,7 @@ impl Model {
     /// Trains on annotated images, from the weights the model has now.
     ///
     /// With `validation`, the weights with the lowest validation loss are kept and thresholds are chosen on it; without,
-    /// thresholds are chosen on the annotated cells themselves. `observer` is called after every step and may stop the
+    /// thresholds are chosen on the annotated cells themselves and those that they make plain. `observer` is called after every step and may stop the
     /// training, which then returns normally with the weights so far. The result is the same for every number of
     /// threads.
     ///
@@ -104,6 +104,10 @@ impl Model {
             fresh.scale = working_scale::working_scale(data);
         }
         let prepared = training_data(&fresh, data, options)?;
+        let judged = match validation {
+            Some(set) => Judged::new(set, None, options),
+            None => Judged::new(data, Some(&prepared.1), options),
+        };
         let patch = self.patch_size(&recipe, options, &prepared.0)?;
         let run = Run { recipe, patch, device };
         let batch = [run.recipe.batch_size, run.patch];
@@ -133,16 +137,18 @@ impl Model {
         };
         let outcome = learned?;
         if outcome.steps > 0 && options.preset != Preset::Reference {
-            let set = validation.unwrap_or(data);
+            // Without validation, the defaults of Cellpose and ELEPHANT are better than what a few cells tell.
+            let tells = validation.is_some() || self.algorithm() == super::Algorithm::Stardist;
+            let judged = tells.then_some(judged);
             fresh.thresholds = match &self.architecture {
                 Architecture::Stardist(config) => {
-                    Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, set, options, device)?)
+                    Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, judged, device)?)
                 }
-                Architecture::Cellpose(config) => Thresholds::Cellpose(cellpose::choose_thresholds(
-                    &fresh, config, data, validation, options, device,
-                )?),
+                Architecture::Cellpose(config) => {
+                    Thresholds::Cellpose(cellpose::choose_thresholds(&fresh, config, data, judged, device)?)
+                }
                 Architecture::Elephant(_) => {
-                    Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, validation, options, device)?)
+                    Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, judged, device)?)
                 }
             };
         }
@@ -247,16 +253,42 @@ pub(super) fn training_data(
     Ok((images, labels))
 }
 
-/// What the network says about the images that thresholds are chosen on, with their labels.
-pub(super) fn threshold_images<'a, T>(
-    model: &Model,
-    set: &'a Dataset,
+/// Images that thresholds are chosen on, with what is known of them `[H, W]`.
+pub(super) struct Judged<'a> {
+    images: Vec<(&'a Image, LabelImage)>,
     normalized: bool,
-    predict: impl Fn(Array3<f32>) -> Result<T>,
-) -> Result<Vec<(T, &'a SparseLabels)>> {
-    let step = set.len().div_ceil(THRESHOLD_IMAGES).max(1);
-    let pairs = set.images().iter().zip(set.labels()).step_by(step);
-    pairs.map(|(image, labels)| Ok((predict(model.network_input(image, normalized)?)?, labels))).collect()
+}
+
+impl<'a> Judged<'a> {
+    /// Some images of `set`. What was drawn counts, and where nothing was drawn what `completed` says, the labels that the
+    /// network was trained on.
+    fn new(set: &'a Dataset, completed: Option<&[LabelImage]>, options: &TrainOptions) -> Self {
+        let step = set.len().div_ceil(THRESHOLD_IMAGES).max(1);
+        let known = |index: usize| {
+            let mut labels = set.labels()[index].labels().clone();
+            if let Some(completed) = completed.and_then(|completed| completed.get(index)) {
+                let (rows, columns) = labels.dim();
+                let completed = working_scale::nearest(completed, rows, columns);
+                labels.zip_mut_with(&completed, |label, completed| {
+                    if *label < 0 {
+                        *label = *completed;
+                    }
+                });
+            }
+            (&set.images()[index], labels)
+        };
+        Self { images: (0..set.len()).step_by(step).map(known).collect(), normalized: options.normalized }
+    }
+
+    /// What the network says about each of them, with what is known.
+    pub fn predicted<T>(
+        self,
+        model: &Model,
+        predict: impl Fn(Array3<f32>) -> Result<T>,
+    ) -> Result<Vec<(T, LabelImage)>> {
+        let predicted = |(image, labels)| Ok((predict(model.network_input(image, self.normalized)?)?, labels));
+        self.images.into_iter().map(predicted).collect()
+    }
 }
 
 fn save_checkpoint(

@@ -62,9 +62,13 @@ impl Model {
         if [rows, columns] == [height, width] {
             return Ok(labels.clone());
         }
-        let source = |i: usize, n: usize, of: usize| ((2 * i + 1) * of / (2 * n)).min(of - 1);
-        Ok(LabelImage::from_shape_fn((rows, columns), |(y, x)| {
-            labels[[source(y, rows, height), source(x, columns, width)]]
-        }))
+        Ok(nearest(labels, rows, columns))
     }
+}
+
+/// Labels of other sides: those of the nearest pixels.
+pub(super) fn nearest(labels: &LabelImage, rows: usize, columns: usize) -> LabelImage {
+    let (height, width) = labels.dim();
+    let source = |i: usize, n: usize, of: usize| ((2 * i + 1) * of / (2 * n)).min(of.saturating_sub(1));
+    LabelImage::from_shape_fn((rows, columns), |(y, x)| labels[[source(y, rows, height), source(x, columns, width)]])
 }
