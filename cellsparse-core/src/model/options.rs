@@ -156,7 +156,8 @@ pub struct TrainOptions {
     pub learning_rate: Option<f32>,
     /// Which set of defaults to train with.
     pub preset: Preset,
-    /// Stop after this time, with the learning-rate schedule fitted to it.
+    /// Finish after about this time, preparation and choice of thresholds included, with the learning-rate schedule fitted to
+    /// it. Like a training without `steps`, it may finish earlier: when the loss falls no more.
     pub time_budget: Option<Duration>,
     /// Seed of sampling and augmentation.
     pub seed: u64,

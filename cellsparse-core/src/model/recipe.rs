@@ -76,7 +76,9 @@ impl Recipe {
             average: None,
             fresh_statistics: !reference,
             patience: if reference { None } else { Some(20) },
+            until_plateau: !reference && options.steps.is_none(),
             time_budget: options.time_budget,
+            steps_after: 0.0,
             cancel: options.cancel.clone(),
         };
         let patch_size = options.patch_size.unwrap_or(usual.patch_size);

@@ -1,6 +1,7 @@
 //! Training behind the facade.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use serde::Serialize;
@@ -39,6 +40,9 @@ pub struct TrainingSummary {
 
 /// Pixels around a drawn cell that are taken for background.
 const RIM: usize = 2;
+
+/// Share of a step that goes forward.
+const FORWARD: f64 = 0.35;
 
 /// Images that thresholds are chosen on, at most.
 const THRESHOLD_IMAGES: usize = 16;
@@ -94,7 +98,8 @@ impl Model {
         device: &Device,
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<Outcome> {
-        let recipe = Recipe::new(self.architecture.algorithm(), options)?;
+        let begin = Instant::now();
+        let mut recipe = Recipe::new(self.architecture.algorithm(), options)?;
         let mut fresh = self.clone();
         if options.preset == Preset::Reference {
             fresh.normalization = super::Normalization::MIN_MAX;
@@ -105,10 +110,17 @@ impl Model {
         }
         let prepared = training_data(&fresh, data, options)?;
         let judged = match validation {
-            Some(set) => Judged::new(set, None, options),
-            None => Judged::new(data, Some(&prepared.1), options),
+            Some(set) => Some(Judged::new(set, None, options)),
+            // The defaults of Cellpose and ELEPHANT are better than what a few cells tell.
+            None if self.algorithm() != super::Algorithm::Stardist => None,
+            None => Some(Judged::new(data, Some(&prepared.1), options)),
         };
         let patch = self.patch_size(&recipe, options, &prepared.0)?;
+        if let Some(budget) = &mut recipe.limits.time_budget {
+            *budget = budget.saturating_sub(begin.elapsed()).max(Duration::from_millis(1));
+            let pixels = judged.as_ref().map_or(0.0, Judged::pixels) * fresh.scale * fresh.scale;
+            recipe.limits.steps_after = FORWARD * pixels / (recipe.batch_size * patch * patch) as f64;
+        }
         let run = Run { recipe, patch, device };
         let batch = [run.recipe.batch_size, run.patch];
         let learned = match &self.architecture {
@@ -137,9 +149,6 @@ impl Model {
         };
         let outcome = learned?;
         if outcome.steps > 0 && options.preset != Preset::Reference {
-            // Without validation, the defaults of Cellpose and ELEPHANT are better than what a few cells tell.
-            let tells = validation.is_some() || self.algorithm() == super::Algorithm::Stardist;
-            let judged = tells.then_some(judged);
             fresh.thresholds = match &self.architecture {
                 Architecture::Stardist(config) => {
                     Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, judged, device)?)
@@ -278,6 +287,10 @@ impl<'a> Judged<'a> {
             (&set.images()[index], labels)
         };
         Self { images: (0..set.len()).step_by(step).map(known).collect(), normalized: options.normalized }
+    }
+
+    fn pixels(&self) -> f64 {
+        self.images.iter().map(|(_, labels)| labels.len() as f64).sum()
     }
 
     /// What the network says about each of them, with what is known.

@@ -77,6 +77,58 @@ impl Pace {
     }
 }
 
+/// Watches the loss of a training without validation: tells when it falls no more, and then how the rate comes down.
+#[derive(Debug, Clone)]
+pub struct Plateau {
+    sums: [f64; 2],
+    seen: usize,
+    end: Option<[usize; 2]>,
+}
+
+/// Steps over which the loss is averaged, and the fall from one such stretch to the next that counts as one.
+const STRETCH: usize = 200;
+const FALL: f64 = 0.02;
+
+/// Length of the end of a training whose loss falls no more, as a share of what came before.
+const LANDING: f64 = 0.25;
+
+impl Plateau {
+    /// Before the first step.
+    pub fn new() -> Self {
+        Self { sums: [f64::INFINITY, 0.0], seen: 0, end: None }
+    }
+
+    /// Takes in the loss of a step.
+    pub fn saw(&mut self, loss: f64) {
+        self.seen += 1;
+        self.sums[1] += loss;
+        if self.seen % STRETCH == 0 && self.end.is_none() {
+            if self.sums[1] > (1.0 - FALL) * self.sums[0] {
+                self.end = Some([self.seen, self.seen + (LANDING * self.seen as f64) as usize]);
+            }
+            self.sums = [self.sums[1], 0.0];
+        }
+    }
+
+    /// What the rate is multiplied by: 1, and from the time when the loss fell no more half a cosine down to 0.
+    pub fn rate(&self) -> f32 {
+        let Some([begin, end]) = self.end else { return 1.0 };
+        let along = (self.seen - begin) as f32 / (end - begin).max(1) as f32;
+        0.5 * (1.0 + (std::f32::consts::PI * along.min(1.0)).cos())
+    }
+
+    /// Whether the training is over.
+    pub fn over(&self) -> bool {
+        self.end.is_some_and(|[_, end]| self.seen >= end)
+    }
+}
+
+impl Default for Plateau {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Whose learning rates are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CellposeVersion {
@@ -109,6 +161,28 @@ pub fn cellpose_rates(version: CellposeVersion, epochs: usize, base: f64) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_training_lands_when_its_loss_falls_no_more() {
+        let mut plateau = Plateau::new();
+        let mut loss = 1.0;
+        for _ in 0..1000 {
+            loss *= 0.999;
+            plateau.saw(loss);
+            assert!(plateau.rate() == 1.0 && !plateau.over());
+        }
+        let mut steps = 1000;
+        let mut rate = 1.0;
+        while !plateau.over() {
+            plateau.saw(loss);
+            assert!(plateau.rate() <= rate);
+            rate = plateau.rate();
+            steps += 1;
+        }
+        // Two flat stretches are seen at 1400; a quarter of that is the landing.
+        assert_eq!(steps, 1750);
+        assert!(rate < 1e-3, "{rate}");
+    }
 
     #[test]
     fn cosine_rises_and_falls() {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
 use crate::training::history::History;
 use crate::training::optimizer::Optimizer;
-use crate::training::schedule::{Pace, Schedule};
+use crate::training::schedule::{Pace, Plateau, Schedule};
 
 /// What an algorithm gives to the loop: batches and their loss.
 pub trait Task: Sync {
@@ -73,8 +73,12 @@ pub struct LoopOptions {
     pub fresh_statistics: bool,
     /// Validations without improvement after which training stops.
     pub patience: Option<usize>,
+    /// Whether a training without validation ends when its loss falls no more.
+    pub until_plateau: bool,
     /// Time after which training stops.
     pub time_budget: Option<Duration>,
+    /// Work that follows the loop, in steps: so much of the time budget is left to it.
+    pub steps_after: f64,
     /// Raised to stop.
     pub cancel: CancelToken,
 }
@@ -229,6 +233,7 @@ impl<T: Task> Loop<'_, T> {
     ) -> Result<Outcome> {
         let begin = Instant::now();
         let mut pace = Pace::new(self.options.schedule);
+        let mut plateau = Plateau::new();
         let mut stopped = Stopped::Finished;
         let mut last = 0.0;
         let mut step = 0;
@@ -240,14 +245,18 @@ impl<T: Task> Loop<'_, T> {
         while step < self.options.steps {
             let Ok(batch) = batches.recv() else { break };
             let batch = batch?;
-            let rate = self.options.learning_rate * pace.rate(self.done(step, begin.elapsed()));
+            let rate = self.options.learning_rate * pace.rate(self.done(step, begin.elapsed())) * plateau.rate();
             let report = self.step(&batch, step, rate)?;
             recycle(batch);
             step += 1;
             last = report.total as f32;
-            let over = self.options.time_budget.is_some_and(|budget| begin.elapsed() >= budget);
+            if self.options.until_plateau && self.validation.is_none() {
+                plateau.saw(report.total);
+            }
+            let over = self.options.time_budget.is_some() && self.done_by_time(step, begin.elapsed()) >= 1.0;
             let asked = self.options.cancel.is_cancelled();
-            let epoch_ends = step % self.options.steps_per_epoch == 0 || step == self.options.steps || over || asked;
+            let ends = step == self.options.steps || over || asked || plateau.over();
+            let epoch_ends = step % self.options.steps_per_epoch == 0 || ends;
             let validation_loss = if epoch_ends { self.validate(&mut pace)? } else { None };
             let event = self.event(step, report, validation_loss, rate, begin.elapsed());
             self.history.push(self.before, &event);
@@ -262,7 +271,7 @@ impl<T: Task> Loop<'_, T> {
                 stopped = Stopped::TimeBudget;
                 break;
             }
-            if self.options.patience.is_some_and(|patience| self.waited >= patience) {
+            if plateau.over() || self.options.patience.is_some_and(|patience| self.waited >= patience) {
                 stopped = Stopped::NoImprovement;
                 break;
             }
@@ -274,8 +283,16 @@ impl<T: Task> Loop<'_, T> {
     /// How much of the training is over, by steps or by time, whichever is further.
     fn done(&self, step: usize, elapsed: Duration) -> f64 {
         let by_steps = step as f64 / self.options.steps.max(1) as f64;
-        let by_time = self.options.time_budget.map_or(0.0, |budget| elapsed.as_secs_f64() / budget.as_secs_f64());
-        by_steps.max(by_time)
+        by_steps.max(self.done_by_time(step, elapsed))
+    }
+
+    /// How much of the time budget is over, less what the work after the loop will take; at least half of the budget is for
+    /// the loop.
+    fn done_by_time(&self, step: usize, elapsed: Duration) -> f64 {
+        let Some(budget) = self.options.time_budget else { return 0.0 };
+        let (budget, elapsed) = (budget.as_secs_f64(), elapsed.as_secs_f64());
+        let after = self.options.steps_after * elapsed / step.max(1) as f64;
+        elapsed / (budget - after).max(0.5 * budget)
     }
 
     /// One optimiser step.
