@@ -56,9 +56,7 @@ impl Drawn {
 /// nothing else changes. `inside` tells for every pixel whether it lies in a cell; its holes are filled and its parts are
 /// split at necks.
 pub fn add_plain_cells(labels: &mut LabelImage, drawn: &Drawn, inside: &Array2<bool>) {
-    let distance = distance_transform_edt(inside.view()).mapv(|distance| distance.min(1e6) as f32);
-    let smooth = gaussian_blur(distance.view(), (SMOOTH * drawn.diameter) as f32);
-    let parts = hills(smooth.view(), inside.view(), (NECK * drawn.diameter) as f32);
+    let parts = split(inside, drawn.diameter);
     let mut last = drawn.last;
     for pixels in pixels_by_label(&parts).values() {
         let is_drawn = pixels.iter().any(|at| labels[*at] > 0);
@@ -71,6 +69,25 @@ pub fn add_plain_cells(labels: &mut LabelImage, drawn: &Drawn, inside: &Array2<b
             }
         }
     }
+}
+
+/// The areas in pixels of the parts of `inside` `[H, W]`, which are split at necks as cells of about that diameter would be.
+pub fn part_areas(inside: &Array2<bool>, diameter: f64) -> Vec<usize> {
+    let mut areas = Vec::new();
+    for part in split(inside, diameter).into_iter().filter(|part| *part > 0) {
+        let index = part as usize - 1;
+        if areas.len() <= index {
+            areas.resize(index + 1, 0);
+        }
+        areas[index] += 1;
+    }
+    areas
+}
+
+fn split(inside: &Array2<bool>, diameter: f64) -> LabelImage {
+    let distance = distance_transform_edt(inside.view()).mapv(|distance| distance.min(1e6) as f32);
+    let smooth = gaussian_blur(distance.view(), (SMOOTH * diameter) as f32);
+    hills(smooth.view(), inside.view(), (NECK * diameter) as f32)
 }
 
 /// Where cells are: where the probability says so, and where they are drawn; without holes.

@@ -12,6 +12,7 @@ mod splitting;
 use ndarray::{Array2, ArrayView3};
 use rayon::prelude::*;
 
+pub use self::cells::part_areas;
 use self::cells::{Drawn, add_plain_cells, inside};
 use self::classifier::{Classifier, Samples, accuracy};
 use self::features::PixelFeatures;

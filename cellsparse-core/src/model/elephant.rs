@@ -60,7 +60,7 @@ fn batch_config(options: &TrainOptions, batch: [usize; 2]) -> ElephantBatchConfi
     }
 }
 
-/// Probabilities `[H, W, 3]` of background, rim and centre.
+/// Probabilities `[H, W, 3]` of background, rim and centre, of an image seen at that scale.
 ///
 /// Group normalisation makes every pixel depend on all others, so an image is read whole as long as it is not larger than
 /// a tile; the sides are stretched to multiples of what the network divides by, as in the reference. Larger images are cut
@@ -68,11 +68,12 @@ fn batch_config(options: &TrainOptions, batch: [usize; 2]) -> ElephantBatchConfi
 pub(super) fn probabilities(
     model: &Model,
     image: ArrayView3<'_, f32>,
+    scale: f64,
     options: &PredictOptions,
     device: &Device,
 ) -> Result<Array3<f32>> {
     let (full_height, full_width, _) = image.dim();
-    let working = model.to_working(image.to_owned())?;
+    let working = model.to_working(image.to_owned(), scale)?;
     let image = working.view();
     let (height, width, _) = image.dim();
     let back = |maps: Array3<f32>| match (height, width) == (full_height, full_width) {
@@ -162,7 +163,9 @@ pub(super) fn choose_thresholds(
     let default = ElephantThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
     let Some(judged) = judged else { return Ok(default) };
     let options = PredictOptions::default();
-    let images = judged.predicted(model, |image| probabilities(model, image.view(), &options, device))?;
+    let images = judged.predicted(model, |image| {
+        probabilities(model, image.view(), model.scale_for(image.view(), device)?, &options, device)
+    })?;
     let mut choices = Vec::new();
     for center in CENTERS {
         for foreground in FOREGROUNDS {

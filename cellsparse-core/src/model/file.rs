@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::working_scale::WorkingScale;
 use super::{Architecture, Model, Normalization, StarThresholds, Thresholds};
 use crate::error::{Error, Result};
 use crate::formats::tensors::{NamedArrays, read_tensors, write_tensors};
@@ -28,6 +29,9 @@ struct Header {
     /// Sides that the network sees relative to those of an image.
     #[serde(default = "unscaled")]
     scale: f64,
+    /// Whether that factor is only the usual one, and every image has its own.
+    #[serde(default)]
+    scale_by_image: bool,
     #[serde(deserialize_with = "stored_thresholds")]
     thresholds: Thresholds,
     history: History,
@@ -84,7 +88,8 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
         cellsparse_version: env!("CARGO_PKG_VERSION").into(),
         architecture: model.architecture.clone(),
         normalization: model.normalization,
-        scale: model.scale,
+        scale: model.scale.factor,
+        scale_by_image: model.scale.by_image,
         thresholds: model.thresholds,
         history: model.history.thinned(),
         optimizer: model.state.as_ref().map(|state| OptimizerHeader {
@@ -158,7 +163,7 @@ pub(super) fn load(path: &Path) -> Result<Model> {
     };
     let mut model = Model::from_parts(header.architecture, graph, weights);
     model.normalization = header.normalization;
-    model.scale = header.scale;
+    model.scale = WorkingScale { factor: header.scale, by_image: header.scale_by_image };
     model.thresholds = header.thresholds;
     model.history = header.history;
     model.state = state;

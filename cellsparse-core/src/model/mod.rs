@@ -48,7 +48,7 @@ pub struct Model {
     weights: Weights,
     normalization: Normalization,
     /// Sides of the image that the network sees, relative to those of the image it is given.
-    scale: f64,
+    scale: working_scale::WorkingScale,
     thresholds: Thresholds,
     history: History,
     /// Weights that the optimiser moves, and its memory; absent in a model that was never trained.
@@ -147,7 +147,7 @@ impl Model {
             graph,
             weights,
             normalization: Normalization::default(),
-            scale: 1.0,
+            scale: working_scale::WorkingScale::NONE,
             history: History::default(),
             state: None,
             untrained: false,

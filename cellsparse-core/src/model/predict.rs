@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Device;
 use ndarray::{Array3, ArrayView2, ArrayView3};
 
+use super::working_scale::DIAMETER;
 use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant};
 use crate::error::{Error, Result};
 use crate::geometry::exact_outlines;
@@ -59,17 +60,22 @@ impl Model {
         match &self.architecture {
             Architecture::Stardist(config) => {
                 let star = thresholds.stardist()?;
-                let found = self.candidates(config, image, star.prob, options.tile, device, &options.cancel)?;
+                let scale = self.scale_for(image, device)?;
+                let found = self.candidates(config, image, scale, star.prob, options.tile, device, &options.cancel)?;
                 found.segment(&star, options.min_area)
             }
             Architecture::Cellpose(config) => {
-                let thresholds = thresholds.cellpose()?;
+                let mut thresholds = thresholds.cellpose()?;
+                if options.diameter.is_none() && self.scale.by_image {
+                    thresholds.diameter = (DIAMETER / self.scale_for(image, device)?) as f32;
+                }
                 let maps = cellpose::maps(self, config, image, &thresholds, options, device)?;
                 maps.segment(config, &thresholds, options.min_area)
             }
             Architecture::Elephant(_) => {
                 let thresholds = thresholds.elephant()?;
-                let probabilities = elephant::probabilities(self, image, options, device)?;
+                let scale = self.scale_for(image, device)?;
+                let probabilities = elephant::probabilities(self, image, scale, options, device)?;
                 elephant::segment(probabilities.view(), &thresholds, options.postprocess, options.min_area)
             }
         }

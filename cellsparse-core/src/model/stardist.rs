@@ -5,6 +5,7 @@ use ndarray::{Array2, Array3, ArrayView3, s};
 
 use super::thresholds::{choose, smallest_object};
 use super::train::{Judged, training_data};
+use super::working_scale::WorkingScale;
 use super::{Model, Preset, StarThresholds, TrainOptions};
 use crate::annotations::Dataset;
 use crate::control::CancelToken;
@@ -232,12 +233,38 @@ fn argmax(scores: ndarray::ArrayView1<'_, f32>) -> usize {
     best
 }
 
-/// Lets a new network begin with rays as long as the annotated cells' mean radius: with rays of length 0 to begin with,
-/// most of a short training is spent on growing them.
-pub(super) fn expect_size(weights: &mut Weights, data: &Dataset, scale: f64) {
-    let areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
-    let radii = areas.iter().map(|area| (*area as f64 / std::f64::consts::PI).sqrt());
-    let mean = (radii.sum::<f64>() / areas.len().max(1) as f64 * scale) as f32;
+/// The object probability on the grid of an image `[H, W, C]` seen at that scale.
+pub(super) fn probability(
+    model: &Model,
+    config: &StarDistConfig,
+    image: ArrayView3<'_, f32>,
+    scale: f64,
+    device: &Device,
+) -> Result<Array2<f32>> {
+    let working = model.to_working(image.to_owned(), scale)?;
+    let (rows, columns, _) = working.dim();
+    let mut whole = Array2::zeros((rows.div_ceil(config.grid[0]), columns.div_ceil(config.grid[1])));
+    for_each_tile(model, config, working.view(), None, device, &CancelToken::new(), &mut |maps| {
+        let [top, left] = maps.origin;
+        for ((y, x), prob) in maps.prob.indexed_iter() {
+            if let Some(out) = whole.get_mut((top + y, left + x)) {
+                *out = *prob;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(whole)
+}
+
+/// Lets a new network begin with rays as long as the mean radius of the annotated cells that it sees: with rays of length 0
+/// to begin with, most of a short training is spent on growing them.
+pub(super) fn expect_size(weights: &mut Weights, data: &Dataset, scale: WorkingScale) {
+    let mut radii = Vec::new();
+    for labels in data.labels() {
+        let factor = scale.for_labels(labels);
+        radii.extend(labels.areas().values().map(|area| factor * (*area as f64 / std::f64::consts::PI).sqrt()));
+    }
+    let mean = (radii.iter().sum::<f64>() / radii.len().max(1) as f64) as f32;
     for parameter in weights.parameters_mut() {
         if parameter.spec.name == "dist/bias" {
             parameter.values.fill(mean);
@@ -262,8 +289,10 @@ pub(super) fn choose_thresholds(
     let default = StarThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
     let Some(judged) = judged else { return Ok(default) };
     let cancel = CancelToken::new();
-    let images = judged
-        .predicted(model, |image| model.candidates(config, image.view(), PROBABILITIES[0], None, device, &cancel))?;
+    let images = judged.predicted(model, |image| {
+        let scale = model.scale_for(image.view(), device)?;
+        model.candidates(config, image.view(), scale, PROBABILITIES[0], None, device, &cancel)
+    })?;
     let mut choices = Vec::new();
     for nms in OVERLAPS {
         for prob in PROBABILITIES {

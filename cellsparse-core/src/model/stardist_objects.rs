@@ -24,18 +24,19 @@ pub(super) struct Candidates {
 }
 
 impl Model {
-    /// The candidates of a normalised image whose probability is above `prob`.
+    /// The candidates of a normalised image, seen at that scale, whose probability is above `prob`.
     pub(super) fn candidates(
         &self,
         config: &StarDistConfig,
         image: ArrayView3<'_, f32>,
+        scale: f64,
         prob: f32,
         tile: Option<usize>,
         device: &Device,
         cancel: &CancelToken,
     ) -> Result<Candidates> {
         let (height, width, _) = image.dim();
-        let working = self.to_working(image.to_owned())?;
+        let working = self.to_working(image.to_owned(), scale)?;
         let (rows, columns, _) = working.dim();
         let grid = config.grid;
         let mut parts = vec![StarCandidates::empty(config.n_rays)];
@@ -60,8 +61,8 @@ impl Model {
                     }
                 }
             }
-            if self.scale != 1.0 {
-                let factor = (1.0 / self.scale) as f32;
+            if scale != 1.0 {
+                let factor = (1.0 / scale) as f32;
                 part.dist.mapv_inplace(|length| length * factor);
             }
             parts.push(part.select(&inside));

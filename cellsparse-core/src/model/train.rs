@@ -11,7 +11,8 @@ use rayon::prelude::*;
 
 use super::recipe::Recipe;
 use super::stardist::{self, StarDistTask};
-use super::{Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant, working_scale};
+use super::working_scale::{self, WorkingScale};
+use super::{Algorithm, Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant};
 use crate::annotations::{Dataset, background_rim};
 use crate::completion::complete_labels;
 use crate::control::{Flow, Progress};
@@ -104,21 +105,23 @@ impl Model {
         if options.preset == Preset::Reference {
             fresh.normalization = super::Normalization::MIN_MAX;
         }
-        let scaled = options.preset != Preset::Reference && self.algorithm() != super::Algorithm::Cellpose;
-        if scaled && self.untrained {
-            fresh.scale = working_scale::working_scale(data);
+        if options.preset != Preset::Reference && self.untrained {
+            let scale = WorkingScale::of(data);
+            // Cellpose has its diameter for all images.
+            let needed = scale.by_image || self.algorithm() != Algorithm::Cellpose;
+            fresh.scale = if needed { scale } else { WorkingScale::NONE };
         }
         let prepared = training_data(&fresh, data, options)?;
         let judged = match validation {
             Some(set) => Some(Judged::new(set, None, options)),
             // The defaults of Cellpose and ELEPHANT are better than what a few cells tell.
-            None if self.algorithm() != super::Algorithm::Stardist => None,
+            None if self.algorithm() != Algorithm::Stardist => None,
             None => Some(Judged::new(data, Some(&prepared.1), options)),
         };
         let patch = self.patch_size(&recipe, options, &prepared.0)?;
         if let Some(budget) = &mut recipe.limits.time_budget {
             *budget = budget.saturating_sub(begin.elapsed()).max(Duration::from_millis(1));
-            let pixels = judged.as_ref().map_or(0.0, Judged::pixels) * fresh.scale * fresh.scale;
+            let pixels = judged.as_ref().map_or(0.0, Judged::pixels) * fresh.scale.factor.powi(2);
             recipe.limits.steps_after = FORWARD * pixels / (recipe.batch_size * patch * patch) as f64;
         }
         let run = Run { recipe, patch, device };
@@ -126,8 +129,7 @@ impl Model {
         let learned = match &self.architecture {
             Architecture::Stardist(config) => {
                 if options.preset != Preset::Reference && self.untrained {
-                    let scale = fresh.scale;
-                    stardist::expect_size(&mut fresh.weights, data, scale);
+                    stardist::expect_size(&mut fresh.weights, data, fresh.scale);
                 }
                 let checked =
                     validation.map(|set| StarDistTask::validation(&fresh, config, set, options, batch)).transpose()?;
@@ -247,10 +249,16 @@ pub(super) fn training_data(
     data: &Dataset,
     options: &TrainOptions,
 ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
-    let input = |image| model.to_working(model.network_input(image, options.normalized)?);
-    let images = data.images().iter().map(input).collect::<Result<Vec<_>>>()?;
+    // Cellpose scales its crops itself.
+    let scales: Vec<f64> = match model.algorithm() {
+        Algorithm::Cellpose => vec![1.0; data.len()],
+        _ => data.labels().iter().map(|labels| model.scale.for_labels(labels)).collect(),
+    };
+    let input = |(image, scale)| model.to_working(model.network_input(image, options.normalized)?, scale);
+    let images = data.images().iter().zip(scales.iter().copied()).map(input).collect::<Result<Vec<_>>>()?;
     let drawn =
-        data.labels().iter().map(|labels| model.labels_to_working(labels.labels())).collect::<Result<Vec<_>>>()?;
+        data.labels().iter().zip(&scales).map(|(labels, scale)| model.labels_to_working(labels.labels(), *scale));
+    let drawn = drawn.collect::<Result<Vec<_>>>()?;
     if options.preset == Preset::Reference {
         return Ok((images, drawn));
     }

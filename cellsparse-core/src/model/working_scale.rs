@@ -1,14 +1,17 @@
 //! The size at which a network sees its cells.
 
-use ndarray::{Array3, Axis};
+use candle_core::Device;
+use ndarray::{Array2, Array3, ArrayView3, Axis, s};
+use serde::{Deserialize, Serialize};
 
-use super::Model;
-use crate::annotations::Dataset;
+use super::{Architecture, Model, PredictOptions, cellpose, elephant, stardist};
+use crate::annotations::{Dataset, SparseLabels};
+use crate::completion::part_areas;
 use crate::error::Result;
 use crate::raster::{LabelImage, gaussian_blur, resize_bilinear, scaled_size};
 
 /// Diameter in pixels at which the annotated cells are trained on.
-const DIAMETER: f64 = 20.0;
+pub(super) const DIAMETER: f64 = 20.0;
 
 /// Smallest and largest factor.
 const FACTORS: [f64; 2] = [0.25, 2.0];
@@ -16,37 +19,151 @@ const FACTORS: [f64; 2] = [0.25, 2.0];
 /// Factors in this range are not worth the blur of another sampling.
 const NEAR: [f64; 2] = [0.75, 1.34];
 
-/// The factor that brings the annotated cells of `data` to the size that a network learns quickest.
-///
-/// A network of few layers sees a limited surrounding, and small cells are cheaper than large ones.
-pub(super) fn working_scale(data: &Dataset) -> f64 {
-    let mut areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
-    if areas.is_empty() {
-        return 1.0;
-    }
-    let middle = areas.len() / 2;
-    let median = *areas.select_nth_unstable(middle).1 as f64;
-    let factor = DIAMETER / (2.0 * (median / std::f64::consts::PI).sqrt());
-    if (NEAR[0]..=NEAR[1]).contains(&factor) { 1.0 } else { factor.clamp(FACTORS[0], FACTORS[1]) }
+/// Cells of different images differ in size when the ninth tenth of the images has cells so many times as large as the
+/// first, and there are so many images.
+const DIFFERENT: f64 = 1.5;
+const FEWEST: usize = 4;
+
+/// Sides that a network sees relative to those of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct WorkingScale {
+    /// The factor for cells of the usual size.
+    pub factor: f64,
+    /// Whether cells of different images differ in size, so that every image has its own factor.
+    pub by_image: bool,
 }
 
+impl WorkingScale {
+    /// Images as they are.
+    pub const NONE: Self = Self { factor: 1.0, by_image: false };
+
+    /// What brings the annotated cells of `data` to the size that a network learns quickest.
+    ///
+    /// A network of few layers sees a limited surrounding, small cells are cheaper than large ones, and one size is learned
+    /// sooner than many.
+    pub fn of(data: &Dataset) -> Self {
+        let areas = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
+        let Some(diameter) = median_diameter(areas) else { return Self::NONE };
+        let mut diameters: Vec<f64> = data.labels().iter().filter_map(diameter_of).collect();
+        diameters.sort_unstable_by(f64::total_cmp);
+        let tenth = diameters.len() / 10;
+        let by_image =
+            diameters.len() >= FEWEST && diameters[diameters.len() - 1 - tenth] > DIFFERENT * diameters[tenth];
+        Self { factor: factor(diameter, by_image), by_image }
+    }
+
+    /// The factor for an image whose drawn cells are known.
+    pub fn for_labels(&self, labels: &SparseLabels) -> f64 {
+        match diameter_of(labels) {
+            Some(diameter) if self.by_image => factor(diameter, true),
+            _ => self.factor,
+        }
+    }
+}
+
+fn diameter_of(labels: &SparseLabels) -> Option<f64> {
+    median_diameter(labels.areas().values().copied().collect())
+}
+
+fn median_diameter(mut areas: Vec<usize>) -> Option<f64> {
+    areas.sort_unstable();
+    let median = *areas.get(areas.len() / 2)? as f64;
+    Some(2.0 * (median / std::f64::consts::PI).sqrt())
+}
+
+fn factor(diameter: f64, exact: bool) -> f64 {
+    let factor = DIAMETER / diameter;
+    if !exact && (NEAR[0]..=NEAR[1]).contains(&factor) { 1.0 } else { factor.clamp(FACTORS[0], FACTORS[1]) }
+}
+
+/// Rounds of looking at an image to find out how large its cells are, and the change of the factor that ends them.
+const ROUNDS: usize = 3;
+const SETTLED: f64 = 1.15;
+
+/// Side of the part of an image that is looked at, in pixels that the network sees.
+const LOOK: f64 = 768.0;
+
+/// Object probability from which a pixel is counted to a cell, and the area below which a part is none, as a fraction of the
+/// square of the expected diameter.
+const EDGE: f64 = 0.2;
+const SPECK: f64 = 0.03;
+
 impl Model {
+    /// The factor for an image `[H, W, C]` of which nothing is known: the usual one, or, when cells differ in size from image
+    /// to image, that which fits the cells that the network finds in the middle of this one.
+    pub(super) fn scale_for(&self, image: ArrayView3<'_, f32>, device: &Device) -> Result<f64> {
+        let mut scale = self.scale.factor;
+        if !self.scale.by_image {
+            return Ok(scale);
+        }
+        let (height, width, _) = image.dim();
+        for _ in 0..ROUNDS {
+            let side = (LOOK / scale) as usize;
+            let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
+            let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
+            let part = image.slice(s![top..bottom, left..right, ..]);
+            let Some(diameter) = self.seen_diameter(part, scale, device)? else { break };
+            let next = factor(diameter, true);
+            let change = (next / scale).max(scale / next);
+            scale = next;
+            if change < SETTLED {
+                break;
+            }
+        }
+        Ok(scale)
+    }
+
+    /// The diameter in pixels of `image` of the cells that the network sees at that scale; `None` without any.
+    fn seen_diameter(&self, image: ArrayView3<'_, f32>, scale: f64, device: &Device) -> Result<Option<f64>> {
+        // Pixels of cells, their side in pixels of the image, and the share of a cell's radius that they cover.
+        let (inside, pixel, share): (Array2<bool>, f64, f64) = match &self.architecture {
+            Architecture::Stardist(config) => {
+                let prob = stardist::probability(self, config, image, scale, device)?;
+                // The probability falls from 1 in the middle of a cell to 0 at its edge.
+                (prob.mapv(|prob| prob > EDGE as f32), config.grid[0] as f64 / scale, 1.0 - EDGE)
+            }
+            Architecture::Cellpose(_) => {
+                let options = PredictOptions::default();
+                let diameter = (DIAMETER / scale) as f32;
+                let inside = cellpose::foreground(self, image, diameter, &options, device)?;
+                (inside, 1.0, 1.0)
+            }
+            Architecture::Elephant(_) => {
+                let options = PredictOptions::default();
+                let maps = elephant::probabilities(self, image, scale, &options, device)?;
+                (maps.slice(s![.., .., 0]).mapv(|background| background < 0.5), 1.0, 1.0)
+            }
+        };
+        let expected = DIAMETER / scale * share / pixel;
+        let mut areas = part_areas(&inside, expected);
+        areas.retain(|area| *area as f64 > SPECK * expected * expected);
+        // The median by area: fragments are many and count little.
+        areas.sort_unstable();
+        let total: usize = areas.iter().sum();
+        let mut below = 0;
+        let middle = areas.iter().find(|area| {
+            below += **area;
+            2 * below >= total
+        });
+        Ok(middle.map(|area| 2.0 * (*area as f64 / std::f64::consts::PI).sqrt() * pixel / share))
+    }
+
     /// The sides at which the network sees an image.
-    pub(super) fn working_sides(&self, height: usize, width: usize) -> Result<[usize; 2]> {
-        Ok([scaled_size(height, self.scale)?.max(1), scaled_size(width, self.scale)?.max(1)])
+    pub(super) fn working_sides(&self, height: usize, width: usize, scale: f64) -> Result<[usize; 2]> {
+        Ok([scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)])
     }
 
     /// The image `[H, W, C]` as the network sees it.
-    pub(super) fn to_working(&self, image: Array3<f32>) -> Result<Array3<f32>> {
+    pub(super) fn to_working(&self, image: Array3<f32>, scale: f64) -> Result<Array3<f32>> {
         let (height, width, _) = image.dim();
-        let [rows, columns] = self.working_sides(height, width)?;
+        let [rows, columns] = self.working_sides(height, width, scale)?;
         if [rows, columns] == [height, width] {
             return Ok(image);
         }
         let mut image = image;
-        if self.scale < 1.0 {
+        if scale < 1.0 {
             // What is finer than the coarser pixels would turn into noise.
-            let sigma = (0.5 * (1.0 / (self.scale * self.scale) - 1.0).sqrt()) as f32;
+            let sigma = (0.5 * (1.0 / (scale * scale) - 1.0).sqrt()) as f32;
             for mut channel in image.axis_iter_mut(Axis(2)) {
                 let smooth = gaussian_blur(channel.view(), sigma);
                 channel.assign(&smooth);
@@ -56,9 +173,9 @@ impl Model {
     }
 
     /// The labels `[H, W]` as the network sees them: those of the nearest pixels.
-    pub(super) fn labels_to_working(&self, labels: &LabelImage) -> Result<LabelImage> {
+    pub(super) fn labels_to_working(&self, labels: &LabelImage, scale: f64) -> Result<LabelImage> {
         let (height, width) = labels.dim();
-        let [rows, columns] = self.working_sides(height, width)?;
+        let [rows, columns] = self.working_sides(height, width, scale)?;
         if [rows, columns] == [height, width] {
             return Ok(labels.clone());
         }
@@ -71,4 +188,38 @@ pub(super) fn nearest(labels: &LabelImage, rows: usize, columns: usize) -> Label
     let (height, width) = labels.dim();
     let source = |i: usize, n: usize, of: usize| ((2 * i + 1) * of / (2 * n)).min(of.saturating_sub(1));
     LabelImage::from_shape_fn((rows, columns), |(y, x)| labels[[source(y, rows, height), source(x, columns, width)]])
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::s;
+
+    use super::*;
+    use crate::raster::Image;
+
+    /// One image with square cells of those sides.
+    fn set(sides: &[usize]) -> Dataset {
+        let images = sides.iter().map(|_| Image::U8(Array3::zeros((100, 100, 1)))).collect();
+        let labels = sides.iter().map(|side| {
+            let mut labels = LabelImage::from_elem((100, 100), -1);
+            labels.row_mut(0).fill(0);
+            labels.slice_mut(s![5..5 + side, 5..5 + side]).fill(1);
+            SparseLabels::from_signed(labels).unwrap()
+        });
+        Dataset::new(images, labels.collect()).unwrap()
+    }
+
+    #[test]
+    fn cells_of_one_size_share_a_factor_and_others_do_not() {
+        // A square of side 40 has the area of a disc of diameter 45.1.
+        let one = WorkingScale::of(&set(&[40, 40, 40, 44]));
+        assert!(!one.by_image && (one.factor - 20.0 / 45.1).abs() < 0.01, "{one:?}");
+        assert_eq!(WorkingScale::of(&set(&[16, 17])), WorkingScale::NONE);
+        let many = WorkingScale::of(&set(&[10, 40, 12, 40, 11]));
+        assert!(many.by_image, "{many:?}");
+        let alone = set(&[40]);
+        assert!((many.for_labels(&alone.labels()[0]) - 20.0 / 45.1).abs() < 0.01);
+        assert_eq!(one.for_labels(&set(&[10]).labels()[0]), one.factor);
+        assert_eq!(many.for_labels(&set(&[3]).labels()[0]), FACTORS[1]);
+    }
 }
