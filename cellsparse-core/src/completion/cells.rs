@@ -25,6 +25,8 @@ const CONVEX: f64 = 0.9;
 pub struct Drawn {
     /// Diameter of a disc with the median area.
     pub diameter: f64,
+    /// Whether there is more than one cell.
+    pub several: bool,
     areas: [f64; 2],
     solidity: f64,
     last: i32,
@@ -39,6 +41,7 @@ impl Drawn {
         let median = *areas.get(areas.len() / 2)? as f64;
         let solidity = cells.values().map(|pixels| solidity(pixels)).fold(CONVEX + TOLERANCE, f64::min) - TOLERANCE;
         Some(Self {
+            several: areas.len() > 1,
             diameter: 2.0 * (median / std::f64::consts::PI).sqrt(),
             areas: [*areas.first()? as f64 * AREAS[0], *areas.last()? as f64 * AREAS[1]],
             solidity,

@@ -39,7 +39,7 @@ const MOST: usize = 20_000;
 /// The labels `[H, W]` with what the drawn ones make plain in the image `[H, W, C]`: more cells, with new ids above those
 /// of the drawn ones, and more background. What was drawn stays as it is.
 ///
-/// When the classifier gets too few unseen drawn cells right, no cells are added and only as many background pixels as are
+/// When the classifier gets too few unseen drawn cells right, or only one is drawn, no cells are added and only as many background pixels as are
 /// labelled, chosen with `seed` among those that look least like cells; without a cell, with fewer than 20 labelled pixels of
 /// cells or background, or when pixels do not tell at all, the labels are returned as they are.
 pub fn complete_labels(image: ArrayView3<'_, f32>, labels: &LabelImage, seed: u64) -> LabelImage {
@@ -58,7 +58,7 @@ pub fn complete_labels(image: ArrayView3<'_, f32>, labels: &LabelImage, seed: u6
         return result;
     }
     let probability = probabilities(&features, &classifier, labels.dim());
-    if accuracy < TRUSTED {
+    if accuracy < TRUSTED || !drawn.several {
         add_typical_background(&mut result, &probability, seed);
         return result;
     }

@@ -6,7 +6,7 @@ use ndarray::{Array2, Array3, ArrayView3, s};
 use super::predict::from_labels;
 use super::thresholds::{choose, smallest_object};
 use super::train::{Judged, training_data};
-use super::{Architecture, CellposeThresholds, Model, PredictOptions, Preset, Segmentation, Thresholds, TrainOptions};
+use super::{CellposeThresholds, Model, PredictOptions, Preset, Segmentation, Thresholds, TrainOptions};
 use crate::annotations::Dataset;
 use crate::error::{Error, Result};
 use crate::networks::CellposeConfig;
@@ -151,21 +151,6 @@ fn tiled(model: &Model, image: ArrayView3<'_, f32>, options: &PredictOptions, de
         }
     }
     Ok(sum.finish().slice(inside).to_owned())
-}
-
-/// The pixels of cells in an image `[H, W, C]` whose cells are expected to have that diameter.
-pub(super) fn foreground(
-    model: &Model,
-    image: ArrayView3<'_, f32>,
-    diameter: f32,
-    options: &PredictOptions,
-    device: &Device,
-) -> Result<Array2<bool>> {
-    let Architecture::Cellpose(config) = &model.architecture else {
-        return Err(Error::Internal("flows of a network without flows".into()));
-    };
-    let thresholds = CellposeThresholds { diameter, ..model.thresholds.cellpose()? };
-    Ok(maps(model, config, image, &thresholds, options, device)?.cellprob.mapv(|logit| logit > 0.0))
 }
 
 impl FlowMaps {

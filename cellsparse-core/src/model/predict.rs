@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use candle_core::Device;
 use ndarray::{Array3, ArrayView2, ArrayView3};
 
-use super::working_scale::DIAMETER;
 use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant};
 use crate::error::{Error, Result};
 use crate::geometry::exact_outlines;
@@ -65,10 +64,7 @@ impl Model {
                 found.segment(&star, options.min_area)
             }
             Architecture::Cellpose(config) => {
-                let mut thresholds = thresholds.cellpose()?;
-                if options.diameter.is_none() && self.scale.by_image {
-                    thresholds.diameter = (DIAMETER / self.scale_for(image, device)?) as f32;
-                }
+                let thresholds = thresholds.cellpose()?;
                 let maps = cellpose::maps(self, config, image, &thresholds, options, device)?;
                 maps.segment(config, &thresholds, options.min_area)
             }

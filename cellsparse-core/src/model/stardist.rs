@@ -272,8 +272,10 @@ pub(super) fn expect_size(weights: &mut Weights, data: &Dataset, scale: WorkingS
     }
 }
 
-/// Probabilities that are tried.
+/// Probabilities that are tried, and those that are tried when none of them finds anything: a short training is unsure of
+/// everything.
 const PROBABILITIES: [f32; 9] = [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8];
+const LOW_PROBABILITIES: [f32; 3] = [0.2, 0.1, 0.05];
 
 /// Overlaps that are tried, as in the reference.
 const OVERLAPS: [f32; 3] = [0.3, 0.4, 0.5];
@@ -289,19 +291,25 @@ pub(super) fn choose_thresholds(
     let default = StarThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
     let Some(judged) = judged else { return Ok(default) };
     let cancel = CancelToken::new();
-    let images = judged.predicted(model, |image| {
-        let scale = model.scale_for(image.view(), device)?;
-        model.candidates(config, image.view(), scale, PROBABILITIES[0], None, device, &cancel)
-    })?;
-    let mut choices = Vec::new();
-    for nms in OVERLAPS {
-        for prob in PROBABILITIES {
-            let distance = (prob - default.prob).abs() + (nms - default.nms).abs();
-            choices.push((StarThresholds { prob, nms, ..default }, distance));
-        }
-    }
     let segment = |found: &super::stardist_objects::Candidates, thresholds: &StarThresholds| {
         Ok(found.segment(thresholds, 0.0)?.labels)
     };
-    Ok(choose(&choices, &images, segment)?.unwrap_or(default))
+    for probabilities in [&PROBABILITIES[..], &LOW_PROBABILITIES[..]] {
+        let lowest = probabilities.iter().copied().fold(1.0, f32::min);
+        let images = judged.predicted(model, |image| {
+            let scale = model.scale_for(image.view(), device)?;
+            model.candidates(config, image.view(), scale, lowest, None, device, &cancel)
+        })?;
+        let mut choices = Vec::new();
+        for nms in OVERLAPS {
+            for prob in probabilities {
+                let distance = (prob - default.prob).abs() + (nms - default.nms).abs();
+                choices.push((StarThresholds { prob: *prob, nms, ..default }, distance));
+            }
+        }
+        if let Some(best) = choose(&choices, &images, segment)? {
+            return Ok(best);
+        }
+    }
+    Ok(default)
 }

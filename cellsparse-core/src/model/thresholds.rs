@@ -222,7 +222,7 @@ const AGREEMENTS: [f64; 3] = [0.3, 0.5, 0.7];
 /// What the post-processing reports.
 pub(super) fn choose<T: Copy, I>(
     choices: &[(T, f32)],
-    images: &[(I, LabelImage)],
+    images: &[(I, &LabelImage)],
     segment: impl Fn(&I, &T) -> Result<LabelImage>,
 ) -> Result<Option<T>> {
     let mut tried: Vec<(f64, f32, T)> = Vec::new();
@@ -230,7 +230,7 @@ pub(super) fn choose<T: Copy, I>(
     for (choice, distance) in choices {
         let mut predictions = Vec::new();
         for (image, truth) in images {
-            predictions.push((truth, segment(image, choice)?));
+            predictions.push((*truth, segment(image, choice)?));
         }
         let pairs: Vec<_> = predictions.iter().map(|(truth, predicted)| (*truth, predicted)).collect();
         let scores = matching_dataset(&pairs, &AGREEMENTS, Criterion::Iou, false)?;

@@ -105,11 +105,10 @@ impl Model {
         if options.preset == Preset::Reference {
             fresh.normalization = super::Normalization::MIN_MAX;
         }
-        if options.preset != Preset::Reference && self.untrained {
-            let scale = WorkingScale::of(data);
-            // Cellpose has its diameter for all images.
-            let needed = scale.by_image || self.algorithm() != Algorithm::Cellpose;
-            fresh.scale = if needed { scale } else { WorkingScale::NONE };
+        // Cellpose scales its crops itself.
+        let scaled = options.preset != Preset::Reference && self.algorithm() != Algorithm::Cellpose;
+        if scaled && self.untrained {
+            fresh.scale = WorkingScale::of(data);
         }
         let prepared = training_data(&fresh, data, options)?;
         let judged = match validation {
@@ -249,11 +248,7 @@ pub(super) fn training_data(
     data: &Dataset,
     options: &TrainOptions,
 ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
-    // Cellpose scales its crops itself.
-    let scales: Vec<f64> = match model.algorithm() {
-        Algorithm::Cellpose => vec![1.0; data.len()],
-        _ => data.labels().iter().map(|labels| model.scale.for_labels(labels)).collect(),
-    };
+    let scales: Vec<f64> = data.labels().iter().map(|labels| model.scale.for_labels(labels)).collect();
     let input = |(image, scale)| model.to_working(model.network_input(image, options.normalized)?, scale);
     let images = data.images().iter().zip(scales.iter().copied()).map(input).collect::<Result<Vec<_>>>()?;
     let drawn =
@@ -303,12 +298,12 @@ impl<'a> Judged<'a> {
 
     /// What the network says about each of them, with what is known.
     pub fn predicted<T>(
-        self,
+        &self,
         model: &Model,
         predict: impl Fn(Array3<f32>) -> Result<T>,
-    ) -> Result<Vec<(T, LabelImage)>> {
+    ) -> Result<Vec<(T, &LabelImage)>> {
         let predicted = |(image, labels)| Ok((predict(model.network_input(image, self.normalized)?)?, labels));
-        self.images.into_iter().map(predicted).collect()
+        self.images.iter().map(|(image, labels)| (*image, labels)).map(predicted).collect()
     }
 }
 

@@ -4,14 +4,14 @@ use candle_core::Device;
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Model, PredictOptions, cellpose, elephant, stardist};
+use super::{Architecture, Model, PredictOptions, elephant, stardist};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::completion::part_areas;
 use crate::error::Result;
 use crate::raster::{LabelImage, gaussian_blur, resize_bilinear, scaled_size};
 
 /// Diameter in pixels at which the annotated cells are trained on.
-pub(super) const DIAMETER: f64 = 20.0;
+const DIAMETER: f64 = 20.0;
 
 /// Smallest and largest factor.
 const FACTORS: [f64; 2] = [0.25, 2.0];
@@ -122,12 +122,8 @@ impl Model {
                 // The probability falls from 1 in the middle of a cell to 0 at its edge.
                 (prob.mapv(|prob| prob > EDGE as f32), config.grid[0] as f64 / scale, 1.0 - EDGE)
             }
-            Architecture::Cellpose(_) => {
-                let options = PredictOptions::default();
-                let diameter = (DIAMETER / scale) as f32;
-                let inside = cellpose::foreground(self, image, diameter, &options, device)?;
-                (inside, 1.0, 1.0)
-            }
+            // Cellpose has one diameter for all images.
+            Architecture::Cellpose(_) => return Ok(None),
             Architecture::Elephant(_) => {
                 let options = PredictOptions::default();
                 let maps = elephant::probabilities(self, image, scale, &options, device)?;
