@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.File;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.concurrent.TimeUnit;
 
 /** A running {@code cellsparse serve} of the property {@code cellsparse.command}, on a free port. */
@@ -42,6 +43,11 @@ public final class Serve implements AutoCloseable {
     /** Where it listens. */
     public String url() {
         return url;
+    }
+
+    /** Processor time that it took so far. */
+    public Duration processorTime() {
+        return process.info().totalCpuDuration().orElse(Duration.ZERO);
     }
 
     @Override
