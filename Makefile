@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-neon test-java java java-natives header install-c lint lint-header lint-paths bench
+.PHONY: help demo test test-python test-neon test-java java java-natives bench-qupath header install-c lint lint-header lint-paths bench
 
 # One package set everywhere, so that features unify in one way and every dependency is compiled once per profile.
 PACKAGES := --workspace
@@ -43,11 +43,12 @@ test-java: ## Run the tests of Java on the library that the tests of Rust built
 	$(MAKE) --no-print-directory java-natives FROM=target/debug/deps
 	$(MVN) test
 
-java: ## Build the jar with the native library of this platform, in release mode
+java: ## Build the jars of Java and of QuPath's extension with the native library of this platform, in release mode
 	cargo build --release -p cellsparse-jni
 	$(MAKE) --no-print-directory java-natives FROM=target/release
 	$(MVN) -DskipTests package
-	@ls -l cellsparse-java/cellsparse/target/cellsparse-$(VERSION).jar
+	@ls -l cellsparse-java/cellsparse/target/cellsparse-$(VERSION).jar \
+	  cellsparse-java/qupath-extension-cellsparse/target/qupath-extension-cellsparse-$(VERSION).jar
 
 java-natives:
 	mkdir -p $(NATIVES)/native/$(PLATFORM)
@@ -89,3 +90,10 @@ bench: ## Time the parts of the library; says how to measure quality and how to 
 	@echo "Quality (needs the data sets, see docs/results.md):"
 	@echo "  cargo run --release -p cellsparse-core --example quality -- DATA [scribble|far|k4] [KEY=VALUE ...]"
 	@echo "Other programs on the same data: see benches/peers"
+
+bench-qupath: ## Time QuPath's menu commands in process and by the server protocol; [ALGORITHM=stardist] [STEPS=200] [ROUNDS=1]
+	cargo build --release -p cellsparse-jni -p cellsparse-cli
+	$(MAKE) --no-print-directory java-natives FROM=target/release
+	$(MVN) -Dtest=TimeToResult -Dsurefire.failIfNoSpecifiedTests=false -Dcellsparse.command=$(CURDIR)/target/release/cellsparse \
+	  $(if $(ALGORITHM),-Dbench.algorithm=$(ALGORITHM)) $(if $(STEPS),-Dbench.steps=$(STEPS)) \
+	  $(if $(ROUNDS),-Dbench.rounds=$(ROUNDS)) test

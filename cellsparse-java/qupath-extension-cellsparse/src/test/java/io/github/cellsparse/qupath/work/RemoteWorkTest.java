@@ -14,7 +14,6 @@ import java.awt.geom.Rectangle2D;
 import java.awt.image.BufferedImage;
 import java.awt.image.DataBuffer;
 import java.io.ByteArrayInputStream;
-import java.io.File;
 import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -25,7 +24,6 @@ import java.util.Base64;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executors;
-import java.util.concurrent.TimeUnit;
 import javax.imageio.ImageIO;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -200,19 +198,8 @@ class RemoteWorkTest {
 
     @Test
     void cellsparseServeTrainsAndSegments() throws Exception {
-        File command = new File(System.getProperty("cellsparse.command"));
-        assertTrue(command.canExecute(), command + " is missing; build it with `make java-natives`");
-        Path log = folder.resolve("log");
-        Process process = new ProcessBuilder(command.toString(), "serve", "--port", "0", "--model-dir",
-                folder.resolve("models").toString()).redirectErrorStream(true).redirectOutput(log.toFile()).start();
-        try {
-            String url = null;
-            for (int i = 0; i < 200 && url == null; i++) {
-                Thread.sleep(50);
-                url = Files.readString(log).lines().filter(line -> line.contains("listening on http"))
-                        .map(line -> line.substring(line.indexOf("http")).strip()).findFirst().orElse(null);
-                assertTrue(process.isAlive(), Files.readString(log));
-            }
+        try (Serve server = new Serve(folder)) {
+            String url = server.url();
             DrawnSlide slide = new DrawnSlide(200, 200, 3, DataBuffer.TYPE_BYTE).grid(44, 16);
             // The smallest real training that a server takes: it must answer objects with probabilities, in place.
             Settings settings = Settings.builder(Algorithm.STARDIST).serverUrl(url).steps(20).batchSize(1).patchSize(64)
@@ -234,9 +221,6 @@ class RemoteWorkTest {
             assertTrue(Files.isRegularFile(folder.resolve("models/stardist/default.safetensors")));
             assertTrue(new Work(few, new ModelStore(folder), watch).reset());
             assertTrue(Files.notExists(folder.resolve("models/stardist/default.safetensors")));
-        } finally {
-            process.destroy();
-            assertTrue(process.waitFor(30, TimeUnit.SECONDS));
         }
     }
 
