@@ -170,7 +170,8 @@ pub struct TrainOptions {
     pub device: Device,
     /// Compute threads; `None` takes one per core. The result does not depend on it.
     pub threads: Option<usize>,
-    /// Write the model here after every epoch (25 steps; 200 with the reference preset), so that a crash loses little.
+    /// Write the model here after the first step, after every epoch (25 steps; 200 with the reference preset) and in between
+    /// as often as takes a twentieth of the time, so that a crash loses little.
     /// Thresholds are chosen at the end of the training: those in a checkpoint are the ones from before.
     pub checkpoint: Option<PathBuf>,
     /// Raised by another thread to stop training; the weights reached so far are kept.

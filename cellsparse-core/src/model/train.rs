@@ -189,12 +189,12 @@ impl Model {
         let mut state = self.initial_state(options, &run.recipe)?;
         let mut history = self.history.clone();
         let snapshot = self.clone();
-        let mut on_epoch = |state: &TrainingState, weights: &Weights, history: &History| {
+        let mut on_save = |state: &TrainingState, weights: &Weights, history: &History| {
             let Some(path) = &options.checkpoint else { return Ok(()) };
             save_checkpoint(&snapshot, state, weights, history, path)
         };
         let limits: &LoopOptions = &run.recipe.limits;
-        let outcome = train(&mut engines, task, checked, &mut state, &mut history, limits, observer, &mut on_epoch)?;
+        let outcome = train(&mut engines, task, checked, &mut state, &mut history, limits, observer, &mut on_save)?;
         drop(engines);
         self.weights = outcome.weights.clone();
         self.state = Some(state);

@@ -102,7 +102,7 @@ impl Plateau {
     pub fn saw(&mut self, loss: f64) {
         self.seen += 1;
         self.sums[1] += loss;
-        if self.seen % STRETCH == 0 && self.end.is_none() {
+        if self.seen.is_multiple_of(STRETCH) && self.end.is_none() {
             if self.sums[1] > (1.0 - FALL) * self.sums[0] {
                 self.end = Some([self.seen, self.seen + (LANDING * self.seen as f64) as usize]);
             }

@@ -125,8 +125,9 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
-/// Called at the end of every epoch with the state and the weights that would be returned now.
-pub type OnEpoch<'a> = dyn FnMut(&TrainingState, &Weights, &History) -> Result<()> + 'a;
+/// Called with the state and the weights that would be returned now: after the first step, at the end of every epoch, and in
+/// between as often as the time it takes allows, see [`SELDOM`].
+pub type OnSave<'a> = dyn FnMut(&TrainingState, &Weights, &History) -> Result<()> + 'a;
 
 /// The engines a training runs on: one for the training batches, one for the validation batch.
 #[derive(Debug)]
@@ -137,13 +138,16 @@ pub struct Engines {
     pub validation: Option<Engine>,
 }
 
+/// Saving takes at most one part in so many of the time of a training, the ends of epochs apart.
+const SELDOM: u32 = 20;
+
 /// Trains until the steps are done, the time is over, or somebody asks to stop.
 ///
 /// Batches are made by one thread beside the loop, in order. A loss that is not finite ends the training with
 /// [`Error::Diverged`]; `state` then holds the weights of the last finite step.
 ///
 /// # Errors
-/// [`Error::Diverged`], and whatever the task, the engine or `on_epoch` report.
+/// [`Error::Diverged`], and whatever the task, the engine or `on_save` report.
 pub fn train<T: Task>(
     engines: &mut Engines,
     task: &T,
@@ -152,7 +156,7 @@ pub fn train<T: Task>(
     history: &mut History,
     options: &LoopOptions,
     observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
-    on_epoch: &mut OnEpoch<'_>,
+    on_save: &mut OnSave<'_>,
 ) -> Result<Outcome> {
     let fixed = match validation {
         Some(task) => {
@@ -197,7 +201,7 @@ pub fn train<T: Task>(
             best: None,
             waited: 0,
         };
-        run.run(full, recycle, observer, on_epoch)
+        run.run(full, recycle, observer, on_save)
     })
 }
 
@@ -229,7 +233,7 @@ impl<T: Task> Loop<'_, T> {
         batches: Receiver<Result<T::Batch>>,
         recycle: impl Fn(T::Batch),
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
-        on_epoch: &mut OnEpoch<'_>,
+        on_save: &mut OnSave<'_>,
     ) -> Result<Outcome> {
         let begin = Instant::now();
         let mut pace = Pace::new(self.options.schedule);
@@ -237,6 +241,7 @@ impl<T: Task> Loop<'_, T> {
         let mut stopped = Stopped::Finished;
         let mut last = 0.0;
         let mut step = 0;
+        let (mut saved, mut cost) = (begin, Duration::ZERO);
         self.before = self.history.total_steps();
         self.task.set_carried(self.state.carried);
         let sizes = self.state.weights.parameters().iter().map(|p| vec![0.0; p.values.len()]);
@@ -260,8 +265,10 @@ impl<T: Task> Loop<'_, T> {
             let validation_loss = if epoch_ends { self.validate(&mut pace)? } else { None };
             let event = self.event(step, report, validation_loss, rate, begin.elapsed());
             self.history.push(self.before, &event);
-            if epoch_ends {
-                on_epoch(self.state, self.result(), self.history)?;
+            if epoch_ends || saved.elapsed() >= cost * SELDOM {
+                let began = Instant::now();
+                on_save(self.state, self.result(), self.history)?;
+                (saved, cost) = (Instant::now(), began.elapsed());
             }
             if observer(&event) == Flow::Stop || asked {
                 stopped = Stopped::Cancelled;
