@@ -290,10 +290,10 @@ def test_classes(field):
 def test_what_is_shown(field, trained, model):
     history = trained.history
     result = trained.predict(field.image)
-    assert "StarDist(" in repr(trained) and "n_rays=16" in repr(trained) and "steps=150" in repr(trained)
+    assert "StarDist(" in repr(trained) and "n_rays=16" in repr(trained) and "steps=300" in repr(trained)
     assert repr(result) == f"Segmentation(labels 128 x 128 int32, {len(result.objects)} objects)"
     assert repr(result.objects).count("Object(") == min(len(result.objects), 3 if len(result.objects) > 6 else 9)
-    assert "steps 150" in repr(history)
+    assert "steps 300" in repr(history)
     for shown in (trained, history, result, result.objects, model, model.history):
         html = shown._repr_html_()
         assert html.count("<table") == html.count("</table>") and "<" in html

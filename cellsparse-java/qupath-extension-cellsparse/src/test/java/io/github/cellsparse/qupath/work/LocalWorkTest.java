@@ -92,7 +92,7 @@ class LocalWorkTest {
             Watch watch = new Watch();
             List<Found> found =
                     new Work(settings, store, watch).trainAndPredict(List.of(slide.subject(6)), slide, List.of());
-            assertFound(slide.discs(), found, 1.5 * downsample);
+            assertFound(slide.discs(), found, 2 * downsample);
             assertEquals(80, watch.steps.size());
             Rectangle half = new Rectangle(0, 0, side / 2, side);
             List<Found> some = new Work(settings, store, new Watch()).predict(slide, List.of(half));
