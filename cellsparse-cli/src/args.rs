@@ -126,7 +126,7 @@ pub struct TrainArgs {
     /// default, or reference for the settings of the original implementation
     #[arg(long, default_value = "default", value_parser = Preset::from_str, value_name = "P")]
     pub preset: Preset,
-    /// Stop after this many seconds
+    /// Take about this many seconds in all, less when the loss falls no more
     #[arg(long, value_parser = positive_float, value_name = "SECONDS")]
     pub time_budget: Option<f32>,
     /// Seed of the first weights, the sampling and the augmentation

@@ -134,7 +134,8 @@ class Model:
         preset : {"default", "reference"}
             `default`: what measures best from a few annotations. `reference`: the settings of the original program.
         time_budget : float, optional
-            Seconds after which the training ends; the learning rate is scheduled to fit.
+            Seconds that the training takes in all, or less when the loss falls no more; the learning rate is scheduled to
+            fit.
         callback : callable, optional
             Called after every step with a `TrainingEvent`; returning `False` stops the training. An exception stops it
             too, and is raised here.
@@ -149,7 +150,8 @@ class Model:
         resume : bool
             Continue with the optimiser's state and schedule of the last training.
         checkpoint : path, optional
-            The model is written there every 25 steps (200 with the reference preset).
+            The model is written there after the first step, every 25 steps (200 with the reference preset), and in
+            between as often as takes a twentieth of the time.
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
 

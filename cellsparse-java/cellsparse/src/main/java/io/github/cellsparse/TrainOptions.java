@@ -53,7 +53,7 @@ public final class TrainOptions {
 
         private Builder() {}
 
-        /** Optimiser steps (batches). Default 200, or as many as fit into the time budget. */
+        /** Optimiser steps (batches). Default 800 small ones, or as many as fit into the time budget. */
         public Builder steps(int steps) {
             return set("steps", steps);
         }
