@@ -44,7 +44,7 @@ test-java: ## Run the tests of Java on the library that the tests of Rust built
 	$(MVN) test
 
 java: ## Build the jars of Java and of QuPath's extension with the native library of this platform, in release mode
-	cargo build --release -p cellsparse-jni
+	cargo build --release $(PACKAGES)
 	$(MAKE) --no-print-directory java-natives FROM=target/release
 	$(MVN) -DskipTests package
 	@ls -l cellsparse-java/cellsparse/target/cellsparse-$(VERSION).jar \
@@ -92,7 +92,7 @@ bench: ## Time the parts of the library; says how to measure quality and how to 
 	@echo "Other programs on the same data: see benches/peers"
 
 bench-qupath: ## Time QuPath's menu commands in process and by the server protocol; [ALGORITHM=stardist] [STEPS=200] [ROUNDS=1]
-	cargo build --release -p cellsparse-jni -p cellsparse-cli
+	cargo build --release $(PACKAGES)
 	$(MAKE) --no-print-directory java-natives FROM=target/release
 	$(MVN) -Dtest=TimeToResult -Dsurefire.failIfNoSpecifiedTests=false -Dcellsparse.command=$(CURDIR)/target/release/cellsparse \
 	  $(if $(ALGORITHM),-Dbench.algorithm=$(ALGORITHM)) $(if $(STEPS),-Dbench.steps=$(STEPS)) \

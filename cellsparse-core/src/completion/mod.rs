@@ -45,7 +45,7 @@ const MOST: usize = 20_000;
 pub fn complete_labels(image: ArrayView3<'_, f32>, labels: &LabelImage, seed: u64) -> LabelImage {
     let mut result = labels.clone();
     let (height, width, _) = image.dim();
-    if labels.dim() != (height, width) {
+    if labels.dim() != (height, width) || labels.iter().all(|label| *label >= 0) {
         return result;
     }
     let Some(drawn) = Drawn::new(labels) else { return result };

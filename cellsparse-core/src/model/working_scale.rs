@@ -120,7 +120,8 @@ impl Model {
             Architecture::Stardist(config) => {
                 let prob = stardist::probability(self, config, image, scale, device)?;
                 // The probability falls from 1 in the middle of a cell to 0 at its edge.
-                (prob.mapv(|prob| prob > EDGE as f32), config.grid[0] as f64 / scale, 1.0 - EDGE)
+                let pixel = ((config.grid[0] * config.grid[1]) as f64).sqrt() / scale;
+                (prob.mapv(|prob| prob > EDGE as f32), pixel, 1.0 - EDGE)
             }
             // Cellpose has one diameter for all images.
             Architecture::Cellpose(_) => return Ok(None),
