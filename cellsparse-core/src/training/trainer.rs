@@ -126,7 +126,7 @@ pub struct Outcome {
 }
 
 /// Called with the state and the weights that would be returned now: after the first step, at the end of every epoch, and in
-/// between as often as the time it takes allows, see [`SELDOM`].
+/// between as often as takes a twentieth of the time.
 pub type OnSave<'a> = dyn FnMut(&TrainingState, &Weights, &History) -> Result<()> + 'a;
 
 /// The engines a training runs on: one for the training batches, one for the validation batch.
