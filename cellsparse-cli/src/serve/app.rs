@@ -118,6 +118,12 @@ impl Turns {
             )),
         }
     }
+
+    /// A place beyond the limit, for a request whose costly part is done.
+    pub fn last_part(&self) -> Place<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Place(self)
+    }
 }
 
 /// A place in a queue, given back when dropped.
@@ -127,7 +133,7 @@ impl Place<'_> {
     /// Waits for a turn, which lasts as long as the result is held.
     ///
     /// # Errors
-    /// 503 when the server ends.
+    /// 500 when the queue was closed, which nothing does.
     pub async fn turn(self) -> Result<OwnedSemaphorePermit, Refusal> {
         self.0.slots.clone().acquire_owned().await.map_err(|_| Refusal::internal("the queue was closed"))
     }

@@ -65,23 +65,23 @@ fn paths() -> Map<String, Value> {
         "/models".into(),
         json!({ "get": {
         "summary": "Every model of the folder, with the state of its trainings",
-        "responses": { "200": of_schema("The models", "Models"), "401": refusal("Wrong token") },
+        "responses": guarded(json!({ "200": of_schema("The models", "Models") })),
     } }),
     );
     paths.insert(
         "/models/{algorithm}/{name}".into(),
         json!({ "parameters": model_parameters(), "get": {
         "summary": "One model",
-        "responses": {
+        "responses": guarded(json!({
             "200": of_schema("The model", "Model"),
             "404": refusal("No such model"),
             "422": refusal("Not a usable name"),
-        },
+        })),
     } }),
     );
     paths.insert("/models/{algorithm}/{name}/progress".into(), json!({ "parameters": model_parameters(), "get": {
         "summary": "Server-sent events of the running training, or of the next one; with Accept: application/json the state",
-        "responses": {
+        "responses": guarded(json!({
             "200": {
                 "description": "Events: state, started, progress (one for every step), and at the end finished or failed",
                 "content": {
@@ -89,26 +89,35 @@ fn paths() -> Map<String, Value> {
                     "application/json": { "schema": schema("TrainingState") },
                 },
             },
+            "404": refusal("No such algorithm"),
             "422": refusal("Not a usable name"),
             "503": refusal("Too many listeners"),
-        },
+        })),
     } }));
     paths.insert(
         "/models/{algorithm}/{name}/cancel".into(),
         json!({ "parameters": model_parameters(), "post": {
         "summary": "Stop the running training after its step; what it has learned is kept",
-        "responses": {
+        "responses": guarded(json!({
             "200": {
                 "description": "Whether a training was running",
                 "content": { "application/json": { "schema": {
                     "type": "object", "properties": { "cancelled": { "type": "boolean" } },
                 } } },
             },
+            "404": refusal("No such algorithm"),
             "422": refusal("Not a usable name"),
-        },
+        })),
     } }),
     );
     paths
+}
+
+/// Answers of a route that the token and the check of the origin stand before.
+fn guarded(mut responses: Value) -> Value {
+    responses["401"] = refusal("Wrong token");
+    responses["403"] = refusal("A page of another site, or a foreign host name");
+    responses
 }
 
 fn segment(algorithm: &str) -> Value {
@@ -130,16 +139,18 @@ fn segment(algorithm: &str) -> Value {
             "required": true,
             "content": { "application/json": { "schema": schema(&format!("Segment_{algorithm}")) } },
         },
-        "responses": {
+        "responses": guarded(json!({
             "200": of_schema("The objects; a list for each image when images were sent", "Objects"),
-            "401": refusal("Wrong token"),
-            "403": refusal("A page of another site, or a foreign host name"),
+            "400": refusal("The body ends early or is not UTF-8"),
             "404": refusal("No such model (Cellpose; with --strict every algorithm)"),
+            "408": refusal("The body does not arrive in time"),
             "413": refusal("Body or image too large"),
             "422": refusal("A field, an image or labels that cannot be used"),
             "429": refusal("Too many models, or too many requests that wait"),
+            "500": refusal("A damaged model file, or a defect"),
             "503": refusal("Too much at a time, or the server ends"),
-        },
+            "507": refusal("The folder of models cannot be written"),
+        })),
     })
 }
 
@@ -147,13 +158,15 @@ fn reset(algorithm: &str) -> Value {
     json!({
         "summary": format!("Forget a {algorithm} model, or replace it by a pretrained one"),
         "requestBody": { "required": true, "content": { "application/json": { "schema": schema("Reset") } } },
-        "responses": {
+        "responses": guarded(json!({
             "200": {
                 "description": "Done, also when there was no such model",
                 "content": { "application/json": { "schema": { "type": "string", "enum": [""] } } },
             },
+            "413": refusal("Body too large"),
             "422": refusal("A field that cannot be used"),
-        },
+            "429": refusal("Too many models"),
+        })),
     })
 }
 

@@ -158,7 +158,10 @@ async fn predict(
     trained: Option<Arc<Model>>,
     cancel: &CancelToken,
 ) -> Result<Option<Vec<Vec<Feature>>>, Refusal> {
-    let place = app.predictions.queue()?;
+    let place = match trained {
+        Some(_) => app.predictions.last_part(),
+        None => app.predictions.queue()?,
+    };
     let permit = place.turn().await?;
     let (app, entry, work, cancel) = (Arc::clone(app), Arc::clone(entry), Arc::clone(work), cancel.clone());
     blocking(move || {

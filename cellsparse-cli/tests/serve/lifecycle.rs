@@ -11,14 +11,15 @@ fn a_killed_server_goes_on_from_the_last_checkpoint() {
     let mut server = Server::start_tiny(&[]);
     let drawing = draw(64, 1);
     let connection = server.connect("POST", "/stardist/", Some(&quick_training(&drawing, 100_000)));
-    server.wait_for_step("stardist", "default", 60);
+    // Long before the end of the first 25 steps.
+    server.wait_for_step("stardist", "default", 2);
     server.kill();
     drop(connection);
     // What a write that was interrupted leaves behind is removed.
     fs::write(server.folder().join("stardist/.cellsparse-half"), "half").expect("written");
     let again = Server::start_in(server.folder(), &[]);
     let kept = again.get("/models/stardist/default").json()["model"]["steps"].as_u64().expect("steps");
-    assert!(kept >= 50, "{kept} steps");
+    assert!(kept >= 1, "{kept} steps");
     assert_eq!(again.post("/stardist/", &body(&drawing, json!({ "eval": true }))).status, 200);
     assert_eq!(again.post("/stardist/", &quick_training(&drawing, 2)).status, 200);
     assert_eq!(again.get("/models/stardist/default").json()["model"]["steps"], kept + 2);
