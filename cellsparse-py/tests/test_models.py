@@ -16,6 +16,7 @@ import pytest
 from conftest import ALGORITHMS, same, small
 
 import cellsparse as cs
+from cellsparse import History
 
 QUICK = {"batch_size": 2, "patch_size": 32, "progress": False}
 
@@ -158,6 +159,21 @@ def test_saved_copied_and_pickled_models_are_equal(algorithm, field, tmp_path):
     copied.reset(seed=5)
     assert copied.steps == 0 and model.steps == 3
     assert same(model.predict(field.image), expected)
+
+
+def test_a_history_of_different_parts_begins_where_the_training_did():
+    values = {
+        "steps": [1, 2, 3],
+        "loss": [3, 2, 1],
+        "learning_rate": [1, 1, 1],
+        "losses": {"prob": [6, 4, 2], "kld": [5]},
+        "validation_steps": [2],
+        "validation_loss": [2],
+    }
+    for after, prob, kld in ((0, [6, 4, 2], [5]), (2, [2], [5]), (3, [], [])):
+        history = History(values, after=after)
+        assert history.losses["prob"].tolist() == prob and history.losses["kld"].tolist() == kld
+        assert len(history) == 3 - after and len(history.validation_loss) == (after < 2)
 
 
 def test_reset(field, model):
