@@ -16,6 +16,7 @@ import pytest
 from conftest import ALGORITHMS, same, small
 
 import cellsparse as cs
+from cellsparse import History
 
 QUICK = {"batch_size": 2, "patch_size": 32, "progress": False}
 
@@ -52,8 +53,9 @@ def test_the_contract_of_signatures():
     assert {name: train[name].default for name in expected} == expected
     assert list(train)[:3] == ["self", "images", "labels"]
     model = inspect.signature(cs.StarDist).parameters
-    expected = {"n_channels": 1, "n_rays": 32, "grid": (2, 2), "n_filter_base": 32, "seed": 0, "device": "auto"}
+    expected = {"n_channels": 1, "n_rays": 32, "grid": (2, 2), "seed": 0, "device": "auto"}
     assert {name: model[name].default for name in expected} == expected
+    assert list(model)[:6] == ["n_channels", "n_rays", "grid", "n_filter_base", "seed", "device"]
     assert list(inspect.signature(cs.StarDist.predict).parameters)[:4] == ["self", "image", "min_area", "tile"]
 
 
@@ -64,6 +66,18 @@ def test_events(field, model):
     event = events[-1]
     assert event.total_steps == 3 and event.epoch == 1 and event.remaining >= 0 < event.elapsed
     assert set(event.losses) == {"prob", "dist"} and event.learning_rate > 0 and event.loss > 0
+
+
+def test_steps_that_are_not_given_are_more_than_those_of_the_signature(field):
+    totals = []
+
+    def callback(event):
+        totals.append(event.total_steps)
+        return False
+
+    for options in ({}, {"steps": 200}, {"preset": "reference"}):
+        small().train(field.image, field.annotation, callback=callback, **QUICK, **options)
+    assert totals == [800, 200, 200]
 
 
 @pytest.mark.parametrize("answer", [False, np.False_])
@@ -160,6 +174,21 @@ def test_saved_copied_and_pickled_models_are_equal(algorithm, field, tmp_path):
     assert same(model.predict(field.image), expected)
 
 
+def test_a_history_of_different_parts_begins_where_the_training_did():
+    values = {
+        "steps": [1, 2, 3],
+        "loss": [3, 2, 1],
+        "learning_rate": [1, 1, 1],
+        "losses": {"prob": [6, 4, 2], "kld": [5]},
+        "validation_steps": [2],
+        "validation_loss": [2],
+    }
+    for after, prob, kld in ((0, [6, 4, 2], [5]), (2, [2], [5]), (3, [], [])):
+        history = History(values, after=after)
+        assert history.losses["prob"].tolist() == prob and history.losses["kld"].tolist() == kld
+        assert len(history) == 3 - after and len(history.validation_loss) == (after < 2)
+
+
 def test_reset(field, model):
     fresh = pickle.dumps(model)
     model.train(field.image, field.annotation, steps=2, **QUICK)
@@ -168,19 +197,21 @@ def test_reset(field, model):
 
 
 def predict_in_worker(model, image):
-    labels, objects = model.predict(image)
-    return labels, len(objects), int(cs.watershed(image, labels).max())
+    result = model.predict(image)
+    return result, int(cs.watershed(image, result.labels).max()), model.history
 
 
 @pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_models_go_to_worker_processes(method, trained, field):
-    labels, objects = trained.predict(field.image)
+    expected = trained.predict(field.image)
     # The pool of this process has been used, which a forked child must not rely on.
-    highest = int(cs.watershed(field.image, labels).max())
+    highest = int(cs.watershed(field.image, expected.labels).max())
     with multiprocessing.get_context(method).Pool(1) as pool:
-        found = pool.apply_async(predict_in_worker, (trained, field.image)).get(timeout=60)
-    assert np.array_equal(found[0], labels) and found[1:] == (len(objects), highest)
+        found, level, history = pool.apply_async(predict_in_worker, (trained, field.image)).get(timeout=60)
+    assert same(found, expected) and level == highest
+    assert repr(found) == repr(expected) and repr(found.objects) == repr(expected.objects)
+    assert repr(history) == repr(trained.history) and np.array_equal(history.loss, trained.history.loss)
 
 
 def test_eight_threads_predict_with_one_model(trained, field):

@@ -99,7 +99,7 @@ class History:
         self.losses = {}
         for name, part in values["losses"].items():
             latest = np.asarray(part, np.float32)
-            self.losses[name] = latest[new] if len(latest) == len(new) else latest[-int(new.sum()) :]
+            self.losses[name] = latest[new] if len(latest) == len(new) else latest[len(latest) - int(new.sum()) :]
         validated = np.asarray(values["validation_steps"], np.int64)
         self.validation_steps = validated[validated > after]
         self.validation_loss = np.asarray(values["validation_loss"], np.float32)[validated > after]
