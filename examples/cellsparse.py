@@ -19,7 +19,7 @@ from IPython.display import display
 import cellsparse as cs
 
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10, "axes.titlesize": 11, "image.cmap": "gray"})
-STEPS = int(os.environ.get("CELLSPARSE_NOTEBOOK_STEPS", 200))  # fewer in the tests
+STEPS = int(os.environ.get("CELLSPARSE_NOTEBOOK_STEPS", 400))  # fewer in the tests
 
 # %% [markdown]
 # ## Images and annotations
@@ -61,7 +61,8 @@ labels[0] = np.where(ellipse & (fields[0].truth == missing), labels[0].max() + 1
 # ## Train, and watch the loss
 #
 # `callback` is called after every step; returning `False` would stop the training and keep what was learned, and so does
-# the stop button. Without a callback a progress bar is shown (`progress=True`).
+# the stop button. Without a callback a progress bar is shown (`progress=True`). Without `steps`, `batch_size` and `patch_size`
+# a training has twice as many steps.
 
 # %%
 model = cs.StarDist(seed=1)
@@ -73,7 +74,7 @@ losses = []
 
 def show(event):
     losses.append(event.loss)
-    if event.step % 10 == 0 or event.step == event.total_steps:
+    if event.step % 20 == 0 or event.step == event.total_steps:
         ax.clear()
         ax.semilogy(range(1, len(losses) + 1), losses, color="black", linewidth=1.2)
         ax.set(xlabel="step", ylabel="loss", xlim=(1, event.total_steps))
@@ -82,7 +83,7 @@ def show(event):
         handle.update(figure)
 
 
-history = model.train(images, labels, steps=STEPS, patch_size=128, callback=show, progress=False)
+history = model.train(images, labels, steps=STEPS, batch_size=4, patch_size=128, callback=show, progress=False)
 plt.close(figure)
 
 # %%
@@ -161,7 +162,7 @@ model.thresholds = {"prob_thresh": best}  # stored with the model from now on
 # %%
 others = [cs.Cellpose(seed=1), cs.Elephant(seed=1)]
 for other in others:
-    other.train(images, labels, steps=STEPS // 2 + 1, patch_size=128, progress=False)
+    other.train(images, labels, steps=STEPS // 2 + 1, batch_size=4, patch_size=128, progress=False)
 
 figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained")
 for ax, each in zip(axes, [model, *others]):

@@ -55,6 +55,7 @@ def test_the_contract_of_signatures():
     model = inspect.signature(cs.StarDist).parameters
     expected = {"n_channels": 1, "n_rays": 32, "grid": (2, 2), "n_filter_base": 32, "seed": 0, "device": "auto"}
     assert {name: model[name].default for name in expected} == expected
+    assert list(model)[:6] == ["n_channels", "n_rays", "grid", "n_filter_base", "seed", "device"]
     assert list(inspect.signature(cs.StarDist.predict).parameters)[:4] == ["self", "image", "min_area", "tile"]
 
 
@@ -65,6 +66,18 @@ def test_events(field, model):
     event = events[-1]
     assert event.total_steps == 3 and event.epoch == 1 and event.remaining >= 0 < event.elapsed
     assert set(event.losses) == {"prob", "dist"} and event.learning_rate > 0 and event.loss > 0
+
+
+def test_steps_that_are_not_given_are_more_than_those_of_the_signature(field):
+    totals = []
+
+    def callback(event):
+        totals.append(event.total_steps)
+        return False
+
+    for options in ({}, {"steps": 200}, {"preset": "reference"}):
+        small().train(field.image, field.annotation, callback=callback, **QUICK, **options)
+    assert totals == [800, 200, 200]
 
 
 @pytest.mark.parametrize("answer", [False, np.False_])
@@ -184,19 +197,21 @@ def test_reset(field, model):
 
 
 def predict_in_worker(model, image):
-    labels, objects = model.predict(image)
-    return labels, len(objects), int(cs.watershed(image, labels).max())
+    result = model.predict(image)
+    return result, int(cs.watershed(image, result.labels).max()), model.history
 
 
 @pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_models_go_to_worker_processes(method, trained, field):
-    labels, objects = trained.predict(field.image)
+    expected = trained.predict(field.image)
     # The pool of this process has been used, which a forked child must not rely on.
-    highest = int(cs.watershed(field.image, labels).max())
+    highest = int(cs.watershed(field.image, expected.labels).max())
     with multiprocessing.get_context(method).Pool(1) as pool:
-        found = pool.apply_async(predict_in_worker, (trained, field.image)).get(timeout=60)
-    assert np.array_equal(found[0], labels) and found[1:] == (len(objects), highest)
+        found, level, history = pool.apply_async(predict_in_worker, (trained, field.image)).get(timeout=60)
+    assert same(found, expected) and level == highest
+    assert repr(found) == repr(expected) and repr(found.objects) == repr(expected.objects)
+    assert repr(history) == repr(trained.history) and np.array_equal(history.loss, trained.history.loss)
 
 
 def test_eight_threads_predict_with_one_model(trained, field):

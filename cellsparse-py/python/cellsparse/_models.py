@@ -124,13 +124,13 @@ class Model:
         validation : (images, labels), optional
             The weights with the lowest validation loss are kept.
         steps : int, optional
-            Optimiser steps (batches). Without `steps` a training has 800 steps of small batches, fewer when the loss falls
-            no more; with a `time_budget` and without `steps`, the budget alone decides. The reference preset has 200.
+            Optimiser steps (batches). Without `steps` a training has 800 steps of small batches, fewer when the loss
+            falls no more; with a `time_budget` and without `steps`, the budget alone decides. The reference preset has 200.
         batch_size : int, optional
             Patches in a batch, 1 to 256. Usually 8; 4 without `steps`, unless the preset is the reference.
         patch_size : int, optional
-            Side of the square training patches in pixels; a few cells should fit in. Usually 224, or the side of the largest
-            image if that is smaller; 128 instead of 224 without `steps`, unless the preset is the reference.
+            Side of the square training patches in pixels; a few cells should fit in. Usually 224, or the side of the
+            largest image if that is smaller; 128 instead of 224 without `steps`, unless the preset is the reference.
         learning_rate : float, optional
             That of the preset by default.
         preset : {"default", "reference"}
@@ -474,7 +474,7 @@ class StarDist(Model):
         For values that no network can have.
 
     >>> import cellsparse as cs
-    >>> cs.StarDist(n_rays=16, seed=7).n_parameters
+    >>> cs.StarDist(n_rays=16, n_filter_base=32, seed=7).n_parameters
     1423121
     """
 
