@@ -144,3 +144,20 @@ impl Drop for Place<'_> {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_part_of_a_request_has_a_place_in_a_full_queue() {
+        let turns = Turns::new(1, 1, "predictions");
+        let first = turns.queue();
+        assert!(first.is_ok() && turns.queue().is_err());
+        let last = turns.last_part();
+        drop(first);
+        assert!(turns.queue().is_err(), "it counts while it waits");
+        drop(last);
+        assert!(turns.queue().is_ok());
+    }
+}
