@@ -112,9 +112,11 @@ impl Model {
         }
         let prepared = training_data(&fresh, data, options)?;
         let judged = match validation {
+            // The reference keeps its thresholds.
+            _ if options.preset == Preset::Reference => None,
             Some(set) => Some(Judged::new(set, None, options)),
             // The defaults of Cellpose and ELEPHANT are better than what a few cells tell.
-            None if self.algorithm() != Algorithm::Stardist => None,
+            _ if self.algorithm() != Algorithm::Stardist => None,
             None => Some(Judged::new(data, Some(&prepared.1), options)),
         };
         let patch = self.patch_size(&recipe, options, &prepared.0)?;
@@ -259,7 +261,12 @@ pub(super) fn training_data(
     }
     let pairs = images.par_iter().zip(&drawn).enumerate();
     let completed = pairs.map(|(index, (image, labels))| {
-        complete_labels(image.view(), &background_rim(labels, RIM), options.seed.wrapping_add(index as u64))
+        let drawn = background_rim(labels, RIM);
+        // What is cancelled ends after its first step, and should not keep the caller waiting for what comes before.
+        if options.cancel.is_cancelled() {
+            return drawn;
+        }
+        complete_labels(image.view(), &drawn, options.seed.wrapping_add(index as u64))
     });
     let labels = completed.collect();
     Ok((images, labels))
@@ -320,4 +327,27 @@ fn save_checkpoint(
     model.history = history.clone();
     model.untrained = false;
     model.save(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotations::SparseLabels;
+    use crate::networks::StarDistConfig;
+    use crate::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
+
+    #[test]
+    fn a_cancelled_training_does_not_complete_labels() {
+        let field = draw_field(&FieldOptions::default(), 1).unwrap();
+        let drawn = annotate(&field, &AnnotationOptions::default(), 1);
+        let labels = SparseLabels::from_signed(drawn.clone()).unwrap();
+        let data = Dataset::new(vec![field.image], vec![labels]).unwrap();
+        let model = Model::stardist(StarDistConfig::default(), 0).unwrap();
+        let options = TrainOptions::default();
+        let labels = || training_data(&model, &data, &options).unwrap().1;
+        let ended = [background_rim(&drawn, RIM)];
+        assert_ne!(labels(), ended);
+        options.cancel.cancel();
+        assert_eq!(labels(), ended);
+    }
 }
