@@ -7,6 +7,7 @@ use ndarray::Array2;
 use super::encoding::LabelEncoding;
 use super::mixups;
 use crate::error::{Error, Result};
+use crate::geometry::disc_diameter;
 use crate::raster::{Image, LabelImage, RawLabels};
 
 /// Annotations of one image that were checked once: at least one object, and not one value everywhere.
@@ -181,7 +182,7 @@ impl SparseLabels {
     pub fn median_diameter(&self) -> f64 {
         let mut areas: Vec<usize> = self.areas.values().copied().collect();
         areas.sort_unstable();
-        2.0 * (median(&areas) / std::f64::consts::PI).sqrt()
+        disc_diameter(median(&areas))
     }
 }
 

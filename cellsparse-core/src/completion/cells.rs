@@ -6,7 +6,7 @@ use ndarray::{Array2, Zip};
 
 use super::splitting::hills;
 use crate::geometry::distance::distance_transform_edt;
-use crate::geometry::solidity;
+use crate::geometry::{disc_diameter, solidity};
 use crate::raster::{LabelImage, gaussian_blur};
 use crate::targets::fill_label_holes;
 
@@ -25,8 +25,8 @@ const CONVEX: f64 = 0.9;
 pub struct Drawn {
     /// Diameter of a disc with the median area.
     pub diameter: f64,
-    /// Whether there is more than one cell.
-    pub several: bool,
+    /// Centre `[y, x]` of each cell.
+    pub centers: Vec<[f64; 2]>,
     areas: [f64; 2],
     solidity: f64,
     last: i32,
@@ -38,11 +38,11 @@ impl Drawn {
         let cells = pixels_by_label(labels);
         let mut areas: Vec<usize> = cells.values().map(Vec::len).collect();
         areas.sort_unstable();
-        let median = *areas.get(areas.len() / 2)? as f64;
+        let diameter = disc_diameter(*areas.get(areas.len() / 2)? as f64);
         let solidity = cells.values().map(|pixels| solidity(pixels)).fold(CONVEX + TOLERANCE, f64::min) - TOLERANCE;
         Some(Self {
-            several: areas.len() > 1,
-            diameter: 2.0 * (median / std::f64::consts::PI).sqrt(),
+            diameter,
+            centers: cells.values().map(|pixels| center(pixels)).collect(),
             areas: [*areas.first()? as f64 * AREAS[0], *areas.last()? as f64 * AREAS[1]],
             solidity,
             last: *cells.keys().last()?,
@@ -101,6 +101,11 @@ pub fn inside(probability: &Array2<f32>, labels: &LabelImage) -> Array2<bool> {
         _ => i32::from(*p > 0.5),
     });
     fill_label_holes(is_cell.view()).mapv(|cell| cell > 0)
+}
+
+fn center(pixels: &[[usize; 2]]) -> [f64; 2] {
+    let mean = |axis: usize| pixels.iter().map(|at| at[axis] as f64).sum::<f64>() / pixels.len() as f64;
+    [mean(0), mean(1)]
 }
 
 fn pixels_by_label(labels: &LabelImage) -> BTreeMap<i32, Vec<[usize; 2]>> {

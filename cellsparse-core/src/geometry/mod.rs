@@ -22,3 +22,8 @@ mod polygon_paths;
 
 pub use self::polygon_bounds::{COORDINATE_LIMIT, Outline};
 pub use self::polygon_overlap::Overlap;
+
+/// Diameter of a disc of that area.
+pub fn disc_diameter(area: f64) -> f64 {
+    2.0 * (area / std::f64::consts::PI).sqrt()
+}

@@ -10,6 +10,7 @@ use super::{Model, Preset, StarThresholds, TrainOptions};
 use crate::annotations::Dataset;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
+use crate::geometry::disc_diameter;
 use crate::networks::{StarDistConfig, Weights};
 use crate::raster::{LabelImage, reflect_pad, tile_axis};
 use crate::targets::stardist::ObjectClasses;
@@ -262,7 +263,7 @@ pub(super) fn expect_size(weights: &mut Weights, data: &Dataset, scale: WorkingS
     let mut radii = Vec::new();
     for labels in data.labels() {
         let factor = scale.for_labels(labels);
-        radii.extend(labels.areas().values().map(|area| factor * (*area as f64 / std::f64::consts::PI).sqrt()));
+        radii.extend(labels.areas().values().map(|area| 0.5 * factor * disc_diameter(*area as f64)));
     }
     let mean = (radii.iter().sum::<f64>() / radii.len().max(1) as f64) as f32;
     for parameter in weights.parameters_mut() {

@@ -8,6 +8,7 @@ use super::{Architecture, Model, PredictOptions, elephant, stardist};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::completion::part_areas;
 use crate::error::Result;
+use crate::geometry::disc_diameter;
 use crate::raster::{LabelImage, gaussian_blur, resize_bilinear, scaled_size};
 
 /// Diameter in pixels at which the annotated cells are trained on.
@@ -42,9 +43,12 @@ impl WorkingScale {
     /// A network of few layers sees a limited surrounding, small cells are cheaper than large ones, and one size is learned
     /// sooner than many.
     pub fn of(data: &Dataset) -> Self {
-        let areas = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
-        let Some(diameter) = median_diameter(areas) else { return Self::NONE };
-        let mut diameters: Vec<f64> = data.labels().iter().filter_map(diameter_of).collect();
+        let mut areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
+        areas.sort_unstable();
+        let Some(median) = areas.get(areas.len() / 2) else { return Self::NONE };
+        let diameter = disc_diameter(*median as f64);
+        // Parsed labels hold at least one cell.
+        let mut diameters: Vec<f64> = data.labels().iter().map(SparseLabels::median_diameter).collect();
         diameters.sort_unstable_by(f64::total_cmp);
         let tenth = diameters.len() / 10;
         let by_image =
@@ -54,21 +58,8 @@ impl WorkingScale {
 
     /// The factor for an image whose drawn cells are known.
     pub fn for_labels(&self, labels: &SparseLabels) -> f64 {
-        match diameter_of(labels) {
-            Some(diameter) if self.by_image => factor(diameter, true),
-            _ => self.factor,
-        }
+        if self.by_image { factor(labels.median_diameter(), true) } else { self.factor }
     }
-}
-
-fn diameter_of(labels: &SparseLabels) -> Option<f64> {
-    median_diameter(labels.areas().values().copied().collect())
-}
-
-fn median_diameter(mut areas: Vec<usize>) -> Option<f64> {
-    areas.sort_unstable();
-    let median = *areas.get(areas.len() / 2)? as f64;
-    Some(2.0 * (median / std::f64::consts::PI).sqrt())
 }
 
 fn factor(diameter: f64, exact: bool) -> f64 {
@@ -142,7 +133,7 @@ impl Model {
             below += **area;
             2 * below >= total
         });
-        Ok(middle.map(|area| 2.0 * (*area as f64 / std::f64::consts::PI).sqrt() * pixel / share))
+        Ok(middle.map(|area| disc_diameter(*area as f64) * pixel / share))
     }
 
     /// The sides at which the network sees an image.
