@@ -7,13 +7,14 @@ use std::time::Duration;
 use cellsparse_core::model::TrainingSummary;
 use cellsparse_core::{CancelToken, Progress};
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// The trainings of one model, to be watched and stopped.
 #[derive(Debug)]
 pub struct Live {
     inner: Mutex<Inner>,
     events: broadcast::Sender<Event>,
+    calls_off: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +88,7 @@ const BACKLOG: usize = 256;
 
 impl Default for Live {
     fn default() -> Self {
-        Self { inner: Mutex::default(), events: broadcast::channel(BACKLOG).0 }
+        Self { inner: Mutex::default(), events: broadcast::channel(BACKLOG).0, calls_off: watch::Sender::new(0) }
     }
 }
 
@@ -117,10 +118,16 @@ impl Live {
         inner.running.is_some()
     }
 
+    /// Tells the trainings that wait now to give up. Whether there was one.
+    pub fn call_off(&self) -> bool {
+        self.calls_off.send_modify(|count| *count += 1);
+        self.lock().queued > 0
+    }
+
     /// Counts a waiting training until the result is dropped.
     pub fn wait(&self) -> Waiting<'_> {
         self.lock().queued += 1;
-        Waiting(self)
+        Waiting { live: self, calls_off: self.calls_off.subscribe() }
     }
 
     /// A training begins.
@@ -175,10 +182,21 @@ impl Live {
 }
 
 /// A training that waits for its turn.
-pub struct Waiting<'a>(&'a Live);
+pub struct Waiting<'a> {
+    live: &'a Live,
+    calls_off: watch::Receiver<u64>,
+}
+
+impl Waiting<'_> {
+    /// Ends when the training is to give up.
+    pub async fn called_off(mut self) {
+        // The sender lives as long as this value, so this is not an error.
+        let _ = self.calls_off.changed().await;
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.lock().queued -= 1;
+        self.live.lock().queued -= 1;
     }
 }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::errors::{Place, Refusal};
 
 /// A name that is one file name on every system, and nothing else.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ModelName(String);
 
 /// Most bytes of a name.

@@ -1,5 +1,6 @@
 //! The description of the routes that programs read, and the page that people read.
 
+use cellsparse_core::model::Algorithm;
 use serde_json::{Map, Value, json};
 
 use super::store::ALGORITHMS;
@@ -97,10 +98,10 @@ fn paths() -> Map<String, Value> {
     paths.insert(
         "/models/{algorithm}/{name}/cancel".into(),
         json!({ "parameters": model_parameters(), "post": {
-        "summary": "Stop the running training after its step; what it has learned is kept",
+        "summary": "Stop the running training after its step (what it has learned is kept), or else those that wait",
         "responses": guarded(json!({
             "200": {
-                "description": "Whether a training was running",
+                "description": "Whether a training ran or waited",
                 "content": { "application/json": { "schema": {
                     "type": "object", "properties": { "cancelled": { "type": "boolean" } },
                 } } },
@@ -144,6 +145,7 @@ fn segment(algorithm: &str) -> Value {
             "400": refusal("The body ends early or is not UTF-8"),
             "404": refusal("No such model (Cellpose; with --strict every algorithm)"),
             "408": refusal("The body does not arrive in time"),
+            "409": refusal("The training was cancelled before it began"),
             "413": refusal("Body or image too large"),
             "422": refusal("A field, an image or labels that cannot be used"),
             "429": refusal("Too many models, or too many requests that wait"),
@@ -170,31 +172,34 @@ fn reset(algorithm: &str) -> Value {
     })
 }
 
+/// The body of a request that trains or segments.
+fn segment_schema(algorithm: Algorithm) -> Value {
+    let channel =
+        |least: usize, what: &str| json!({ "type": "integer", "minimum": least, "maximum": 64, "description": what });
+    let or_none = |what: &str| {
+        let mut channel = channel(0, what);
+        channel["default"] = 0.into();
+        channel
+    };
+    let mut fields = fields();
+    match algorithm {
+        Algorithm::Stardist => {
+            let text = "Channels of a new network; without it those of the first image";
+            fields.insert("n_channels_in".into(), channel(1, text));
+        }
+        Algorithm::Cellpose => {
+            fields.insert("chan1".into(), or_none("Channel to segment, from 1; 0 is grey"));
+            fields.insert("chan2".into(), or_none("Channel of the nuclei, from 1; 0 is none"));
+        }
+        _ => {}
+    }
+    json!({ "type": "object", "required": ["modelname"], "properties": fields })
+}
+
 fn schemas() -> Map<String, Value> {
     let mut schemas = Map::new();
     for algorithm in ALGORITHMS {
-        let mut fields = fields();
-        match algorithm.to_string().as_str() {
-            "stardist" => drop(fields.insert(
-                "n_channels_in".into(),
-                json!({
-                    "type": "integer", "minimum": 1, "maximum": 64,
-                    "description": "Channels of a new network; without it those of the first image",
-                }),
-            )),
-            "cellpose" => {
-                let channel = |what: &str| {
-                    json!({
-                        "type": "integer", "minimum": 0, "maximum": 64, "default": 0, "description": what,
-                    })
-                };
-                fields.insert("chan1".into(), channel("Channel to segment, from 1; 0 is grey"));
-                fields.insert("chan2".into(), channel("Channel of the nuclei, from 1; 0 is none"));
-            }
-            _ => {}
-        }
-        let schema = json!({ "type": "object", "required": ["modelname"], "properties": fields });
-        schemas.insert(format!("Segment_{algorithm}"), schema);
+        schemas.insert(format!("Segment_{algorithm}"), segment_schema(algorithm));
     }
     schemas.insert(
         "Reset".into(),

@@ -135,12 +135,18 @@ async fn train(
 ) -> Result<Arc<Model>, Refusal> {
     let place = app.trainings.queue()?;
     let (turn, permit) = {
-        let _waiting = entry.live.wait();
-        app.unless_stopped(async {
+        let waiting = entry.live.wait();
+        let turns = app.unless_stopped(async {
             let turn = Arc::clone(&entry.turn).lock_owned().await;
             Ok((turn, place.turn().await?))
-        })
-        .await??
+        });
+        tokio::select! {
+            biased;
+            () = waiting.called_off() => {
+                return Err(Refusal::new(StatusCode::CONFLICT, "the training was cancelled before it began"));
+            }
+            turns = turns => turns??,
+        }
     };
     let (app, entry, work, cancel) = (Arc::clone(app), Arc::clone(entry), Arc::clone(work), cancel.clone());
     blocking(move || {
@@ -184,21 +190,17 @@ async fn reset(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer 
         None => None,
         Some(name) => {
             let app = Arc::clone(&app);
-            let entry = Arc::clone(&entry);
-            let load = move || {
-                app.store.check_room(&entry)?;
-                app.store.pretrained(algorithm, &name)
-            };
-            Some(blocking(load).await?)
+            Some(blocking(move || app.store.pretrained(algorithm, &name)).await?)
         }
     };
     // What is being learned would be thrown away.
+    entry.live.call_off();
     entry.live.cancel();
     let turn = app.unless_stopped(Arc::clone(&entry.turn).lock_owned()).await?;
     blocking(move || {
         let _held = turn;
         let done = match file {
-            Some(model) => entry.publish(model).map(drop),
+            Some(model) => app.store.admit(&entry, || entry.publish(model))?.map(drop),
             None => entry.remove(),
         };
         done.map_err(|error| Refusal::from_core(error, Vec::new()))
@@ -245,9 +247,10 @@ async fn listen(State(app): Shared, Path(path): Path<(String, String)>, request:
     progress::stream(&app, entry)
 }
 
-/// `POST /models/{algorithm}/{name}/cancel`: stops the running training; its weights so far are kept.
+/// `POST /models/{algorithm}/{name}/cancel`: stops the running training, whose weights so far are kept, or those that wait.
 async fn cancel(State(app): Shared, Path(path): Path<(String, String)>) -> Answer {
-    let cancelled = find(&app, &path)?.live.cancel();
+    let entry = find(&app, &path)?;
+    let cancelled = entry.live.cancel() || entry.live.call_off();
     Ok(answer(StatusCode::OK, json!({ "cancelled": cancelled }).to_string()))
 }
 

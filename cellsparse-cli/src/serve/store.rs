@@ -1,6 +1,6 @@
 //! The models of a folder: `ALGORITHM/NAME.safetensors`, and those in use in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +28,8 @@ pub struct Store {
     pretrained: PathBuf,
     most: usize,
     entries: Mutex<HashMap<String, Arc<Entry>>>,
+    /// Held while models are counted and one is begun.
+    counting: Mutex<()>,
     /// Locked as long as the server lives.
     _lock: File,
 }
@@ -57,6 +59,7 @@ impl Store {
             pretrained: pretrained.to_owned(),
             most,
             entries: Mutex::default(),
+            counting: Mutex::default(),
             _lock: lock,
         };
         for algorithm in ALGORITHMS {
@@ -96,22 +99,25 @@ impl Store {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Refuses a new model when there are as many as allowed.
+    /// Runs `begin`, which makes the model exist, unless it is a new one and there are as many as allowed. What others begin
+    /// meanwhile waits, so that together they make no more.
     ///
     /// # Errors
-    /// 429.
-    pub fn check_room(&self, entry: &Entry) -> Result<(), Refusal> {
-        if entry.exists() {
-            return Ok(());
+    /// 429 when there is no room.
+    pub fn admit<T>(&self, entry: &Entry, begin: impl FnOnce() -> T) -> Result<T, Refusal> {
+        let _counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !entry.exists() {
+            let count = ALGORITHMS.iter().map(|algorithm| self.known(*algorithm).len()).sum::<usize>();
+            if count >= self.most {
+                return Err(Refusal::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    format!(
+                        "there are {count} models, which is the limit of this server; reset one that is not needed"
+                    ),
+                ));
+            }
         }
-        let count = ALGORITHMS.iter().map(|algorithm| self.names(*algorithm).len()).sum::<usize>();
-        if count < self.most {
-            return Ok(());
-        }
-        Err(Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            format!("there are {count} models, which is the limit of this server; reset one that is not needed"),
-        ))
+        Ok(begin())
     }
 
     /// Lets go of the models that were not used for longest.
@@ -151,12 +157,9 @@ impl Store {
     pub fn list(&self) -> Vec<Value> {
         let mut list = Vec::new();
         for algorithm in ALGORITHMS {
-            let mut names = self.names(algorithm);
-            let busy =
-                self.entries().into_iter().filter(|e| e.algorithm == algorithm && e.live.status().state != "idle");
-            names.extend(busy.map(|entry| entry.name.clone()));
-            names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-            names.dedup();
+            let mut names = self.known(algorithm);
+            let waiting = self.entries().into_iter().filter(|entry| entry.live.status().state != "idle");
+            names.extend(waiting.filter(|entry| entry.algorithm == algorithm).map(|entry| entry.name.clone()));
             list.extend(names.iter().map(|name| self.describe(&self.entry(algorithm, name))));
         }
         list
@@ -182,13 +185,16 @@ impl Store {
         value
     }
 
-    fn names(&self, algorithm: Algorithm) -> Vec<ModelName> {
+    /// The models of the folder, and those whose first training runs.
+    fn known(&self, algorithm: Algorithm) -> BTreeSet<ModelName> {
         let named = |path: &PathBuf| {
             let is_model = path.extension().is_some_and(|ending| ending == ENDING) && path.is_file();
             let stem = path.file_stem()?.to_str()?;
             ModelName::new(stem).ok().filter(|_| is_model)
         };
-        files(&self.folder_of(algorithm)).iter().filter_map(named).collect()
+        let begun = self.entries().into_iter().filter(|entry| entry.algorithm == algorithm && entry.exists());
+        let begun = begun.map(|entry| entry.name.clone());
+        files(&self.folder_of(algorithm)).iter().filter_map(named).chain(begun).collect()
     }
 
     fn folder_of(&self, algorithm: Algorithm) -> PathBuf {
@@ -216,5 +222,23 @@ fn other_reason(error: Error) -> String {
         Error::Io { source, .. } => source.to_string(),
         Error::NotFound { .. } => "there is no such file".into(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_in_its_first_training_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), folder.path(), 1).unwrap();
+        let entry = |name| store.entry(Algorithm::Elephant, &ModelName::new(name).unwrap());
+        let (first, second) = (entry("first"), entry("second"));
+        let training = store.admit(&first, || first.begin_training()).unwrap();
+        assert_eq!(store.admit(&second, || ()).unwrap_err().status(), StatusCode::TOO_MANY_REQUESTS);
+        store.admit(&first, || ()).unwrap();
+        drop(training);
+        store.admit(&second, || ()).unwrap();
     }
 }

@@ -95,7 +95,7 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
         return Err(in_body(Error::Cancelled));
     }
     let known = entry.model().map_err(in_body)?;
-    app.store.check_room(entry)?;
+    let _underway = app.store.admit(entry, || entry.begin_training())?;
     app.store.check_writable(entry.algorithm).map_err(in_body)?;
     let mut model = match &known {
         Some(model) => Model::clone(model),
@@ -117,7 +117,6 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
         cancel: cancel.clone(),
         ..TrainOptions::default()
     };
-    let _underway = entry.begin_training();
     entry.live.start(cancel, work.steps);
     let mut moved = false;
     let mut observer = |progress: &cellsparse_core::Progress| {

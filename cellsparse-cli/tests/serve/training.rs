@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -79,14 +78,8 @@ fn health_and_predictions_are_answered_during_a_training() {
         let predictions: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| server.post("/stardist/", &body(&drawing, json!({ "eval": true, "minarea": 0 })))))
             .collect();
-        let mut times = Vec::new();
-        for _ in 0..40 {
-            let begin = Instant::now();
-            assert_eq!(server.get("/health").json()["status"], "ok");
-            times.push(begin.elapsed());
-        }
-        times.sort();
-        assert!(times[times.len() / 2] < Duration::from_millis(50), "{times:?}");
+        // How fast is for benches/server to say.
+        assert_eq!(server.get("/health").json()["status"], "ok");
         for prediction in predictions {
             let reply = prediction.join().expect("an answer");
             assert_eq!(reply.text, before, "predictions use the last finished weights");
@@ -120,6 +113,46 @@ fn a_second_training_of_a_model_waits_and_a_third_finds_the_queue_full() {
     assert_eq!((&ended["steps"], &ended["stopped"]), (&3.into(), &"finished".into()));
     let total = server.get("/models/elephant/default").json()["model"]["steps"].as_u64();
     assert!(total >= Some(5), "both trainings count: {total:?}");
+}
+
+#[test]
+fn a_waiting_training_can_be_cancelled() {
+    let server = Server::start_tiny(&[]);
+    server.use_tiny("elephant", "other");
+    let drawing = draw(64, 1);
+    let mut request = quick_training(&drawing, 3);
+    request["modelname"] = "other".into();
+    thread::scope(|scope| {
+        let running = scope.spawn(|| server.post("/elephant/", &quick_training(&drawing, FOREVER)));
+        server.wait_for_step("elephant", "default", 1);
+        let before = server.get("/models/elephant/other").json()["model"]["steps"].clone();
+        let waiting = scope.spawn(|| server.post("/elephant/", &request));
+        server.wait_for("elephant", "other", "a queue", |state| state["queued"] == 1);
+        let cancelled = server.send("POST", "/models/elephant/other/cancel", &[], Some(""));
+        assert_eq!(cancelled.json(), json!({ "cancelled": true }));
+        let refused = waiting.join().expect("an answer");
+        assert_eq!(refused.status, 409, "{refused:?}");
+        assert_eq!(server.get("/models/elephant/other").json()["model"]["steps"], before);
+        assert_eq!(server.state("elephant", "default")["state"], "training", "the other model's goes on");
+        cancel(&server, "elephant");
+        assert_eq!(running.join().expect("an answer").status, 200);
+    });
+}
+
+#[test]
+fn a_reset_does_not_wait_for_the_trainings_before_it() {
+    let server = Server::start_tiny(&[]);
+    let drawing = draw(64, 1);
+    thread::scope(|scope| {
+        let running = scope.spawn(|| server.post("/stardist/", &quick_training(&drawing, FOREVER)));
+        server.wait_for_step("stardist", "default", 1);
+        let waiting = scope.spawn(|| server.post("/stardist/", &quick_training(&drawing, FOREVER)));
+        server.wait_for("stardist", "default", "a queue", |state| state["queued"] == 1);
+        assert_eq!(server.post("/stardist/reset/", &json!({ "modelname": "default" })).text, "\"\"");
+        assert_eq!(waiting.join().expect("an answer").status, 409);
+        assert_eq!(running.join().expect("an answer").status, 200);
+    });
+    assert_eq!(server.get("/models/stardist/default").status, 404);
 }
 
 #[test]
