@@ -32,7 +32,11 @@ pub fn write_tensors<'a>(path: &Path, arrays: impl IntoIterator<Item = PlainArra
     let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = arrays
         .into_iter()
         .map(|(name, shape, values)| {
-            (name, shape.to_vec(), values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            let mut bytes = vec![0; size_of_val(values)];
+            for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(values) {
+                bytes.copy_from_slice(&value.to_le_bytes());
+            }
+            (name, shape.to_vec(), bytes)
         })
         .collect();
     let mut views = Vec::new();
