@@ -164,7 +164,8 @@ pub struct TrainOptions {
     /// Continue with the optimiser state and step count stored in the model.
     pub resume: bool,
     /// Take the intensities of the images, those of the validation set included, as they are instead of scaling each image by
-    /// its own percentiles: for parts of one large image, which are scaled alike before they come here.
+    /// its own percentiles: for parts of one large image, which are scaled alike before they come here. Their cells are taken
+    /// to be of one size, so that all parts are resampled alike.
     pub normalized: bool,
     /// Where to run.
     pub device: Device,

@@ -108,7 +108,7 @@ impl Model {
         // Cellpose scales its crops itself.
         let scaled = options.preset != Preset::Reference && self.algorithm() != Algorithm::Cellpose;
         if scaled && self.untrained {
-            fresh.scale = WorkingScale::of(data);
+            fresh.scale = WorkingScale::of(data, options.normalized);
         }
         let prepared = training_data(&fresh, data, options)?;
         let judged = match validation {

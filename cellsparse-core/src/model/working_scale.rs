@@ -41,8 +41,9 @@ impl WorkingScale {
     /// What brings the annotated cells of `data` to the size that a network learns quickest.
     ///
     /// A network of few layers sees a limited surrounding, small cells are cheaper than large ones, and one size is learned
-    /// sooner than many.
-    pub fn of(data: &Dataset) -> Self {
+    /// sooner than many. Parts of one large image are seen alike, however large the cells are that were drawn in each: objects
+    /// on the seam of two parts must fit.
+    pub fn of(data: &Dataset, parts_of_one: bool) -> Self {
         let mut areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
         areas.sort_unstable();
         let Some(median) = areas.get(areas.len() / 2) else { return Self::NONE };
@@ -51,8 +52,8 @@ impl WorkingScale {
         let mut diameters: Vec<f64> = data.labels().iter().map(SparseLabels::median_diameter).collect();
         diameters.sort_unstable_by(f64::total_cmp);
         let tenth = diameters.len() / 10;
-        let by_image =
-            diameters.len() >= FEWEST && diameters[diameters.len() - 1 - tenth] > DIFFERENT * diameters[tenth];
+        let differ = diameters.len() >= FEWEST && diameters[diameters.len() - 1 - tenth] > DIFFERENT * diameters[tenth];
+        let by_image = differ && !parts_of_one;
         Self { factor: factor(diameter, by_image), by_image }
     }
 
@@ -200,10 +201,13 @@ mod tests {
     #[test]
     fn cells_of_one_size_share_a_factor_and_others_do_not() {
         // A square of side 40 has the area of a disc of diameter 45.1.
-        let one = WorkingScale::of(&set(&[40, 40, 40, 44]));
+        let one = WorkingScale::of(&set(&[40, 40, 40, 44]), false);
         assert!(!one.by_image && (one.factor - 20.0 / 45.1).abs() < 0.01, "{one:?}");
-        assert_eq!(WorkingScale::of(&set(&[16, 17])), WorkingScale::NONE);
-        let many = WorkingScale::of(&set(&[10, 40, 12, 40, 11]));
+        assert_eq!(WorkingScale::of(&set(&[16, 17]), false), WorkingScale::NONE);
+        let different = set(&[10, 40, 12, 40, 11]);
+        let parts = WorkingScale::of(&different, true);
+        assert!(!parts.by_image && parts.factor > 1.3, "{parts:?}");
+        let many = WorkingScale::of(&different, false);
         assert!(many.by_image, "{many:?}");
         let alone = set(&[40]);
         assert!((many.for_labels(&alone.labels()[0]) - 20.0 / 45.1).abs() < 0.01);

@@ -95,7 +95,7 @@ public final class TrainOptions {
 
         /**
          * Take intensities as they are instead of scaling each image by its own percentiles: for parts of one large image
-         * that were scaled alike. Default false.
+         * that were scaled alike and hold cells of one size. Default false.
          */
         public Builder normalized(boolean normalized) {
             return set("normalized", normalized);
