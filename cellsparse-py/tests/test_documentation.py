@@ -15,6 +15,7 @@ MODULES = [
     f"cellsparse{name}"
     for name in (
         "",
+        "._algorithms",
         "._errors",
         "._files",
         "._functions",

@@ -45,6 +45,7 @@ from ._native import __version__
 
 if TYPE_CHECKING:
     from . import cellpose, elephant, metrics, plot, stardist, synthetic
+    from ._algorithms import Cellpose, Elephant, StarDist, load
     from ._files import read_image, read_labels, write_labels
     from ._functions import (
         distance_transform_edt,
@@ -55,12 +56,13 @@ if TYPE_CHECKING:
         watershed,
     )
     from ._history import History, TrainingEvent
-    from ._models import Cellpose, Elephant, Model, StarDist, load
+    from ._models import Model
     from ._results import Object, Objects, Segmentation
 
 # Loaded when first used: NumPy takes longer to import than this package may.
 _MODULES = ("cellpose", "elephant", "metrics", "plot", "stardist", "synthetic")
 _NAMES = {
+    "_algorithms": ("Cellpose", "Elephant", "StarDist", "load"),
     "_files": ("read_image", "read_labels", "write_labels"),
     "_functions": (
         "distance_transform_edt",
@@ -71,7 +73,7 @@ _NAMES = {
         "watershed",
     ),
     "_history": ("History", "TrainingEvent"),
-    "_models": ("Cellpose", "Elephant", "Model", "StarDist", "load"),
+    "_models": ("Model",),
     "_results": ("Object", "Objects", "Segmentation"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -1,0 +1,215 @@
+"""Models: one class for each algorithm."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import _arrays, _native
+from ._errors import ConfigError
+from ._models import Model
+
+
+class StarDist(Model):
+    """Star-convex polygons: for round cells, also crowded ones.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the images.
+    n_rays : int
+        Rays of a polygon, 3 or more.
+    grid : (int, int)
+        Pixels between two candidates in rows and columns, powers of 2.
+    n_filter_base : int
+        Filters of the first level.
+    seed : int
+        Of the initial weights, and of the training unless it is given another one.
+    device : str
+        `auto` (the best that this build and machine have), `cpu`, `cuda`, `cuda:N` or `metal`.
+    n_depth, n_conv_per_depth : int
+        Levels of the U-Net, convolutions at each.
+    net_conv_after_unet : int
+        Filters of the convolution after the U-Net; 0 leaves it out.
+    batch_norm : bool
+        Batch normalisation in the U-Net.
+    n_classes : int, optional
+        Object classes.
+
+    Raises
+    ------
+    ConfigError
+        For values that no network can have.
+
+    >>> import cellsparse as cs
+    >>> cs.StarDist(n_rays=16, n_filter_base=32, seed=7).n_parameters
+    1423121
+    """
+
+    def __init__(
+        self,
+        n_channels: int = 1,
+        n_rays: int = 32,
+        grid: tuple[int, int] = (2, 2),
+        n_filter_base: int = 32,
+        seed: int = 0,
+        device: str = "auto",
+        *,
+        n_depth: int = 3,
+        n_conv_per_depth: int = 2,
+        net_conv_after_unet: int = 128,
+        batch_norm: bool = False,
+        n_classes: int | None = None,
+    ) -> None:
+        config = {
+            "n_channels": _arrays.whole("n_channels", n_channels),
+            "n_rays": _arrays.whole("n_rays", n_rays),
+            "grid": list(_arrays.two("grid", grid)),
+            "n_filter_base": _arrays.whole("n_filter_base", n_filter_base),
+            "n_depth": _arrays.whole("n_depth", n_depth),
+            "n_conv_per_depth": _arrays.whole("n_conv_per_depth", n_conv_per_depth),
+            "net_conv_after_unet": _arrays.whole("net_conv_after_unet", net_conv_after_unet),
+            "batch_norm": bool(batch_norm),
+            "n_classes": None if n_classes is None else _arrays.whole("n_classes", n_classes),
+        }
+        self._create("stardist", config, seed, device)
+
+    @property
+    def n_rays(self) -> int:
+        """Rays of a polygon."""
+        return int(self.config["n_rays"])
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Pixels between two candidates in rows and columns."""
+        rows, columns = self.config["grid"]
+        return rows, columns
+
+
+class Cellpose(Model):
+    """Flows towards cell centres: for cells of any shape and similar size.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the images.
+    seed : int
+        Of the initial weights, and of the training unless it is given another one.
+    device : str
+        `auto` (the best that this build and machine have), `cpu`, `cuda`, `cuda:N` or `metal`.
+    widths : sequence of int
+        Channels of each level, from the finest. The network of the Cellpose package has 32, 64, 128, 256.
+    diam_mean : float
+        Diameter in pixels to which cells are scaled for the network.
+
+    Raises
+    ------
+    ConfigError
+        For values that no network can have.
+
+    >>> import cellsparse as cs
+    >>> cs.Cellpose(n_channels=2, widths=[8, 16]).widths
+    [8, 16]
+    """
+
+    def __init__(
+        self,
+        n_channels: int = 1,
+        seed: int = 0,
+        device: str = "auto",
+        *,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        diam_mean: float = 30.0,
+    ) -> None:
+        diameter = _arrays.number("diam_mean", diam_mean)
+        if not np.isfinite(diameter):
+            raise ConfigError(f"option: diam_mean is {diameter}; it must lie between 2 and 1000")
+        config = {
+            "n_channels": _arrays.whole("n_channels", n_channels),
+            "widths": [_arrays.whole("widths", width) for width in widths],
+            "diam_mean": diameter,
+        }
+        self._create("cellpose", config, seed, device)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level, from the finest."""
+        return list(self.config["widths"])
+
+    @property
+    def diameter(self) -> float:
+        """Diameter in pixels of the cells in the images, as chosen from the annotations."""
+        return float(self.thresholds["diameter"])
+
+
+class Elephant(Model):
+    """Background, rim and centre: the smallest and fastest of the three.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the images.
+    seed : int
+        Of the initial weights, and of the training unless it is given another one.
+    device : str
+        `auto` (the best that this build and machine have), `cpu`, `cuda`, `cuda:N` or `metal`.
+    widths : sequence of int
+        Channels of each level, from the finest.
+    residual : bool
+        Residual blocks.
+
+    Raises
+    ------
+    ConfigError
+        For values that no network can have.
+
+    >>> import cellsparse as cs
+    >>> cs.Elephant(widths=[4, 8]).algorithm
+    'elephant'
+    """
+
+    def __init__(
+        self,
+        n_channels: int = 1,
+        seed: int = 0,
+        device: str = "auto",
+        *,
+        widths: Sequence[int] = (16, 32, 64, 128, 256),
+        residual: bool = False,
+    ) -> None:
+        config = {
+            "n_channels": _arrays.whole("n_channels", n_channels),
+            "widths": [_arrays.whole("widths", width) for width in widths],
+            "residual": bool(residual),
+        }
+        self._create("elephant", config, seed, device)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level, from the finest."""
+        return list(self.config["widths"])
+
+
+_CLASSES: dict[str, type[Model]] = {"stardist": StarDist, "cellpose": Cellpose, "elephant": Elephant}
+
+
+def load(path: str | os.PathLike[str], device: str = "auto") -> StarDist | Cellpose | Elephant:
+    """A model from a file that `save`, or the command line, wrote. Nothing in the file is executed.
+
+    Raises
+    ------
+    NotFoundError, IoError, FileError
+        When the file is absent, unreadable, damaged, of another format or of a later version.
+
+    >>> import cellsparse as cs, tempfile
+    >>> path = tempfile.mkdtemp() + "/cells.safetensors"
+    >>> cs.Cellpose(widths=[4, 8]).save(path)
+    >>> type(cs.load(path)).__name__
+    'Cellpose'
+    """
+    model = _native.Model.load(os.fspath(path))
+    found = _CLASSES[json.loads(model.info())["algorithm"]]
+    return found._wrap(model, 0, device)  # type: ignore[return-value]
