@@ -6,8 +6,13 @@
 //! ```
 //!
 //! Keys: `algorithm` (stardist), `side` of the image in pixels (256), `clients` at a time (2), `requests` of each client and
-//! phase (25), `seconds` of each phase at most (60), `steps` of the training before the phases (20), `objects=1` to time
-//! only the post-processing of about 1000 objects, without a server. The model `load` is made and removed again.
+//! phase (25), `seconds` of each phase at most (60), `steps` of the training before the phases (20). The model `load` is made
+//! and removed again. Instead of the phases:
+//! - `menu=1`: Training, Inference and Reset of all three algorithms with the bodies that QuPath's extension 0.2.0 sends (200
+//!   steps of 8 patches of 224 pixels; `steps=` for another number);
+//! - `objects=1`, without a server: post-processing of about 1000 objects; `out=FOLDER` writes them to `FOLDER/objects.png`, for
+//!   outlines.py beside this file;
+//! - `checkpoint=1`, without a server: size of a model of the default settings with its optimiser, and the time a write takes.
 
 use std::error::Error;
 use std::fs;
@@ -15,9 +20,11 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cellsparse_core::annotations::{Dataset, SparseLabels};
 use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule, geojson_string, to_geojson};
+use cellsparse_core::model::{Algorithm, Architecture, Model, TrainOptions};
 use cellsparse_core::postprocess::clean::remove_small_labels;
-use cellsparse_core::raster::{Image, write_gray_png8, write_wire_labels};
+use cellsparse_core::raster::{Image, write_gray_png8, write_labels, write_wire_labels};
 use cellsparse_core::synthetic::{AnnotationOptions, Field, FieldOptions, annotate, draw_field};
 use ndarray::Axis;
 use serde_json::{Value, json};
@@ -31,7 +38,10 @@ fn main() -> Outcome<()> {
         found.unwrap_or(default).to_owned()
     };
     if value("objects", "0") == "1" {
-        return postprocess();
+        return postprocess(&value("out", ""));
+    }
+    if value("checkpoint", "0") == "1" {
+        return checkpoints();
     }
     let Some(url) = arguments.first().filter(|argument| argument.starts_with("http://")) else {
         return Err("name a running server, like http://127.0.0.1:8000".into());
@@ -43,8 +53,14 @@ fn main() -> Outcome<()> {
         requests: value("requests", "25").parse()?,
         limit: Duration::from_secs(value("seconds", "60").parse()?),
     };
+    if value("menu", "0") == "1" {
+        return load.menu(value("side", "512").parse()?, value("steps", "200").parse()?);
+    }
     load.run(value("side", "256").parse()?, value("steps", "20").parse()?)
 }
+
+/// Every algorithm.
+const ALGORITHMS: [Algorithm; 3] = [Algorithm::Stardist, Algorithm::Cellpose, Algorithm::Elephant];
 
 struct Load {
     url: String,
@@ -74,6 +90,38 @@ impl Load {
         });
         self.post(&format!("/{}/reset/", self.algorithm), &json!({ "modelname": "load" }))?;
         ended.map(drop)
+    }
+
+    /// What QuPath's menu sends, one request after the other.
+    fn menu(&self, side: usize, steps: usize) -> Outcome<()> {
+        let field = draw_field(&FieldOptions { height: side, width: side, ..FieldOptions::default() }, 1)?;
+        let (image, labels) = files(&field)?;
+        println!("{side} x {side} pixels, {} cells, steps {steps}", field.truth.iter().max().unwrap_or(&0));
+        println!(
+            "| algorithm | Training, s | objects | Inference, s | objects | Reset, s |\n|---|---|---|---|---|---|"
+        );
+        for algorithm in ALGORITHMS {
+            let epochs = if algorithm == Algorithm::Cellpose { 5 } else { 1 };
+            let body = |train: bool| {
+                json!({
+                    "modelname": "load", "b64img": image, "b64lbl": labels, "train": train, "eval": true, "epochs": epochs,
+                    "batchsize": 8, "steps": steps,
+                })
+            };
+            let path = format!("/{algorithm}/");
+            let reset = || self.post(&format!("{path}reset/"), &json!({ "modelname": "load" }));
+            reset()?;
+            let mut cells = Vec::new();
+            for train in [true, false] {
+                let begin = Instant::now();
+                let objects: Vec<Value> = serde_json::from_str(&self.post(&path, &body(train))?)?;
+                cells.push(format!("{:.1} | {}", begin.elapsed().as_secs_f64(), objects.len()));
+            }
+            let begin = Instant::now();
+            reset()?;
+            println!("| {algorithm} | {} | {:.3} |", cells.join(" | "), begin.elapsed().as_secs_f64());
+        }
+        Ok(())
     }
 
     /// Predictions of all clients, and `/health` beside them.
@@ -140,10 +188,14 @@ fn row(name: &str, mut times: Vec<Duration>) {
 }
 
 /// Label image to the text of an answer, for 1024 x 1024 pixels: what the original server needs 7.4 s for.
-fn postprocess() -> Outcome<()> {
+fn postprocess(out: &str) -> Outcome<()> {
     let options = FieldOptions { height: 1024, width: 1024, density: 11.0, radius: 8.0, ..FieldOptions::default() };
     let truth = draw_field(&options, 1)?.truth;
     let count = truth.iter().copied().max().unwrap_or(0);
+    if !out.is_empty() {
+        fs::create_dir_all(out)?;
+        write_labels(out, "objects", &truth)?;
+    }
     for (outline, simplify) in
         [(OutlineRule::Literal, None), (OutlineRule::Literal, Some(1.0)), (OutlineRule::Exact, None)]
     {
@@ -161,6 +213,27 @@ fn postprocess() -> Outcome<()> {
         row(&format!("{count} objects, {outline} outlines{simplified}"), times);
     }
     Ok(())
+}
+
+/// How large checkpoints are, and how long one takes.
+fn checkpoints() -> Outcome<()> {
+    let field = draw_field(&FieldOptions::default(), 1)?;
+    let labels = annotate(&field, &AnnotationOptions::default(), 1);
+    let data = Dataset::new(vec![field.image], vec![SparseLabels::from_signed(labels)?])?;
+    let path = std::env::temp_dir().join(format!("cellsparse-load-{}.safetensors", std::process::id()));
+    for algorithm in ALGORITHMS {
+        let mut model = Model::new(Architecture::of(algorithm, 1), 0)?;
+        let options = TrainOptions { steps: Some(1), ..TrainOptions::default() };
+        model.train(&data, None, &options, &mut |_| cellsparse_core::Flow::Continue)?;
+        let mut times = Vec::new();
+        for _ in 0..20 {
+            let begin = Instant::now();
+            model.save(&path)?;
+            times.push(begin.elapsed());
+        }
+        row(&format!("{algorithm}, {:.1} MB", fs::metadata(&path)?.len() as f64 / 1e6), times);
+    }
+    Ok(fs::remove_file(&path)?)
 }
 
 /// A field and its sparse labels as base64 of PNG files.

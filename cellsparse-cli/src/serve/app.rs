@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use cellsparse_core::model::Device;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::body::UNIT;
 use super::errors::Refusal;
 use super::limits::Limits;
+use super::memory::Memory;
 use super::store::Store;
 
 /// One server.
@@ -36,8 +36,10 @@ pub struct App {
     pub predictions: Turns,
     /// Turns of decoding images.
     pub decoding: Arc<Semaphore>,
-    /// Memory for bodies, in units.
-    pub bodies: Arc<Semaphore>,
+    /// Memory for bodies.
+    pub bodies: Memory,
+    /// Memory for the decoded images and labels of the requests that wait and work.
+    pub pixels: Memory,
     /// Streams of progress.
     pub streams: Arc<Semaphore>,
     /// Becomes true when the server ends.
@@ -46,13 +48,15 @@ pub struct App {
     pub started: Instant,
 }
 
-/// Bodies of the largest size that are held at a time.
-const LARGEST_BODIES: usize = 4;
+/// Bodies, and images with their labels, of the largest size that are held at a time.
+const LARGEST: usize = 4;
+
+/// Bytes of a pixel of the largest images: three channels of 32 bits, and its label.
+const PIXEL_BYTES: usize = 16;
 
 impl App {
     /// A server without a token for requests from this computer.
     pub fn new(limits: Limits, store: Store) -> Self {
-        let units = (LARGEST_BODIES * limits.body.div_ceil(UNIT)).min(Semaphore::MAX_PERMITS);
         Self {
             store,
             device: Device::Auto,
@@ -63,7 +67,8 @@ impl App {
             trainings: Turns::new(limits.trainings, limits.queue, "trainings"),
             predictions: Turns::new(limits.predictions, limits.queue, "predictions"),
             decoding: Arc::new(Semaphore::new(2)),
-            bodies: Arc::new(Semaphore::new(units)),
+            bodies: Memory::new(limits.body.saturating_mul(LARGEST)),
+            pixels: Memory::new(limits.pixels.saturating_mul(LARGEST * PIXEL_BYTES)),
             streams: Arc::new(Semaphore::new(limits.streams)),
             stop: watch::Sender::new(false),
             started: Instant::now(),

@@ -78,9 +78,12 @@ impl Entry {
         Ok(kept.model.clone())
     }
 
-    /// From now on, the file holds checkpoints.
-    pub fn begin_training(&self) -> Underway<'_> {
-        self.lock().training = true;
+    /// From now on, the file holds checkpoints, and `finished` is the finished model.
+    pub fn begin_training(&self, finished: Option<Arc<Model>>) -> Underway<'_> {
+        let mut kept = self.lock();
+        kept.model = finished;
+        kept.training = true;
+        drop(kept);
         Underway(self)
     }
 
@@ -186,12 +189,20 @@ impl Entry {
     }
 }
 
-/// A training under way; ends with this value, also when it panics.
+/// The file holds checkpoints as long as this value lives.
 pub struct Underway<'a>(&'a Entry);
 
 impl Drop for Underway<'_> {
     fn drop(&mut self) {
-        self.0.live.finish(Outcome::Failed { detail: "the training ended unexpectedly".into() });
         self.0.lock().training = false;
+    }
+}
+
+/// A training that runs; ends with this value, also when it panics.
+pub struct Running(pub Arc<Entry>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.live.finish(Outcome::Failed { detail: "the training ended unexpectedly".into() });
     }
 }

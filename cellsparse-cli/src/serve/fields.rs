@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use cellsparse_core::model::Algorithm;
+use cellsparse_core::model::{Algorithm, PredictOptions, Thresholds};
 
 use super::errors::{Context, FieldError, Place, Refusal};
 use super::json::Json;
@@ -31,14 +31,18 @@ pub struct Segment<'a> {
     pub batch_size: usize,
     /// Learning rate, when one was sent.
     pub learning_rate: Option<f32>,
-    /// Objects with fewer pixels are left out.
-    pub min_area: f32,
     /// Tolerance of the outlines in pixels.
     pub simplify: Option<f64>,
     /// Channels of a new StarDist network, when they were sent.
     pub channels: Option<usize>,
     /// Cellpose: the channels to segment and of the nuclei, 0 for grey and none.
     pub chosen: [usize; 2],
+    /// Of the batches and augmentations.
+    pub seed: Option<u64>,
+    /// The intensities that become 0 and 1, one pair for each channel or for all.
+    pub range: Option<Vec<[f32; 2]>>,
+    /// Of the prediction.
+    pub prediction: PredictOptions,
 }
 
 /// An image as it came.
@@ -61,6 +65,35 @@ pub struct Reset {
     pub pretrained: Option<ModelName>,
 }
 
+/// Every field of a body.
+pub const NAMES: [&str; 25] = [
+    "modelname",
+    "b64img",
+    "b64lbl",
+    "images",
+    "train",
+    "eval",
+    "epochs",
+    "trainpatch",
+    "batchsize",
+    "steps",
+    "lr",
+    "minarea",
+    "simplify_tol",
+    "n_channels_in",
+    "chan1",
+    "chan2",
+    "seed",
+    "prob_thresh",
+    "nms_thresh",
+    "flow_threshold",
+    "cellprob_threshold",
+    "diameter",
+    "low",
+    "high",
+    "pretrained",
+];
+
 /// Crops in a batch of the original server, whatever the request says (Cellpose and ELEPHANT).
 const CROPS: i64 = 8;
 
@@ -82,8 +115,14 @@ impl<'a> Segment<'a> {
             steps: fields.integer("steps").unwrap_or(200),
             rate: fields.float("lr"),
         };
-        let min_area = fields.float("minarea").unwrap_or(10.0);
+        let mut prediction = prediction(&mut fields, algorithm);
         let simplify = fields.optional_float("simplify_tol").filter(|tolerance| *tolerance > 0.0);
+        let seed = fields.optional_integer("seed");
+        if let Some(seed) = seed {
+            within(&mut fields, "seed", seed, 0, i64::MAX);
+        }
+        let range = range(&mut fields);
+        prediction.normalized = range.is_some();
         let channels = match algorithm {
             Algorithm::Stardist => fields.integer("n_channels_in"),
             _ => None,
@@ -104,6 +143,7 @@ impl<'a> Segment<'a> {
         if !fields.errors.is_empty() {
             return Err(Refusal::fields(fields.errors));
         }
+        Thresholds::of(algorithm).with(&prediction).map_err(|error| Refusal::from_core(error, Vec::new()))?;
         Ok(Self {
             model: ModelName::in_field(&model, "modelname")?,
             samples,
@@ -114,10 +154,12 @@ impl<'a> Segment<'a> {
             patch_size: usize_from(numbers.patch),
             batch_size: usize_from(numbers.batch),
             learning_rate: numbers.rate.map(|rate| rate as f32),
-            min_area: min_area.clamp(0.0, 1e12) as f32,
             simplify,
             channels: channels.map(usize_from),
             chosen: chosen.map(usize_from),
+            seed: seed.and_then(|seed| u64::try_from(seed).ok()),
+            range,
+            prediction,
         })
     }
 }
@@ -144,9 +186,9 @@ impl Reset {
 /// The object that a body must be.
 ///
 /// # Errors
-/// 422 as pydantic words it.
-pub fn object(body: Option<Json<'_>>) -> Result<Json<'_>, Refusal> {
-    match body {
+/// As [`Json::read`]; 422 as pydantic words it for a body that is no object.
+pub fn object(body: &[u8]) -> Result<Json<'_>, Refusal> {
+    match Json::read(body, &NAMES)? {
         None | Some(Json::Null) => Err(Refusal::field(vec!["body".into()], "field required", "value_error.missing")),
         Some(object @ Json::Object(_)) => Ok(object),
         Some(_) => Err(not_an_object()),
@@ -156,6 +198,41 @@ pub fn object(body: Option<Json<'_>>) -> Result<Json<'_>, Refusal> {
 /// The answer to a body that is no object.
 pub fn not_an_object() -> Refusal {
     Refusal::field(vec!["body".into()], "value is not a valid dict", "type_error.dict")
+}
+
+/// How objects are told from the rest: what a request says of it stands in place of what the model chose.
+fn prediction(fields: &mut Reader<'_, '_>, algorithm: Algorithm) -> PredictOptions {
+    let min_area = fields.float("minarea").unwrap_or(10.0).clamp(0.0, 1e12) as f32;
+    let mut read = |name| fields.optional_float(name).map(|value| value as f32);
+    let mut options = PredictOptions { min_area, ..PredictOptions::default() };
+    match algorithm {
+        Algorithm::Cellpose => {
+            options.flow_threshold = read("flow_threshold");
+            options.cellprob_threshold = read("cellprob_threshold");
+            options.diameter = read("diameter");
+        }
+        Algorithm::Stardist => {
+            options.prob_thresh = read("prob_thresh");
+            options.nms_thresh = read("nms_thresh");
+        }
+        _ => options.prob_thresh = read("prob_thresh"),
+    }
+    options
+}
+
+fn range(fields: &mut Reader<'_, '_>) -> Option<Vec<[f32; 2]>> {
+    let (low, high) = (fields.optional_floats("low"), fields.optional_floats("high"));
+    if low.is_none() && high.is_none() {
+        return None;
+    }
+    let (low, high) = (low.unwrap_or_default(), high.unwrap_or_default());
+    let rises = low.iter().zip(&high).all(|(low, high)| high - low >= f64::from(f32::MIN_POSITIVE));
+    if low.is_empty() || low.len() != high.len() || !rises {
+        let msg = "low and high are lists of the same length, one number for each channel or for all, high above low";
+        fields.refuse("high", msg, "value_error.range");
+        return None;
+    }
+    Some(low.into_iter().zip(high).map(|(low, high)| [low as f32, high as f32]).collect())
 }
 
 fn samples<'a>(fields: &mut Reader<'_, 'a>, limits: &Limits) -> (Vec<Sample<'a>>, bool) {
@@ -212,17 +289,17 @@ impl Numbers {
             );
             fields.refuse("trainpatch", msg, "value_error.number.not_le");
         }
-        if let Some(rate) = self.rate
-            && !(rate > 0.0 && rate <= 1e4)
-        {
-            fields.errors.push(FieldError {
-                ctx: Some(Context::Limit { limit_value: 0 }),
-                ..FieldError::new(
-                    fields.place("lr"),
-                    "ensure this value is greater than 0",
-                    "value_error.number.not_gt",
-                )
-            });
+        if let Some(rate) = self.rate {
+            let (limit_value, words, kind) = if rate > LARGEST_RATE as f64 {
+                (LARGEST_RATE, "less than or equal to", "value_error.number.not_le")
+            } else if rate > 0.0 {
+                return;
+            } else {
+                (0, "greater than", "value_error.number.not_gt")
+            };
+            let msg = format!("ensure this value is {words} {limit_value}");
+            let ctx = Some(Context::Limit { limit_value });
+            fields.errors.push(FieldError { ctx, ..FieldError::new(fields.place("lr"), msg, kind) });
         }
     }
 
@@ -239,6 +316,9 @@ impl Numbers {
 
 /// Pixels of a training batch at most: 8 patches of 512 x 512, which take some 3 GB with the largest network.
 const BATCH_PIXELS: i64 = 8 * 512 * 512;
+
+/// Learning rate at most.
+const LARGEST_RATE: i64 = 10_000;
 
 fn within(fields: &mut Reader<'_, '_>, name: &str, value: i64, low: i64, high: i64) {
     let (limit, words, kind) = if value < low {
@@ -265,8 +345,7 @@ mod tests {
 
     fn steps(algorithm: Algorithm, body: &str) -> usize {
         let body = format!(r#"{{"modelname":"m","b64img":"","train":true{body}}}"#);
-        let json = Json::read(body.as_bytes()).unwrap().unwrap();
-        Segment::read(&json, algorithm, &Limits::default()).unwrap().steps
+        Segment::read(&object(body.as_bytes()).unwrap(), algorithm, &Limits::default()).unwrap().steps
     }
 
     #[test]
@@ -284,18 +363,19 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_named() {
-        let json = Json::read(br#"{"modelname": null, "train": true, "steps": "many", "simplify_tol": []}"#).unwrap();
-        let error = Segment::read(&json.unwrap(), Algorithm::Stardist, &Limits::default()).unwrap_err();
+        let json = object(br#"{"modelname": null, "train": true, "steps": "many", "simplify_tol": []}"#).unwrap();
+        let error = Segment::read(&json, Algorithm::Stardist, &Limits::default()).unwrap_err();
         assert_eq!(error.status(), 422);
         for part in ["none is not", "field required", "valid integer", "valid float"] {
             assert!(error.reason().contains(part), "{}", error.reason());
         }
-        let json = Json::read(br#"{"modelname":"m","b64img":"","train":true,"steps":0,"batchsize":100000,"lr":0}"#);
-        let error = Segment::read(&json.unwrap().unwrap(), Algorithm::Stardist, &Limits::default()).unwrap_err();
+        let json =
+            object(br#"{"modelname":"m","b64img":"","train":true,"steps":0,"batchsize":100000,"lr":0}"#).unwrap();
+        let error = Segment::read(&json, Algorithm::Stardist, &Limits::default()).unwrap_err();
         assert!(error.reason().contains("greater than or equal to 1"), "{}", error.reason());
-        let json = Json::read(br#"{"modelname":"../x","b64img":""}"#).unwrap().unwrap();
+        let json = object(br#"{"modelname":"../x","b64img":""}"#).unwrap();
         assert!(Segment::read(&json, Algorithm::Stardist, &Limits::default()).is_err());
-        assert_eq!(object(Some(Json::Int(3))).unwrap_err().status(), 422);
-        assert_eq!(object(None).unwrap_err().reason(), "field required");
+        assert_eq!(object(b"3").unwrap_err().status(), 422);
+        assert_eq!(object(b"").unwrap_err().reason(), "field required");
     }
 }

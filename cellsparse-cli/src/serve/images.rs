@@ -21,12 +21,28 @@ pub struct Field {
     pub at: Vec<Place>,
 }
 
+impl Field {
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        let sample = match &self.image {
+            Image::U8(_) => 1,
+            Image::U16(_) => 2,
+            _ => 4,
+        };
+        let pixels = self.image.height() * self.image.width();
+        let labels = if matches!(self.labels, Labels::Drawn(_)) { size_of::<i32>() } else { 0 };
+        pixels * (self.image.channels() * sample + labels)
+    }
+}
+
 /// The labels of an image.
 pub enum Labels {
     /// None were sent.
     Absent,
     /// Sent, and all of them 0: nothing is annotated.
     Empty,
+    /// Sent, with background and no cell.
+    NoCell,
     /// Sent, and of another size than the image; the reason.
     Misfit(String),
     /// Usable.
@@ -36,16 +52,21 @@ pub enum Labels {
 /// Bytes that one pixel takes when decoded, at most: a bound before the number of channels is known.
 const PIXEL_BYTES: usize = 16;
 
-/// Reads an image and, if they are `wanted`, its labels.
+/// Reads an image and, if they are `wanted`, its labels. Of the pairs in `range`, one for each channel or for all, the first
+/// becomes the intensity 0 and the second 1.
 ///
 /// # Errors
 /// 422 that names the field, 413 for an image with more than `pixels` pixels.
-pub fn read(sample: &Sample<'_>, wanted: bool, pixels: usize) -> Result<Field, Refusal> {
+pub fn read(sample: &Sample<'_>, wanted: bool, range: Option<&[[f32; 2]]>, pixels: usize) -> Result<Field, Refusal> {
     let place = |name: &str| -> Vec<Place> { sample.at.iter().cloned().chain([name.into()]).collect() };
     let limits = ReadLimits { decoded_bytes: pixels.saturating_mul(PIXEL_BYTES), ..ReadLimits::default() };
     let bytes = bytes(&sample.image, place("b64img"), pixels)?;
     let image = decode_image(&bytes, &limits).map_err(|error| Refusal::from_core(error, place("b64img")))?;
     check_size(image.height(), image.width(), pixels, "image")?;
+    let image = match range {
+        Some(range) => scaled(&image, range)?,
+        None => image,
+    };
     let labels = match &sample.labels {
         Some(text) if wanted => {
             let at = place("b64lbl");
@@ -58,6 +79,19 @@ pub fn read(sample: &Sample<'_>, wanted: bool, pixels: usize) -> Result<Field, R
         _ => Labels::Absent,
     };
     Ok(Field { image, labels, at: sample.at.clone() })
+}
+
+fn scaled(image: &Image, range: &[[f32; 2]]) -> Result<Image, Refusal> {
+    let channels = image.channels();
+    if range.len() != 1 && range.len() != channels {
+        let msg = format!("{} numbers for an image with {channels} channels; give one, or one for each", range.len());
+        return Err(Refusal::field(vec!["body".into(), "low".into()], msg, "value_error.range"));
+    }
+    let mut pixels = image.to_f32();
+    for (mut plane, [low, high]) in pixels.axis_iter_mut(Axis(2)).zip(range.iter().cycle()) {
+        plane.mapv_inplace(|value| (value - low) / (high - low));
+    }
+    Ok(Image::F32(pixels))
 }
 
 /// The image with the channels that a network of `wanted` channels reads. `chosen` are Cellpose's channels.
@@ -153,9 +187,7 @@ fn labels(raw: RawLabels, image: &Image) -> CoreResult<Labels> {
     }
     match values.iter().copied().max().unwrap_or(0) {
         0 => Ok(Labels::Empty),
-        1 => Err(Error::Labels(
-            "no cell is annotated: the highest value is 1, which is background; cells begin at 2".into(),
-        )),
+        1 => Ok(Labels::NoCell),
         _ => SparseLabels::from_wire(values).map(Labels::Drawn),
     }
 }
@@ -209,12 +241,12 @@ mod tests {
             record["encoded_label"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap() as i32).collect();
         let values = Array2::from_shape_vec((48, 60), values).unwrap();
         for (kind, factor) in [("gray8", 1), ("palette8", 1), ("gray16", 300)] {
-            let field = read(&sample(&record, kind), true, 10_000).unwrap();
+            let field = read(&sample(&record, kind), true, None, 10_000).unwrap();
             let Labels::Drawn(labels) = field.labels else { panic!("{kind}") };
             assert_eq!(labels.labels(), &values.mapv(|value| (value * factor - 1).max(-1)), "{kind}");
         }
-        assert!(matches!(read(&sample(&record, "gray8"), false, 10_000).unwrap().labels, Labels::Absent));
-        assert_eq!(read(&sample(&record, "gray8"), true, 1000).err().unwrap().status(), 413);
+        assert!(matches!(read(&sample(&record, "gray8"), false, None, 10_000).unwrap().labels, Labels::Absent));
+        assert_eq!(read(&sample(&record, "gray8"), true, None, 1000).err().unwrap().status(), 413);
     }
 
     #[test]

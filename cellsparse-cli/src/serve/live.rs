@@ -120,22 +120,20 @@ impl Live {
 
     /// Tells the trainings that wait now to give up. Whether there was one.
     pub fn call_off(&self) -> bool {
+        // Under the lock, so that a training either waits and hears it, or runs and can be cancelled.
+        let inner = self.lock();
         self.calls_off.send_modify(|count| *count += 1);
-        self.lock().queued > 0
+        inner.queued > 0
     }
 
-    /// Counts a waiting training until the result is dropped.
+    /// Counts a waiting training until the result is dropped or begins.
     pub fn wait(&self) -> Waiting<'_> {
         self.lock().queued += 1;
         Waiting { live: self, calls_off: self.calls_off.subscribe() }
     }
 
-    /// A training begins.
-    pub fn start(&self, token: &CancelToken, total_steps: usize) {
-        let mut inner = self.lock();
-        inner.running = Some(token.clone());
-        inner.progress = None;
-        drop(inner);
+    /// The training that began makes its first step soon.
+    pub fn start(&self, total_steps: usize) {
         self.send("started", &serde_json::json!({ "total_steps": total_steps }));
     }
 
@@ -189,14 +187,45 @@ pub struct Waiting<'a> {
 
 impl Waiting<'_> {
     /// Ends when the training is to give up.
-    pub async fn called_off(mut self) {
+    pub async fn called_off(&mut self) {
         // The sender lives as long as this value, so this is not an error.
         let _ = self.calls_off.changed().await;
+    }
+
+    /// The training waits no longer but runs, and `token` stops it. False when it is to give up instead.
+    pub fn begin(self, token: &CancelToken) -> bool {
+        let mut inner = self.live.lock();
+        if self.calls_off.has_changed().unwrap_or(true) {
+            return false;
+        }
+        inner.running = Some(token.clone());
+        inner.progress = None;
+        drop(inner);
+        true
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.live.lock().queued -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_either_hears_that_it_is_called_off_or_can_be_cancelled() {
+        let live = Live::default();
+        let token = CancelToken::new();
+        let waiting = live.wait();
+        assert!(live.call_off() && !waiting.begin(&token), "called off between its turn and its beginning");
+        assert_eq!((live.status().state, live.cancel(), live.call_off()), ("idle", false, false));
+        assert!(live.wait().begin(&token));
+        assert_eq!((live.status().state, live.status().queued), ("training", 0));
+        assert!(!live.call_off() && live.cancel() && token.is_cancelled());
+        live.finish(Outcome::Failed { detail: String::new() });
+        assert_eq!(live.status().state, "idle");
     }
 }

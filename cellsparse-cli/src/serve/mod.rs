@@ -6,6 +6,7 @@
 mod app;
 mod base64;
 mod body;
+mod connections;
 mod entry;
 mod errors;
 mod fields;
@@ -14,6 +15,7 @@ mod images;
 mod json;
 mod limits;
 mod live;
+mod memory;
 mod names;
 mod openapi;
 mod progress;
@@ -23,11 +25,11 @@ mod store;
 mod values;
 mod work;
 
+use std::env::VarError;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::serve::ListenerExt;
 use cellsparse_core::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -51,10 +53,10 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Error::Internal(format!("starting threads: {error}")))?;
-    let result = runtime.block_on(listen(args, app));
+    let ended = runtime.block_on(listen(args, app));
     // Work whose client has gone may still be saving.
-    runtime.shutdown_timeout(GRACE);
-    result
+    runtime.shutdown_timeout(ended.as_ref().map_or(Duration::ZERO, |began| GRACE.saturating_sub(began.elapsed())));
+    ended.map(drop)
 }
 
 fn app(args: &ServeArgs) -> Result<App> {
@@ -63,7 +65,14 @@ fn app(args: &ServeArgs) -> Result<App> {
         None => default_folder()?,
     };
     let pretrained = args.pretrained_dir.clone().unwrap_or_else(|| folder.join("pretrained"));
-    let token = args.token.clone().or_else(|| std::env::var("CELLSPARSE_TOKEN").ok());
+    let token = match (&args.token, std::env::var("CELLSPARSE_TOKEN")) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Ok(token)) => Some(token),
+        (None, Err(VarError::NotPresent)) => None,
+        (None, Err(VarError::NotUnicode(_))) => {
+            return Err(Error::Config("the token in CELLSPARSE_TOKEN is not UTF-8; choose another one".into()));
+        }
+    };
     if token.as_deref().is_some_and(|token| token.trim().is_empty()) {
         return Err(Error::Config("the token is empty; give one, or leave it out".into()));
     }
@@ -90,7 +99,8 @@ fn default_folder() -> Result<PathBuf> {
         .ok_or_else(|| Error::Config("there is no home folder; name a folder with --model-dir".into()))
 }
 
-async fn listen(args: &ServeArgs, mut app: App) -> Result<()> {
+/// Answers requests until the server is to end. Gives the time when that began.
+async fn listen(args: &ServeArgs, mut app: App) -> Result<Instant> {
     let refused = |error| Error::Config(format!("cannot listen on {}:{}: {error}", args.host, args.port));
     let listener = TcpListener::bind((args.host.as_str(), args.port)).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
@@ -105,32 +115,24 @@ async fn listen(args: &ServeArgs, mut app: App) -> Result<()> {
     }
     let app = Arc::new(app);
     let router = routes::router(Arc::clone(&app));
-    let listener = listener.tap_io(|stream| {
-        // Events and answers are not to wait for more bytes.
-        let _ = stream.set_nodelay(true);
-    });
     print_out(&format!("listening on http://{address}"));
-    let ending = Arc::clone(&app);
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+    let stop = app.stop.subscribe();
+    let end = tokio::spawn(async move {
         signal().await;
+        let began = Instant::now();
         note("ending: running trainings stop after their step and are saved (again to end at once)");
-        ending.stop.send_replace(true);
-        for entry in ending.store.entries() {
+        app.stop.send_replace(true);
+        for entry in app.store.entries() {
             entry.live.cancel();
         }
         tokio::spawn(async {
             signal().await;
             std::process::exit(130);
         });
+        began
     });
-    let mut stopped = app.stop.subscribe();
-    tokio::select! {
-        result = server.into_future() => result.map_err(|error| Error::Internal(format!("the server: {error}"))),
-        () = async {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-            tokio::time::sleep(GRACE).await;
-        } => Ok(()),
-    }
+    connections::serve(listener, router, stop, GRACE).await;
+    end.await.map_err(|error| Error::Internal(format!("ending the server: {error}")))
 }
 
 /// Waits for Ctrl-C or, where there is such a thing, a request to terminate.

@@ -181,17 +181,23 @@ fn segment_schema(algorithm: Algorithm) -> Value {
         channel["default"] = 0.into();
         channel
     };
+    let chosen = |what: &str| optional("number", &format!("{what}; without it as the model chose"));
     let mut fields = fields();
     match algorithm {
         Algorithm::Stardist => {
             let text = "Channels of a new network; without it those of the first image";
             fields.insert("n_channels_in".into(), channel(1, text));
+            fields.insert("prob_thresh".into(), chosen("Smallest probability of an object"));
+            fields.insert("nms_thresh".into(), chosen("Largest overlap of two objects"));
         }
         Algorithm::Cellpose => {
             fields.insert("chan1".into(), or_none("Channel to segment, from 1; 0 is grey"));
             fields.insert("chan2".into(), or_none("Channel of the nuclei, from 1; 0 is none"));
+            fields.insert("flow_threshold".into(), chosen("Largest flow error of an object; 0 is no limit"));
+            fields.insert("cellprob_threshold".into(), chosen("Smallest cell-probability logit of a pixel"));
+            fields.insert("diameter".into(), chosen("Cell diameter in pixels"));
         }
-        _ => {}
+        _ => drop(fields.insert("prob_thresh".into(), chosen("Smallest probability of an object"))),
     }
     json!({ "type": "object", "required": ["modelname"], "properties": fields })
 }
@@ -284,6 +290,10 @@ fn schemas() -> Map<String, Value> {
 fn fields() -> Map<String, Value> {
     let number =
         |kind: &str, default: Value, what: &str| json!({ "type": kind, "default": default, "description": what });
+    let range = |what: &str| {
+        let what = format!("{what}. One for each channel, or for all");
+        json!({ "type": "array", "nullable": true, "items": { "type": "number" }, "description": what })
+    };
     let fields = [
         ("modelname", json!({ "type": "string", "maxLength": 100, "description": "A file name without separators" })),
         (
@@ -318,12 +328,16 @@ fn fields() -> Map<String, Value> {
             json!({ "type": "number", "description": "Learning rate; without it the one that measures best, 0.002" }),
         ),
         ("minarea", number("number", json!(10.0), "Objects with fewer pixels are left out")),
-        (
-            "simplify_tol",
-            json!({ "type": "number", "nullable": true, "description": "Tolerance of the outlines in pixels" }),
-        ),
+        ("simplify_tol", optional("number", "Tolerance of the outlines in pixels")),
+        ("seed", optional("integer", "Of a new network, and of the order of batches and augmentations; without it 0")),
+        ("low", range("Intensities that become 0; without low and high each image is scaled by its own percentiles")),
+        ("high", range("Intensities that become 1")),
     ];
     fields.into_iter().map(|(name, field)| (name.to_owned(), field)).collect()
+}
+
+fn optional(kind: &str, what: &str) -> Value {
+    json!({ "type": kind, "nullable": true, "description": what })
 }
 
 fn model_parameters() -> Value {

@@ -16,10 +16,10 @@ use serde_json::json;
 
 use super::app::App;
 use super::body;
-use super::entry::Entry;
+use super::entry::{Entry, Running};
 use super::errors::{Refusal, answer};
 use super::fields::{Reset, Segment, object};
-use super::json::Json;
+use super::memory::Share;
 use super::names::ModelName;
 use super::store::ALGORITHMS;
 use super::work::{self, Lesson, Work};
@@ -60,7 +60,13 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// `POST /{algorithm}/`: trains, segments, or both.
 async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer {
-    let wishes = Wishes::read(request.uri().query())?;
+    let wishes = match Wishes::read(request.uri().query()) {
+        Ok(wishes) => wishes,
+        Err(refusal) => {
+            body::throw_away(request).await;
+            return Err(refusal);
+        }
+    };
     // Dropped when the client goes away, and then the work stops.
     let client = Client::default();
     let (bytes, share) = body::read(&app, request).await?;
@@ -79,7 +85,10 @@ async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answe
     let mut trained = None;
     if work.train {
         match work.lesson(algorithm, app.strict)? {
-            Lesson::Drawn => trained = Some(train(&app, &entry, &work, &client.training).await?),
+            Lesson::Drawn(left_out) => {
+                trained = Some(train(&app, &entry, &work, &client.training).await?);
+                note = left_out;
+            }
             Lesson::Nothing(reason) => note = Some(reason),
         }
     }
@@ -102,11 +111,21 @@ async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answe
 
 /// Reads a body and the images in it. Blocks.
 fn decode(app: &App, algorithm: Algorithm, outline: OutlineRule, body: &[u8]) -> Result<(ModelName, Work), Refusal> {
-    let body = object(Json::read(body)?)?;
+    let body = object(body)?;
     let request = Segment::read(&body, algorithm, &app.limits)?;
-    let mut fields = Vec::new();
+    let (mut fields, mut memory, mut bytes) = (Vec::new(), Share::default(), 0);
     for sample in &request.samples {
-        fields.push(images::read(sample, request.train, app.limits.pixels)?);
+        let field = images::read(sample, request.train, request.range.as_deref(), app.limits.pixels)?;
+        bytes += field.bytes();
+        if !app.pixels.could_have(bytes) {
+            let msg = "the images of this request have too many pixels together for this server; send fewer at a time";
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, msg));
+        }
+        if !memory.grow_to(&app.pixels, bytes) {
+            let msg = "the images of the requests that wait take all the memory of this server; try again later";
+            return Err(Refusal::later(StatusCode::SERVICE_UNAVAILABLE, msg, 10));
+        }
+        fields.push(field);
     }
     let work = Work {
         fields,
@@ -117,11 +136,13 @@ fn decode(app: &App, algorithm: Algorithm, outline: OutlineRule, body: &[u8]) ->
         patch_size: request.patch_size,
         batch_size: request.batch_size,
         learning_rate: request.learning_rate,
-        min_area: request.min_area,
         simplify: request.simplify,
         channels: request.channels,
         chosen: request.chosen,
+        seed: request.seed,
+        prediction: request.prediction,
         outline,
+        _memory: memory,
     };
     Ok((request.model, work))
 }
@@ -134,23 +155,28 @@ async fn train(
     cancel: &CancelToken,
 ) -> Result<Arc<Model>, Refusal> {
     let place = app.trainings.queue()?;
-    let (turn, permit) = {
-        let waiting = entry.live.wait();
-        let turns = app.unless_stopped(async {
-            let turn = Arc::clone(&entry.turn).lock_owned().await;
-            Ok((turn, place.turn().await?))
-        });
-        tokio::select! {
-            biased;
-            () = waiting.called_off() => {
-                return Err(Refusal::new(StatusCode::CONFLICT, "the training was cancelled before it began"));
-            }
-            turns = turns => turns??,
-        }
+    let called_off = || Refusal::new(StatusCode::CONFLICT, "the training was cancelled before it began");
+    let mut waiting = entry.live.wait();
+    let turns = app.unless_stopped(async {
+        let turn = Arc::clone(&entry.turn).lock_owned().await;
+        Ok((turn, place.turn().await?))
+    });
+    let turns = tokio::select! {
+        biased;
+        () = waiting.called_off() => return Err(called_off()),
+        turns = turns => turns??,
     };
+    if !waiting.begin(cancel) {
+        return Err(called_off());
+    }
+    let running = Running(Arc::clone(entry));
+    if *app.stop.borrow() {
+        cancel.cancel();
+    }
     let (app, entry, work, cancel) = (Arc::clone(app), Arc::clone(entry), Arc::clone(work), cancel.clone());
     blocking(move || {
-        let _held = (turn, permit);
+        // Dropped in this order: who gets the turn next finds the training ended.
+        let _held = (running, turns);
         work::train(&app, &entry, &work, &cancel)
     })
     .await
@@ -183,8 +209,12 @@ async fn predict(
 
 /// `POST /{algorithm}/reset/`: forgets a model, or replaces it by a pretrained one.
 async fn reset(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer {
-    let (bytes, _share) = body::read(&app, request).await?;
-    let Reset { model, pretrained } = Reset::read(&object(Json::read(&bytes)?)?)?;
+    let (bytes, share) = body::read(&app, request).await?;
+    let Reset { model, pretrained } = blocking(move || {
+        let _held = share;
+        Reset::read(&object(&bytes)?)
+    })
+    .await?;
     let entry = app.store.entry(algorithm, &model);
     let file = match pretrained {
         None => None,

@@ -235,7 +235,7 @@ mod tests {
         let store = Store::open(folder.path(), folder.path(), 1).unwrap();
         let entry = |name| store.entry(Algorithm::Elephant, &ModelName::new(name).unwrap());
         let (first, second) = (entry("first"), entry("second"));
-        let training = store.admit(&first, || first.begin_training()).unwrap();
+        let training = store.admit(&first, || first.begin_training(None)).unwrap();
         assert_eq!(store.admit(&second, || ()).unwrap_err().status(), StatusCode::TOO_MANY_REQUESTS);
         store.admit(&first, || ()).unwrap();
         drop(training);

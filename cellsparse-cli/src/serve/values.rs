@@ -90,6 +90,14 @@ impl<'j, 'a> Reader<'j, 'a> {
         number
     }
 
+    /// A whole number that may be `null`.
+    pub fn optional_integer(&mut self, name: &str) -> Option<i64> {
+        match self.object.field(name) {
+            None | Some(Json::Null) => None,
+            Some(_) => self.integer(name),
+        }
+    }
+
     /// A finite number.
     pub fn float(&mut self, name: &str) -> Option<f64> {
         let value = self.present(name)?;
@@ -102,6 +110,12 @@ impl<'j, 'a> Reader<'j, 'a> {
             None | Some(Json::Null) => None,
             Some(value) => self.as_float(name, value),
         }
+    }
+
+    /// A list of finite numbers that may be absent or `null`; empty after an error.
+    pub fn optional_floats(&mut self, name: &str) -> Option<Vec<f64>> {
+        let list = self.list(name)?;
+        Some(list.iter().map_while(|value| self.as_float(name, value)).collect())
     }
 
     /// A list that may be absent or `null`.
@@ -167,7 +181,8 @@ mod tests {
     #[test]
     fn values_are_read_as_pydantic_reads_them() {
         let json = br#"{"t": 5, "b": "Yes", "i": "7", "j": 2.9, "f": "1e-3", "n": null, "bad": "many", "x": []}"#;
-        let json = Json::read(json).unwrap().unwrap();
+        let names = ["t", "b", "i", "j", "f", "n", "bad", "x"];
+        let json = Json::read(json, &names).unwrap().unwrap();
         let mut reader = Reader::new(&json, vec!["body".into()]);
         assert_eq!(reader.required_text("t"), "5");
         assert!(reader.flag("b", false) && reader.flag("absent", true));

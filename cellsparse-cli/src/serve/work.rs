@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, ObjectInfo, OutlineRule, to_geojson};
 use cellsparse_core::model::{Algorithm, Architecture, PredictOptions, TrainOptions};
+use cellsparse_core::raster::Image;
 use cellsparse_core::{CancelToken, Error, Flow, Model};
 
 use super::app::App;
@@ -14,6 +15,7 @@ use super::entry::Entry;
 use super::errors::{Place, Refusal};
 use super::images::{self, Field, Labels};
 use super::live::Outcome;
+use super::memory::Share;
 
 /// What a request asks for, decoded.
 pub struct Work {
@@ -33,8 +35,6 @@ pub struct Work {
     pub batch_size: usize,
     /// Learning rate.
     pub learning_rate: Option<f32>,
-    /// Objects with fewer pixels are left out.
-    pub min_area: f32,
     /// Tolerance of the outlines.
     pub simplify: Option<f64>,
     /// Channels of a new StarDist network.
@@ -43,12 +43,18 @@ pub struct Work {
     pub chosen: [usize; 2],
     /// How outlines are drawn.
     pub outline: OutlineRule,
+    /// Of the batches and augmentations.
+    pub seed: Option<u64>,
+    /// Of the prediction, but for what the server decides.
+    pub prediction: PredictOptions,
+    /// Memory that its images take.
+    pub _memory: Share,
 }
 
 /// Whether there is something to train on.
 pub enum Lesson {
-    /// There is.
-    Drawn,
+    /// There is. What is left out of it, if anything is.
+    Drawn(Option<String>),
     /// There is not, for this reason, and the original server said nothing about it.
     Nothing(String),
 }
@@ -69,7 +75,14 @@ impl Work {
             }
         }
         if self.fields.iter().any(|field| matches!(field.labels, Labels::Drawn(_))) {
-            return Ok(Lesson::Drawn);
+            let without = self.fields.iter().filter(|field| matches!(field.labels, Labels::NoCell)).count();
+            let note =
+                format!("{without} of {} images have background and no cell; they were left out", self.fields.len());
+            return Ok(Lesson::Drawn((without > 0).then_some(note)));
+        }
+        if let Some(field) = self.fields.iter().find(|field| matches!(field.labels, Labels::NoCell)) {
+            let reason = "no cell is annotated: the highest value is 1, which is background; cells begin at 2";
+            return Err(Refusal::field(labels(field), reason, "value_error.labels"));
         }
         let Some(first) = self.fields.first() else { return Err(Refusal::internal("a request without images")) };
         match first.labels {
@@ -90,20 +103,29 @@ impl Work {
 /// # Errors
 /// What is wrong with the data, or with the model.
 pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Arc<Model>, Refusal> {
+    let result = train_and_keep(app, entry, work, cancel);
+    if let Err(refusal) = &result {
+        entry.live.finish(Outcome::Failed { detail: refusal.reason() });
+    }
+    result
+}
+
+fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Arc<Model>, Refusal> {
     let in_body = |error| Refusal::from_core(error, vec!["body".into()]);
     if cancel.is_cancelled() {
         return Err(in_body(Error::Cancelled));
     }
     let known = entry.model().map_err(in_body)?;
-    let _underway = app.store.admit(entry, || entry.begin_training())?;
+    let _underway = app.store.admit(entry, || entry.begin_training(known.clone()))?;
     app.store.check_writable(entry.algorithm).map_err(in_body)?;
+    let seed = work.seed.unwrap_or_default();
     let mut model = match &known {
         Some(model) => Model::clone(model),
         None => {
-            Model::new(Architecture::of(entry.algorithm, new_channels(work, entry.algorithm)), 0).map_err(in_body)?
+            Model::new(Architecture::of(entry.algorithm, new_channels(work, entry.algorithm)), seed).map_err(in_body)?
         }
     };
-    let data = dataset(work, &model)?;
+    let data = dataset(app, work, &model)?;
     let mut options = TrainOptions {
         steps: Some(work.steps),
         batch_size: Some(work.batch_size),
@@ -114,10 +136,12 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
         device: app.device,
         threads: app.threads,
         checkpoint: Some(entry.path().clone()),
+        seed,
+        normalized: work.prediction.normalized,
         cancel: cancel.clone(),
         ..TrainOptions::default()
     };
-    entry.live.start(cancel, work.steps);
+    entry.live.start(work.steps);
     let mut moved = false;
     let mut observer = |progress: &cellsparse_core::Progress| {
         moved = true;
@@ -133,9 +157,8 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
     match result {
         Ok(summary) => {
             let published = entry.publish(model).map_err(in_body);
-            match &published {
-                Ok(_) => entry.live.finish(Outcome::Finished(summary)),
-                Err(refusal) => entry.live.finish(Outcome::Failed { detail: refusal.reason() }),
+            if published.is_ok() {
+                entry.live.finish(Outcome::Finished(summary));
             }
             app.store.trim();
             published
@@ -144,9 +167,7 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
             if moved {
                 entry.restore();
             }
-            let refusal = in_body(error);
-            entry.live.finish(Outcome::Failed { detail: refusal.reason() });
-            Err(refusal)
+            Err(in_body(error))
         }
     }
 }
@@ -156,21 +177,14 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
 /// # Errors
 /// What is wrong with an image.
 pub fn predict(app: &App, model: &Model, work: &Work, cancel: &CancelToken) -> Result<Vec<Vec<Feature>>, Refusal> {
-    let options = PredictOptions {
-        min_area: work.min_area,
-        device: app.device,
-        threads: app.threads,
-        cancel: cancel.clone(),
-        ..PredictOptions::default()
-    };
+    let options =
+        PredictOptions { device: app.device, threads: app.threads, cancel: cancel.clone(), ..work.prediction.clone() };
     let mut results = Vec::new();
     for field in &work.fields {
         if cancel.is_cancelled() {
             return Err(Refusal::from_core(Error::Cancelled, Vec::new()));
         }
-        let at: Vec<Place> = field.at.iter().cloned().chain(["b64img".into()]).collect();
-        let channels = model.architecture().n_channels();
-        let image = images::fit(&field.image, model.algorithm(), channels, work.chosen, &at)?;
+        let (image, at) = fitted(app, work, field, model, &mut 0)?;
         let found = model.predict(&image, &options).map_err(|error| Refusal::from_core(error, at.clone()))?;
         let objects = found.objects.iter().map(|object| {
             let class = object.class.map(|class| class.to_string());
@@ -218,15 +232,38 @@ fn new_channels(work: &Work, algorithm: Algorithm) -> usize {
     }
 }
 
-fn dataset(work: &Work, model: &Model) -> Result<Dataset, Refusal> {
-    let (mut pictures, mut labels) = (Vec::new(), Vec::new());
+fn dataset(app: &App, work: &Work, model: &Model) -> Result<Dataset, Refusal> {
+    let (mut pictures, mut labels, mut samples) = (Vec::new(), Vec::new(), 0);
     for field in &work.fields {
         if let Labels::Drawn(drawn) = &field.labels {
-            let at: Vec<Place> = field.at.iter().cloned().chain(["b64img".into()]).collect();
-            let channels = model.architecture().n_channels();
-            pictures.push(images::fit(&field.image, model.algorithm(), channels, work.chosen, &at)?);
+            pictures.push(fitted(app, work, field, model, &mut samples)?.0);
             labels.push(drawn.clone());
         }
     }
     Dataset::new(pictures, labels).map_err(|error| Refusal::from_core(error, vec!["body".into()]))
+}
+
+/// Samples of all images of a training together at most, for each pixel that one image may have.
+const SAMPLES_PER_PIXEL: usize = 16;
+
+/// An image as the network reads it, and where it stands in the request. Its samples are added to `samples`.
+fn fitted(
+    app: &App,
+    work: &Work,
+    field: &Field,
+    model: &Model,
+    samples: &mut usize,
+) -> Result<(Image, Vec<Place>), Refusal> {
+    let at: Vec<Place> = field.at.iter().cloned().chain(["b64img".into()]).collect();
+    let (rows, columns, _) = field.image.shape();
+    let channels = model.architecture().n_channels();
+    *samples = samples.saturating_add(rows.saturating_mul(columns).saturating_mul(channels));
+    let most = app.limits.pixels.saturating_mul(SAMPLES_PER_PIXEL);
+    if *samples > most {
+        let msg = format!(
+            "images for a network of {channels} channels with {samples} samples or more; this server takes {most} at most"
+        );
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, msg));
+    }
+    Ok((images::fit(&field.image, model.algorithm(), channels, work.chosen, &at)?, at))
 }

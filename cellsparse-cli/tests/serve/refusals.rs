@@ -1,8 +1,11 @@
 //! What cannot be answered is refused with a reason and leaves nothing behind.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 
-use crate::server::{ALGORITHMS, Server, base64, body, command, draw, quick_training};
+use crate::server::{ALGORITHMS, PATIENCE, Server, base64, body, command, draw, quick_training};
 
 /// A PNG file that says it has so many pixels, and has none.
 fn lying_png(width: u32, height: u32) -> String {
@@ -54,6 +57,7 @@ fn bad_requests_are_refused_and_leave_no_trace() {
             (train(json!({ "trainpatch": 4096, "batchsize": 256 })), 422, "pixels"),
             (train(json!({ "lr": "fast" })), 422, "valid float"),
             (train(json!({ "lr": -1 })), 422, "greater than 0"),
+            (train(json!({ "lr": 20_000 })), 422, "less than or equal to 10000"),
             (train(json!({ "images": [] })), 422, "images"),
             (train(json!({ "images": [{}, 3] })), 422, "field required"),
             (train(json!({ "images": [1, 2, 3] })), 422, "1 to 2"),
@@ -99,6 +103,50 @@ fn large_bodies_are_refused_before_they_are_kept() {
     assert_eq!(server.post("/stardist/", &small).text, "[]");
 }
 
+/// Sends a request in parts of unknown number, without an end unless `chunks` has one.
+fn chunked(server: &Server, chunks: &[Vec<u8>]) -> TcpStream {
+    let host = server.url.strip_prefix("http://").expect("an address");
+    let mut stream = TcpStream::connect(host).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let head = format!("POST /stardist/ HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    for chunk in chunks {
+        write!(stream, "{:x}\r\n", chunk.len()).expect("sent");
+        stream.write_all(chunk).and_then(|()| stream.write_all(b"\r\n")).expect("sent");
+    }
+    stream
+}
+
+#[test]
+fn uploads_that_wait_keep_nobody_else_from_sending() {
+    let server = Server::start_tiny(&["--max-body", "1"]);
+    let idle: Vec<_> = (0..8).map(|_| chunked(&server, &[b"{".to_vec()])).collect();
+    let drawing = draw(64, 1);
+    assert_eq!(server.post("/stardist/", &body(&drawing, json!({ "eval": true }))).status, 200);
+    drop(idle);
+    let mut large = chunked(&server, &[vec![b' '; 700_000], vec![b' '; 700_000], Vec::new()]);
+    let mut answer = [0; 12];
+    large.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 413", "the rest is read before the answer");
+}
+
+#[test]
+fn images_of_a_request_are_limited_together() {
+    let server = Server::start(&["--max-pixels", "4096"]);
+    let drawing = draw(64, 1);
+    let image = json!({ "b64img": drawing.image, "b64lbl": drawing.labels });
+    let many = json!({ "modelname": "m", "train": true, "images": vec![image; 20] });
+    assert_refused(&server, "/stardist/", &many, 413, "too many pixels together");
+    let mut request = quick_training(&drawing, 1);
+    request["n_channels_in"] = json!(64);
+    assert_refused(&server, "/stardist/", &request, 413, "64 channels");
+    assert_eq!(
+        server.state("stardist", "default")["last"]["detail"].as_str().map(|text| text.contains("64")),
+        Some(true)
+    );
+    assert_eq!(server.files(), Vec::<String>::new());
+}
+
 #[test]
 fn as_many_models_as_allowed() {
     let server = Server::start(&["--max-models", "1"]);
@@ -129,6 +177,17 @@ fn a_token_is_wanted_everywhere_but_for_health() {
     }
     assert_eq!(server.get("/models").status, 401);
     assert_eq!(server.send("GET", "/models", &[("authorization", "Bearer secret")], None).status, 200);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_token_that_is_no_text_does_not_open_the_server() {
+    use std::os::unix::ffi::OsStrExt;
+    let root = tempfile::tempdir().expect("a folder");
+    let mut server = command(root.path(), &[]);
+    let output = server.env("CELLSPARSE_TOKEN", std::ffi::OsStr::from_bytes(b"\xff")).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not UTF-8"), "{output:?}");
 }
 
 #[test]

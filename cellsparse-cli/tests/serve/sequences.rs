@@ -1,5 +1,7 @@
 //! The requests of the QuPath extension 0.2.0, with its exact fields, and what is offered beyond them.
 
+use cellsparse_core::raster::write_gray_png8;
+use ndarray::Array2;
 use serde_json::{Value, json};
 
 use crate::server::{ALGORITHMS, Server, base64, body, draw, quick_training};
@@ -93,6 +95,65 @@ fn outlines_collections_and_several_images() {
     let large = server.post("/elephant/", &body(&first, json!({ "eval": true, "minarea": 1e9 }))).features();
     assert!(large.is_empty(), "minarea counts");
     assert_eq!(server.post("/elephant/?outline=round", &request).status, 422);
+}
+
+#[test]
+fn what_a_request_says_stands_in_place_of_what_the_model_chose() {
+    let server = Server::start_tiny(&[]);
+    let drawing = draw(96, 1);
+    let train = |seed: u64| {
+        let more = json!({ "modelname": format!("seed{seed}"), "seed": seed, "low": [10.0], "high": [200.0] });
+        let mut request = quick_training(&drawing, 20);
+        request.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+        request
+    };
+    for seed in [1, 2] {
+        server.use_tiny("elephant", &format!("seed{seed}"));
+        assert_eq!(server.post("/elephant/", &train(seed)).status, 200);
+    }
+    let losses =
+        [1, 2].map(|seed| server.get(&format!("/models/elephant/seed{seed}")).json()["model"]["loss"].to_string());
+    assert_ne!(losses[0], losses[1], "the seed counts");
+    let eval = |more: Value| {
+        let mut fields = json!({ "modelname": "seed1", "eval": true, "minarea": 0 });
+        fields.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+        server.post("/elephant/", &body(&drawing, fields))
+    };
+    let same = eval(json!({ "low": [10], "high": [200] })).features();
+    assert_ne!(same, eval(json!({ "low": [0], "high": [20_000] })).features(), "the range counts");
+    let none = eval(json!({ "low": [10], "high": [200], "prob_thresh": 0.9999 })).features();
+    assert!(none.len() < same.len(), "{} of {}", none.len(), same.len());
+    for (wrong, reason) in [
+        (json!({ "prob_thresh": 2 }), "between 0 and 1"),
+        (json!({ "low": [1] }), "same length"),
+        (json!({ "low": [1], "high": [1] }), "high above low"),
+        (json!({ "low": [1, 1], "high": [2, 2] }), "2 numbers for an image with 1 channels"),
+        (json!({ "low": ["dark"], "high": [2] }), "valid float"),
+        (json!({ "seed": -1 }), "greater than or equal to 0"),
+    ] {
+        let reply = eval(wrong);
+        assert_eq!((reply.status, reply.text.contains(reason)), (422, true), "{reply:?}");
+    }
+}
+
+#[test]
+fn an_image_without_cells_is_left_out_of_a_training() {
+    let server = Server::start_tiny(&[]);
+    let drawing = draw(64, 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("background.png");
+    write_gray_png8(&path, Array2::ones((64, 64)).view()).expect("labels");
+    let background = base64(&std::fs::read(&path).expect("a file"));
+    let negative = json!({ "b64img": drawing.image, "b64lbl": background });
+    let both = json!([{ "b64img": drawing.image, "b64lbl": drawing.labels }, negative]);
+    let mut request = quick_training(&drawing, 1);
+    request["images"] = both;
+    let reply = server.post("/stardist/", &request);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(reply.header("x-cellsparse-note").is_some_and(|note| note.starts_with("1 of 2 images")), "{reply:?}");
+    request["images"] = json!([negative]);
+    let reply = server.post("/stardist/", &request);
+    assert_eq!((reply.status, reply.text.contains("no cell is annotated")), (422, true), "{reply:?}");
 }
 
 #[test]
