@@ -1,11 +1,11 @@
 //! Named arrays and a JSON text in one safetensors file.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
 
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensors, View};
 
 use super::numbers::Number;
 use super::state_dict::{NamedArray, StateDict, shortened};
@@ -29,26 +29,45 @@ const MAX_BYTES: u64 = 1 << 32;
 /// # Errors
 /// [`Error::Io`] or [`Error::NotFound`] when the file cannot be written.
 pub fn write_tensors<'a>(path: &Path, arrays: impl IntoIterator<Item = PlainArray<'a>>, json: String) -> Result<()> {
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = arrays
-        .into_iter()
-        .map(|(name, shape, values)| {
-            let mut bytes = vec![0; size_of_val(values)];
-            for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(values) {
-                bytes.copy_from_slice(&value.to_le_bytes());
-            }
-            (name, shape.to_vec(), bytes)
-        })
-        .collect();
     let mut views = Vec::new();
-    for (name, shape, data) in &bytes {
-        let view = TensorView::new(Dtype::F32, shape.clone(), data)
-            .map_err(|error| Error::Internal(format!("array '{name}': {error}")))?;
-        views.push((name.clone(), view));
+    for (name, shape, values) in arrays {
+        if shape.iter().product::<usize>() != values.len() {
+            return Err(Error::Internal(format!("array '{name}' of shape {shape:?} has {} values", values.len())));
+        }
+        views.push((name, Plain { shape, values }));
     }
     let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
     let file = safetensors::serialize(views, Some(metadata))
         .map_err(|error| Error::Internal(format!("serialising the model: {error}")))?;
     write_atomically(path, |writer| writer.write_all(&file).map_err(|source| Error::io(path, source)))
+}
+
+/// 32-bit floats as the file holds them; the bytes are made when they are written.
+struct Plain<'a> {
+    shape: &'a [usize],
+    values: &'a [f32],
+}
+
+impl View for Plain<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0; self.data_len()];
+        for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(self.values) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.values)
+    }
 }
 
 /// Reads a file that [`write_tensors`] wrote.
