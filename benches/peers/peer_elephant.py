@@ -13,12 +13,9 @@ WIDTHS = (16, 32, 64, 128, 256)
 WARM_UP = 3
 
 
-def make_network(chosen):
-    import torch
-    from torch import nn
+def new_network():
+    from torch import cat, nn
     from torch.nn import functional
-
-    torch.set_num_threads(chosen.threads)
 
     def block(inputs, outputs):
         parts = []
@@ -43,10 +40,17 @@ def make_network(chosen):
                 x = functional.max_pool2d(x, 2)
             x = self.base(x)
             for part, skip in zip(self.decoder, reversed(skips)):
-                x = part(torch.cat([skip, functional.interpolate(x, scale_factor=2, mode="nearest")], 1))
+                x = part(cat([skip, functional.interpolate(x, scale_factor=2, mode="nearest")], 1))
             return functional.log_softmax(self.out_conv(x), 1)
 
-    network = Elephant()
+    return Elephant()
+
+
+def make_network(chosen):
+    import torch
+
+    torch.set_num_threads(chosen.threads)
+    network = new_network()
     network.load_state_dict(torch.load(os.path.join(chosen.folder, "elephant.pth"), weights_only=True))
     return network.to(memory_format=torch.channels_last if chosen.last else torch.contiguous_format)
 
