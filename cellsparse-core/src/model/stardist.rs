@@ -275,8 +275,12 @@ pub(super) fn expect_size(weights: &mut Weights, data: &Dataset, scale: WorkingS
 
 /// Probabilities that are tried, and those that are tried when none of them finds anything: a short training is unsure of
 /// everything.
-const PROBABILITIES: [f32; 9] = [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8];
+const PROBABILITIES: [f32; 10] = [0.3, 0.35, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8];
 const LOW_PROBABILITIES: [f32; 3] = [0.2, 0.1, 0.05];
+
+/// The probability that is taken unless another one is plainly better: networks of a few cells are less sure than their
+/// objects are real.
+const LIKELY: f32 = 0.35;
 
 /// Overlaps that are tried, as in the reference.
 const OVERLAPS: [f32; 3] = [0.3, 0.4, 0.5];
@@ -304,7 +308,7 @@ pub(super) fn choose_thresholds(
         let mut choices = Vec::new();
         for nms in OVERLAPS {
             for prob in probabilities {
-                let distance = (prob - default.prob).abs() + (nms - default.nms).abs();
+                let distance = (prob - LIKELY).abs() + (nms - default.nms).abs();
                 choices.push((StarThresholds { prob: *prob, nms, ..default }, distance));
             }
         }

@@ -45,6 +45,9 @@ const RIM: usize = 2;
 /// Share of a step that goes forward.
 const FORWARD: f64 = 0.35;
 
+/// Pixels of the images that thresholds are chosen on after a training was stopped, at most: a few seconds.
+const PIXELS_AFTER_A_STOP: f64 = 4e6;
+
 /// Images that thresholds are chosen on, at most.
 const THRESHOLD_IMAGES: usize = 16;
 
@@ -151,7 +154,10 @@ impl Model {
             }
         };
         let outcome = learned?;
-        if outcome.steps > 0 && options.preset != Preset::Reference {
+        // Who stops a training does not want to wait for large images.
+        let waits = outcome.stopped != Stopped::Cancelled
+            || judged.as_ref().is_none_or(|judged| judged.pixels() <= PIXELS_AFTER_A_STOP);
+        if outcome.steps > 0 && options.preset != Preset::Reference && waits {
             fresh.thresholds = match &self.architecture {
                 Architecture::Stardist(config) => {
                     Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, judged, device)?)
