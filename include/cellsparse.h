@@ -221,7 +221,7 @@ enum cellsparse_stop_reason
      */
     CELLSPARSE_STOP_REASON_FINISHED = 0,
     /**
-     * The validation loss no longer went down.
+     * The validation loss no longer went down, or without validation that of the training.
      */
     CELLSPARSE_STOP_REASON_NO_IMPROVEMENT = 1,
     /**
@@ -826,7 +826,8 @@ cellsparse_status cellsparse_outlines_free(struct cellsparse_outlines *outlines)
 /**
  * Frees a text that a call of the library gave out. May be called from any thread; NULL is fine.
  *
- * Returns CELLSPARSE_STATUS_INVALID_HANDLE for any other address, a text that was freed before included.
+ * Returns CELLSPARSE_STATUS_INVALID_HANDLE for any other address. A text that was freed before is one, until a later text happens
+ * to get the same address: free each text once.
  */
 cellsparse_status cellsparse_string_free(const char *text);
 

@@ -12,7 +12,7 @@ use crate::views::cellsparse_labels;
 
 /// Counts and scores at one threshold, the fields of stardist.matching.
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct cellsparse_scores {
     /// Intersection over union from which a pair counts as matched (inclusive).
     pub thresh: f64,

@@ -12,7 +12,7 @@ use cellsparse_core::formats::geojson::{
 use crate::boundary::enter;
 use crate::handles::{Behind, Table};
 use crate::options;
-use crate::pointers::{copy_out, expect, given, optional_text, put, put_text};
+use crate::pointers::{check_array, copy_out, expect, given, optional_text, put, put_text};
 use crate::status::{Outcome, cellsparse_status};
 use crate::views::cellsparse_labels;
 
@@ -151,9 +151,10 @@ pub unsafe extern "C" fn cellsparse_outlines_copy(
 ) -> cellsparse_status {
     enter(|| {
         let traced = Outlines::find(outlines)?;
-        // SAFETY: nothing is written for 0 values; this only checks the size and the pointer of the points first.
-        if n_values != traced.points.len() || (points.is_null() && n_values > 0) {
-            // SAFETY: refused before anything is written.
+        // What cannot take the points is to leave the rings as they are.
+        check_array(points, n_values, "points")?;
+        if n_values != traced.points.len() {
+            // SAFETY: refused for its size before anything is written.
             return unsafe { copy_out(&traced.points, points, n_values, "points") };
         }
         // SAFETY: the caller's promise about `rings` and `n_rings`.

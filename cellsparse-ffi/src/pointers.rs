@@ -80,7 +80,8 @@ pub(crate) unsafe fn copy_out<T: Copy>(source: &[T], target: *mut T, length: usi
     Ok(())
 }
 
-fn check_array<T>(values: *const T, length: usize, name: &str) -> Outcome<()> {
+/// Refuses what cannot be an array of so many values.
+pub(crate) fn check_array<T>(values: *const T, length: usize, name: &str) -> Outcome<()> {
     if length == 0 {
         return Ok(());
     }
@@ -116,7 +117,8 @@ pub(crate) fn live_texts() -> usize {
 
 /// Frees a text that a call of the library gave out. May be called from any thread; NULL is fine.
 ///
-/// Returns CELLSPARSE_STATUS_INVALID_HANDLE for any other address, a text that was freed before included.
+/// Returns CELLSPARSE_STATUS_INVALID_HANDLE for any other address. A text that was freed before is one, until a later text happens
+/// to get the same address: free each text once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cellsparse_string_free(text: *const c_char) -> cellsparse_status {
     enter(|| {

@@ -4,7 +4,7 @@ use cellsparse_core::geometry::{ExactOutline, Part, rasterize_outlines};
 use cellsparse_core::{Error, LabelImage};
 
 use crate::boundary::enter;
-use crate::pointers::{array, copy_out};
+use crate::pointers::{array, check_array, copy_out};
 use crate::status::{Failure, Outcome, cellsparse_status};
 
 /// What a drawn polygon says about its pixels.
@@ -56,6 +56,7 @@ pub unsafe extern "C" fn cellsparse_polygons_to_labels(
                 "labels has room for {capacity} values; {height} x {width} pixels need as many"
             )));
         }
+        check_array(labels, capacity, "labels")?;
         // SAFETY: the caller's promise about its arrays.
         let drawn = unsafe { draw(polygons, n_polygons, (height, width)) }?;
         // SAFETY: the caller's promise about `labels` and `capacity`.

@@ -65,7 +65,7 @@ pub type cellsparse_observer =
 pub enum cellsparse_stop_reason {
     /// All steps are done.
     Finished = 0,
-    /// The validation loss no longer went down.
+    /// The validation loss no longer went down, or without validation that of the training.
     NoImprovement = 1,
     /// The time budget is used up.
     TimeBudget = 2,

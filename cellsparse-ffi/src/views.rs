@@ -244,8 +244,15 @@ impl Place {
         let [height, width, channels] = self.shape;
         let count = height.checked_mul(width).and_then(|count| count.checked_mul(channels));
         let too_large = || Error::Limit(format!("an image of {height} x {width} x {channels} samples is too large"));
+        let count = count.ok_or_else(too_large)?;
+        if count > bytes.len() / N {
+            return Err(Failure::argument(format!(
+                "{height} x {width} x {channels} samples of {N} bytes in a buffer of {} bytes overlap; correct the strides",
+                bytes.len()
+            )));
+        }
         let mut samples = Vec::new();
-        samples.try_reserve_exact(count.ok_or_else(too_large)?).map_err(|_| too_large())?;
+        samples.try_reserve_exact(count).map_err(|_| too_large())?;
         for row in 0..height as i128 {
             for column in 0..width as i128 {
                 for channel in 0..channels as i128 {

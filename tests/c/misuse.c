@@ -193,6 +193,10 @@ static void wrong_sizes_are_refused(void) {
     image.offset = SIZE - SIDE; /* bottom-up is fine */
     EXPECT(cellsparse_dataset_add(dataset, &image, &labels), OK);
     image = an_image();
+    image.height = image.width = SIZE / 2;
+    image.row_stride = image.column_stride = image.channel_stride = 1; /* within the buffer, many times over */
+    EXPECT(cellsparse_dataset_add(dataset, &image, &labels), INVALID_ARGUMENT);
+    image = an_image();
     image.height = SIDE / 2;
     EXPECT(cellsparse_dataset_add(dataset, &image, &labels), CELLSPARSE_STATUS_LABELS);
     image = an_image();
@@ -213,6 +217,7 @@ static void wrong_sizes_are_refused(void) {
     CHECK(drawn[3] == 1 && drawn[SIDE * 7] == -1);
     EXPECT(cellsparse_polygons_to_labels(&polygon, 1, SIDE, SIDE, drawn, SIZE - 1), INVALID_ARGUMENT);
     EXPECT(cellsparse_polygons_to_labels(&polygon, 1, SIZE_MAX, 2, drawn, SIZE), INVALID_ARGUMENT);
+    EXPECT(cellsparse_polygons_to_labels(NULL, 0, SIZE_MAX / 8, 1, NULL, SIZE_MAX / 8), NULL_POINTER); /* before any work */
     polygon.n_points = 2;
     EXPECT(cellsparse_polygons_to_labels(&polygon, 1, SIDE, SIDE, drawn, SIZE), CELLSPARSE_STATUS_LABELS);
     polygon.n_points = SIZE_MAX;
@@ -335,6 +340,9 @@ static void results_come_out_whole(void) {
         double *points = malloc(2 * n_points * sizeof *points);
         EXPECT(cellsparse_outlines_copy(outlines, rings, 1, points, 2 * n_points), INVALID_ARGUMENT);
         EXPECT(cellsparse_outlines_copy(outlines, rings, 2, NULL, 2 * n_points), NULL_POINTER);
+        rings[0].id = -7;
+        EXPECT(cellsparse_outlines_copy(outlines, rings, 2, (double *)((char *)points + 1), 2 * n_points), INVALID_ARGUMENT);
+        CHECK(rings[0].id == -7);
         EXPECT(cellsparse_outlines_copy(outlines, rings, 2, points, 2 * n_points), OK);
         CHECK(rings[0].id == 1 && rings[1].id == 2 && rings[1].first_point == rings[0].n_points);
         CHECK(rings[1].first_point + rings[1].n_points == n_points && rings[1].part == 0 && rings[1].hole == 0);

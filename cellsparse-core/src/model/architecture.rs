@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Algorithm;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::networks::{CellposeConfig, ElephantConfig, Graph, StarDistConfig};
+
+/// Parameters of a network at most: 4 GiB, the largest model file that is read.
+const MOST_PARAMETERS: usize = 1 << 30;
 
 /// The architecture of a network, by algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,13 +53,22 @@ impl Architecture {
     /// Refuses values that no network can have.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the field, its value and its range.
+    /// [`Error::Config`](crate::Error::Config) that names the field, its value and its range;
+    /// [`Error::Limit`](crate::Error::Limit) for a network of more than 2^30 parameters, which no model file holds.
     pub fn check(&self) -> Result<()> {
         match self {
             Self::Stardist(config) => config.check(),
             Self::Cellpose(config) => config.check(),
             Self::Elephant(config) => config.check(),
+        }?;
+        let sizes = self.graph().parameters().into_iter().map(|spec| spec.shape.iter().product::<usize>());
+        let parameters = sizes.fold(0, usize::saturating_add);
+        if parameters > MOST_PARAMETERS {
+            return Err(Error::Limit(format!(
+                "the network has {parameters} parameters; {MOST_PARAMETERS} is the most. Take fewer filters or levels"
+            )));
         }
+        Ok(())
     }
 
     /// The network.
@@ -84,5 +96,18 @@ impl From<CellposeConfig> for Architecture {
 impl From<ElephantConfig> for Architecture {
     fn from(config: ElephantConfig) -> Self {
         Self::Elephant(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_no_file_could_hold_is_refused_before_it_is_made() {
+        let config = StarDistConfig { n_filter_base: 512, n_depth: 6, ..StarDistConfig::default() };
+        assert!(config.check().is_ok(), "each field is within its range");
+        assert!(matches!(Architecture::Stardist(config).check(), Err(Error::Limit(_))));
+        assert!(Architecture::of(Algorithm::Cellpose, 3).check().is_ok());
     }
 }

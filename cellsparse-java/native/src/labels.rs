@@ -6,8 +6,7 @@ use jni::sys::{jboolean, jdouble, jint, jlong};
 use jni::{Env, EnvUnowned, jni_mangle};
 
 use crate::bridge::{
-    Outcome, c, check, double_array, doubles, enter, handle, int_array, ints, produce, produce_text, refuse, size,
-    text, token,
+    Outcome, c, check, double_array, doubles, enter, handle, ints, produce, produce_text, refuse, size, text, token,
 };
 use crate::images::Described;
 
@@ -191,10 +190,13 @@ pub fn polygons_to_labels<'local>(
         let (height, width) = (size(height)?, size(width)?);
         let count = height.checked_mul(width).filter(|count| *count <= jint::MAX as usize);
         let count = count.ok_or_else(|| refuse(format!("{height} x {width} pixels are too many for an array")))?;
+        // First what Java refuses with an exception when memory is short.
+        let array = env.new_int_array(count)?;
         let mut labels = vec![0; count];
         let (polygons, target) = (views.as_ptr(), labels.as_mut_ptr());
         check(c!(cellsparse_polygons_to_labels(polygons, views.len(), height, width, target, count)))?;
-        int_array(env, &labels)
+        array.set_region(env, 0, &labels)?;
+        Ok(array)
     })
 }
 
@@ -250,13 +252,53 @@ pub fn matching<'local>(
         let (truth, predicted) = (ints(env, &truth)?, ints(env, &predicted)?);
         let truth = view(&truth, cellsparse_encoding::Signed as jint, truth_height, truth_width)?;
         let predicted = view(&predicted, cellsparse_encoding::Signed as jint, height, width)?;
-        let s = produce(|out| c!(cellsparse_matching(Some(&truth), Some(&predicted), thresh, out)))?;
-        let counts = [s.fp, s.tp, s.r#fn].map(|count| count as f64);
-        let [n_true, n_pred] = [s.n_true, s.n_pred].map(|count| count as f64);
-        let [fp, tp, missed] = counts;
-        let (means, rates) =
-            ([s.mean_true_score, s.mean_matched_score, s.panoptic_quality], [s.precision, s.recall, s.accuracy, s.f1]);
-        let all = [&[s.thresh, fp, tp, missed][..], &rates[..], &[n_true, n_pred][..], &means[..]].concat();
-        double_array(env, &all)
+        let scores = produce(|out| c!(cellsparse_matching(Some(&truth), Some(&predicted), thresh, out)))?;
+        double_array(env, &numbers(&scores))
     })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn matching_dataset<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    truths: JIntArray<'local>,
+    predictions: JIntArray<'local>,
+    sizes: JIntArray<'local>,
+    thresholds: JDoubleArray<'local>,
+    by_image: jboolean,
+) -> JDoubleArray<'local> {
+    enter(env, &class, |env| {
+        let (truths, predictions, sizes) = (ints(env, &truths)?, ints(env, &predictions)?, ints(env, &sizes)?);
+        let thresholds = doubles(env, &thresholds)?;
+        let (truths, predictions) = (views(&truths, &sizes)?, views(&predictions, &sizes)?);
+        let (images, count) = (truths.len(), thresholds.len());
+        let mut scores = vec![cellsparse_scores::default(); count];
+        let (truths, predictions) = (truths.as_ptr(), predictions.as_ptr());
+        let (thresholds, by_image, out) = (thresholds.as_ptr(), i32::from(by_image), scores.as_mut_ptr());
+        check(c!(cellsparse_matching_dataset(truths, predictions, images, thresholds, count, by_image, out)))?;
+        double_array(env, &scores.iter().flat_map(numbers).collect::<Vec<f64>>())
+    })
+}
+
+/// Signed label images that lie one after the other. `sizes` are rows, columns, rows, columns, ...
+fn views(values: &[jint], sizes: &[jint]) -> Outcome<Vec<cellsparse_labels>> {
+    let mut rest = values;
+    let mut views = Vec::new();
+    for pair in sizes.chunks_exact(2) {
+        let count = size(pair[0])?.checked_mul(size(pair[1])?);
+        let split = count.and_then(|count| rest.split_at_checked(count));
+        let (one, others) = split.ok_or_else(|| refuse("the label images are smaller than their sizes say"))?;
+        views.push(view(one, cellsparse_encoding::Signed as jint, pair[0], pair[1])?);
+        rest = others;
+    }
+    Ok(views)
+}
+
+/// In the order of `Scores` of Java.
+fn numbers(s: &cellsparse_scores) -> [f64; 13] {
+    let [fp, tp, missed, n_true, n_pred] = [s.fp, s.tp, s.r#fn, s.n_true, s.n_pred].map(|count| count as f64);
+    let (mean_true, mean_matched, quality) = (s.mean_true_score, s.mean_matched_score, s.panoptic_quality);
+    let rates = [s.precision, s.recall, s.accuracy, s.f1];
+    let [precision, recall, accuracy, f1] = rates;
+    [s.thresh, fp, tp, missed, precision, recall, accuracy, f1, n_true, n_pred, mean_true, mean_matched, quality]
 }

@@ -32,4 +32,12 @@ fn the_methods_of_java_are_all_here() {
     }
     assert!(declared.len() > 30, "{declared:?}");
     assert_eq!(declared, defined);
+
+    // One method for one function of C, but for those that pass texts.
+    let header = fs::read_to_string(folder.join("../../include/cellsparse.h")).expect("the header");
+    let functions = header.split("\ncellsparse_status cellsparse_").skip(1);
+    let functions: BTreeSet<String> = functions.filter_map(|rest| rest.split('(').next()).map(camel).collect();
+    assert!(functions.len() > 30, "{functions:?}");
+    let missing: Vec<&String> = functions.difference(&declared).filter(|name| *name != "stringFree").collect();
+    assert!(missing.is_empty(), "functions of C that Java lacks: {missing:?}");
 }

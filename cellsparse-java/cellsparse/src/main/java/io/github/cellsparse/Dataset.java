@@ -31,11 +31,11 @@ public final class Dataset implements AutoCloseable {
             long token = handle.token();
             if (labels.polygons != null) {
                 Polygon.Flat flat = new Polygon.Flat(labels.polygons);
-                Native.datasetAddPolygons(token, image.data, image.direct, image.type.dtype, image.offset, image.height,
+                Native.datasetAddPolygons(token, image.data(), image.direct, image.type.dtype, image.offset, image.height,
                         image.width, image.channels, image.rowStride, image.columnStride, image.channelStride, flat.points,
                         flat.ringLengths, flat.ringCounts, flat.kinds);
             } else {
-                Native.datasetAdd(token, image.data, image.direct, image.type.dtype, image.offset, image.height,
+                Native.datasetAdd(token, image.data(), image.direct, image.type.dtype, image.offset, image.height,
                         image.width, image.channels, image.rowStride, image.columnStride, image.channelStride,
                         labels.values, labels.encoding.code, labels.height, labels.width);
             }

@@ -208,6 +208,14 @@ public final class Image {
         return bytes ? of(small, height, width, bands.length) : of(large, height, width, bands.length);
     }
 
+    /** The samples. Memory that is gone, as that of a closed arena, is refused by the buffer itself. */
+    Object data() {
+        if (data instanceof ByteBuffer && ((ByteBuffer) data).limit() > 0) {
+            ((ByteBuffer) data).get(0);
+        }
+        return data;
+    }
+
     /** Rows. */
     public int height() {
         return height;

@@ -19,11 +19,17 @@ import java.util.Set;
  */
 public final class Model implements AutoCloseable {
     private final Handle handle;
+    private final Algorithm algorithm;
+    private final int channels;
     private final Set<Long> running = new HashSet<>();
     private boolean closed;
 
     private Model(long token) {
         handle = new Handle(this, "model", token, Native::modelFree);
+        Map<String, Object> info = info();
+        algorithm = Algorithm.of(String.valueOf(info.get("algorithm")));
+        Object config = info.get("config");
+        channels = config instanceof Map ? ((Number) ((Map<?, ?>) config).get("n_channels")).intValue() : 1;
     }
 
     /** An untrained model with the default architecture for images of one channel. */
@@ -46,20 +52,22 @@ public final class Model implements AutoCloseable {
      *
      * @throws CellsparseException.NotFound if there is no such file
      * @throws CellsparseException.File if it is damaged, of another format or of a later version
+     * @throws UnsupportedOperationException for a path that is not of the default file system
      */
     public static Model load(Path path) {
         NativeLibrary.require();
-        return new Model(Native.modelLoad(path.toString()));
+        return new Model(Native.modelLoad(fileName(path)));
     }
 
     /**
      * Writes the model to one file, atomically: the file is the old one or the new one, never half.
      *
      * @throws CellsparseException.Io if it cannot be written
+     * @throws UnsupportedOperationException for a path that is not of the default file system
      */
     public void save(Path path) {
         try {
-            Native.modelSave(handle.token(), path.toString());
+            Native.modelSave(handle.token(), fileName(path));
         } finally {
             Reference.reachabilityFence(this);
         }
@@ -83,13 +91,12 @@ public final class Model implements AutoCloseable {
 
     /** The algorithm. */
     public Algorithm algorithm() {
-        return Algorithm.of(String.valueOf(info().get("algorithm")));
+        return algorithm;
     }
 
     /** Channels of the images that the model takes. */
     public int channels() {
-        Object config = info().get("config");
-        return config instanceof Map ? ((Number) ((Map<?, ?>) config).get("n_channels")).intValue() : 1;
+        return channels;
     }
 
     /** Optimiser steps of all trainings; 0 for a model that was never trained. */
@@ -167,7 +174,7 @@ public final class Model implements AutoCloseable {
     public Segmentation predict(Image image, PredictOptions options) {
         long cancel = begin(options.cancel);
         try {
-            return new Segmentation(Native.modelPredict(handle.token(), image.data, image.direct, image.type.dtype,
+            return new Segmentation(Native.modelPredict(handle.token(), image.data(), image.direct, image.type.dtype,
                     image.offset, image.height, image.width, image.channels, image.rowStride, image.columnStride,
                     image.channelStride, options.json(), cancel));
         } finally {
@@ -249,5 +256,10 @@ public final class Model implements AutoCloseable {
             return listener.onStep(new TrainingProgress(step, totalSteps, epoch, loss,
                     java.util.Collections.unmodifiableMap(losses), validation, learningRate, elapsed, remaining));
         }
+    }
+
+    /** The name of a file as the native library opens it, which knows neither other file systems nor Java's folder. */
+    static String fileName(Path path) {
+        return path.toFile().getAbsolutePath();
     }
 }

@@ -169,6 +169,10 @@ final class Native {
     static native double[] matching(
             int[] truth, int truthHeight, int truthWidth, int[] predicted, int height, int width, double thresh);
 
+    /** For each threshold what {@link #matching} gives; the images lie one after the other, {@code sizes} are rows, columns. */
+    static native double[] matchingDataset(
+            int[] truths, int[] predictions, int[] sizes, double[] thresholds, boolean byImage);
+
     /** Panics on purpose; missing in libraries without debug assertions. */
     static native void testPanic();
 }

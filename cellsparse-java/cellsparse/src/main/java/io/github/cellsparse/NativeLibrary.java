@@ -8,9 +8,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.List;
 import java.util.Locale;
 
 /**
@@ -18,7 +16,8 @@ import java.util.Locale;
  *
  * <p>It is taken from the property {@code cellsparse.library.path} (a file), or from the jar. The latter is copied to a
  * cache whose folder is named by the content, so that versions never overwrite each other: the property
- * {@code cellsparse.cache.path}, the user's cache folder, or at last a temporary folder.
+ * {@code cellsparse.cache.path}, the user's cache folder, or where that cannot be written a new
+ * temporary folder.
  */
 final class NativeLibrary {
     private static boolean loaded;
@@ -87,27 +86,23 @@ final class NativeLibrary {
             }
             content = stream.readAllBytes();
         }
-        IOException refused = null;
-        for (Path cache : caches()) {
-            Path file;
-            try {
-                file = extract(content, cache.resolve(hash(content)), name);
-            } catch (IOException error) {
-                refused = error;
-                continue;
-            }
-            try {
-                System.load(file.toString());
-            } catch (UnsatisfiedLinkError error) {
-                // Another class loader has this very file: a library belongs to one class loader, a copy is another one.
-                loadCopy(content, name, error);
-            }
+        Path file;
+        try {
+            file = extract(content, cache().resolve(hash(content)), name);
+        } catch (IOException error) {
+            // A temporary folder of this process alone: in a lasting one, others could put their file in the place of ours.
+            loadCopy(content, name, error);
             return;
         }
-        throw refused;
+        try {
+            System.load(file.toString());
+        } catch (UnsatisfiedLinkError error) {
+            // Another class loader has this very file: a library belongs to one class loader, a copy is another one.
+            loadCopy(content, name, error);
+        }
     }
 
-    private static void loadCopy(byte[] content, String name, UnsatisfiedLinkError reason) throws IOException {
+    private static void loadCopy(byte[] content, String name, Throwable reason) throws IOException {
         Path folder;
         try {
             folder = Files.createTempDirectory("cellsparse");
@@ -145,24 +140,17 @@ final class NativeLibrary {
         return file;
     }
 
-    private static List<Path> caches() {
-        List<Path> caches = new ArrayList<>();
+    private static Path cache() {
         String given = System.getProperty("cellsparse.cache.path");
         if (given != null && !given.isEmpty()) {
-            caches.add(Path.of(given));
-        } else {
-            String home = System.getProperty("user.home", "");
-            String system = platform();
-            String base = system.startsWith("windows")
-                    ? System.getenv("LOCALAPPDATA")
-                    : system.startsWith("macos") ? home + "/Library/Caches" : System.getenv("XDG_CACHE_HOME");
-            if (base == null || base.isEmpty()) {
-                base = home + "/.cache";
-            }
-            caches.add(Path.of(base, "cellsparse", "native"));
+            return Path.of(given);
         }
-        caches.add(Path.of(System.getProperty("java.io.tmpdir"), "cellsparse-" + System.getProperty("user.name", "user")));
-        return caches;
+        String home = System.getProperty("user.home", "");
+        String system = platform();
+        String base = system.startsWith("windows")
+                ? System.getenv("LOCALAPPDATA")
+                : system.startsWith("macos") ? home + "/Library/Caches" : System.getenv("XDG_CACHE_HOME");
+        return Path.of(base == null || base.isEmpty() ? home + "/.cache" : base, "cellsparse", "native");
     }
 
     private static String hash(byte[] content) {

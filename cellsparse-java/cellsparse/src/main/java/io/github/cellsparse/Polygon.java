@@ -61,12 +61,22 @@ public final class Polygon {
         List<double[]> rings = new ArrayList<>();
         List<Double> ring = new ArrayList<>();
         double[] point = new double[6];
+        double[] start = new double[2];
         for (PathIterator path = shape.getPathIterator(null, 0.1); !path.isDone(); path.next()) {
             int segment = path.currentSegment(point);
-            if (segment == PathIterator.SEG_MOVETO) {
-                addRing(rings, ring);
+            if (segment == PathIterator.SEG_LINETO) {
+                // After a close without a move, the next ring begins where the closed one did.
+                if (ring.isEmpty()) {
+                    ring.add(start[0]);
+                    ring.add(start[1]);
+                }
+                ring.add(point[0]);
+                ring.add(point[1]);
+                continue;
             }
-            if (segment != PathIterator.SEG_CLOSE) {
+            addRing(rings, ring);
+            if (segment == PathIterator.SEG_MOVETO) {
+                start = point.clone();
                 ring.add(point[0]);
                 ring.add(point[1]);
             }

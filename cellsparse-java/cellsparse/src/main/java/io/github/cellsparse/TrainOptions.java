@@ -17,7 +17,7 @@ public final class TrainOptions {
         cancel = builder.cancel;
     }
 
-    /** The defaults: 200 steps of 8 patches of 224 x 224 pixels, seed 0. */
+    /** The defaults: 800 steps of 4 patches of 128 x 128 pixels or fewer, until the loss falls no more; seed 0. */
     public static TrainOptions defaults() {
         return builder().build();
     }
@@ -53,17 +53,17 @@ public final class TrainOptions {
 
         private Builder() {}
 
-        /** Optimiser steps (batches). Default 800 small ones, or as many as fit into the time budget. */
+        /** Optimiser steps (batches). Default 800, or as many as fit into the time budget, until the loss falls no more. */
         public Builder steps(int steps) {
             return set("steps", steps);
         }
 
-        /** Patches in a batch. Default 8. */
+        /** Patches in a batch. Default 4; 8 where the steps are given, or with the settings of the reference. */
         public Builder batchSize(int batchSize) {
             return set("batch_size", batchSize);
         }
 
-        /** Side of the square training patches in pixels. Default 224. */
+        /** Side of the square training patches in pixels. Default 128, or 224 in the cases of {@link #batchSize}. */
         public Builder patchSize(int patchSize) {
             return set("patch_size", patchSize);
         }
@@ -113,7 +113,7 @@ public final class TrainOptions {
 
         /** Write the model here again and again, so that a crash loses little. Default: nowhere. */
         public Builder checkpoint(Path checkpoint) {
-            return set("checkpoint", checkpoint.toString());
+            return set("checkpoint", Model.fileName(checkpoint));
         }
 
         /** Images to choose weights and thresholds on. Default: none. */

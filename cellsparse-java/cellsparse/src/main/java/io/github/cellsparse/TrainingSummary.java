@@ -17,7 +17,7 @@ public record TrainingSummary(
     public enum StopReason {
         /** All steps are done. */
         FINISHED,
-        /** The validation loss no longer went down. */
+        /** The validation loss no longer went down, or without validation that of the training. */
         NO_IMPROVEMENT,
         /** The time budget is used up. */
         TIME_BUDGET,

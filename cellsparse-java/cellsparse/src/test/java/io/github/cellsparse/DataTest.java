@@ -10,6 +10,7 @@ import java.awt.Rectangle;
 import java.awt.geom.Area;
 import java.awt.geom.Ellipse2D;
 import java.awt.geom.Line2D;
+import java.awt.geom.Path2D;
 import java.awt.image.BufferedImage;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -107,6 +108,16 @@ class DataTest {
         int[] disc = Labels.draw(List.of(Polygon.of(FOREGROUND, new Ellipse2D.Double(2, 2, 20, 20))), 24, 24);
         long area = java.util.Arrays.stream(disc).filter(value -> value == 1).count();
         assertEquals(Math.PI * 100, area, 6);
+        Path2D triangles = new Path2D.Double();
+        triangles.moveTo(4, 4);
+        for (int side : new int[] {4, -4}) {
+            triangles.lineTo(4 + side, 4);
+            triangles.lineTo(4 + side, 4 + side);
+            triangles.closePath();
+        }
+        List<double[]> rings = Polygon.of(FOREGROUND, triangles).rings();
+        assertArrayEquals(new double[] {4, 4, 8, 4, 8, 8}, rings.get(0));
+        assertArrayEquals(new double[] {4, 4, 0, 4, 0, 0}, rings.get(1), "a closed ring ends where it began");
         assertThrows(IllegalArgumentException.class, () -> Polygon.of(FOREGROUND, new Line2D.Double(0, 0, 5, 5)));
         assertThrows(IllegalArgumentException.class, () -> Polygon.of(FOREGROUND, new double[] {0, 0, 1, 1}));
         assertThrows(IllegalArgumentException.class, () -> Polygon.of(FOREGROUND));
@@ -166,5 +177,17 @@ class DataTest {
         assertEquals(2.0 / 3, scores.f1(), 1e-12);
         assertEquals(0.5, scores.meanTrueScore(), 1e-12);
         assertThrows(IllegalArgumentException.class, () -> LabelImages.matching(truth, predicted, 2, 6, 0.5));
+        int[] size = {1, 6};
+        double[] thresholds = {0.5, 0.9};
+        List<LabelImages.Scores> both = LabelImages.matchingDataset(
+                List.of(truth, truth), List.of(predicted, new int[6]), List.of(size, size), thresholds, false);
+        assertEquals(List.of(0.5, 0.9), List.of(both.get(0).thresh(), both.get(1).thresh()));
+        assertEquals(List.of(1L, 3L, 0L), List.of(both.get(0).tp(), both.get(0).fn(), both.get(0).fp()));
+        assertEquals(1.0 / 3, LabelImages.matchingDataset(List.of(truth, truth), List.of(predicted, new int[6]),
+                List.of(size, size), thresholds, true).get(0).f1(), 1e-12, "the mean of the images' scores");
+        assertThrows(IllegalArgumentException.class, () -> LabelImages.matchingDataset(
+                List.of(truth), List.of(), List.of(size), thresholds, false));
+        assertThrows(CellsparseException.Labels.class, () -> LabelImages.matchingDataset(
+                List.of(), List.of(), List.of(), thresholds, false));
     }
 }

@@ -32,6 +32,8 @@ final class Workout {
                 found.toGeoJson(OutlineOptions.literal());
             }
             LabelImages.matching(new int[] {1, 0}, new int[] {1, 0}, 1, 2, 0.5);
+            LabelImages.matchingDataset(List.of(new int[] {1, 0}), List.of(new int[] {1, 0}), List.of(new int[] {1, 2}),
+                    new double[] {0.5}, true);
             LabelImages.outlines(new int[] {1, 0}, 1, 2, OutlineOptions.exact());
             LabelImages.toGeoJson(new int[] {1, 0}, 1, 2, OutlineOptions.exact());
             model.reset(1);
