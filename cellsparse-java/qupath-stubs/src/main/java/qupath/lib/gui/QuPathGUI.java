@@ -1,6 +1,7 @@
 package qupath.lib.gui;
 
 import java.awt.image.BufferedImage;
+import javafx.collections.ObservableList;
 import javafx.scene.control.Menu;
 import javafx.stage.Stage;
 import qupath.lib.gui.viewer.QuPathViewer;
@@ -22,6 +23,10 @@ public class QuPathGUI {
     }
 
     public QuPathViewer getViewer() {
+        throw new UnsupportedOperationException();
+    }
+
+    public ObservableList<QuPathViewer> getAllViewers() {
         throw new UnsupportedOperationException();
     }
 

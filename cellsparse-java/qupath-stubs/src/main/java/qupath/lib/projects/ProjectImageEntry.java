@@ -15,4 +15,6 @@ public interface ProjectImageEntry<T> {
     PathObjectHierarchy readHierarchy() throws IOException;
 
     ImageData<T> readImageData() throws IOException;
+
+    void saveImageData(ImageData<T> imageData) throws IOException;
 }

@@ -18,8 +18,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.Executor;
 import java.util.stream.Collectors;
 import qupath.lib.images.ImageData;
 import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep;
@@ -63,7 +61,7 @@ public final class CellsparseRun {
      * @throws Failure if that is not possible; the message says why and what to do
      */
     public int train(ImageData<BufferedImage> imageData) throws Failure {
-        return train(imageData, QP.getProject(), new LogMonitor(), Runnable::run);
+        return train(imageData, QP.getProject(), new LogMonitor(), Receiver.of(imageData));
     }
 
     /**
@@ -73,7 +71,7 @@ public final class CellsparseRun {
      * @throws Failure if that is not possible; the message says why and what to do
      */
     public int predict(ImageData<BufferedImage> imageData) throws Failure {
-        return predict(imageData, QP.getProject(), new LogMonitor(), Runnable::run);
+        return predict(imageData, QP.getProject(), new LogMonitor(), Receiver.of(imageData));
     }
 
     /**
@@ -89,37 +87,36 @@ public final class CellsparseRun {
     /** The calls that make this run, for a script. */
     @Override
     public String toString() {
-        return options.script(options.areas) + "    .build()";
+        return options.script(options.areas, options.selected) + "    .build()";
     }
 
-    /** As {@link #train(ImageData)}; objects are exchanged on a thread of {@code hierarchyThread}. */
-    int train(ImageData<BufferedImage> imageData, Project<BufferedImage> project, Monitor monitor, Executor hierarchyThread)
+    /** As {@link #train(ImageData)}; what comes of it goes to {@code receiver}. */
+    int train(ImageData<BufferedImage> imageData, Project<BufferedImage> project, Monitor monitor, Receiver receiver)
             throws Failure {
         QuPathSlide slide = slide(imageData);
+        List<Shape> areas = options.segment ? areas(imageData) : options.areas;
         List<Subject> subjects = new ArrayList<>();
         subjects.add(QuPathSubjects.open(imageData, slide, options.z, options.t));
         if (options.allImages && project != null) {
             subjects.addAll(QuPathSubjects.others(project, imageData, options.z, options.t));
         }
         Work work = new Work(settings, store(project), monitor);
-        List<Shape> areas = areas(imageData);
-        int count = 0;
+        Runnable trained = () -> note(receiver, "training", "train(getCurrentImageData())", areas, !options.segment);
         if (options.segment) {
-            count = show(imageData, work.trainAndPredict(subjects, slide, areas), areas, hierarchyThread);
-        } else {
-            work.train(subjects);
+            return show(receiver, work.trainAndPredict(subjects, slide, areas, trained), areas);
         }
-        note(imageData, "training", "train(getCurrentImageData())", areas);
-        return count;
+        work.train(subjects);
+        trained.run();
+        return 0;
     }
 
-    /** As {@link #predict(ImageData)}; objects are exchanged on a thread of {@code hierarchyThread}. */
-    int predict(ImageData<BufferedImage> imageData, Project<BufferedImage> project, Monitor monitor, Executor hierarchyThread)
+    /** As {@link #predict(ImageData)}; what comes of it goes to {@code receiver}. */
+    int predict(ImageData<BufferedImage> imageData, Project<BufferedImage> project, Monitor monitor, Receiver receiver)
             throws Failure {
         List<Shape> areas = areas(imageData);
         List<Found> found = new Work(settings, store(project), monitor).predict(slide(imageData), areas);
-        int count = show(imageData, found, areas, hierarchyThread);
-        note(imageData, "inference", "predict(getCurrentImageData())", areas);
+        int count = show(receiver, found, areas);
+        note(receiver, "inference", "predict(getCurrentImageData())", areas, false);
         return count;
     }
 
@@ -167,23 +164,30 @@ public final class CellsparseRun {
         return new ModelStore(Path.of(System.getProperty("user.home"), ".cellsparse", "qupath"));
     }
 
-    private int show(
-            ImageData<BufferedImage> imageData, List<Found> found, List<Shape> areas, Executor hierarchyThread) {
-        CompletableFuture.runAsync(
-                () -> QuPathObjects.replace(
-                        imageData.getHierarchy(), found, areas, options.detections, options.z, options.t),
-                hierarchyThread).join();
+    private int show(Receiver receiver, List<Found> found, List<Shape> areas) {
+        receiver.change(imageData -> QuPathObjects.replace(
+                imageData.getHierarchy(), found, areas, options.detections, options.z, options.t));
         return found.size();
     }
 
-    private void note(ImageData<BufferedImage> imageData, String command, String call, List<Shape> areas) {
-        String script = options.script(areas) + "    .build()\n    ." + call;
-        imageData.getHistoryWorkflow().addStep(
-                new DefaultScriptableWorkflowStep("Cellsparse " + settings.algorithm.id() + " " + command, script));
+    /**
+     * Adds the script of the run to the history.
+     *
+     * @param unresolved whether {@code areas} lacks those of the selection
+     */
+    private void note(Receiver receiver, String command, String call, List<Shape> areas, boolean unresolved) {
+        String script = options.script(areas, unresolved && options.selected) + "    .build()\n    ." + call;
+        receiver.change(imageData -> imageData.getHistoryWorkflow().addStep(
+                new DefaultScriptableWorkflowStep("Cellsparse " + settings.algorithm.id() + " " + command, script)));
     }
 
     /** Builds a {@link CellsparseRun}. What is not set has its default. */
     public static final class Builder {
+        /** Characters of all regions in a script, at most; beyond them it asks for the selection. */
+        private static final int LONGEST_REGIONS = 100_000;
+        /** Characters of one region in a script, at most; Groovy takes no text of 65,536. */
+        private static final int LONGEST_REGION = 65_000;
+
         private final Algorithm algorithm;
         private final Settings.Builder settings;
         private final Map<String, String> calls = new LinkedHashMap<>();
@@ -341,6 +345,17 @@ public final class CellsparseRun {
             return this;
         }
 
+        /**
+         * Segment inside this region only; may be called again for more.
+         *
+         * @param rings its corners in full-resolution pixels, such as {@code 0,0 100,0 100,50}; further rings, such as holes,
+         *     behind semicolons, by the even-odd rule
+         */
+        public Builder withinPolygon(String rings) {
+            areas.add(Regions.read(rings));
+            return this;
+        }
+
         /** Segment inside the annotations that are selected when the run begins, if they are regions and not labels. */
         public Builder withinSelected() {
             selected = true;
@@ -354,21 +369,31 @@ public final class CellsparseRun {
         }
 
         /** The calls that make this builder, for a script. */
-        private String script(List<Shape> where) {
+        private String script(List<Shape> where, boolean within) {
             StringBuilder script = new StringBuilder("io.github.cellsparse.qupath.CellsparseRun.builder('")
                     .append(algorithm.id()).append("')\n");
             calls.values().forEach(call -> script.append("    .").append(call).append('\n'));
-            boolean rectangles = where.stream().allMatch(area -> area.contains(area.getBounds2D()));
-            if (!rectangles) {
-                script.append("    .withinSelected()\n");
-            } else {
-                for (Shape area : where) {
-                    Rectangle2D box = area.getBounds2D();
-                    script.append("    .within(").append(box.getX()).append(", ").append(box.getY()).append(", ")
-                            .append(box.getWidth()).append(", ").append(box.getHeight()).append(")\n");
+            boolean selection = within;
+            int left = LONGEST_REGIONS;
+            for (Shape area : where) {
+                String call = call(area);
+                left -= call.length();
+                if (call.length() > LONGEST_REGION || left < 0) {
+                    selection = true;
+                } else {
+                    script.append("    .").append(call).append('\n');
                 }
             }
-            return script.toString();
+            return script.append(selection ? "    .withinSelected()\n" : "").toString();
+        }
+
+        private static String call(Shape area) {
+            String rings = Regions.isRectangle(area) ? "" : Regions.write(area);
+            if (!rings.isEmpty()) {
+                return "withinPolygon('" + rings + "')";
+            }
+            Rectangle2D box = area.getBounds2D();
+            return "within(" + box.getX() + ", " + box.getY() + ", " + box.getWidth() + ", " + box.getHeight() + ")";
         }
 
         private Builder note(String name, Object value, Object usual) {
@@ -385,6 +410,7 @@ public final class CellsparseRun {
             }
             return this;
         }
+
         /** The run. */
         public CellsparseRun build() throws Failure {
             return new CellsparseRun(settings.build(), this);

@@ -6,6 +6,7 @@ import io.github.cellsparse.qupath.work.Stopped;
 import java.awt.Shape;
 import java.awt.image.BufferedImage;
 import java.util.List;
+import java.util.Objects;
 import java.util.concurrent.Executor;
 import java.util.concurrent.atomic.AtomicReference;
 import javafx.application.Platform;
@@ -13,6 +14,7 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import qupath.fx.dialogs.Dialogs;
 import qupath.lib.gui.QuPathGUI;
+import qupath.lib.gui.viewer.QuPathViewer;
 import qupath.lib.images.ImageData;
 import qupath.lib.projects.Project;
 
@@ -37,9 +39,12 @@ final class Commands {
         start("Training", true, (imageData, project, builder) -> {
             CellsparseRun run = builder.build();
             boolean segments = Preferences.of(algorithm).segment.get();
+            String model = model();
+            ViewedImage image = viewed(imageData, project);
             return monitor -> {
-                int count = run.train(imageData, project, monitor, FX);
-                return "The model '" + model() + "' is trained" + (segments ? "; it finds " + count + " objects" : "");
+                int count = run.train(imageData, project, monitor, image);
+                return "The model '" + model + "' is trained" + (segments ? "; it finds " + count + " objects" : "")
+                        + image.outcome();
             };
         });
     }
@@ -47,7 +52,8 @@ final class Commands {
     void predict() {
         start("Inference", false, (imageData, project, builder) -> {
             CellsparseRun run = builder.build();
-            return monitor -> run.predict(imageData, project, monitor, FX) + " objects found";
+            ViewedImage image = viewed(imageData, project);
+            return monitor -> run.predict(imageData, project, monitor, image) + " objects found" + image.outcome();
         });
     }
 
@@ -100,6 +106,11 @@ final class Commands {
         });
     }
 
+    private ViewedImage viewed(ImageData<BufferedImage> imageData, Project<BufferedImage> project) {
+        return new ViewedImage(imageData, project, () -> qupath.getAllViewers().stream().map(QuPathViewer::getImageData)
+                .filter(Objects::nonNull).toList(), FX);
+    }
+
     private boolean confirmSize(ImageData<BufferedImage> imageData, CellsparseRun.Builder builder) throws Failure {
         double pixels = builder.build().megapixels(imageData);
         return pixels <= MANY || Dialogs.showConfirmDialog(name("Whole image"), "The whole image has " + Math.round(pixels)
@@ -114,7 +125,7 @@ final class Commands {
         }
         ProgressWindow window = new ProgressWindow(name(command), task, qupath.getStage(), training);
         task.setOnSucceeded(event -> end(task, window, () -> Dialogs.showInfoNotification(name(command), task.getValue())));
-        task.setOnFailed(event -> end(task, window, () -> tell(command, training, task.getException())));
+        task.setOnFailed(event -> end(task, window, () -> tell(command, task.getException())));
         Thread thread = new Thread(task, "cellsparse");
         thread.setDaemon(true);
         window.show();
@@ -130,10 +141,9 @@ final class Commands {
         }
     }
 
-    private void tell(String command, boolean training, Throwable error) {
+    private void tell(String command, Throwable error) {
         if (error instanceof Stopped) {
-            Dialogs.showInfoNotification(name(command),
-                    training ? "Stopped. The model keeps what it has learned so far." : "Stopped.");
+            Dialogs.showInfoNotification(name(command), error.getMessage());
         } else if (error instanceof Failure) {
             LOG.warn("{}: {}", name(command), error.getMessage(), error.getCause());
             Dialogs.showErrorMessage(name(command), error.getMessage());
@@ -151,7 +161,7 @@ final class Commands {
         try {
             action.run();
         } catch (Failure | RuntimeException error) {
-            tell(command, false, error);
+            tell(command, error);
         }
     }
 

@@ -34,6 +34,9 @@ final class LogMonitor implements Monitor {
 
     @Override
     public void tiles(int done, int all) {
+        if (all > 1 && done > 0) {
+            LOG.info("tile {} of {} done", done, all);
+        }
         stopIfInterrupted();
     }
 

@@ -31,15 +31,24 @@ final class QuPathSubjects {
             if (entry.hasImageData() && (current == null || !entry.getID().equals(current.getID()))) {
                 try {
                     List<Drawing> drawings = QuPathObjects.drawings(entry.readHierarchy(), z, t);
-                    subjects.add(subject(entry.getImageName(), drawings,
-                            () -> new QuPathSlide(entry.readImageData().getServer(), z, t, true)));
-                } catch (IOException error) {
+                    subjects.add(subject(entry.getImageName(), drawings, () -> slide(entry, z, t)));
+                } catch (IOException | RuntimeException error) {
                     throw new Failure("the annotations of the image '" + entry.getImageName() + "' cannot be read: "
                             + error.getMessage(), error);
                 }
             }
         }
         return subjects;
+    }
+
+    private static Slide slide(ProjectImageEntry<BufferedImage> entry, int z, int t) throws IOException {
+        try {
+            return new QuPathSlide(entry.readImageData().getServer(), z, t, true);
+        } catch (IOException | RuntimeException error) {
+            // QuPath opens servers when they are first asked for, where no checked exception fits.
+            throw new IOException("the image '" + entry.getImageName() + "' of the project cannot be opened ("
+                    + error.getMessage() + ")", error);
+        }
     }
 
     private interface Opener {

@@ -4,10 +4,11 @@ import io.github.cellsparse.CancelToken;
 import io.github.cellsparse.TrainingProgress;
 import io.github.cellsparse.qupath.work.Failure;
 import io.github.cellsparse.qupath.work.Monitor;
-import java.util.ArrayList;
 import java.util.Collections;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Set;
 import java.util.function.BiConsumer;
 import javafx.application.Platform;
 import javafx.concurrent.Task;
@@ -21,7 +22,8 @@ final class RunTask extends Task<String> implements Monitor {
 
     private final Job job;
     private final CancelToken token = new CancelToken();
-    private final List<String> warnings = Collections.synchronizedList(new ArrayList<>());
+    /** Each once, however many tiles bring it up. */
+    private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
     private BiConsumer<Number, Number> onLoss = (step, loss) -> {};
     private String about = "";
 
@@ -74,7 +76,11 @@ final class RunTask extends Task<String> implements Monitor {
 
     @Override
     public void tiles(int done, int all) {
-        updateProgress(done, all);
+        if (all > 1 && done < all && !token.isCancelled()) {
+            updateMessage(about + ", tile " + (done + 1) + " of " + all);
+        }
+        // Of a single tile nothing is known until it is done.
+        updateProgress(all > 1 || done == all ? done : -1, all);
     }
 
     @Override

@@ -14,7 +14,10 @@ import io.github.cellsparse.qupath.work.DrawnSlide;
 import io.github.cellsparse.qupath.work.Failure;
 import io.github.cellsparse.qupath.work.Watch;
 import java.awt.Rectangle;
+import java.awt.Shape;
+import java.awt.geom.Area;
 import java.awt.geom.Ellipse2D;
+import java.awt.geom.Path2D;
 import java.awt.geom.Rectangle2D;
 import java.awt.image.DataBuffer;
 import java.nio.file.Files;
@@ -61,7 +64,7 @@ class CellsparseRunTest {
     }
 
     private int train(CellsparseRun run, Watch watch) throws Failure {
-        return run.train(image, project, watch, Runnable::run);
+        return run.train(image, project, watch, Receiver.of(image));
     }
 
     private List<PathObject> results() {
@@ -86,12 +89,12 @@ class CellsparseRunTest {
             assertTrue(probability > 0 && probability <= 1);
         }
         // Again, as annotations: the detections go; a result with a class of the user's stays.
-        count = run().detections(false).build().predict(image, project, new Watch(), Runnable::run);
+        count = run().detections(false).build().predict(image, project, new Watch(), Receiver.of(image));
         assertEquals(0, image.objects.getDetectionObjects().size());
         assertEquals(before + count, image.objects.all.size());
         PathObject kept = results().stream().filter(one -> one != lookalike).findFirst().get();
         assertTrue(kept.isLocked() && kept.isAnnotation());
-        run().within(0, 0, 100, 200).build().predict(image, project, new Watch(), Runnable::run);
+        run().within(0, 0, 100, 200).build().predict(image, project, new Watch(), Receiver.of(image));
         assertTrue(image.objects.getDetectionObjects().size() > 0);
         assertTrue(results().stream().anyMatch(PathObject::isAnnotation), "results outside the region stay");
         for (PathObject drawn : List.of(unclassified, lookalike, tumor)) {
@@ -124,15 +127,69 @@ class CellsparseRunTest {
             assertTrue(region.getROI().getShape().contains(box.getCenterX(), box.getCenterY()));
         }
         String script = image.history.get(0).getScript();
-        assertTrue(script.contains(".withinSelected()"), script);
+        String rings = script.substring(script.indexOf(".withinPolygon('") + 16, script.indexOf("')\n    .build"));
+        assertFalse(script.contains("withinSelected"), script);
+        assertEquals(script, run().withinPolygon(rings).build() + "\n    .train(getCurrentImageData())");
+        int found = results().size();
+        assertEquals(found, run().withinPolygon(rings).build().predict(image, project, new Watch(), Receiver.of(image)));
+        assertTrue(run().withinSelected().build().toString().contains(".withinSelected()"));
         image.objects.selected.clear();
         assertThrows(Failure.class, () -> train(run().withinSelected().build(), new Watch()));
     }
 
     @Test
+    void regionsAreWrittenAndReadAlike() {
+        Area ring = new Area(new Rectangle(0, 0, 100, 50));
+        ring.subtract(new Area(new Rectangle(10, 10, 20, 20)));
+        Area read = new Area(Regions.read(Regions.write(ring)));
+        assertTrue(read.equals(ring), Regions.write(ring));
+        assertEquals(0, Regions.read("0,0 9.5,0 9.5,8; 1,1 2,1 2,2").getBounds2D().getX());
+        assertTrue(Regions.isRectangle(new Rectangle(3, 3, 5, 5)));
+        assertFalse(Regions.isRectangle(ring));
+        for (String text : List.of("", "0,0 1,1", "0,0 1,1 2", "0,0 1,1 2,x", "0,0 1,1 2,2,2", "0,0 1,1 2,NaN", "0,0 1,0 1,1;")) {
+            assertThrows(IllegalArgumentException.class, () -> run().withinPolygon(text), text);
+        }
+    }
+
+    @Test
+    void regionsThatAreTooLongForAScriptAreAskedFor() throws Exception {
+        Path2D saw = new Path2D.Double();
+        saw.moveTo(0, 100);
+        for (int i = 0; i < 9000; i++) {
+            saw.lineTo(i / 90.0, i % 2 * 50);
+        }
+        saw.lineTo(100, 100);
+        saw.closePath();
+        List<Shape> regions = List.of(saw, new Rectangle(1, 2, 3, 4), new Ellipse2D.Double(0, 0, 9, 9));
+        String script = run().withinShapes(regions).build().toString();
+        assertTrue(script.contains(".withinSelected()") && script.contains(".within(1.0, 2.0, 3.0, 4.0)")
+                && script.contains(".withinPolygon('"), script);
+        assertTrue(script.length() < 10_000);
+    }
+
+    @Test
+    void anImageOfTheProjectThatCannotBeOpenedIsNamed() throws Exception {
+        Fakes.Data other = new Fakes.Data(slide()).annotate(3);
+        other.unreadable = new IllegalStateException("gone");
+        project.data().add(other);
+        String message = assertThrows(
+                Failure.class, () -> train(run().steps(1).allImages(true).segment(false).build(), new Watch())).getMessage();
+        assertTrue(message.contains("image 1") && message.contains("gone"), message);
+    }
+
+    @Test
+    void aModelThatIsTrainedIsNotedWhateverFollows() throws Exception {
+        Watch watch = new Watch();
+        watch.stopAtStep = 2;
+        assertThrows(Failure.class, () -> train(run().steps(2).build(), watch));
+        assertEquals(1, image.history.size());
+        assertTrue(image.history.get(0).getScript().contains(".steps(2)"));
+    }
+
+    @Test
     void theHistoryRepeatsTheRun() throws Exception {
         run().steps(1).model("it's").modelFolder(folder.resolve("elsewhere").toString()).detections(false)
-                .within(10, 20, 50, 60).build().train(image, null, new Watch(), Runnable::run);
+                .within(10, 20, 50, 60).build().train(image, null, new Watch(), Receiver.of(image));
         assertEquals("Cellsparse stardist training", image.history.get(0).getName());
         assertEquals("io.github.cellsparse.qupath.CellsparseRun.builder('stardist')\n    .steps(1)\n    .batchSize(2)\n"
                 + "    .patchSize(64)\n    .learningRate(0.005)\n    .threads(1)\n    .model('it\\'s')\n    .modelFolder('"
@@ -141,7 +198,7 @@ class CellsparseRunTest {
         try (Model model = Model.load(folder.resolve("elsewhere/stardist/it's.safetensors"))) {
             assertEquals(1, model.steps());
         }
-        run().build().predict(image, project, new Watch(), Runnable::run);
+        run().build().predict(image, project, new Watch(), Receiver.of(image));
         assertEquals("Cellsparse stardist inference", image.history.get(1).getName());
         assertTrue(image.history.get(1).getScript().endsWith(".build()\n    .predict(getCurrentImageData())"));
     }
@@ -192,7 +249,7 @@ class CellsparseRunTest {
     private String script(CellsparseRun.Builder builder) throws Failure {
         CellsparseRun run = builder.modelFolder(folder.toString()).build();
         Failure failure = assertThrows(Failure.class,
-                () -> run.predict(image, project, new Watch(), Runnable::run));
+                () -> run.predict(image, project, new Watch(), Receiver.of(image)));
         assertTrue(failure.getMessage().contains("train it first"), failure.getMessage());
         return run.toString();
     }

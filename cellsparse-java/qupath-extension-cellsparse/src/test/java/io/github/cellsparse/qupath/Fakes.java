@@ -119,6 +119,11 @@ final class Fakes {
         final List<DefaultScriptableWorkflowStep> history = new ArrayList<>();
         private final DrawnSlide slide;
         boolean closed;
+        int saves;
+        /** The image as its project reads it, if that is another than this one. */
+        Data reopened;
+        /** What opening its pixels ends with, if anything. */
+        RuntimeException unreadable;
 
         Data(DrawnSlide slide) {
             this.slide = slide;
@@ -134,6 +139,9 @@ final class Fakes {
 
         @Override
         public ImageServer<BufferedImage> getServer() {
+            if (unreadable != null) {
+                throw unreadable;
+            }
             return new ImageServer<>() {
                 @Override
                 public String getPath() {
@@ -229,7 +237,8 @@ final class Fakes {
 
         @Override
         public ProjectImageEntry<BufferedImage> getEntry(ImageData<BufferedImage> imageData) {
-            return new Entry((Data) imageData, String.valueOf(data.indexOf(imageData)));
+            return data.stream().filter(one -> one == imageData || one.reopened == imageData).findFirst()
+                    .map(one -> new Entry(one, String.valueOf(data.indexOf(one)))).orElse(null);
         }
     }
 
@@ -256,7 +265,12 @@ final class Fakes {
 
         @Override
         public ImageData<BufferedImage> readImageData() {
-            return data;
+            return data.reopened == null ? data : data.reopened;
+        }
+
+        @Override
+        public void saveImageData(ImageData<BufferedImage> imageData) {
+            ((Data) imageData).saves++;
         }
     }
 }

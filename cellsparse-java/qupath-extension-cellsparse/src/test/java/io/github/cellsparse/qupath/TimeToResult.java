@@ -55,8 +55,8 @@ class TimeToResult {
         Fakes.Data image = new Fakes.Data(new DrawnSlide(SIDE, SIDE, 1, DataBuffer.TYPE_BYTE).grid(44, 20)).annotate(DRAWN);
         Fakes.Images project = new Fakes.Images(folder, new ArrayList<>(List.of(image)));
         CellsparseRun run = CellsparseRun.builder(algorithm.id()).steps(steps).serverUrl(url).build();
-        Used training = Used.by(() -> run.train(image, project, new Watch(), Runnable::run), server);
-        Used inference = Used.by(() -> run.predict(image, project, new Watch(), Runnable::run), server);
+        Used training = Used.by(() -> run.train(image, project, new Watch(), Receiver.of(image)), server);
+        Used inference = Used.by(() -> run.predict(image, project, new Watch(), Receiver.of(image)), server);
         assertTrue(run.reset(project, new Watch()));
         System.out.printf("%s: %d objects after training, %d after inference%n",
                 url.isEmpty() ? "in process" : "by the protocol", training.objects, inference.objects);

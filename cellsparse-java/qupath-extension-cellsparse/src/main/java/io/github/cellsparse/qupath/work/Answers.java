@@ -3,7 +3,6 @@ package io.github.cellsparse.qupath.work;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
 import java.awt.geom.Path2D;
 import java.util.ArrayList;
@@ -23,7 +22,9 @@ final class Answers {
             for (JsonElement element : JsonParser.parseString(text).getAsJsonArray()) {
                 JsonObject feature = element.getAsJsonObject();
                 JsonObject geometry = feature.getAsJsonObject("geometry");
-                JsonObject properties = feature.has("properties") ? feature.getAsJsonObject("properties") : new JsonObject();
+                JsonElement given = feature.get("properties");
+                // GeoJSON allows null.
+                JsonObject properties = given == null || given.isJsonNull() ? new JsonObject() : given.getAsJsonObject();
                 double shift = properties.has("objectType") ? 0 : 0.5;
                 JsonArray coordinates = geometry.getAsJsonArray("coordinates");
                 Path2D path = new Path2D.Double(Path2D.WIND_EVEN_ODD);
@@ -37,8 +38,8 @@ final class Answers {
                 }
             }
             return found;
-        } catch (JsonParseException | IllegalStateException | NullPointerException | UnsupportedOperationException
-                | NumberFormatException error) {
+        } catch (RuntimeException error) {
+            // Gson has an exception of its own for each way in which a text differs from what was expected.
             throw new Failure("the server's answer is not a list of GeoJSON features: " + shortened(text), error);
         }
     }
@@ -60,6 +61,22 @@ final class Answers {
         } catch (RuntimeException error) {
             return shortened(text);
         }
+    }
+
+    /** Whether a refusal says that a field of the body is missing. */
+    static boolean misses(String text, String field) {
+        try {
+            for (JsonElement part : JsonParser.parseString(text).getAsJsonObject().getAsJsonArray("detail")) {
+                JsonArray place = part.getAsJsonObject().getAsJsonArray("loc");
+                if (place.size() == 2 && place.get(1).getAsString().equals(field)
+                        && part.getAsJsonObject().get("msg").getAsString().equals("field required")) {
+                    return true;
+                }
+            }
+        } catch (RuntimeException error) {
+            // A refusal of another form says nothing of fields.
+        }
+        return false;
     }
 
     private static double probability(JsonObject properties) {

@@ -2,18 +2,20 @@ package io.github.cellsparse.qupath.work;
 
 import java.io.IOException;
 import java.util.Arrays;
+import java.util.StringJoiner;
 
 /**
  * The intensities of one slide that become 0 and 1, channel by channel. All parts of a slide are scaled alike, whatever they
- * show; the percentiles are those that the library would take of the whole slide, measured on an overview if it is large.
+ * show; the percentiles are those that the library would take of the whole slide, measured on an overview if it is large, or
+ * its extremes where the percentiles are one value.
  */
 final class Intensities {
     /** Longest side of the overview, in pixels. */
     private static final int OVERVIEW = 1024;
-    /** Keeps the quotient finite on a constant channel, as in the library. */
-    private static final float EPSILON = 1e-20f;
 
+    /** What becomes 0, for each channel. */
     private final float[] low;
+    /** What becomes 1, for each channel; above {@link #low}. */
     private final float[] high;
 
     private Intensities(float[] low, float[] high) {
@@ -37,12 +39,49 @@ final class Intensities {
             Arrays.sort(channel);
             low[c] = percentile(channel, pmin);
             high[c] = percentile(channel, pmax);
+            if (high[c] <= low[c]) {
+                // So few pixels differ from the rest that no percentile sees them.
+                low[c] = channel[0];
+                high[c] = channel[channel.length - 1];
+            }
             if (!Float.isFinite(low[c]) || !Float.isFinite(high[c])) {
                 throw new Failure("channel " + (channels[c] + 1) + " of the image '" + slide.name()
                         + "' has values that are not numbers; choose other channels");
             }
         }
+        widen(slide, channels, low, high);
         return new Intensities(low, high);
+    }
+
+    /** Scales a channel without contrast like the strongest of the others, so that it stays one value. */
+    private static void widen(Slide slide, int[] channels, float[] low, float[] high) throws Failure {
+        float most = 0;
+        StringJoiner constant = new StringJoiner(", ");
+        for (int c = 0; c < channels.length; c++) {
+            most = Math.max(most, high[c] - low[c]);
+            if (high[c] <= low[c]) {
+                constant.add(String.valueOf(channels[c] + 1));
+            }
+        }
+        if (!(most > 0)) {
+            throw new Failure("the image '" + slide.name() + "' is constant in channel " + constant
+                    + ", so there is nothing to tell cells by; choose other channels or another image");
+        }
+        for (int c = 0; c < channels.length; c++) {
+            if (high[c] <= low[c]) {
+                high[c] = Math.max(low[c] + most, Math.nextUp(low[c]));
+            }
+        }
+    }
+
+    /** What becomes 0, for each channel. */
+    float[] low() {
+        return low.clone();
+    }
+
+    /** What becomes 1, for each channel. */
+    float[] high() {
+        return high.clone();
     }
 
     /** Scales samples in place. */
@@ -50,7 +89,7 @@ final class Intensities {
         float[] values = samples.values();
         for (int i = 0; i < values.length; i++) {
             int c = i % low.length;
-            values[i] = (values[i] - low[c]) / (high[c] - low[c] + EPSILON);
+            values[i] = (values[i] - low[c]) / (high[c] - low[c]);
         }
         return samples;
     }

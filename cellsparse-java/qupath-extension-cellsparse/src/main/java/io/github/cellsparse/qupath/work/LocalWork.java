@@ -64,10 +64,8 @@ final class LocalWork {
                     if (model == null) {
                         channels = chosen.length;
                         model = openOrCreate(slide.isRgb() && settings.algorithm != Algorithm.STARDIST ? 1 : channels);
-                    } else if (channels != chosen.length) {
-                        throw new Failure("the image '" + slide.name() + "' has " + chosen.length + " channel(s), those before "
-                                + "it have " + channels + "; choose the channels to work with, or train on this image alone");
                     }
+                    Work.checkChannels(slide, chosen.length, channels);
                     samples = add(slide, subject.drawings(), chosen, model, data, samples);
                 }
             }

@@ -14,7 +14,7 @@ public interface Monitor {
     /** A training step. */
     void step(TrainingProgress progress);
 
-    /** Parts of the segmentation that are done. */
+    /** Parts of the segmentation that are done; first none, then after each. */
     void tiles(int done, int all);
 
     /** Raised by whoever wants the run to stop. */

@@ -16,39 +16,13 @@ import javax.imageio.ImageIO;
 final class Png {
     private Png() {}
 
-    /** Some channels of a picture. 8 and 16 bits stay what they are; other samples are spread over 16 bits. */
-    static byte[] picture(BufferedImage picture, int[] channels) throws IOException, Failure {
-        if (channels.length != 1 && channels.length != 3) {
-            throw new Failure("a server takes images of one channel or three; " + channels.length
-                    + " are chosen. Choose one or three channels in the settings, or work without a server");
-        }
-        Samples samples = Samples.of(picture, channels);
-        int type = picture.getSampleModel().getDataType();
-        int bits = picture.getSampleModel().getSampleSize(0);
-        boolean real = type == DataBuffer.TYPE_FLOAT || type == DataBuffer.TYPE_DOUBLE;
-        boolean deep = type != DataBuffer.TYPE_BYTE && bits > 8;
-        float low = 0;
-        float scale = 1;
-        if (real || type == DataBuffer.TYPE_SHORT || bits > 16) {
-            float high = Float.NEGATIVE_INFINITY;
-            low = Float.POSITIVE_INFINITY;
-            for (float value : samples.values()) {
-                if (!Float.isFinite(value)) {
-                    throw new Failure("the image has values that are not numbers; choose other channels");
-                }
-                low = Math.min(low, value);
-                high = Math.max(high, value);
-            }
-            scale = high > low ? 65535 / (high - low) : 1;
-        }
-        WritableRaster raster = Raster.createInterleavedRaster(
-                deep ? DataBuffer.TYPE_USHORT : DataBuffer.TYPE_BYTE, samples.width(), samples.height(), channels.length, null);
-        float[] row = new float[samples.width() * channels.length];
+    /** Samples that are whole numbers, of 8 or of 16 bits. */
+    static byte[] samples(Samples samples, boolean deep) throws IOException {
+        WritableRaster raster = Raster.createInterleavedRaster(deep ? DataBuffer.TYPE_USHORT : DataBuffer.TYPE_BYTE,
+                samples.width(), samples.height(), samples.channels(), null);
+        float[] row = new float[samples.width() * samples.channels()];
         for (int y = 0; y < samples.height(); y++) {
-            for (int i = 0; i < row.length; i++) {
-                float value = samples.values()[y * row.length + i];
-                row[i] = scale == 1 && low == 0 ? value : Math.round((value - low) * scale);
-            }
+            System.arraycopy(samples.values(), y * row.length, row, 0, row.length);
             raster.setPixels(0, y, samples.width(), 1, row);
         }
         return write(raster);

@@ -10,6 +10,8 @@ import java.util.List;
 
 /** The commands: training, inference and reset, in this process or on a server. All block. */
 public final class Work {
+    private static final String UNLEARNED = "Stopped before the first step; nothing was learned.";
+
     private final Settings settings;
     private final ModelStore store;
     private final Monitor monitor;
@@ -34,11 +36,16 @@ public final class Work {
      * subject opens as {@code slide} itself, and that is segmented whole.
      *
      * @param areas what to segment; none means the whole slide
+     * @param trained called as soon as all steps are done and the model is saved
      */
-    public List<Found> trainAndPredict(List<Subject> subjects, Slide slide, List<Shape> areas) throws Failure {
+    public List<Found> trainAndPredict(List<Subject> subjects, Slide slide, List<Shape> areas, Runnable trained)
+            throws Failure {
         return guard(() -> {
+            Inference.check(slide, areas);
             List<Found> found = train(annotated(subjects), areas.isEmpty() ? slide : null);
-            return found != null ? found : segment(slide, areas);
+            trained.run();
+            return found != null ? found
+                    : orStopped("Stopped. The model is trained, and nothing is segmented.", () -> segment(slide, areas));
         });
     }
 
@@ -92,9 +99,10 @@ public final class Work {
         if (settings.isRemote()) {
             return trainRemotely(subjects, wanted);
         }
-        TrainingSummary summary = new LocalWork(settings, store, monitor).train(subjects);
-        if (summary.stopped() == TrainingSummary.StopReason.CANCELLED) {
-            throw new Stopped();
+        TrainingSummary summary = orStopped(UNLEARNED, () -> new LocalWork(settings, store, monitor).train(subjects));
+        if (summary.stopped() == TrainingSummary.StopReason.CANCELLED && summary.steps() < settings.steps) {
+            throw new Stopped(summary.steps() == 0 ? UNLEARNED
+                    : "Stopped. The model keeps what it has learned in " + summary.steps() + " step(s).");
         }
         return null;
     }
@@ -102,24 +110,7 @@ public final class Work {
     private List<Found> trainRemotely(List<Subject> subjects, Slide wanted) throws IOException, Failure {
         RemoteWork remote = new RemoteWork(settings, monitor);
         List<RemoteWork.Region> regions = new ArrayList<>();
-        Part frame = null;
-        for (Subject subject : subjects) {
-            monitor.check();
-            monitor.message("Reading " + subject.name());
-            try (Slide slide = subject.open()) {
-                double downsample = settings.downsample(slide);
-                List<Drawing> drawings = subject.drawings();
-                Crops crops = Crops.plan(slide.width(), slide.height(), drawings, downsample, settings.patchSize);
-                for (Rectangle area : crops.parts()) {
-                    Part part = Part.read(slide, area, downsample);
-                    LabelMap labels = LabelMap.draw(drawings, part);
-                    if (labels.objects() > 0) {
-                        regions.add(RemoteWork.Region.of(part, settings.channels(slide), labels));
-                        frame = slide == wanted && area.equals(part.slideBounds()) ? part : null;
-                    }
-                }
-            }
-        }
+        Part frame = orStopped(UNLEARNED, () -> collect(subjects, wanted, remote, regions));
         if (regions.isEmpty()) {
             throw new Failure("no Foreground annotation covers a pixel at this resolution; choose a finer one");
         }
@@ -128,9 +119,52 @@ public final class Work {
         return eval ? found.stream().map(frame::place).toList() : null;
     }
 
+    /**
+     * Reads what is drawn.
+     *
+     * @return the last region, if that is {@code wanted} as a whole, or else null
+     */
+    private Part collect(List<Subject> subjects, Slide wanted, RemoteWork remote, List<RemoteWork.Region> regions)
+            throws IOException, Failure {
+        Part frame = null;
+        int count = 0;
+        for (Subject subject : subjects) {
+            monitor.check();
+            monitor.message("Reading " + subject.name());
+            try (Slide slide = subject.open()) {
+                double downsample = settings.downsample(slide);
+                List<Drawing> drawings = subject.drawings();
+                Crops crops = Crops.plan(slide.width(), slide.height(), drawings, downsample, settings.patchSize);
+                int[] channels = settings.channels(slide);
+                count = count == 0 ? channels.length : count;
+                checkChannels(slide, channels.length, count);
+                Intensities intensities = remote.intensities(slide);
+                for (Rectangle area : crops.parts()) {
+                    monitor.check();
+                    Part part = Part.read(slide, area, downsample);
+                    LabelMap labels = LabelMap.draw(drawings, part);
+                    if (labels.objects() > 0) {
+                        regions.add(new RemoteWork.Region(
+                                Pictures.Raw.of(part.picture(), channels, intensities), labels));
+                        frame = slide == wanted && area.equals(part.slideBounds()) ? part : null;
+                    }
+                }
+            }
+        }
+        return frame;
+    }
+
+    /** Refuses an image that has other channels than those before it. */
+    static void checkChannels(Slide slide, int channels, int before) throws Failure {
+        if (channels != before) {
+            throw new Failure("the image '" + slide.name() + "' has " + channels + " channel(s), those before it have " + before
+                    + "; choose the channels to work with, or train on this image alone");
+        }
+    }
+
     private List<Found> segment(Slide slide, List<Shape> areas) throws IOException, Failure {
         try (Segmenter segmenter = settings.isRemote()
-                ? new RemoteWork(settings, monitor).segmenter(settings.channels(slide))
+                ? new RemoteWork(settings, monitor).segmenter(slide)
                 : new LocalWork(settings, store, monitor).segmenter(slide)) {
             return Inference.run(slide, areas, settings, segmenter, monitor);
         }
@@ -138,6 +172,15 @@ public final class Work {
 
     private interface Command<T> {
         T run() throws IOException, Failure;
+    }
+
+    /** Runs a part of a command; if it is stopped, that is told with the given words. */
+    private static <T> T orStopped(String message, Command<T> part) throws IOException, Failure {
+        try {
+            return part.run();
+        } catch (Stopped | CellsparseException.Cancelled error) {
+            throw new Stopped(message);
+        }
     }
 
     /** Runs a command and tells every failure in one way. */

@@ -12,7 +12,7 @@ import java.util.List;
 import java.util.Random;
 
 /** A synthetic slide: bright discs on a dark, noisy ground, read as an image server would. */
-public final class DrawnSlide implements Slide {
+public class DrawnSlide implements Slide {
     private final int width;
     private final int height;
     private final int channels;

@@ -2,6 +2,7 @@ package io.github.cellsparse.qupath.work;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeout;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.cellsparse.Algorithm;
@@ -11,9 +12,11 @@ import io.github.cellsparse.OutlineOptions;
 import java.awt.Rectangle;
 import java.awt.Shape;
 import java.awt.geom.Ellipse2D;
+import java.awt.geom.Path2D;
 import java.awt.geom.Rectangle2D;
 import java.awt.image.DataBuffer;
 import java.awt.image.Raster;
+import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Comparator;
@@ -139,6 +142,53 @@ class InferenceTest {
     }
 
     @Test
+    void oneObjectAsLargeAsATileLeavesTheOthersQuick() throws Exception {
+        Seams seams = new Seams();
+        // 90,000 small objects of one tile, and a comb of another tile that covers a fifth of each of 2,500.
+        for (int i = 0; i < 90_000; i++) {
+            seams.add(square(20 * (i % 300), 20 * (i / 300), 10, 0.5), 0, i % 300 > 30);
+        }
+        Path2D comb = new Path2D.Double(Path2D.WIND_EVEN_ODD);
+        comb.moveTo(-1, -1);
+        for (int x = 0; x < 1000; x += 20) {
+            for (int[] point : new int[][] {{x, 990}, {x + 8, 990}, {x + 8, -1}, {x + 20, -1}}) {
+                comb.lineTo(point[0], point[1]);
+            }
+        }
+        comb.lineTo(1000, 999);
+        comb.lineTo(-1, 999);
+        comb.closePath();
+        seams.add(new Found(comb, 0.1), 1, false);
+        List<Found> merged = assertTimeout(Duration.ofSeconds(20), () -> seams.merged(new Watch()));
+        assertEquals(90_001, merged.size());
+        Watch stopped = new Watch();
+        stopped.token().cancel();
+        assertThrows(Stopped.class, () -> seams.merged(stopped));
+    }
+
+    @Test
+    void innerObjectsAreComparedWithThoseThatReachThem() throws Exception {
+        Found small = square(50, 50, 10, 0.9);
+        Found large = square(0, 0, 200, 0.5);
+        for (boolean first : new boolean[] {true, false}) {
+            Seams seams = new Seams();
+            seams.add(first ? small : large, first ? 0 : 1, first);
+            seams.add(first ? large : small, first ? 1 : 0, !first);
+            assertEquals(List.of(small), seams.merged(new Watch()));
+        }
+        Seams apart = new Seams();
+        apart.add(square(0, 0, 10, 0.5), 0, false);
+        apart.add(square(6, 0, 10, 0.5), 1, false);
+        apart.add(square(0, 0, 10, 0.4), 0, false);
+        assertEquals(3, apart.merged(new Watch()).size(), "they share less than half, or a tile");
+        assertEquals(List.of(), new Seams().merged(new Watch()));
+    }
+
+    private static Found square(double x, double y, double side, double probability) {
+        return new Found(new Path2D.Double(new Rectangle2D.Double(x, y, side, side)), probability);
+    }
+
+    @Test
     void regionsBoundTheWork() throws Exception {
         DrawnSlide slide = new DrawnSlide(3000, 2000, 1, DataBuffer.TYPE_BYTE)
                 .disc(100, 100, 20).disc(1500, 1000, 20).disc(1540, 1000, 20).disc(2900, 1900, 20);
@@ -163,6 +213,7 @@ class InferenceTest {
         assertThrows(Stopped.class, () -> Inference.run(
                 slide, List.of(), settings().tileSize(192).overlap(32).build(), InferenceTest::bright, watch));
         assertEquals(2, watch.tiles);
+        assertEquals(List.of("Segmenting drawn"), watch.messages, "a message between tiles would reset the progress");
     }
 
     @Test

@@ -15,13 +15,16 @@ import io.github.cellsparse.ModelOptions;
 import io.github.cellsparse.Polygon;
 import io.github.cellsparse.TrainOptions;
 import java.awt.Rectangle;
+import java.awt.Shape;
 import java.awt.geom.Ellipse2D;
 import java.awt.geom.Rectangle2D;
+import java.awt.image.BufferedImage;
 import java.awt.image.DataBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -91,7 +94,7 @@ class LocalWorkTest {
             Settings settings = settings(Algorithm.ELEPHANT).downsample(downsample).build();
             Watch watch = new Watch();
             List<Found> found =
-                    new Work(settings, store, watch).trainAndPredict(List.of(slide.subject(6)), slide, List.of());
+                    new Work(settings, store, watch).trainAndPredict(List.of(slide.subject(6)), slide, List.of(), () -> {});
             assertFound(slide.discs(), found, 2 * downsample);
             assertEquals(80, watch.steps.size());
             Rectangle half = new Rectangle(0, 0, side / 2, side);
@@ -146,9 +149,17 @@ class LocalWorkTest {
         small(1);
         Watch watch = new Watch();
         watch.stopAtStep = 5;
-        assertThrows(Stopped.class, () -> new Work(settings().build(), store, watch)
-                .trainAndPredict(List.of(slide.subject(6)), slide, List.of()));
+        AtomicInteger trained = new AtomicInteger();
+        Stopped stopped = assertThrows(Stopped.class, () -> new Work(settings().build(), store, watch)
+                .trainAndPredict(List.of(slide.subject(6)), slide, List.of(), trained::incrementAndGet));
+        assertTrue(stopped.getMessage().contains("in 5 step(s)"), stopped.getMessage());
+        assertEquals(0, trained.get());
         assertEquals(5, watch.steps.size());
+        Watch early = new Watch();
+        early.token().cancel();
+        String nothing = assertThrows(Stopped.class, () -> new Work(settings().build(), store, early)
+                .train(List.of(slide.subject(6)))).getMessage();
+        assertTrue(nothing.contains("nothing was learned"), nothing);
         assertEquals(5, steps());
         new Work(settings().build(), store, new Watch()).predict(slide, List.of());
         new Work(settings().steps(3).build(), store, new Watch()).train(List.of(slide.subject(6)));
@@ -162,6 +173,52 @@ class LocalWorkTest {
         try (Model model = Model.load(store.file(Algorithm.STARDIST, "default"))) {
             return model.steps();
         }
+    }
+
+    @Test
+    void aTrainingIsToldBeforeItsObjectsAreLookedFor() throws Exception {
+        DrawnSlide slide = new DrawnSlide(200, 200, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
+        small(1);
+        Watch watch = new Watch();
+        Settings settings = settings().steps(2).build();
+        List<Shape> outside = List.of(new Rectangle(300, 300, 9, 9));
+        assertThrows(Failure.class, () -> new Work(settings, store, watch)
+                .trainAndPredict(List.of(slide.subject(6)), slide, outside, () -> {}));
+        assertEquals(0, watch.steps.size(), "regions are looked at first");
+        String stopped = assertThrows(Stopped.class, () -> new Work(settings, store, watch)
+                .trainAndPredict(List.of(slide.subject(6)), slide, List.of(), watch.token()::cancel)).getMessage();
+        assertTrue(stopped.contains("is trained"), stopped);
+        assertEquals(2, steps());
+    }
+
+    @Test
+    void imagesWithoutContrastAreScaledByTheirExtremesOrRefused() throws Exception {
+        DrawnSlide sparse = new DrawnSlide(100, 100, 1, DataBuffer.TYPE_BYTE) {
+            @Override
+            public BufferedImage read(double downsample, int x, int y, int w, int h) {
+                BufferedImage picture = new BufferedImage(100, 100, BufferedImage.TYPE_BYTE_GRAY);
+                picture.getRaster().setSample(40, 50, 0, 200);
+                return picture;
+            }
+        };
+        Intensities intensities = Intensities.measure(sparse, 1, new int[] {0}, 1, 99.8);
+        assertArrayEquals(new float[] {0}, intensities.low());
+        assertArrayEquals(new float[] {200}, intensities.high());
+        DrawnSlide empty = new DrawnSlide(100, 100, 3, DataBuffer.TYPE_BYTE) {
+            @Override
+            public BufferedImage read(double downsample, int x, int y, int w, int h) {
+                BufferedImage picture = new BufferedImage(100, 100, BufferedImage.TYPE_INT_RGB);
+                for (int i = 0; i < 100; i++) {
+                    picture.setRGB(i, i, 100 << 16);
+                }
+                return picture;
+            }
+        };
+        Intensities color = Intensities.measure(empty, 1, new int[] {0, 1, 2}, 1, 99.8);
+        assertArrayEquals(new float[] {100, 100, 100}, color.high(), "empty channels are scaled like the other one");
+        String constant = assertThrows(
+                Failure.class, () -> Intensities.measure(empty, 1, new int[] {1}, 1, 99.8)).getMessage();
+        assertTrue(constant.contains("constant in channel 2"), constant);
     }
 
     @Test

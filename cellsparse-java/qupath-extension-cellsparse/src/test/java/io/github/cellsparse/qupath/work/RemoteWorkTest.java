@@ -9,6 +9,8 @@ import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import com.sun.net.httpserver.HttpServer;
 import io.github.cellsparse.Algorithm;
+import io.github.cellsparse.Model;
+import io.github.cellsparse.ModelOptions;
 import java.awt.Rectangle;
 import java.awt.geom.Rectangle2D;
 import java.awt.image.BufferedImage;
@@ -24,6 +26,8 @@ import java.util.Base64;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executors;
+import java.util.function.Function;
+import java.util.stream.IntStream;
 import javax.imageio.ImageIO;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -39,7 +43,10 @@ class RemoteWorkTest {
     @TempDir
     Path folder;
 
-    /** A server that notes requests and gives one answer. */
+    /** An answer. */
+    private record Reply(int status, String note, String body) {}
+
+    /** A server that notes requests and answers each by its body. */
     private static final class Noting implements AutoCloseable {
         final List<String> requests = new ArrayList<>();
         final CountDownLatch asked = new CountDownLatch(1);
@@ -47,6 +54,10 @@ class RemoteWorkTest {
         private final HttpServer server;
 
         Noting(int status, String answer) throws Exception {
+            this(body -> new Reply(status, "", answer));
+        }
+
+        Noting(Function<String, Reply> answers) throws Exception {
             server = HttpServer.create(new InetSocketAddress("127.0.0.1", 0), 0);
             server.setExecutor(Executors.newCachedThreadPool(task -> {
                 Thread thread = new Thread(task);
@@ -66,12 +77,22 @@ class RemoteWorkTest {
                         Thread.currentThread().interrupt();
                     }
                 }
-                byte[] bytes = answer.getBytes(StandardCharsets.UTF_8);
-                exchange.sendResponseHeaders(status, bytes.length);
+                Reply reply = answers.apply(new String(body, StandardCharsets.UTF_8));
+                byte[] bytes = reply.body.getBytes(StandardCharsets.UTF_8);
+                if (!reply.note.isEmpty()) {
+                    exchange.getResponseHeaders().set("x-cellsparse-note", reply.note);
+                }
+                exchange.sendResponseHeaders(reply.status, bytes.length);
                 exchange.getResponseBody().write(bytes);
                 exchange.close();
             });
             server.start();
+        }
+
+        /** The fields of a request. */
+        JsonObject sent(int request) {
+            String text = requests.get(request);
+            return JsonParser.parseString(text.substring(text.indexOf('{'))).getAsJsonObject();
         }
 
         String url() {
@@ -99,11 +120,12 @@ class RemoteWorkTest {
         for (Algorithm algorithm : Algorithm.values()) {
             try (Noting server = new Noting(200, LITERAL)) {
                 Settings settings = settings(server.url() + "/" + algorithm.id() + "/", algorithm).build();
-                List<Found> found = work(settings).trainAndPredict(List.of(slide.subject(1)), slide, List.of());
+                List<Found> found = work(settings).trainAndPredict(List.of(slide.subject(1)), slide, List.of(), () -> {});
                 assertEquals(1, server.requests.size(), "one request does both");
                 String expected = "/" + algorithm.id() + "/?outline=exact application/json application/json; charset=utf-8 "
                         + "{\"modelname\":\"default\",\"b64img\":\"IMAGE\",\"b64lbl\":\"LABELS\",\"train\":true,\"eval\":true,"
-                        + "\"epochs\":" + (algorithm == Algorithm.CELLPOSE ? 5 : 1) + ",\"batchsize\":8,\"steps\":200}";
+                        + "\"epochs\":" + (algorithm == Algorithm.CELLPOSE ? 5 : 1) + ",\"batchsize\":8,\"steps\":200,"
+                        + scale(slide) + "}";
                 assertEquals(expected, server.requests.get(0).replaceAll("b64img\":\"[^\"]+", "b64img\":\"IMAGE")
                         .replaceAll("b64lbl\":\"[^\"]+", "b64lbl\":\"LABELS"));
                 // Pixel centres at whole numbers become corners, and what has no ring is nothing.
@@ -111,8 +133,7 @@ class RemoteWorkTest {
                 assertEquals(new Rectangle2D.Double(10, 10, 10, 10), found.get(0).shape().getBounds2D());
                 assertTrue(Double.isNaN(found.get(0).probability()));
 
-                String body = server.requests.get(0).substring(server.requests.get(0).indexOf('{'));
-                JsonObject sent = JsonParser.parseString(body).getAsJsonObject();
+                JsonObject sent = server.sent(0);
                 BufferedImage image = picture(sent.get("b64img").getAsString());
                 BufferedImage read = slide.read(1, 0, 0, 60, 40);
                 assertEquals(DataBuffer.TYPE_USHORT, image.getSampleModel().getDataType());
@@ -135,11 +156,137 @@ class RemoteWorkTest {
             assertTrue(work(plain).reset());
             assertEquals("/elephant/?outline=exact application/json application/json; charset=utf-8 {\"modelname\":\"default\","
                     + "\"b64img\":\"IMAGE\",\"b64lbl\":null,\"train\":false,\"eval\":true,\"epochs\":1,\"batchsize\":8,"
-                    + "\"steps\":200,\"trainpatch\":64,\"lr\":0.01,\"minarea\":4.0}",
+                    + "\"steps\":200,\"trainpatch\":64,\"lr\":0.01,\"minarea\":4.0," + scale(slide) + "}",
                     server.requests.get(0).replaceAll("b64img\":\"[^\"]+", "b64img\":\"IMAGE"));
             assertTrue(server.requests.get(1).startsWith("/elephant/reset/ "), server.requests.get(1));
             assertTrue(server.requests.get(1).endsWith(" {\"modelname\":\"default\"}"));
             assertEquals(2, server.requests.size());
+        }
+    }
+
+    /** The last fields of a body: the scale of the whole slide, as in process. */
+    private static String scale(DrawnSlide slide) throws Exception {
+        int[] channels = IntStream.range(0, slide.channels()).toArray();
+        Intensities intensities = Intensities.measure(slide, 1, channels, 1, 99.8);
+        return ("\"low\":" + Arrays.toString(intensities.low()) + ",\"high\":" + Arrays.toString(intensities.high()))
+                .replace(" ", "");
+    }
+
+    @Test
+    void settingsThatDifferFromTheDefaultsAreSent() throws Exception {
+        DrawnSlide slide = new DrawnSlide(60, 40, 1, DataBuffer.TYPE_BYTE).disc(10, 10, 10);
+        for (Algorithm algorithm : Algorithm.values()) {
+            try (Noting server = new Noting(200, LITERAL)) {
+                Settings settings = settings(server.url(), algorithm).probability(0.25).diameter(30).seed(7).build();
+                work(settings).trainAndPredict(List.of(slide.subject(1)), slide, List.of(), () -> {});
+                work(settings).predict(slide, List.of());
+                boolean cellpose = algorithm == Algorithm.CELLPOSE;
+                for (int i = 0; i < 2; i++) {
+                    JsonObject sent = server.sent(i);
+                    assertEquals(!cellpose, sent.has("prob_thresh") && sent.get("prob_thresh").getAsDouble() == 0.25);
+                    assertEquals(cellpose, sent.has("diameter") && sent.get("diameter").getAsDouble() == 30);
+                    assertEquals(i == 0, sent.has("seed") && sent.get("seed").getAsLong() == 7);
+                }
+            }
+        }
+        // A server that does not know the smallest probability tells those of its objects, or tells none.
+        String told = LITERAL.replace("\"label\":\"object\"", "\"measurements\":{\"probability\":0.4}");
+        try (Noting server = new Noting(200, told)) {
+            for (double smallest : new double[] {0.3, 0.5}) {
+                Settings settings = settings(server.url(), Algorithm.STARDIST).probability(smallest).build();
+                assertEquals(smallest < 0.4 ? 1 : 0, work(settings).predict(slide, List.of()).size());
+            }
+        }
+    }
+
+    @Test
+    void allPartsOfARequestHaveOneScale() throws Exception {
+        DrawnSlide real = new DrawnSlide(60, 40, 1, DataBuffer.TYPE_FLOAT).disc(10, 10, 10);
+        DrawnSlide bright = new DrawnSlide(50, 50, 1, DataBuffer.TYPE_USHORT).disc(20, 20, 12).disc(2, 2, 9);
+        try (Noting server = new Noting(200, LITERAL)) {
+            Work work = work(settings(server.url(), Algorithm.STARDIST).build());
+            work.predict(real, List.of());
+            work.train(List.of(real.subject(1), bright.subject(2)));
+            assertScaled(real, server.sent(0), server.sent(0));
+            JsonObject both = server.sent(1);
+            assertScaled(real, both, both.getAsJsonArray("images").get(0).getAsJsonObject());
+            assertScaled(bright, both, both.getAsJsonArray("images").get(1).getAsJsonObject());
+        }
+    }
+
+    /** What a server makes of a picture is what is made of it in process. */
+    private static void assertScaled(DrawnSlide slide, JsonObject body, JsonObject image) throws Exception {
+        float low = body.getAsJsonArray("low").get(0).getAsFloat();
+        float high = body.getAsJsonArray("high").get(0).getAsFloat();
+        int[] sent = samples(picture(image.get("b64img").getAsString()));
+        BufferedImage read = slide.read(1, 0, 0, slide.width(), slide.height());
+        float[] wanted = Intensities.measure(slide, 1, new int[] {0}, 1, 99.8)
+                .apply(Samples.of(read, new int[] {0})).values();
+        assertEquals(wanted.length, sent.length);
+        for (int i = 0; i < sent.length; i++) {
+            assertEquals(wanted[i], (sent[i] - low) / (high - low), 1e-4);
+        }
+    }
+
+    @Test
+    void aServerOfOneImageIsGivenThePartsInTurn() throws Exception {
+        DrawnSlide one = new DrawnSlide(60, 40, 1, DataBuffer.TYPE_BYTE).disc(10, 10, 10);
+        DrawnSlide two = new DrawnSlide(70, 40, 1, DataBuffer.TYPE_BYTE).disc(20, 10, 10);
+        String missing = "{\"detail\":[{\"loc\":[\"body\",\"b64img\"],\"msg\":\"field required\","
+                + "\"type\":\"value_error.missing\"}]}";
+        Function<String, Reply> original =
+                body -> body.contains("\"images\"") ? new Reply(422, "", missing) : new Reply(200, "", LITERAL);
+        try (Noting server = new Noting(original)) {
+            Watch watch = new Watch();
+            Settings settings = settings(server.url(), Algorithm.STARDIST).steps(7).build();
+            new Work(settings, new ModelStore(folder), watch).train(List.of(one.subject(1), two.subject(1), one.subject(1)));
+            assertEquals(4, server.requests.size());
+            assertEquals(List.of(2, 2, 3), IntStream.of(1, 2, 3).mapToObj(i -> server.sent(i).get("steps").getAsInt()).toList());
+            assertEquals(70, picture(server.sent(2).get("b64img").getAsString()).getWidth());
+            assertTrue(server.sent(3).get("train").getAsBoolean() && !server.sent(3).get("eval").getAsBoolean());
+            assertEquals(1, watch.warnings.size());
+            Settings single = settings(server.url(), Algorithm.STARDIST).steps(1).build();
+            work(single).train(List.of(one.subject(1), two.subject(1)));
+            assertEquals(1, server.sent(5).get("steps").getAsInt());
+            assertEquals(1, server.sent(6).get("steps").getAsInt());
+        }
+        // Another refusal of a field is none of the form.
+        try (Noting server = new Noting(422, missing.replace("\"b64img\"", "\"images\",0,\"b64img\""))) {
+            Work work = work(settings(server.url(), Algorithm.STARDIST).build());
+            assertThrows(Failure.class, () -> work.train(List.of(one.subject(1), two.subject(1))));
+            assertEquals(1, server.requests.size());
+        }
+    }
+
+    @Test
+    void aModelThatIsNotThereIsAFailure() throws Exception {
+        DrawnSlide slide = new DrawnSlide(60, 40, 1, DataBuffer.TYPE_BYTE).disc(10, 10, 10);
+        String note = "there is no model 'default' of stardist yet; train it first";
+        for (Reply reply : List.of(new Reply(200, note, "[]"), new Reply(404, "", "{\"detail\":\"" + note + "\"}"))) {
+            try (Noting server = new Noting(body -> reply)) {
+                Work work = work(settings(server.url(), Algorithm.STARDIST).build());
+                assertEquals(note, assertThrows(Failure.class, () -> work.predict(slide, List.of())).getMessage());
+            }
+        }
+        try (Noting server = new Noting(body -> new Reply(200, "something else", "[]"))) {
+            Watch watch = new Watch();
+            new Work(settings(server.url(), Algorithm.STARDIST).build(), new ModelStore(folder), watch)
+                    .predict(slide, List.of());
+            assertEquals(List.of("something else"), watch.warnings);
+        }
+    }
+
+    @Test
+    void answersOfAnyFormAreRead() throws Exception {
+        String geometry = "{\"type\":\"Polygon\",\"coordinates\":[[[0,0],[9,0],[9,9],[0,0]]]}";
+        for (String properties : List.of(",\"properties\":null", "", ",\"properties\":{\"measurements\":null}")) {
+            assertEquals(1, Answers.features("[{\"geometry\":" + geometry + properties + "}]").size());
+        }
+        String line = "{\"type\":\"Polygon\",\"coordinates\":[[[0],[9],[9],[0]]]}";
+        for (String unusable : List.of("{\"geometry\":null}", "{\"geometry\":" + line + "}", "null", "{\"geometry\":[]}",
+                "{\"geometry\":" + geometry + ",\"properties\":3}", "{\"geometry\":{\"type\":null,\"coordinates\":null}}")) {
+            String message = assertThrows(Failure.class, () -> Answers.features("[" + unusable + "]"), unusable).getMessage();
+            assertTrue(message.contains("not a list of GeoJSON features"), message);
         }
     }
 
@@ -164,10 +311,10 @@ class RemoteWorkTest {
                 .predict(slide, List.of())).getMessage();
         assertTrue(absent.contains("cellsparse serve") && absent.contains("Server URL"), absent);
         for (String url : List.of("localhost:8000", "ftp://x/", "http://", "a b")) {
-            assertThrows(Failure.class, () -> RemoteWork.url(url, Algorithm.STARDIST), url);
+            assertThrows(Failure.class, () -> Connection.url(url, Algorithm.STARDIST), url);
         }
-        assertEquals("http://h:1/stardist/", RemoteWork.url("http://h:1", Algorithm.STARDIST).toString());
-        assertEquals("https://h/x/", RemoteWork.url("https://h/x", Algorithm.STARDIST).toString());
+        assertEquals("http://h:1/stardist/", Connection.url("http://h:1", Algorithm.STARDIST).toString());
+        assertEquals("https://h/x/", Connection.url("https://h/x", Algorithm.STARDIST).toString());
         DrawnSlide two = new DrawnSlide(60, 40, 2, DataBuffer.TYPE_USHORT).disc(10, 10, 10);
         String channels = assertThrows(Failure.class, () -> work(settings("http://127.0.0.1:1/", Algorithm.STARDIST).build())
                 .predict(two, List.of())).getMessage();
@@ -190,8 +337,9 @@ class RemoteWorkTest {
                 watch.token().cancel();
             });
             stopper.start();
-            assertThrows(Stopped.class, () -> new Work(settings, new ModelStore(folder), watch)
-                    .trainAndPredict(List.of(slide.subject(1)), slide, List.of()));
+            Stopped stopped = assertThrows(Stopped.class, () -> new Work(settings, new ModelStore(folder), watch)
+                    .trainAndPredict(List.of(slide.subject(1)), slide, List.of(), () -> {}));
+            assertTrue(stopped.getMessage().contains("The server keeps"), stopped.getMessage());
             stopper.join();
         }
     }
@@ -206,7 +354,7 @@ class RemoteWorkTest {
                     .learningRate(0.002).build();
             Watch watch = new Watch();
             List<Found> found = new Work(settings, new ModelStore(folder), watch)
-                    .trainAndPredict(List.of(slide.subject(8)), slide, List.of());
+                    .trainAndPredict(List.of(slide.subject(8)), slide, List.of(), () -> {});
             assertEquals(List.of(), watch.warnings);
             for (Found one : found) {
                 assertTrue(one.probability() > 0 && one.probability() <= 1);
@@ -222,6 +370,31 @@ class RemoteWorkTest {
             assertTrue(new Work(few, new ModelStore(folder), watch).reset());
             assertTrue(Files.notExists(folder.resolve("models/stardist/default.safetensors")));
         }
+    }
+
+    @Test
+    void tilesAreSegmentedThereAsHere() throws Exception {
+        ModelStore store = new ModelStore(folder.resolve("models"));
+        try (Model model = Model.create(Algorithm.STARDIST, ModelOptions.builder().channels(3).set("n_rays", 16)
+                .set("n_filter_base", 8).set("n_depth", 2).set("net_conv_after_unet", 16).build())) {
+            model.save(store.writable(Algorithm.STARDIST, "default"));
+        }
+        // By its own percentiles, a tile of the dark part would be brighter than one of the light part.
+        DrawnSlide slide = new DrawnSlide(300, 200, 3, DataBuffer.TYPE_BYTE).grid(44, 16)
+                .fill(new Rectangle(200, 0, 100, 200), 45);
+        Settings.Builder settings = Settings.builder(Algorithm.STARDIST).tileSize(128).overlap(32);
+        new Work(settings.steps(80).batchSize(2).patchSize(64).learningRate(0.005).build(), store, new Watch())
+                .train(List.of(slide.subject(6)));
+        List<Found> here = new Work(settings.build(), store, new Watch()).predict(slide, List.of());
+        assertTrue(here.size() > 3, here.size() + " objects");
+        try (Serve server = new Serve(folder)) {
+            settings.serverUrl(server.url());
+            assertEquals(boxes(here), boxes(new Work(settings.build(), store, new Watch()).predict(slide, List.of())));
+        }
+    }
+
+    private static List<Rectangle2D> boxes(List<Found> found) {
+        return found.stream().map(one -> one.shape().getBounds2D()).toList();
     }
 
     private static BufferedImage picture(String base64) throws Exception {
