@@ -213,10 +213,10 @@ const AGREEMENTS: [f64; 3] = [0.3, 0.5, 0.7];
 
 /// The values of a list that segment annotated images best.
 ///
-/// `choices` holds values with their distance from what is to be expected; `segment` gives the label image of one image, whose truth
-/// `[H, W]` is with it. The score is the mean accuracy over the agreements of [`AGREEMENTS`]; unlabelled pixels do not
-/// count. Of the choices within one standard error of the best the one that was expected most is taken: on a handful of
-/// cells the best one is a matter of chance. `None` when no choice finds any annotated cell.
+/// `choices` holds values with their distance from what is to be expected; `segment` gives the label image of one image,
+/// whose truth `[H, W]` is with it. The score is the mean accuracy over the agreements of [`AGREEMENTS`]; unlabelled pixels
+/// do not count. Of the choices within one standard error of the best the one that was expected most is taken: on a handful
+/// of cells the best one is a matter of chance. `None` when no choice finds any annotated cell.
 ///
 /// # Errors
 /// What the post-processing reports.
