@@ -194,8 +194,10 @@ def interrupted(work, tmp_path):
     """Runs a program that is interrupted half a second after it says `ready`; what it prints then, and the wait."""
     program = tmp_path / "program.py"
     head = """
-        import numpy as np, time, sys
+        import numpy as np, signal, time, sys
         import cellsparse as cs
+        # A shell that runs something beside itself has it ignore interrupts, and children inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         image, truth, labels = cs.synthetic.field(seed=2, shape=(256, 256))
         model = cs.StarDist(n_rays=8, n_filter_base=8, n_depth=1)
         """
