@@ -123,6 +123,24 @@ fn images_that_are_scaled_already_are_taken_as_they_are() {
 }
 
 #[test]
+fn a_training_that_is_stopped_on_large_images_has_the_default_thresholds() {
+    const SIDE: usize = 2001;
+    let is_cell = |y: usize, x: usize| y % 40 < 20 && x % 40 < 20;
+    let image = Image::U8(Array3::from_shape_fn((SIDE, SIDE, 1), |(y, x, _)| if is_cell(y, x) { 200 } else { 10 }));
+    let labels = ndarray::Array2::from_shape_fn((SIDE, SIDE), |(y, x)| match (y < 40 && x < 40, is_cell(y, x)) {
+        (true, true) => 1,
+        (true, false) => 0,
+        (false, _) => -1,
+    });
+    let data = Dataset::new(vec![image], vec![SparseLabels::from_signed(labels).unwrap()]).unwrap();
+    let mut model = Model::new(tiny()[0].clone(), 0).unwrap();
+    let summary = model.train(&data, None, &options(100), &mut |_| Flow::Stop).unwrap();
+    assert_eq!((summary.steps, summary.stopped), (1, "cancelled"));
+    let Thresholds::Stardist(thresholds) = model.thresholds() else { panic!("{:?}", model.thresholds()) };
+    assert_eq!((thresholds.prob, thresholds.nms, thresholds.smallest_object), (0.5, 0.4, 100.0));
+}
+
+#[test]
 fn an_optimiser_of_another_preset_is_not_resumed() {
     let [_, cellpose, _] = tiny();
     let mut model = Model::new(cellpose, 0).unwrap();

@@ -175,7 +175,8 @@ pub struct TrainOptions {
     /// as often as takes a twentieth of the time, so that a crash loses little.
     /// Thresholds are chosen at the end of the training: those in a checkpoint are the ones from before.
     pub checkpoint: Option<PathBuf>,
-    /// Raised by another thread to stop training; the weights reached so far are kept.
+    /// Raised by another thread to stop training; the weights reached so far are kept. Thresholds are then chosen on images of 4
+    /// million pixels together at most; above, the defaults are taken.
     pub cancel: CancelToken,
 }
 

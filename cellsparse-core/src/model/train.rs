@@ -155,9 +155,10 @@ impl Model {
         };
         let outcome = learned?;
         // Who stops a training does not want to wait for large images.
-        let waits = outcome.stopped != Stopped::Cancelled
-            || judged.as_ref().is_none_or(|judged| judged.pixels() <= PIXELS_AFTER_A_STOP);
-        if outcome.steps > 0 && options.preset != Preset::Reference && waits {
+        let waits =
+            |judged: &Judged<'_>| outcome.stopped != Stopped::Cancelled || judged.pixels() <= PIXELS_AFTER_A_STOP;
+        let judged = judged.filter(waits);
+        if outcome.steps > 0 && options.preset != Preset::Reference {
             fresh.thresholds = match &self.architecture {
                 Architecture::Stardist(config) => {
                     Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, judged, device)?)
