@@ -1,6 +1,6 @@
 //! Optimiser steps and predictions against the original, and the promises of the training loop.
 
-mod common;
+use cellsparse_tests as common;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Cellpose flows, losses, schedules and augmentation against recorded values of cellpose 3.1.1.3 and of its fork for
 //! sparse labels.
 
-mod common;
+use cellsparse_tests as common;
 
 use cellsparse_core::geometry::diffusion::{FlowRule, cell_centre};
 use cellsparse_core::geometry::label_runs::LabelRuns;

@@ -1,6 +1,6 @@
 //! Suppression and drawing of star-convex polygons against recorded results of StarDist.
 
-mod common;
+use cellsparse_tests as common;
 
 use cellsparse_core::geometry::{Outline, Overlap, polygon};
 use cellsparse_core::postprocess::clean::remove_small_labels_literal;

@@ -1,7 +1,7 @@
 //! PyTorch files: what PyTorch wrote is read exactly, what is written comes back, and nothing damaged or malicious does
 //! more than give an error.
 
-mod common;
+use cellsparse_tests as common;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! StarDist losses and their gradients against recorded values of stardist 0.9.2.
 
-mod common;
+use cellsparse_tests as common;
 
 use cellsparse_core::training::loss_stardist::{
     DistanceLoss, Head, StarGradients, StarLoss, StarLossConfig, StarOutputs, StarTruth, stardist_loss,

@@ -1,6 +1,6 @@
 //! Agreement with the recorded results of the seed: normalisation, simulated annotation, outlines, label files.
 
-mod common;
+use cellsparse_tests as common;
 
 use std::path::{Path, PathBuf};
 

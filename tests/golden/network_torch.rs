@@ -1,6 +1,6 @@
 //! The networks of Cellpose and ELEPHANT against recorded outputs of the originals, and both executors against each other.
 
-mod common;
+use cellsparse_tests as common;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -245,8 +245,12 @@ fn elephant_equals_the_original() {
     let recorded = fixture("elephant/resunet_forward");
     let graph = Arc::new(ElephantConfig { residual: true, ..Default::default() }.graph());
     check_elephant(&recorded, &graph, &formula_weights(&recorded.info(), &graph), 1e-3);
+}
 
-    let Some(shared) = common::shared() else { return };
+#[test]
+#[cfg_attr(not(real_images), ignore = "the folder with real images is not there (CELLSPARSE_SHARED)")]
+fn elephant_of_the_original_size_equals_the_original() {
+    let shared = common::shared().unwrap();
     let read = |name: &str| Fixture::read(&shared.join(format!("fixtures/elephant/{name}.safetensors")));
     let graph = Arc::new(ElephantConfig::default().graph());
     let weights = from_state_dict(&graph, state_dict(&read("unet_weights"), "")).unwrap();

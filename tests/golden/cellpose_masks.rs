@@ -1,7 +1,7 @@
 //! From Cellpose flows to masks, and the cleaning of masks, against recorded values of cellpose 3.1.1.3 and of its fork
 //! for sparse labels.
 
-mod common;
+use cellsparse_tests as common;
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! Matching scores against recorded results of StarDist.
 
-mod common;
+use cellsparse_tests as common;
 
 use cellsparse_core::LabelImage;
 use cellsparse_core::metrics::{Criterion, Matching, matching, matching_dataset};

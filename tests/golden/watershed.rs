@@ -1,7 +1,7 @@
 //! Watershed, distance transform, connected components, and the two ways from probabilities to cells, against
 //! scikit-image, SciPy and the original ELEPHANT.
 
-mod common;
+use cellsparse_tests as common;
 
 use cellsparse_core::geometry::distance::{distance_transform_edt, distance_transform_squared};
 use cellsparse_core::geometry::ellipse::Ellipse;

@@ -1,6 +1,6 @@
 //! Training targets against recorded outputs of stardist 0.9.2.
 
-mod common;
+use cellsparse_tests as common;
 
 use cellsparse_core::targets::fill_label_holes;
 use cellsparse_core::targets::stardist::{self, ObjectClasses};

@@ -1,6 +1,6 @@
 //! The training side of ELEPHANT against the original: classes, loss, crops.
 
-mod common;
+use cellsparse_tests as common;
 
 use cellsparse_core::raster::LabelImage;
 use cellsparse_core::targets::elephant::{ClassRule, class_labels};

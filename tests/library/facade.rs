@@ -1,6 +1,6 @@
 //! Every algorithm through the facade: train, predict, save, load, resume, options, state dicts.
 
-mod common;
+use cellsparse_tests as common;
 
 use std::collections::HashMap;
 
@@ -229,8 +229,9 @@ fn mirrored_tiles_give_nearly_the_same_cells() {
 }
 
 #[test]
+#[cfg_attr(not(real_images), ignore = "the folder with real images is not there (CELLSPARSE_SHARED)")]
 fn the_recorded_cellpose_network_finds_the_recorded_cells() {
-    let Some(shared) = common::shared() else { return };
+    let shared = common::shared().unwrap();
     let recorded = common::Fixture::read(&shared.join("fixtures/cellpose/toy_end_to_end.safetensors"));
     let trained = recorded.names().into_iter().filter_map(|name| {
         let values = recorded.f32(&name);

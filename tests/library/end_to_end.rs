@@ -1,6 +1,6 @@
 //! From annotated pixels to scored objects and their outlines, on fields the library draws and, where present, on real ones.
 
-mod common;
+use cellsparse_tests as common;
 
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels};
 use cellsparse_core::formats::geojson::{GeoJsonOptions, to_geojson};
@@ -50,8 +50,9 @@ fn a_handful_of_drawn_nuclei_segments_unseen_fields() {
 }
 
 #[test]
+#[cfg_attr(not(real_images), ignore = "the folder with real images is not there (CELLSPARSE_SHARED)")]
 fn a_handful_of_drawn_nuclei_segments_real_images() {
-    let Some(shared) = common::shared() else { return };
+    let shared = common::shared().unwrap();
     let mini = shared.join("data/dsb2018-mini");
     let truth = |path: std::path::PathBuf| match read_label_file(path).unwrap() {
         RawLabels::Unsigned(values) => values.mapv(|value| value as i32),

@@ -1,6 +1,6 @@
 //! The StarDist network against recorded outputs of the original, and both executors against each other.
 
-mod common;
+use cellsparse_tests as common;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -111,8 +111,9 @@ fn forward_equals_the_original() {
 }
 
 #[test]
+#[cfg_attr(not(real_images), ignore = "the folder with real images is not there (CELLSPARSE_SHARED)")]
 fn forward_of_larger_networks_equals_the_original() {
-    let Some(shared) = common::shared() else { return };
+    let shared = common::shared().unwrap();
     let eight = StarDistConfig { n_filter_base: 8, ..Default::default() };
     for (name, config) in [
         ("net_default_c1_g22", StarDistConfig::default()),

@@ -1,0 +1,15 @@
+//! cellsparse against recorded results of StarDist, Cellpose, elephant-core, PyTorch, scikit-image and cellsparse-api.
+
+mod cellpose;
+mod cellpose_masks;
+mod cellsparse;
+mod elephant;
+mod losses;
+mod matching;
+mod network;
+mod network_torch;
+mod nms;
+mod pytorch;
+mod targets;
+mod training;
+mod watershed;
