@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-python test-neon test-java java java-natives bench-qupath header install-c lint lint-header lint-paths bench
 
-# One package set everywhere, so that features unify in one way and every dependency is compiled once per profile.
+# One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
+# profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
 PACKAGES := --workspace
 
 OUT ?= demo-out
@@ -44,7 +45,7 @@ test-java: ## Run the tests of Java on the library that the tests of Rust built
 	$(MVN) test
 
 java: ## Build the jars of Java and of QuPath's extension with the native library of this platform, in release mode
-	cargo build --release $(PACKAGES)
+	cargo build --release -p cellsparse-jni
 	$(MAKE) --no-print-directory java-natives FROM=target/release
 	$(MVN) -DskipTests package
 	@ls -l cellsparse-java/cellsparse/target/cellsparse-$(VERSION).jar \
@@ -92,7 +93,7 @@ bench: ## Time the parts of the library; says how to measure quality and how to 
 	@echo "Other programs on the same data: see benches/peers"
 
 bench-qupath: ## Time QuPath's menu commands in process and by the server protocol; [ALGORITHM=stardist] [STEPS=200] [ROUNDS=1]
-	cargo build --release $(PACKAGES)
+	cargo build --release -p cellsparse-jni -p cellsparse-cli
 	$(MAKE) --no-print-directory java-natives FROM=target/release
 	$(MVN) -Dtest=TimeToResult -Dsurefire.failIfNoSpecifiedTests=false -Dcellsparse.command=$(CURDIR)/target/release/cellsparse \
 	  $(if $(ALGORITHM),-Dbench.algorithm=$(ALGORITHM)) $(if $(STEPS),-Dbench.steps=$(STEPS)) \

@@ -78,9 +78,3 @@ impl Error {
         Error::File { path: path.as_ref().to_path_buf(), reason: reason.into() }
     }
 }
-
-impl From<candle_core::Error> for Error {
-    fn from(error: candle_core::Error) -> Self {
-        Error::Device(error.to_string())
-    }
-}

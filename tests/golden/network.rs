@@ -5,9 +5,8 @@ use cellsparse_tests as common;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
 use cellsparse_core::kernels::Method;
-use cellsparse_core::networks::{CandleNetwork, CpuPlan, Graph, StarDistConfig, Weights};
+use cellsparse_core::networks::{CandleNetwork, CpuPlan, Device, Graph, Precision, StarDistConfig, Weights};
 use cellsparse_core::random::Random;
 use common::{Fixture, fixture};
 
@@ -70,7 +69,7 @@ fn check_forward(fixture: &Fixture, config: &StarDistConfig, name: &str) {
         let shape = [input.shape()[0], input.shape()[1], input.shape()[2]];
         let input: Vec<f32> = input.iter().copied().collect();
         let want = |part: &str| fixture.f32(&format!("{case}.{part}")).iter().copied().collect::<Vec<_>>();
-        let candle = CandleNetwork::new(&graph, &weights, &Device::Cpu, DType::F32).unwrap();
+        let candle = CandleNetwork::new(&graph, &weights, &Device::cpu(), Precision::Single).unwrap();
         let pass = candle.forward(&input, shape, false).unwrap();
         let from_candle: Vec<Vec<f32>> = (0..graph.outputs().len())
             .map(|index| pass.output(index).unwrap().into_iter().map(|v| v as f32).collect())
@@ -163,7 +162,7 @@ fn gradients_of_both_executors_agree() {
         let input: Vec<f32> = (0..2 * 16 * 24 * config.n_channels).map(|_| random.uniform(0.0, 1.0) as f32).collect();
         let factors = factors(&graph, shape);
 
-        let candle = CandleNetwork::new(&graph, &weights, &Device::Cpu, DType::F64).unwrap();
+        let candle = CandleNetwork::new(&graph, &weights, &Device::cpu(), Precision::Double).unwrap();
         let pass = candle.forward(&input, shape, true).unwrap();
         let want = candle.backward(&pass, &factors).unwrap();
 
@@ -199,13 +198,13 @@ fn gradients_agree_with_central_differences_in_f64() {
     let input: Vec<f32> = (0..16 * 16).map(|_| random.uniform(0.0, 1.0) as f32).collect();
     let factors = factors(&graph, shape);
     let loss = |weights: &Weights| -> f64 {
-        let network = CandleNetwork::new(&graph, weights, &Device::Cpu, DType::F64).unwrap();
+        let network = CandleNetwork::new(&graph, weights, &Device::cpu(), Precision::Double).unwrap();
         let pass = network.forward(&input, shape, true).unwrap();
         let sum =
             |index: usize| -> f64 { pass.output(index).unwrap().iter().zip(&factors[index]).map(|(a, b)| a * b).sum() };
         sum(0) + sum(1)
     };
-    let network = CandleNetwork::new(&graph, &weights, &Device::Cpu, DType::F64).unwrap();
+    let network = CandleNetwork::new(&graph, &weights, &Device::cpu(), Precision::Double).unwrap();
     let pass = network.forward(&input, shape, true).unwrap();
     let gradients = network.backward(&pass, &factors).unwrap();
     let names: Vec<String> = weights.parameters().iter().map(|p| p.spec.name.clone()).collect();

@@ -5,12 +5,11 @@ use cellsparse_tests as common;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
 use cellsparse_core::StarDistConfig;
 use cellsparse_core::kernels::Method;
 use cellsparse_core::networks::{
-    CandleNetwork, CellposeConfig, CpuPlan, ElephantConfig, Engine, Graph, ParameterSpec, Weights, from_state_dict,
-    to_state_dict,
+    CandleNetwork, CellposeConfig, CpuPlan, Device, ElephantConfig, Engine, Graph, ParameterSpec, Precision, Weights,
+    from_state_dict, to_state_dict,
 };
 use cellsparse_core::random::Random;
 use cellsparse_core::training::loss_cellpose::cellpose_loss;
@@ -59,7 +58,7 @@ fn run(
         };
         runs.push((format!("{method:?}"), (0..plan.output_count()).map(output).collect()));
     }
-    let network = CandleNetwork::new(graph, weights, &Device::Cpu, DType::F32).unwrap();
+    let network = CandleNetwork::new(graph, weights, &Device::cpu(), Precision::Single).unwrap();
     let pass = network.forward(input, shape, training).unwrap();
     let output = |index: usize| pass.output(index).unwrap().into_iter().map(|v| v as f32).collect();
     runs.push(("Candle".into(), (0..graph.outputs().len()).map(output).collect()));
@@ -99,7 +98,7 @@ fn cellpose_moving_statistics_equal_the_original() {
         all
     })
     .unwrap();
-    let mut engine = Engine::new(&graph, &Device::Cpu, [2, 32, 48], true).unwrap();
+    let mut engine = Engine::new(&graph, &Device::cpu(), [2, 32, 48], true).unwrap();
     engine.set_weights(&weights).unwrap();
     engine.forward(&weights, &channel_last(recorded.f32("x")), &mut Vec::new()).unwrap();
     engine.update_statistics(&mut weights, 0.0);
@@ -283,7 +282,7 @@ fn gradients_of_both_executors_agree() {
                 (0..shape[0] * h * w * graph.nodes()[id].channels).map(|_| random.uniform(-1.0, 1.0)).collect()
             })
             .collect();
-        let candle = CandleNetwork::new(&graph, &weights, &Device::Cpu, DType::F64).unwrap();
+        let candle = CandleNetwork::new(&graph, &weights, &Device::cpu(), Precision::Double).unwrap();
         let pass = candle.forward(&input, shape, true).unwrap();
         let want = candle.backward(&pass, &factors).unwrap();
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cellsparse_core::networks::{CellposeConfig, Engine, Weights};
+use cellsparse_core::networks::{CellposeConfig, Device, Engine, Weights};
 use cellsparse_core::postprocess::masks::{MaskOptions, compute_masks};
 use cellsparse_core::raster::{
     LabelImage, read_image,
@@ -82,7 +82,7 @@ pub fn predict(options: &Options) -> Result<Value> {
     let weights = Weights::init(&graph, 0);
     let repeats = options.steps.unwrap_or(3);
     options.on_threads(|| {
-        let mut engine = Engine::new(&graph, &candle_core::Device::Cpu, [BATCH, PATCH, PATCH], false)?;
+        let mut engine = Engine::new(&graph, &Device::cpu(), [BATCH, PATCH, PATCH], false)?;
         engine.set_weights(&weights)?;
         let mut maps = Array3::zeros((0, 0, 0));
         let times = timed(repeats, || {

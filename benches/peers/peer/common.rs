@@ -8,7 +8,7 @@ use std::time::Instant;
 use cellsparse_core::annotations::LabelEncoding;
 use cellsparse_core::formats::pytorch::write_state_dict;
 use cellsparse_core::model::Normalization;
-use cellsparse_core::networks::{Engine, Graph, Weights, to_state_dict};
+use cellsparse_core::networks::{Device, Engine, Graph, Weights, to_state_dict};
 use cellsparse_core::raster::{
     LabelImage, list_images, pair_by_stem, read_image, read_label_file, write_gray_png8, write_wire_labels,
 };
@@ -140,7 +140,7 @@ impl Training {
         mut loss: impl FnMut(&[Vec<f32>], &mut [Vec<f32>]) -> Result<f64>,
     ) -> Result<Value> {
         let shape = [BATCH, self.patch, self.patch];
-        let mut engine = Engine::new(&self.graph, &candle_core::Device::Cpu, shape, true)?;
+        let mut engine = Engine::new(&self.graph, &Device::cpu(), shape, true)?;
         let weights = &mut self.weights;
         let mut gradients: Vec<Vec<f32>> = weights.parameters().iter().map(|p| vec![0.0; p.values.len()]).collect();
         let (mut outputs, mut output_gradients) = (Vec::new(), Vec::new());

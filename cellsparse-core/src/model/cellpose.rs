@@ -1,6 +1,5 @@
 //! Cellpose behind the facade: its batches, its maps, its thresholds.
 
-use candle_core::Device;
 use ndarray::{Array2, Array3, ArrayView3, s};
 
 use super::predict::from_labels;
@@ -9,7 +8,7 @@ use super::train::{Judged, training_data};
 use super::{CellposeThresholds, Model, PredictOptions, Preset, Segmentation, Thresholds, TrainOptions};
 use crate::annotations::Dataset;
 use crate::error::{Error, Result};
-use crate::networks::CellposeConfig;
+use crate::networks::{CellposeConfig, Device};
 use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
 use crate::postprocess::masks::{MaskOptions, compute_masks};
 use crate::raster::taper::{

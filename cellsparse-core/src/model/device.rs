@@ -2,38 +2,41 @@
 
 use crate::error::{Error, Result};
 use crate::model::options::Device;
+use crate::networks;
 
-/// The Candle device for a choice, and its name.
+/// The device for a choice, and its name.
 ///
-/// `Auto` takes the best device of this build and machine, the CPU at worst.
+/// `Auto` takes the best device of this build and machine, the CPU at worst. It does not take Metal, which has not been
+/// tried on a machine yet and must be named.
 ///
 /// # Errors
 /// [`Error::Device`] when a device was named that this build or this machine does not have.
-pub(super) fn resolve(device: Device) -> Result<(candle_core::Device, String)> {
+pub(super) fn resolve(device: Device) -> Result<(networks::Device, String)> {
     match device {
-        Device::Cpu => Ok((candle_core::Device::Cpu, "cpu".into())),
+        Device::Cpu => Ok((networks::Device::cpu(), "cpu".into())),
         Device::Auto => {
-            let found = accelerators().into_iter().find_map(|choice| resolve(choice).ok());
-            Ok(found.unwrap_or((candle_core::Device::Cpu, "cpu".into())))
+            let mut tried = accelerators().into_iter().filter(|choice| *choice != Device::Metal);
+            let found = tried.find_map(|choice| resolve(choice).ok());
+            Ok(found.unwrap_or((networks::Device::cpu(), "cpu".into())))
         }
         Device::Cuda(index) => {
             if !cfg!(feature = "cuda") {
                 return Err(absent(device, "this build has no CUDA support; build with --features cuda"));
             }
-            let found = candle_core::Device::new_cuda(index).map_err(|error| absent(device, &error.to_string()))?;
+            let found = networks::Device::cuda(index).map_err(|error| absent(device, &error.to_string()))?;
             Ok((found, device.to_string()))
         }
         Device::Metal => {
             if !cfg!(feature = "metal") {
                 return Err(absent(device, "this build has no Metal support; build with --features metal"));
             }
-            let found = candle_core::Device::new_metal(0).map_err(|error| absent(device, &error.to_string()))?;
+            let found = networks::Device::metal().map_err(|error| absent(device, &error.to_string()))?;
             Ok((found, device.to_string()))
         }
     }
 }
 
-/// The devices that this build can use on this machine, the one that `auto` takes first; the CPU is always among them.
+/// The devices that this build can use on this machine, accelerators first; the CPU is always among them.
 pub fn available_devices() -> Vec<Device> {
     let mut devices: Vec<Device> = accelerators().into_iter().filter(|device| resolve(*device).is_ok()).collect();
     devices.push(Device::Cpu);

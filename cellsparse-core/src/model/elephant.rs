@@ -1,6 +1,5 @@
 //! ELEPHANT behind the facade: its batches, its probabilities, its thresholds.
 
-use candle_core::Device;
 use ndarray::{Array3, ArrayView3, s};
 
 use super::predict::from_labels;
@@ -9,6 +8,7 @@ use super::train::{Judged, training_data};
 use super::{ElephantThresholds, Model, Postprocess, PredictOptions, Preset, Segmentation, TrainOptions};
 use crate::annotations::Dataset;
 use crate::error::{Error, Result};
+use crate::networks::Device;
 use crate::postprocess::clean::relabel_sequential;
 use crate::postprocess::elephant::{Method, WatershedOptions, elephant_instances};
 use crate::postprocess::spots::SpotOptions;

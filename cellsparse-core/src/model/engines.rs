@@ -2,9 +2,7 @@
 
 use std::sync::Mutex;
 
-use candle_core::Device;
-
-use crate::networks::Engine;
+use crate::networks::{Device, Engine};
 
 /// Engines that are not in use, by shape and device. Cleared when the weights change.
 #[derive(Debug, Default)]
@@ -43,5 +41,5 @@ impl Engines {
 }
 
 fn key(shape: [usize; 3], device: &Device) -> Key {
-    (shape, format!("{:?}", device.location()))
+    (shape, device.location())
 }

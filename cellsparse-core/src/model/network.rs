@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use candle_core::Device;
 use ndarray::{Array3, ArrayView3, Axis, concatenate};
 
 use super::{Architecture, Model};
 use crate::error::{Error, Result};
-use crate::networks::Engine;
+use crate::networks::{Device, Engine};
 use crate::raster::Image;
 
 impl Model {

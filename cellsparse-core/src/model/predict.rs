@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Device;
 use ndarray::{Array3, ArrayView2, ArrayView3};
 
 use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant};
 use crate::error::{Error, Result};
 use crate::geometry::exact_outlines;
+use crate::networks::Device;
 use crate::raster::{Image, LabelImage};
 
 impl Model {

@@ -1,6 +1,5 @@
 //! StarDist behind the facade: its training task and its maps.
 
-use candle_core::Device;
 use ndarray::{Array2, Array3, ArrayView3, s};
 
 use super::thresholds::{choose, smallest_object};
@@ -11,7 +10,7 @@ use crate::annotations::Dataset;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::disc_diameter;
-use crate::networks::{StarDistConfig, Weights};
+use crate::networks::{Device, StarDistConfig, Weights};
 use crate::raster::{LabelImage, reflect_pad, tile_axis};
 use crate::targets::stardist::ObjectClasses;
 use crate::training::augment::Augmentation;

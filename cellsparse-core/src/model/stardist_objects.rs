@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
-use candle_core::Device;
 use ndarray::ArrayView3;
 
 use super::stardist::for_each_tile;
 use super::{Model, Object, Segmentation, StarThresholds};
 use crate::control::CancelToken;
 use crate::error::Result;
-use crate::networks::StarDistConfig;
+use crate::networks::{Device, StarDistConfig};
 use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
 use crate::postprocess::nms::non_maximum_suppression;
 use crate::postprocess::stars::{coord_to_label, dist_to_coord};

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
 use serde::Serialize;
 
 use ndarray::Array3;
@@ -17,7 +16,7 @@ use crate::annotations::{Dataset, background_rim};
 use crate::completion::complete_labels;
 use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
-use crate::networks::{Engine, Weights};
+use crate::networks::{Device, Engine, Weights};
 use crate::raster::{Image, LabelImage};
 use crate::training::history::History;
 use crate::training::trainer::{Engines, LoopOptions, Outcome, Stopped, Task, TrainingState, train};

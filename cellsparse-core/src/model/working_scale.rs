@@ -1,6 +1,5 @@
 //! The size at which a network sees its cells.
 
-use candle_core::Device;
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +8,7 @@ use crate::annotations::{Dataset, SparseLabels};
 use crate::completion::part_areas;
 use crate::error::Result;
 use crate::geometry::disc_diameter;
+use crate::networks::Device;
 use crate::raster::{LabelImage, gaussian_blur, resize_bilinear, scaled_size};
 
 /// Diameter in pixels at which the annotated cells are trained on.

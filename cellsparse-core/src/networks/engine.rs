@@ -2,67 +2,51 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
-
-use super::candle::{CandleNetwork, CandlePass};
+#[cfg(feature = "candle")]
+use super::candle_engine::CandleEngine;
 use super::cpu::CpuPlan;
-use super::graph::{Graph, NodeId};
+use super::device::Device;
+use super::graph::Graph;
 use super::weights::Weights;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::Method;
 
 /// A network ready to run batches of one shape.
 #[derive(Debug)]
-pub enum Engine {
+pub struct Engine(Executor);
+
+#[derive(Debug)]
+enum Executor {
     /// The kernels of this crate.
     Cpu(Box<CpuPlan>),
     /// Candle, on another device.
+    #[cfg(feature = "candle")]
     Candle(Box<CandleEngine>),
-}
-
-/// A network on a Candle device, and its last forward pass.
-#[derive(Debug)]
-pub struct CandleEngine {
-    graph: Arc<Graph>,
-    device: Device,
-    shape: [usize; 3],
-    training: bool,
-    network: Option<CandleNetwork>,
-    pass: Option<CandlePass>,
-    statistics: Vec<(NodeId, [Vec<f32>; 2])>,
 }
 
 impl Engine {
     /// An engine on `device` for `[batch, height, width]`.
     ///
     /// # Errors
-    /// [`Error::Config`] when the network cannot take that size.
+    /// [`Error::Config`](crate::Error::Config) when the network cannot take that size.
     pub fn new(graph: &Arc<Graph>, device: &Device, shape: [usize; 3], training: bool) -> Result<Self> {
-        if matches!(device, Device::Cpu) {
-            return Ok(Engine::Cpu(Box::new(CpuPlan::new(graph, Method::Fast, shape, training)?)));
+        #[cfg(feature = "candle")]
+        if !device.is_cpu() {
+            return Ok(Self(Executor::Candle(Box::new(CandleEngine::new(graph, device, shape, training)))));
         }
-        let engine = CandleEngine {
-            graph: Arc::clone(graph),
-            device: device.clone(),
-            shape,
-            training,
-            network: None,
-            pass: None,
-            statistics: Vec::new(),
-        };
-        Ok(Engine::Candle(Box::new(engine)))
+        debug_assert!(device.is_cpu(), "without Candle there is no other device");
+        Ok(Self(Executor::Cpu(Box::new(CpuPlan::new(graph, Method::Fast, shape, training)?))))
     }
 
     /// Takes new weights.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device fails.
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
     pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
-        match self {
-            Engine::Cpu(plan) => plan.set_weights(weights),
-            Engine::Candle(engine) => {
-                engine.network = Some(CandleNetwork::new(&engine.graph, weights, &engine.device, DType::F32)?);
-            }
+        match &mut self.0 {
+            Executor::Cpu(plan) => plan.set_weights(weights),
+            #[cfg(feature = "candle")]
+            Executor::Candle(engine) => engine.set_weights(weights)?,
         }
         Ok(())
     }
@@ -70,10 +54,10 @@ impl Engine {
     /// Computes all outputs for `input` (`[batch, height, width, channels]`) into `outputs`, which are resized.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device fails.
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
     pub fn forward(&mut self, weights: &Weights, input: &[f32], outputs: &mut Vec<Vec<f32>>) -> Result<()> {
-        match self {
-            Engine::Cpu(plan) => {
+        match &mut self.0 {
+            Executor::Cpu(plan) => {
                 plan.forward(weights, input);
                 outputs.resize(plan.output_count(), Vec::new());
                 for (index, output) in outputs.iter_mut().enumerate() {
@@ -81,16 +65,8 @@ impl Engine {
                     plan.output(index, output);
                 }
             }
-            Engine::Candle(engine) => {
-                let network = engine.network.as_ref().ok_or_else(no_weights)?;
-                let pass = network.forward(input, engine.shape, engine.training)?;
-                outputs.resize(engine.graph.outputs().len(), Vec::new());
-                for (index, output) in outputs.iter_mut().enumerate() {
-                    *output = pass.output(index)?.into_iter().map(|v| v as f32).collect();
-                }
-                engine.statistics = pass.statistics()?;
-                engine.pass = Some(pass);
-            }
+            #[cfg(feature = "candle")]
+            Executor::Candle(engine) => engine.forward(input, outputs)?,
         }
         Ok(())
     }
@@ -98,22 +74,15 @@ impl Engine {
     /// Computes the gradients of all parameters from those of the outputs of the last forward pass.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device fails.
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
     pub fn backward(&mut self, weights: &Weights, outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]) -> Result<()> {
-        match self {
-            Engine::Cpu(plan) => {
+        match &mut self.0 {
+            Executor::Cpu(plan) => {
                 let outputs: Vec<&[f32]> = outputs.iter().map(Vec::as_slice).collect();
                 plan.backward(weights, &outputs, gradients);
             }
-            Engine::Candle(engine) => {
-                let network = engine.network.as_ref().ok_or_else(no_weights)?;
-                let pass = engine.pass.take().ok_or_else(no_weights)?;
-                let outputs: Vec<Vec<f64>> =
-                    outputs.iter().map(|o| o.iter().map(|v| f64::from(*v)).collect()).collect();
-                for (to, from) in gradients.iter_mut().zip(network.backward(&pass, &outputs)?) {
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to = from as f32);
-                }
-            }
+            #[cfg(feature = "candle")]
+            Executor::Candle(engine) => engine.backward(outputs, gradients)?,
         }
         Ok(())
     }
@@ -121,18 +90,10 @@ impl Engine {
     /// Lets the moving statistics of `weights` take in those of the last forward pass of a training engine, which count as
     /// the network says, and with no less than `share` (0 to 1).
     pub fn update_statistics(&self, weights: &mut Weights, share: f32) {
-        match self {
-            Engine::Cpu(plan) => plan.update_statistics(weights, share),
-            Engine::Candle(engine) => {
-                let offsets = engine.graph.parameter_offsets();
-                for (id, new) in &engine.statistics {
-                    weights.blend_statistics(&engine.graph, *id, offsets[*id], new, share);
-                }
-            }
+        match &self.0 {
+            Executor::Cpu(plan) => plan.update_statistics(weights, share),
+            #[cfg(feature = "candle")]
+            Executor::Candle(engine) => engine.update_statistics(weights, share),
         }
     }
-}
-
-fn no_weights() -> Error {
-    Error::Internal("an engine was used before its weights were set".into())
 }

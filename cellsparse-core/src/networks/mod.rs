@@ -1,12 +1,16 @@
 //! Networks described once as graphs, and the two executors that run them.
 //!
-//! [`CpuPlan`] runs a graph with the kernels of this crate, laid out in memory once; [`CandleNetwork`] runs the same
-//! graph on Candle tensors, on any device, and is the oracle of the former in tests.
+//! [`CpuPlan`] runs a graph with the kernels of this crate, laid out in memory once. With the feature `candle`,
+//! `CandleNetwork` runs the same graph on Candle tensors, on any device, and is the oracle of the former in tests.
 
+#[cfg(feature = "candle")]
 mod candle;
+#[cfg(feature = "candle")]
+mod candle_engine;
 mod cellpose;
 mod cpu;
 mod cpu_backward;
+mod device;
 mod elephant;
 mod engine;
 mod graph;
@@ -16,9 +20,11 @@ mod stardist;
 mod state_dict;
 mod weights;
 
-pub use self::candle::{CandleNetwork, CandlePass};
+#[cfg(feature = "candle")]
+pub use self::candle::{CandleNetwork, CandlePass, Precision};
 pub use self::cellpose::CellposeConfig;
 pub use self::cpu::{CpuPlan, NodeTimes};
+pub use self::device::Device;
 pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;
 pub use self::graph::{Activation, Graph, Init, Node, NodeId, Op, ParameterSpec, Recipe, Statistics};
