@@ -7,10 +7,9 @@ use serde_json::Value;
 use crate::args::InfoArgs;
 use crate::{print_json, print_out};
 
-/// Loads a model and prints its facts.
+/// Prints what the header of a model file says.
 pub fn run(args: &InfoArgs) -> Result<()> {
-    let model = Model::load(&args.file)?;
-    let facts = serde_json::to_value(model.info())
+    let facts = serde_json::to_value(Model::peek(&args.file)?)
         .map_err(|error| Error::Internal(format!("model facts could not be written as JSON: {error}")))?;
     if args.json {
         print_json(&facts);

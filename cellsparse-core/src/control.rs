@@ -1,8 +1,11 @@
 //! How a caller watches long work and stops it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use serde::Serialize;
 
 /// One event of a running training, sent after every optimiser step.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +39,48 @@ pub enum Flow {
     Stop,
 }
 
+/// Why a training ended.
+///
+/// As text and in JSON: `finished`, `no improvement`, `time budget`, `cancelled`. The numbers are those of the C interface and
+/// never change their meaning; a later version may add some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+#[repr(u32)]
+pub enum StopReason {
+    /// All steps were done.
+    Finished = 0,
+    /// The validation loss fell no more, or without validation that of the training.
+    #[serde(rename = "no improvement")]
+    NoImprovement = 1,
+    /// The time was over.
+    #[serde(rename = "time budget")]
+    TimeBudget = 2,
+    /// The observer or a cancel token asked for it.
+    Cancelled = 3,
+}
+
+impl StopReason {
+    /// Every reason that this version knows, by its number.
+    pub const ALL: [Self; 4] = [Self::Finished, Self::NoImprovement, Self::TimeBudget, Self::Cancelled];
+
+    /// The number of the C interface.
+    pub fn code(self) -> u32 {
+        self as u32
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Finished => "finished",
+            Self::NoImprovement => "no improvement",
+            Self::TimeBudget => "time budget",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
 /// A flag that any thread may raise to stop work; cheap to clone and to test.
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
@@ -54,5 +99,20 @@ impl CancelToken {
     /// Whether [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_the_same_word_as_text_and_in_json() {
+        let words = StopReason::ALL.map(|reason| reason.to_string());
+        assert_eq!(words, ["finished", "no improvement", "time budget", "cancelled"]);
+        for (number, (reason, word)) in StopReason::ALL.into_iter().zip(words).enumerate() {
+            assert_eq!(serde_json::to_value(reason).unwrap(), serde_json::Value::String(word));
+            assert_eq!(reason.code() as usize, number);
+        }
     }
 }

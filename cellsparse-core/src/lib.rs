@@ -66,7 +66,7 @@ pub mod targets;
 pub mod training;
 
 pub use annotations::{Dataset, SparseLabels};
-pub use control::{CancelToken, Flow, Progress};
+pub use control::{CancelToken, Flow, Progress, StopReason};
 pub use error::{Error, Result};
 pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions};
 pub use networks::StarDistConfig;

@@ -59,7 +59,7 @@ pub struct cellsparse_progress {
 pub type cellsparse_observer =
     Option<unsafe extern "C" fn(userdata: *mut c_void, progress: *const cellsparse_progress) -> i32>;
 
-/// Why a training ended.
+/// Why a training ended. The numbers never change; later versions may add some.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum cellsparse_stop_reason {
@@ -202,18 +202,43 @@ fn told(summary: &TrainingSummary) -> cellsparse_training_summary {
     for (place, byte) in device.iter_mut().take(31).zip(summary.device.bytes()) {
         *place = byte as c_char;
     }
-    let stopped = match summary.stopped {
-        "no improvement" => cellsparse_stop_reason::NoImprovement,
-        "time budget" => cellsparse_stop_reason::TimeBudget,
-        "cancelled" => cellsparse_stop_reason::Cancelled,
-        _ => cellsparse_stop_reason::Finished,
-    };
     cellsparse_training_summary {
         steps: summary.steps as u64,
         seconds: summary.seconds,
         seconds_per_step: summary.seconds_per_step,
         loss: summary.loss,
-        stopped: stopped as u32,
+        stopped: summary.stopped.code(),
         device,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cellsparse_core::StopReason;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_number() {
+        for reason in StopReason::ALL {
+            let summary = TrainingSummary {
+                steps: 1,
+                seconds: 1.0,
+                seconds_per_step: 1.0,
+                loss: 1.0,
+                device: "cpu".into(),
+                stopped: reason,
+            };
+            let number = [
+                cellsparse_stop_reason::Finished,
+                cellsparse_stop_reason::NoImprovement,
+                cellsparse_stop_reason::TimeBudget,
+                cellsparse_stop_reason::Cancelled,
+            ]
+            .into_iter()
+            .find(|known| format!("{known:?}") == format!("{reason:?}"))
+            .map(|known| known as u32);
+            assert_eq!(Some(told(&summary).stopped), number, "{reason}");
+        }
     }
 }

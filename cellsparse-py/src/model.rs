@@ -98,10 +98,8 @@ impl Model {
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let model = self.current();
         let bytes = compute(py, || {
-            let folder = tempfile::tempdir().map_err(|source| Error::io(std::env::temp_dir(), source))?;
-            let path = folder.path().join("model.safetensors");
-            model.save(&path)?;
-            std::fs::read(&path).map_err(|source| Error::io(&path, source))
+            let mut bytes = Vec::new();
+            model.to_writer(&mut bytes).map(|()| bytes)
         })?;
         Ok(PyBytes::new(py, &bytes))
     }
@@ -109,12 +107,7 @@ impl Model {
     /// The model of `to_bytes`.
     #[staticmethod]
     fn from_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
-        compute(py, || {
-            let folder = tempfile::tempdir().map_err(|source| Error::io(std::env::temp_dir(), source))?;
-            let path = folder.path().join("model.safetensors");
-            std::fs::write(&path, bytes).map_err(|source| Error::io(&path, source))?;
-            cellsparse_core::Model::load(&path).map(Self::of)
-        })
+        compute(py, || cellsparse_core::Model::from_reader(bytes).map(Self::of))
     }
 
     fn copy(&self) -> Self {

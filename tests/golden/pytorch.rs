@@ -148,6 +148,21 @@ fn kinds_are_told_by_content() {
     assert_eq!(read_weights(path("kinds.pth")).unwrap(), read_state_dict(path("kinds.pth")).unwrap());
 }
 
+#[test]
+fn the_kind_of_a_file_of_any_size_is_told_by_its_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.safetensors");
+    let bytes: u64 = 5 << 30;
+    let header = format!(r#"{{"a":{{"dtype":"F32","shape":[{}],"data_offsets":[0,{bytes}]}}}}"#, bytes / 4);
+    let mut file = std::fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut file, &(header.len() as u64).to_le_bytes()).unwrap();
+    std::io::Write::write_all(&mut file, header.as_bytes()).unwrap();
+    // Sparse: it takes no room on the disk.
+    file.set_len(8 + header.len() as u64 + bytes).unwrap();
+    assert_eq!(WeightsKind::of(&path).unwrap(), WeightsKind::Safetensors);
+    assert!(matches!(read_weights(&path), Err(Error::Limit(_))));
+}
+
 /// Bytes of a file of the older form around a pickle of the weights; the blocks are those of `tail`.
 fn sequence(weights: &[u8], tail: &[u8]) -> Vec<u8> {
     let mut bytes = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();

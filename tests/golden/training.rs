@@ -17,7 +17,7 @@ use cellsparse_core::training::loss_stardist::{
     Head, StarGradients, StarLossConfig, StarOutputs, StarTruth, stardist_loss,
 };
 use cellsparse_core::training::optimizer::Adam;
-use cellsparse_core::{Error, Flow, Image, LabelImage, Progress};
+use cellsparse_core::{Error, Flow, Image, LabelImage, Progress, StopReason};
 use common::{Fixture, fixture, fixture_and_real};
 use ndarray::{Array2, Ix2, Ix3, s};
 
@@ -206,7 +206,7 @@ fn training_lowers_the_loss_and_reports_every_step() {
             Flow::Continue
         })
         .unwrap();
-    assert_eq!((summary.steps, summary.stopped, summary.device.as_str()), (60, "finished", "cpu"));
+    assert_eq!((summary.steps, summary.stopped, summary.device.as_str()), (60, StopReason::Finished, "cpu"));
     assert_eq!(events.iter().map(|e| e.step).collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
     assert!(events.iter().all(|e| e.total_steps == 60 && e.losses.len() == 2 && e.learning_rate > 0.0));
     assert!(events.iter().filter(|e| e.validation_loss.is_some()).count() >= 2);
@@ -226,7 +226,7 @@ fn stopping_leaves_a_usable_model_at_every_step() {
                 if event.step == stop_at { Flow::Stop } else { Flow::Continue }
             })
             .unwrap();
-        assert_eq!((summary.steps, summary.stopped), (stop_at, "cancelled"));
+        assert_eq!((summary.steps, summary.stopped), (stop_at, StopReason::Cancelled));
         assert!(model.weights().is_finite() && *model.weights() != before);
         model.predict(annotated(1).images().first().unwrap(), &PredictOptions::default()).unwrap();
     }
@@ -241,7 +241,7 @@ fn a_time_budget_ends_the_training() {
     let mut model = Model::stardist(tiny(), 0).unwrap();
     let options = TrainOptions { time_budget: Some(Duration::from_millis(300)), steps: None, ..options(1) };
     let summary = model.train(&annotated(1), None, &options, &mut go_on).unwrap();
-    assert_eq!(summary.stopped, "time budget");
+    assert_eq!(summary.stopped, StopReason::TimeBudget);
     assert!(summary.steps >= 1);
 }
 

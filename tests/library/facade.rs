@@ -11,7 +11,7 @@ use cellsparse_core::model::{
 };
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
-use cellsparse_core::{Flow, Image, Result, StarDistConfig};
+use cellsparse_core::{Flow, Image, Result, StarDistConfig, StopReason};
 use ndarray::{Array3, Axis, concatenate};
 
 /// Small networks of all algorithms.
@@ -135,7 +135,7 @@ fn a_training_that_is_stopped_on_large_images_has_the_default_thresholds() {
     let data = Dataset::new(vec![image], vec![SparseLabels::from_signed(labels).unwrap()]).unwrap();
     let mut model = Model::new(tiny()[0].clone(), 0).unwrap();
     let summary = model.train(&data, None, &options(100), &mut |_| Flow::Stop).unwrap();
-    assert_eq!((summary.steps, summary.stopped), (1, "cancelled"));
+    assert_eq!((summary.steps, summary.stopped), (1, StopReason::Cancelled));
     let Thresholds::Stardist(thresholds) = model.thresholds() else { panic!("{:?}", model.thresholds()) };
     assert_eq!((thresholds.prob, thresholds.nms, thresholds.smallest_object), (0.5, 0.4, 100.0));
 }

@@ -132,7 +132,7 @@ impl Entry {
         }
     }
 
-    /// What is known of the finished model.
+    /// What is known of the finished model; of one that is not in memory, what the header of its file says.
     ///
     /// # Errors
     /// When its file cannot be used.
@@ -149,7 +149,7 @@ impl Entry {
         {
             return Ok(Some(info.clone()));
         }
-        let info = Model::load(&self.path)?.info();
+        let info = Model::peek(&self.path)?;
         kept.info = Some((stamp, info.clone()));
         Ok(Some(info))
     }

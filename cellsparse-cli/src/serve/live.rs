@@ -25,6 +25,16 @@ struct Inner {
     last: Option<Outcome>,
 }
 
+impl Inner {
+    /// Raises the token of the running training. Whether one runs.
+    fn raise(&self) -> bool {
+        if let Some(token) = &self.running {
+            token.cancel();
+        }
+        self.running.is_some()
+    }
+}
+
 /// The state of the trainings of a model.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
@@ -109,27 +119,38 @@ impl Live {
         self.events.subscribe()
     }
 
-    /// Stops the running training after its step. Whether there was one.
-    pub fn cancel(&self) -> bool {
+    /// Stops the running training after its step; when none runs, those that wait give up. Whether there was one.
+    pub fn stop(&self) -> bool {
         let inner = self.lock();
-        if let Some(token) = &inner.running {
-            token.cancel();
-        }
-        inner.running.is_some()
+        // One lock for both: a training that begins meanwhile either waits still or runs already, and is found.
+        inner.raise() || self.call_off(&inner)
     }
 
-    /// Tells the trainings that wait now to give up. Whether there was one.
-    pub fn call_off(&self) -> bool {
-        // Under the lock, so that a training either waits and hears it, or runs and can be cancelled.
+    /// Stops the running training after its step, and those that wait give up.
+    pub fn stop_all(&self) {
         let inner = self.lock();
+        self.call_off(&inner);
+        inner.raise();
+    }
+
+    /// Stops the running training after its step, and leaves alone those that wait.
+    pub fn stop_running(&self) {
+        self.lock().raise();
+    }
+
+    /// Tells the trainings that wait now to give up. Whether there was one. `inner` is locked, so none of them begins
+    /// meanwhile.
+    fn call_off(&self, inner: &Inner) -> bool {
         self.calls_off.send_modify(|count| *count += 1);
         inner.queued > 0
     }
 
     /// Counts a waiting training until the result is dropped or begins.
     pub fn wait(&self) -> Waiting<'_> {
-        self.lock().queued += 1;
-        Waiting { live: self, calls_off: self.calls_off.subscribe() }
+        let mut inner = self.lock();
+        inner.queued += 1;
+        // Under the lock: what is called off before this training waited is none of its business.
+        Waiting { live: self, calls_off: self.calls_off.subscribe(), counted: true }
     }
 
     /// The training that began makes its first step soon.
@@ -175,6 +196,8 @@ impl Live {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
+        #[cfg(test)]
+        tests::before_lock();
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -183,6 +206,8 @@ impl Live {
 pub struct Waiting<'a> {
     live: &'a Live,
     calls_off: watch::Receiver<u64>,
+    /// Whether it is among those that wait.
+    counted: bool,
 }
 
 impl Waiting<'_> {
@@ -193,39 +218,123 @@ impl Waiting<'_> {
     }
 
     /// The training waits no longer but runs, and `token` stops it. False when it is to give up instead.
-    pub fn begin(self, token: &CancelToken) -> bool {
+    pub fn begin(mut self, token: &CancelToken) -> bool {
         let mut inner = self.live.lock();
+        inner.queued -= usize::from(std::mem::take(&mut self.counted));
         if self.calls_off.has_changed().unwrap_or(true) {
             return false;
         }
         inner.running = Some(token.clone());
         inner.progress = None;
-        drop(inner);
         true
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.live.lock().queued -= 1;
+        if self.counted {
+            self.live.lock().queued -= 1;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
+    /// What another thread does, and before which taking of the lock of this one.
+    type Interruption = (usize, Box<dyn FnOnce()>);
+
+    thread_local! {
+        static INTERRUPTION: RefCell<Option<Interruption>> = const { RefCell::new(None) };
+    }
+
+    /// Plays the part of another thread that is quicker.
+    pub(super) fn before_lock() {
+        let due = INTERRUPTION.with_borrow_mut(|interruption| match interruption {
+            Some((0, _)) => interruption.take(),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        });
+        if let Some((_, action)) = due {
+            action();
+        }
+    }
+
+    /// Runs `this` with `other` before its `place`-th taking of the lock. False when it takes the lock less often.
+    fn interrupted<T>(place: usize, other: impl FnOnce() + 'static, this: impl FnOnce() -> T) -> Option<T> {
+        INTERRUPTION.set(Some((place, Box::new(other))));
+        let result = this();
+        INTERRUPTION.take().is_none().then_some(result)
+    }
+
+    /// A training that waits, in a static place so that the interruption may own it.
+    fn waiting() -> (&'static Live, Waiting<'static>, CancelToken) {
+        let live: &'static Live = Box::leak(Box::default());
+        (live, live.wait(), CancelToken::new())
+    }
+
+    /// Whether the one training waits or runs, as everybody who looks must see it.
+    fn one_at(live: &Live) -> bool {
+        let inner = live.inner.lock().unwrap();
+        inner.queued + usize::from(inner.running.is_some()) == 1
+    }
+
     #[test]
-    fn a_training_either_hears_that_it_is_called_off_or_can_be_cancelled() {
+    fn a_stop_that_meets_a_beginning_is_never_lost() {
+        let mut orders = 0;
+        for place in 0.. {
+            let (live, waiting, token) = waiting();
+            let begun: &'static RefCell<Option<bool>> = Box::leak(Box::default());
+            let begin = {
+                let token = token.clone();
+                move || {
+                    *begun.borrow_mut() = Some(waiting.begin(&token));
+                }
+            };
+            let Some(stopped) = interrupted(place, begin, || live.stop()) else { break };
+            let runs = begun.take().unwrap();
+            assert!(stopped, "the begin came {place} times after a lock; there was a training all the time");
+            assert!(!runs || token.is_cancelled(), "the training runs on and nobody told it, at {place}");
+            orders += 1;
+        }
+        for place in 0.. {
+            let (live, waiting, token) = waiting();
+            let stopped: &'static RefCell<Option<bool>> = Box::leak(Box::default());
+            let stop = move || {
+                assert!(one_at(live), "the training is counted twice, or not at all, at {place}");
+                *stopped.borrow_mut() = Some(live.stop());
+            };
+            let Some(runs) = interrupted(place, stop, || waiting.begin(&token)) else { break };
+            assert_eq!(stopped.take(), Some(true), "at {place}");
+            assert!(!runs || token.is_cancelled(), "at {place}");
+            orders += 1;
+        }
+        assert!(orders >= 2, "each side takes the lock at least once");
+    }
+
+    #[test]
+    fn what_waits_is_called_off_only_when_nothing_runs() {
         let live = Live::default();
-        let token = CancelToken::new();
+        let (first, second) = (CancelToken::new(), CancelToken::new());
+        assert!(!live.stop() && live.wait().begin(&first), "an old stop is no matter of a new training");
         let waiting = live.wait();
-        assert!(live.call_off() && !waiting.begin(&token), "called off between its turn and its beginning");
-        assert_eq!((live.status().state, live.cancel(), live.call_off()), ("idle", false, false));
-        assert!(live.wait().begin(&token));
-        assert_eq!((live.status().state, live.status().queued), ("training", 0));
-        assert!(!live.call_off() && live.cancel() && token.is_cancelled());
+        assert_eq!((live.status().state, live.status().queued), ("training", 1));
+        assert!(live.stop() && first.is_cancelled());
         live.finish(Outcome::Failed { detail: String::new() });
-        assert_eq!(live.status().state, "idle");
+        assert_eq!((live.status().state, live.status().queued), ("queued", 1));
+        assert!(live.stop() && !waiting.begin(&second) && !second.is_cancelled());
+        assert_eq!((live.status().state, live.stop()), ("idle", false));
+        drop(live.wait());
+        assert_eq!(live.status().queued, 0, "a client that went away");
+        let (third, waiting) = (CancelToken::new(), live.wait());
+        assert!(live.wait().begin(&third));
+        live.stop_all();
+        assert!(third.is_cancelled() && !waiting.begin(&second));
     }
 }

@@ -123,7 +123,7 @@ async fn listen(args: &ServeArgs, mut app: App) -> Result<Instant> {
         note("ending: running trainings stop after their step and are saved (again to end at once)");
         app.stop.send_replace(true);
         for entry in app.store.entries() {
-            entry.live.cancel();
+            entry.live.stop_running();
         }
         tokio::spawn(async {
             signal().await;

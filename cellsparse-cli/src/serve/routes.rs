@@ -224,8 +224,7 @@ async fn reset(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer 
         }
     };
     // What is being learned would be thrown away.
-    entry.live.call_off();
-    entry.live.cancel();
+    entry.live.stop_all();
     let turn = app.unless_stopped(Arc::clone(&entry.turn).lock_owned()).await?;
     blocking(move || {
         let _held = turn;
@@ -280,8 +279,7 @@ async fn listen(State(app): Shared, Path(path): Path<(String, String)>, request:
 /// `POST /models/{algorithm}/{name}/cancel`: stops the running training, whose weights so far are kept, or those that wait.
 async fn cancel(State(app): Shared, Path(path): Path<(String, String)>) -> Answer {
     let entry = find(&app, &path)?;
-    let cancelled = entry.live.cancel() || entry.live.call_off();
-    Ok(answer(StatusCode::OK, json!({ "cancelled": cancelled }).to_string()))
+    Ok(answer(StatusCode::OK, json!({ "cancelled": entry.live.stop() }).to_string()))
 }
 
 /// `GET /docs`: the routes as a page.

@@ -227,6 +227,8 @@ fn other_reason(error: Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cellsparse_core::StarDistConfig;
+
     use super::*;
 
     #[test]
@@ -240,5 +242,21 @@ mod tests {
         store.admit(&first, || ()).unwrap();
         drop(training);
         store.admit(&second, || ()).unwrap();
+    }
+
+    #[test]
+    fn models_are_listed_without_reading_their_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), folder.path(), 4).unwrap();
+        let entry = store.entry(Algorithm::Stardist, &ModelName::new("a").unwrap());
+        let config = StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 3, ..StarDistConfig::default() };
+        Model::stardist(config, 0).unwrap().save(entry.path()).unwrap();
+        let mut bytes = fs::read(entry.path()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(entry.path(), bytes).unwrap();
+        let list = store.list();
+        assert_eq!(list[0]["model"]["config"]["n_rays"], 3, "{list:?}");
+        assert!(!entry.is_in_use(), "nothing stays in memory for a list");
+        assert!(entry.model().unwrap_err().to_string().contains("checksum"), "who uses it is told");
     }
 }

@@ -3,9 +3,9 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use super::pytorch;
 use super::state_dict::StateDict;
-use super::tensors::{is_ours, read_file, read_foreign_tensors};
-use super::{pytorch, tensors};
+use super::tensors::{is_ours, read_foreign_tensors};
 use crate::error::{Error, Result};
 
 /// What a file of weights is.
@@ -24,7 +24,8 @@ pub enum WeightsKind {
 }
 
 impl WeightsKind {
-    /// Tells what the file at `path` is, by its content and never by its name.
+    /// Tells what the file at `path` is, by its first bytes and never by its name; of a safetensors file the header is read,
+    /// of others 64 bytes.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Io`], and [`Error::File`] for a folder or a file of no kind that is known here.
@@ -41,12 +42,9 @@ impl WeightsKind {
             [b'P', b'K', 3, 4, ..] => Ok(if is_keras(&head) { WeightsKind::Keras } else { WeightsKind::PyTorch }),
             [0x80, 2..=5, ..] => Ok(WeightsKind::PyTorch),
             [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => Ok(WeightsKind::Hdf5),
-            [_, _, _, _, _, _, _, _, b'{', ..] => match is_ours(&read_file(path)?) {
-                Some(true) => Ok(WeightsKind::Cellsparse),
-                Some(false) => Ok(WeightsKind::Safetensors),
-                // The full reader says what is wrong with it.
-                None => tensors::read_foreign_tensors(path).map(|_| WeightsKind::Safetensors),
-            },
+            [_, _, _, _, _, _, _, _, b'{', ..] => {
+                Ok(if is_ours(path)? { WeightsKind::Cellsparse } else { WeightsKind::Safetensors })
+            }
             _ => Err(Error::file(
                 path,
                 "begins like no file of weights that is known here (.pth of PyTorch, .safetensors, .h5 of Keras)",

@@ -1,11 +1,12 @@
 //! Named arrays and a JSON text in one safetensors file.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::numbers::Number;
 use super::state_dict::{NamedArray, StateDict, shortened};
@@ -24,49 +25,78 @@ const METADATA_KEY: &str = "cellsparse";
 /// Largest file that is read: 4 GiB.
 const MAX_BYTES: u64 = 1 << 32;
 
+/// Bytes of the number that a safetensors file begins with: the length of its header.
+const LENGTH: usize = 8;
+
+/// Largest header that is read, as in the safetensors library: 100 MB.
+const MAX_HEADER: u64 = 100_000_000;
+
 /// Writes arrays and a JSON text to `path`, atomically.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::NotFound`] when the file cannot be written.
 pub fn write_tensors<'a>(path: &Path, arrays: impl IntoIterator<Item = PlainArray<'a>>, json: String) -> Result<()> {
-    let mut views = Vec::new();
-    for (name, shape, values) in arrays {
-        if shape.iter().product::<usize>() != values.len() {
-            return Err(Error::Internal(format!("array '{name}' of shape {shape:?} has {} values", values.len())));
-        }
-        views.push((name, Plain { shape, values }));
-    }
-    let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
-    let file = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| Error::Internal(format!("serialising the model: {error}")))?;
-    write_atomically(path, |writer| writer.write_all(&file).map_err(|source| Error::io(path, source)))
+    let file = TensorFile::new(arrays, json)?;
+    write_atomically(path, |writer| file.write(writer).map_err(|source| Error::io(path, source)))
 }
 
-/// 32-bit floats as the file holds them; the bytes are made when they are written.
-struct Plain<'a> {
-    shape: &'a [usize],
-    values: &'a [f32],
+/// Arrays and a JSON text that are about to be written as a safetensors file.
+pub struct TensorFile<'a> {
+    /// The length of the header and the header itself.
+    head: Vec<u8>,
+    /// The values of the arrays in the order of the file.
+    values: Vec<&'a [f32]>,
 }
 
-impl View for Plain<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let mut bytes = vec![0; self.data_len()];
-        for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(self.values) {
-            bytes.copy_from_slice(&value.to_le_bytes());
+impl<'a> TensorFile<'a> {
+    /// Lays out the file. The arrays are ordered by name.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for an array whose shape and number of values differ, and for a header above 100 MB.
+    pub fn new(arrays: impl IntoIterator<Item = PlainArray<'a>>, json: String) -> Result<Self> {
+        let mut arrays: Vec<PlainArray<'a>> = arrays.into_iter().collect();
+        arrays.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        let (mut infos, mut values, mut end) = (Vec::new(), Vec::new(), 0);
+        for (name, shape, array) in arrays {
+            if shape.iter().product::<usize>() != array.len() {
+                return Err(Error::Internal(format!("array '{name}' of shape {shape:?} has {} values", array.len())));
+            }
+            let begin = end;
+            end += size_of_val(array);
+            infos.push((name, TensorInfo { dtype: Dtype::F32, shape: shape.to_vec(), data_offsets: (begin, end) }));
+            values.push(array);
         }
-        bytes.into()
+        let refused = |reason: &dyn std::fmt::Display| Error::Internal(format!("serialising the model: {reason}"));
+        let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
+        let metadata = Metadata::new(Some(metadata), infos).map_err(|error| refused(&error))?;
+        let mut header = serde_json::to_vec(&metadata).map_err(|error| refused(&error))?;
+        // The values begin at a multiple of 8.
+        header.resize(header.len().next_multiple_of(LENGTH), b' ');
+        if header.len() as u64 > MAX_HEADER {
+            return Err(refused(&format!("a header of {} bytes", header.len())));
+        }
+        let mut head = (header.len() as u64).to_le_bytes().to_vec();
+        head.append(&mut header);
+        Ok(Self { head, values })
     }
 
-    fn data_len(&self) -> usize {
-        size_of_val(self.values)
+    /// Writes the file. The bytes of the values are made as they are written.
+    ///
+    /// # Errors
+    /// What the writer reports.
+    pub fn write(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
+        writer.write_all(&self.head)?;
+        let mut bytes = [0; 1 << 14];
+        for values in &self.values {
+            for part in values.chunks(bytes.len() / size_of::<f32>()) {
+                let bytes = &mut bytes[..size_of_val(part)];
+                for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(part) {
+                    bytes.copy_from_slice(&value.to_le_bytes());
+                }
+                writer.write_all(bytes)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -76,22 +106,101 @@ impl View for Plain<'_> {
 /// [`Error::NotFound`], [`Error::Io`], [`Error::Limit`] for a file above 4 GiB, [`Error::File`] when it is not a
 /// safetensors file, holds something other than 32-bit floats, or has no cellsparse metadata.
 pub fn read_tensors(path: &Path) -> Result<(NamedArrays, String)> {
-    let bytes = read_file(path)?;
+    parse_tensors(&read_file(path)?, path)
+}
+
+/// Reads what [`write_tensors`] writes from any source, to its end; errors call the source `name`.
+///
+/// # Errors
+/// As [`read_tensors`].
+pub fn read_tensors_from(source: impl Read, name: &Path) -> Result<(NamedArrays, String)> {
+    let mut bytes = Vec::new();
+    source.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|source| Error::io(name, source))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(too_large(name, "more than 4294967296"));
+    }
+    parse_tensors(&bytes, name)
+}
+
+fn parse_tensors(bytes: &[u8], path: &Path) -> Result<(NamedArrays, String)> {
     let damaged = |error| damaged(path, error);
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
-    let json = metadata.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).cloned().ok_or_else(|| {
-        Error::file(path, "a safetensors file without cellsparse metadata; it was not written by cellsparse")
-    })?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let json = our_json(&metadata, path)?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let mut arrays = NamedArrays::new();
     for (name, view) in tensors.iter() {
-        if view.dtype() != Dtype::F32 {
-            return Err(Error::file(path, format!("array '{name}' is {:?}; models hold F32 only", view.dtype())));
-        }
+        check_type(name, view.dtype(), path)?;
         let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         arrays.insert(name.to_string(), (view.shape().to_vec(), values));
     }
     Ok((arrays, json))
+}
+
+/// The shapes of the arrays by their names, and the JSON text, of a file that [`write_tensors`] wrote. No value is read.
+///
+/// # Errors
+/// As [`read_tensors`].
+pub fn peek_tensors(path: &Path) -> Result<(HashMap<String, Vec<usize>>, String)> {
+    let metadata = read_header(path)?;
+    let json = our_json(&metadata, path)?;
+    let mut shapes = HashMap::new();
+    for (name, info) in metadata.tensors() {
+        check_type(&name, info.dtype, path)?;
+        shapes.insert(name, info.shape.clone());
+    }
+    Ok((shapes, json))
+}
+
+/// Whether a safetensors file was written by cellsparse. Only its header is read.
+///
+/// # Errors
+/// As [`read_tensors`], but for what the file holds.
+pub(super) fn is_ours(path: &Path) -> Result<bool> {
+    Ok(read_header(path)?.metadata().as_ref().is_some_and(|map| map.contains_key(METADATA_KEY)))
+}
+
+/// The header of a safetensors file, which fits the length of the file.
+fn read_header(path: &Path) -> Result<Metadata> {
+    let failed = |source| Error::io(path, source);
+    let damaged = |error| damaged(path, error);
+    let mut file = File::open(path).map_err(failed)?;
+    let facts = file.metadata().map_err(failed)?;
+    if facts.is_dir() {
+        return Err(folder(path));
+    }
+    let mut length = [0; LENGTH];
+    if facts.len() < LENGTH as u64 {
+        return Err(damaged(SafeTensorError::HeaderTooSmall));
+    }
+    file.read_exact(&mut length).map_err(failed)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER {
+        return Err(damaged(SafeTensorError::HeaderTooLarge));
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).map_err(failed)?;
+    if (header.len() as u64) < length {
+        return Err(damaged(SafeTensorError::InvalidHeaderLength));
+    }
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| damaged(SafeTensorError::InvalidHeaderDeserialization(error)))?;
+    if (LENGTH as u64 + length).checked_add(metadata.data_len() as u64) != Some(facts.len()) {
+        return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
+    }
+    Ok(metadata)
+}
+
+fn our_json(metadata: &Metadata, path: &Path) -> Result<String> {
+    metadata.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).cloned().ok_or_else(|| {
+        Error::file(path, "a safetensors file without cellsparse metadata; it was not written by cellsparse")
+    })
+}
+
+fn check_type(name: &str, dtype: Dtype, path: &Path) -> Result<()> {
+    match dtype {
+        Dtype::F32 => Ok(()),
+        other => Err(Error::file(path, format!("array '{name}' is {other:?}; models hold F32 only"))),
+    }
 }
 
 /// Reads a safetensors file of any program as 32-bit floats, in the order of its data.
@@ -116,25 +225,27 @@ pub fn read_foreign_tensors(path: &Path) -> Result<StateDict> {
     Ok(StateDict { arrays, notes: Vec::new() })
 }
 
-/// Whether a file in memory is of safetensors and written by cellsparse; nothing when it is not of safetensors.
-pub(super) fn is_ours(bytes: &[u8]) -> Option<bool> {
-    let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
-    Some(metadata.metadata().as_ref().is_some_and(|map| map.contains_key(METADATA_KEY)))
-}
-
 /// A file of weights, whole.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let facts = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
     if facts.is_dir() {
-        return Err(Error::file(path, "is a folder; a model is a .safetensors file"));
+        return Err(folder(path));
     }
     if facts.len() > MAX_BYTES {
-        return Err(Error::Limit(format!("{}: {} bytes; models have at most 4 GiB", path.display(), facts.len())));
+        return Err(too_large(path, facts.len()));
     }
     std::fs::read(path).map_err(|source| Error::io(path, source))
 }
 
-fn damaged(path: &Path, error: safetensors::SafeTensorError) -> Error {
+fn folder(path: &Path) -> Error {
+    Error::file(path, "is a folder; a model is a .safetensors file")
+}
+
+fn too_large(path: &Path, bytes: impl std::fmt::Display) -> Error {
+    Error::Limit(format!("{}: {bytes} bytes; models have at most 4 GiB", path.display()))
+}
+
+fn damaged(path: &Path, error: SafeTensorError) -> Error {
     Error::file(path, format!("not a whole safetensors file ({error}); it may be damaged or of another format"))
 }
 
@@ -152,4 +263,28 @@ fn number(dtype: Dtype) -> Option<Number> {
         Dtype::BOOL => Number::Bool,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_laid_out_as_the_safetensors_library_does() {
+        let values: Vec<f32> = (0..9).map(|value| value as f32 * 0.5).collect();
+        let arrays = || [("b/c".to_string(), &[2, 3][..], &values[..6]), ("a".to_string(), &[3][..], &values[6..])];
+        let mut written = Vec::new();
+        TensorFile::new(arrays(), r#"{"x":1}"#.into()).unwrap().write(&mut written).unwrap();
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let data: Vec<_> = arrays().map(|(name, shape, values)| (name, shape.to_vec(), bytes(values))).into();
+        let views = data.iter().map(|(name, shape, bytes)| {
+            (name.as_str(), safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+        });
+        let metadata = HashMap::from([(METADATA_KEY.to_string(), r#"{"x":1}"#.to_string())]);
+        assert_eq!(written, safetensors::serialize(views, Some(metadata)).unwrap());
+        let (read, json) = read_tensors_from(&written[..], Path::new("here")).unwrap();
+        assert_eq!((read["a"].1.as_slice(), read["b/c"].0.as_slice(), json.as_str()), (&values[6..], &[2, 3][..], r#"{"x":1}"#));
+        let cut = read_tensors_from(&written[..written.len() - 1], Path::new("here")).unwrap_err();
+        assert!(cut.to_string().starts_with("here: not a whole safetensors file"), "{cut}");
+    }
 }

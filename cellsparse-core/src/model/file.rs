@@ -1,14 +1,17 @@
 //! A model in one file: weights and optimiser state as arrays, everything else as JSON.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::working_scale::WorkingScale;
-use super::{Architecture, Model, Normalization, StarThresholds, Thresholds};
+use super::{Architecture, Model, ModelInfo, Normalization, StarThresholds, Thresholds};
 use crate::error::{Error, Result};
-use crate::formats::tensors::{NamedArrays, read_tensors, write_tensors};
+use crate::formats::tensors::{
+    NamedArrays, PlainArray, TensorFile, peek_tensors, read_tensors, read_tensors_from, write_tensors,
+};
 use crate::networks::Weights;
 use crate::training::history::History;
 use crate::training::optimizer::Optimizer;
@@ -82,65 +85,154 @@ fn stored_thresholds<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::
 const MOVING: &str = "optimizer/weights/";
 const MEMORY: [&str; 2] = ["optimizer/first/", "optimizer/second/"];
 
-pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
-    let header = Header {
-        format_version: FORMAT_VERSION,
-        cellsparse_version: env!("CARGO_PKG_VERSION").into(),
-        architecture: model.architecture.clone(),
-        normalization: model.normalization,
-        scale: model.scale.factor,
-        scale_by_image: model.scale.by_image,
-        thresholds: model.thresholds,
-        history: model.history.thinned(),
-        optimizer: model.state.as_ref().map(|state| OptimizerHeader {
-            steps: state.optimizer.steps(),
-            batches: state.batches,
-            memory: state.optimizer.memory().len(),
-            carried: state.carried,
-        }),
-        weights_hash: hash(&model.weights),
-        untrained: model.untrained,
-    };
-    let json = serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
-    let mut arrays: Vec<(String, &[usize], &[f32])> = Vec::new();
-    for parameter in model.weights.parameters() {
-        arrays.push((parameter.spec.name.clone(), &parameter.spec.shape, &parameter.values));
-    }
-    if let Some(state) = &model.state {
-        let memory = state.optimizer.memory();
-        for (index, parameter) in state.weights.parameters().iter().enumerate() {
-            let sets = memory.iter().map(|set| &set[index]);
-            for (prefix, values) in [MOVING].iter().chain(&MEMORY).zip([&parameter.values].into_iter().chain(sets)) {
-                arrays.push((format!("{prefix}{}", parameter.spec.name), &parameter.spec.shape, values));
-            }
-        }
-    }
-    write_tensors(path, arrays, json)
+/// What a file is made of: a model, or one whose training is not over yet.
+pub(super) struct Parts<'a> {
+    /// Everything that training does not change.
+    pub model: &'a Model,
+    /// The weights to predict with.
+    pub weights: &'a Weights,
+    /// What a training can be resumed from.
+    pub state: Option<&'a TrainingState>,
+    /// The history of all trainings.
+    pub history: &'a History,
+    /// Whether the weights are initial ones.
+    pub untrained: bool,
 }
 
+impl<'a> Parts<'a> {
+    /// Those of a model.
+    pub fn of(model: &'a Model) -> Self {
+        let Model { weights, state, history, untrained, .. } = model;
+        Self { model, weights, state: state.as_ref(), history, untrained: *untrained }
+    }
+
+    /// Writes them to one file, atomically.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let (arrays, json) = self.content()?;
+        write_tensors(path, arrays, json)
+    }
+
+    /// Writes what [`save`](Self::save) writes.
+    pub fn write(&self, writer: &mut (impl Write + ?Sized)) -> Result<()> {
+        let (arrays, json) = self.content()?;
+        TensorFile::new(arrays, json)?.write(writer).map_err(|source| Error::io(STREAM, source))
+    }
+
+    fn content(&self) -> Result<(Vec<PlainArray<'a>>, String)> {
+        let Self { model, weights, state, history, untrained } = *self;
+        let header = Header {
+            format_version: FORMAT_VERSION,
+            cellsparse_version: env!("CARGO_PKG_VERSION").into(),
+            architecture: model.architecture.clone(),
+            normalization: model.normalization,
+            scale: model.scale.factor,
+            scale_by_image: model.scale.by_image,
+            thresholds: model.thresholds,
+            history: history.thinned(),
+            optimizer: state.map(|state| OptimizerHeader {
+                steps: state.optimizer.steps(),
+                batches: state.batches,
+                memory: state.optimizer.memory().len(),
+                carried: state.carried,
+            }),
+            weights_hash: hash(weights),
+            untrained,
+        };
+        let json = serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
+        let mut arrays: Vec<PlainArray<'a>> = Vec::new();
+        for parameter in weights.parameters() {
+            arrays.push((parameter.spec.name.clone(), &parameter.spec.shape, &parameter.values));
+        }
+        if let Some(state) = state {
+            let memory = state.optimizer.memory();
+            for (index, parameter) in state.weights.parameters().iter().enumerate() {
+                let sets = memory.iter().map(|set| &set[index]);
+                for (prefix, values) in [MOVING].iter().chain(&MEMORY).zip([&parameter.values].into_iter().chain(sets))
+                {
+                    arrays.push((format!("{prefix}{}", parameter.spec.name), &parameter.spec.shape, values));
+                }
+            }
+        }
+        Ok((arrays, json))
+    }
+}
+
+/// What errors call a model that is read or written without a path.
+const STREAM: &str = "model";
+
 pub(super) fn load(path: &Path) -> Result<Model> {
-    let (mut arrays, json) = read_tensors(path)?;
-    let version: serde_json::Value =
-        serde_json::from_str(&json).map_err(|error| Error::file(path, format!("its configuration: {error}")))?;
-    let version = version.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    if version != u64::from(FORMAT_VERSION) {
-        return Err(Error::file(
-            path,
-            format!("format version {version}; this build reads version {FORMAT_VERSION}. Use a newer cellsparse"),
-        ));
+    let (arrays, json) = read_tensors(path)?;
+    model(arrays, &json, path)
+}
+
+/// A model from what [`Parts::write`] wrote.
+pub(super) fn read(source: impl Read) -> Result<Model> {
+    let name = Path::new(STREAM);
+    let (arrays, json) = read_tensors_from(source, name)?;
+    model(arrays, &json, name)
+}
+
+/// What the header of a file says. The values of the arrays are not read, so their checksum is not compared.
+pub(super) fn peek(path: &Path) -> Result<ModelInfo> {
+    let (shapes, json) = peek_tensors(path)?;
+    let header = Header::parse(&json, path)?;
+    let parameters = header.architecture.graph().parameters();
+    for spec in &parameters {
+        if shapes.get(&spec.name) != Some(&spec.shape) {
+            let reason = match shapes.get(&spec.name) {
+                Some(shape) => format!("has the shape {shape:?}, its network needs {:?}", spec.shape),
+                None => "is missing".into(),
+            };
+            return Err(Error::file(path, format!("its array '{}' {reason}; the file is damaged", spec.name)));
+        }
     }
-    let header: Header =
-        serde_json::from_str(&json).map_err(|error| Error::file(path, format!("its configuration: {error}")))?;
+    Ok(ModelInfo {
+        parameters: parameters.iter().map(|spec| spec.shape.iter().product::<usize>()).sum(),
+        architecture: header.architecture,
+        normalization: header.normalization,
+        thresholds: header.thresholds,
+        steps: header.history.total_steps(),
+        loss: header.history.loss.last().copied(),
+        resumable: header.optimizer.is_some(),
+    })
+}
+
+impl Header {
+    /// The header in a file's JSON, with every field checked.
+    fn parse(json: &str, path: &Path) -> Result<Self> {
+        let unreadable = |error| Error::file(path, format!("its configuration: {error}"));
+        let fields: serde_json::Value = serde_json::from_str(json).map_err(unreadable)?;
+        check_version(fields.get("format_version"), path)?;
+        let header: Self = serde_json::from_str(json).map_err(unreadable)?;
+        let in_file = |error: Error| Error::file(path, error.to_string());
+        header.architecture.check().map_err(in_file)?;
+        if header.thresholds.algorithm() != header.architecture.algorithm() {
+            return Err(in_file(header.thresholds.misplaced(header.architecture.algorithm())));
+        }
+        header.thresholds.check().map_err(in_file)?;
+        header.normalization.check().map_err(in_file)?;
+        if !(0.01..=100.0).contains(&header.scale) {
+            return Err(Error::file(path, format!("its scale is {}; it must lie between 0.01 and 100", header.scale)));
+        }
+        Ok(header)
+    }
+}
+
+fn check_version(stated: Option<&serde_json::Value>, path: &Path) -> Result<()> {
+    let reason = match (stated, stated.and_then(serde_json::Value::as_u64)) {
+        (_, Some(version)) if version == u64::from(FORMAT_VERSION) => return Ok(()),
+        (_, Some(version)) if version > u64::from(FORMAT_VERSION) => {
+            format!("format version {version}; this build reads version {FORMAT_VERSION}. Use a newer cellsparse")
+        }
+        (Some(other), _) => format!("format version {other}; there is no such version, the file is damaged"),
+        (None, _) => "its configuration states no format version; the file is damaged, or no model".into(),
+    };
+    Err(Error::file(path, reason))
+}
+
+fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
+    let header = Header::parse(json, path)?;
     let in_file = |error: Error| Error::file(path, error.to_string());
-    header.architecture.check().map_err(in_file)?;
-    if header.thresholds.algorithm() != header.architecture.algorithm() {
-        return Err(in_file(header.thresholds.misplaced(header.architecture.algorithm())));
-    }
-    header.thresholds.check().map_err(in_file)?;
-    header.normalization.check().map_err(in_file)?;
-    if !(0.01..=100.0).contains(&header.scale) {
-        return Err(Error::file(path, format!("its scale is {}; it must lie between 0.01 and 100", header.scale)));
-    }
     let graph = Arc::new(header.architecture.graph());
     let moving = take_prefixed(&mut arrays, MOVING);
     let memory: Vec<NamedArrays> = MEMORY.iter().map(|prefix| take_prefixed(&mut arrays, prefix)).collect();
@@ -189,6 +281,7 @@ fn hash(weights: &Weights) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::networks::StarDistConfig;
 
     #[test]
     fn thresholds_are_read_with_and_without_the_name_of_the_algorithm() {
@@ -204,5 +297,59 @@ mod tests {
         let named = serde_json::json!({ "thresholds": Thresholds::Stardist(star) }).to_string();
         assert_eq!(read(&named).unwrap(), Thresholds::Stardist(star));
         assert!(read(r#"{"thresholds": {"prob": 0.25}}"#).is_err());
+    }
+
+    #[test]
+    fn only_the_header_is_needed_to_know_a_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let config = StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 3, ..StarDistConfig::default() };
+        let model = Model::stardist(config, 0).unwrap();
+        model.save(&path).unwrap();
+        let same = |info: ModelInfo| serde_json::to_value(info).unwrap() == serde_json::to_value(model.info()).unwrap();
+        assert!(same(Model::peek(&path).unwrap()));
+        let whole = std::fs::read(&path).unwrap();
+        let mut damaged = whole.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(Model::load(&path).unwrap_err().to_string().contains("checksum"));
+        assert!(same(Model::peek(&path).unwrap()), "no weight is read");
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(Model::peek(&path).unwrap_err().to_string().contains("not a whole safetensors file"));
+        std::fs::write(&path, &whole[..4]).unwrap();
+        assert!(matches!(Model::peek(&path), Err(Error::File { .. })));
+        assert!(matches!(Model::peek(folder.path()), Err(Error::File { .. })));
+        assert!(matches!(Model::peek(folder.path().join("none")), Err(Error::NotFound { .. })));
+    }
+
+    #[test]
+    fn a_model_goes_through_memory_and_comes_back() {
+        let config = StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 3, ..StarDistConfig::default() };
+        let model = Model::stardist(config, 4).unwrap();
+        let mut bytes = Vec::new();
+        model.to_writer(&mut bytes).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        model.save(&path).unwrap();
+        assert_eq!(bytes, std::fs::read(&path).unwrap(), "a stream and a file hold the same");
+        let back = Model::from_reader(&bytes[..]).unwrap();
+        assert_eq!(hash(back.weights()), hash(model.weights()));
+        let error = Model::from_reader(&bytes[1..]).unwrap_err();
+        assert!(matches!(error, Error::File { .. }) && error.to_string().starts_with("model: "), "{error}");
+        let mut full = std::io::Cursor::new([0; 100]);
+        assert!(matches!(model.to_writer(&mut full.get_mut()[..]), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_file_says_which_format_it_has() {
+        let said = |version: Option<serde_json::Value>| {
+            check_version(version.as_ref(), Path::new("m")).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(Some(1.into())), Ok(()));
+        assert!(said(Some(2.into())).unwrap_err().contains("newer cellsparse"));
+        for odd in [Some(0.into()), Some("1".into()), None] {
+            let message = said(odd).unwrap_err();
+            assert!(message.contains("damaged") && !message.contains("newer"), "{message}");
+        }
     }
 }

@@ -19,6 +19,7 @@ mod thresholds;
 mod train;
 mod working_scale;
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -169,7 +170,32 @@ impl Model {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) or [`Error::NotFound`](crate::Error::NotFound) when it cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        file::save(self, path.as_ref())
+        file::Parts::of(self).save(path.as_ref())
+    }
+
+    /// What a file that [`save`](Self::save) wrote says about its model: [`info`](Self::info) without reading the weights,
+    /// which are not compared with their checksum.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for damage of the weights.
+    pub fn peek(path: impl AsRef<Path>) -> Result<ModelInfo> {
+        file::peek(path.as_ref())
+    }
+
+    /// A model from the content of a file that [`save`](Self::save) wrote, read to its end from anywhere.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); the path in an error is `model`.
+    pub fn from_reader(reader: impl Read) -> Result<Self> {
+        file::read(reader)
+    }
+
+    /// Writes the content of the file that [`save`](Self::save) writes. A writer that is not in memory should be buffered.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) with the path `model` when the writer fails.
+    pub fn to_writer(&self, mut writer: impl Write) -> Result<()> {
+        file::Parts::of(self).write(&mut writer)
     }
 
     /// Forgets everything learned: new initial weights from `seed`, default thresholds, no history.

@@ -1,6 +1,5 @@
 //! Training behind the facade.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -8,18 +7,19 @@ use serde::Serialize;
 use ndarray::Array3;
 use rayon::prelude::*;
 
+use super::file::Parts;
 use super::recipe::Recipe;
 use super::stardist::{self, StarDistTask};
 use super::working_scale::{self, WorkingScale};
 use super::{Algorithm, Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant};
 use crate::annotations::{Dataset, background_rim};
 use crate::completion::complete_labels;
-use crate::control::{Flow, Progress};
+use crate::control::{Flow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Device, Engine, Weights};
 use crate::raster::{Image, LabelImage};
 use crate::training::history::History;
-use crate::training::trainer::{Engines, LoopOptions, Outcome, Stopped, Task, TrainingState, train};
+use crate::training::trainer::{Engines, LoopOptions, Outcome, Task, TrainingState, train};
 
 /// What a training did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,8 +34,8 @@ pub struct TrainingSummary {
     pub loss: f32,
     /// Device that did the work.
     pub device: String,
-    /// Why it ended: `finished`, `no improvement`, `time budget` or `cancelled`.
-    pub stopped: &'static str,
+    /// Why it ended.
+    pub stopped: StopReason,
 }
 
 /// Pixels around a drawn cell that are taken for background.
@@ -84,12 +84,7 @@ impl Model {
             seconds_per_step: seconds / outcome.steps.max(1) as f64,
             loss: outcome.loss,
             device: name,
-            stopped: match outcome.stopped {
-                Stopped::Finished => "finished",
-                Stopped::NoImprovement => "no improvement",
-                Stopped::TimeBudget => "time budget",
-                Stopped::Cancelled => "cancelled",
-            },
+            stopped: outcome.stopped,
         })
     }
 
@@ -155,7 +150,7 @@ impl Model {
         let outcome = learned?;
         // Who stops a training does not want to wait for large images.
         let waits =
-            |judged: &Judged<'_>| outcome.stopped != Stopped::Cancelled || judged.pixels() <= PIXELS_AFTER_A_STOP;
+            |judged: &Judged<'_>| outcome.stopped != StopReason::Cancelled || judged.pixels() <= PIXELS_AFTER_A_STOP;
         let judged = judged.filter(waits);
         if outcome.steps > 0 && options.preset != Preset::Reference {
             fresh.thresholds = match &self.architecture {
@@ -196,10 +191,10 @@ impl Model {
         };
         let mut state = self.initial_state(options, &run.recipe)?;
         let mut history = self.history.clone();
-        let snapshot = self.clone();
+        let model = &*self;
         let mut on_save = |state: &TrainingState, weights: &Weights, history: &History| {
             let Some(path) = &options.checkpoint else { return Ok(()) };
-            save_checkpoint(&snapshot, state, weights, history, path)
+            Parts { model, weights, state: Some(state), history, untrained: false }.save(path)
         };
         let limits: &LoopOptions = &run.recipe.limits;
         let outcome = train(&mut engines, task, checked, &mut state, &mut history, limits, observer, &mut on_save)?;
@@ -318,21 +313,6 @@ impl<'a> Judged<'a> {
         let predicted = |(image, labels)| Ok((predict(model.network_input(image, self.normalized)?)?, labels));
         self.images.iter().map(|(image, labels)| (*image, labels)).map(predicted).collect()
     }
-}
-
-fn save_checkpoint(
-    model: &Model,
-    state: &TrainingState,
-    weights: &Weights,
-    history: &History,
-    path: &Path,
-) -> Result<()> {
-    let mut model = model.clone();
-    model.weights = weights.clone();
-    model.state = Some(state.clone());
-    model.history = history.clone();
-    model.untrained = false;
-    model.save(path)
 }
 
 #[cfg(test)]

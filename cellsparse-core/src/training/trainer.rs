@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::control::{CancelToken, Flow, Progress};
+use crate::control::{CancelToken, Flow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
 use crate::training::history::History;
@@ -96,20 +96,6 @@ pub struct TrainingState {
     pub carried: f32,
 }
 
-/// Why a training ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Stopped {
-    /// All steps were done.
-    Finished,
-    /// The validation loss had stopped improving.
-    NoImprovement,
-    /// The time was over.
-    TimeBudget,
-    /// The observer or a cancel token asked for it.
-    Cancelled,
-}
-
 /// What a training returns.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -120,7 +106,7 @@ pub struct Outcome {
     /// Loss of the last step.
     pub loss: f32,
     /// Why it ended.
-    pub stopped: Stopped,
+    pub stopped: StopReason,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -238,7 +224,7 @@ impl<T: Task> Loop<'_, T> {
         let begin = Instant::now();
         let mut pace = Pace::new(self.options.schedule);
         let mut plateau = Plateau::new();
-        let mut stopped = Stopped::Finished;
+        let mut stopped = StopReason::Finished;
         let mut last = 0.0;
         let mut step = 0;
         let (mut saved, mut cost) = (begin, Duration::ZERO);
@@ -271,15 +257,15 @@ impl<T: Task> Loop<'_, T> {
                 (saved, cost) = (Instant::now(), began.elapsed());
             }
             if observer(&event) == Flow::Stop || asked {
-                stopped = Stopped::Cancelled;
+                stopped = StopReason::Cancelled;
                 break;
             }
             if over {
-                stopped = Stopped::TimeBudget;
+                stopped = StopReason::TimeBudget;
                 break;
             }
             if plateau.over() || self.options.patience.is_some_and(|patience| self.waited >= patience) {
-                stopped = Stopped::NoImprovement;
+                stopped = StopReason::NoImprovement;
                 break;
             }
         }

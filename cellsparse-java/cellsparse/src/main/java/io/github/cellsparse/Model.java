@@ -150,7 +150,7 @@ public final class Model implements AutoCloseable {
             String device =
                     Native.modelTrain(handle.token(), data.token(), validation, options.json(), cancel, relay, values);
             return new TrainingSummary((long) values[0], values[1], values[2], values[3],
-                    TrainingSummary.StopReason.values()[(int) values[4]], device);
+                    TrainingSummary.StopReason.of((int) values[4]), device);
         } finally {
             end(options.cancel, cancel);
             Reference.reachabilityFence(this);

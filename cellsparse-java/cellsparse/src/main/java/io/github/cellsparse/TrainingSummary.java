@@ -16,12 +16,28 @@ public record TrainingSummary(
     /** Why a training ended. */
     public enum StopReason {
         /** All steps are done. */
-        FINISHED,
+        FINISHED(0),
         /** The validation loss no longer went down, or without validation that of the training. */
-        NO_IMPROVEMENT,
+        NO_IMPROVEMENT(1),
         /** The time budget is used up. */
-        TIME_BUDGET,
+        TIME_BUDGET(2),
         /** The listener, a token or {@link Model#close} asked for it. */
-        CANCELLED
+        CANCELLED(3);
+
+        private final int number;
+
+        StopReason(int number) {
+            this.number = number;
+        }
+
+        /** The reason of a number of the native library. */
+        static StopReason of(int number) {
+            for (StopReason reason : values()) {
+                if (reason.number == number) {
+                    return reason;
+                }
+            }
+            throw new IllegalStateException("the native library gave the unknown stop reason " + number);
+        }
     }
 }
