@@ -36,7 +36,7 @@ impl Engine {
     /// An engine on `device` for `[batch, height, width]`.
     ///
     /// # Errors
-    /// [`Error::Config`] when the network cannot take that size.
+    /// [`Error::Config`] when the network cannot take that size, [`Error::Limit`] when there is no memory for it.
     pub fn new(graph: &Arc<Graph>, device: &Device, shape: [usize; 3], training: bool) -> Result<Self> {
         if matches!(device, Device::Cpu) {
             return Ok(Engine::Cpu(Box::new(CpuPlan::new(graph, Method::Fast, shape, training)?)));
