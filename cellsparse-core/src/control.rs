@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::error::{Error, Result};
 
 /// One event of a running training, sent after every optimiser step.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +85,12 @@ impl fmt::Display for StopReason {
 
 /// A flag that any thread may raise to stop work; cheap to clone and to test.
 #[derive(Debug, Clone, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken {
+    /// How often the work was asked to stop.
+    asked: Arc<AtomicUsize>,
+    /// Requests that were answered already.
+    answered: usize,
+}
 
 impl CancelToken {
     /// A token that is not raised.
@@ -91,20 +98,46 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Asks the work to stop at the next step or tile.
+    /// Asks the work to stop as soon as it can.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.asked.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.asked.load(Ordering::Relaxed) > self.answered
+    }
+
+    /// [`Error::Cancelled`] when [`cancel`](Self::cancel) was called.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// The same token for work that follows the answer to all requests so far: it is raised by the next one.
+    pub fn renewed(&self) -> Self {
+        Self { asked: Arc::clone(&self.asked), answered: self.asked.load(Ordering::Relaxed) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_renewed_token_waits_for_the_next_request() {
+        let token = CancelToken::new();
+        let other = token.clone();
+        assert!(!token.is_cancelled() && token.check().is_ok());
+        other.cancel();
+        assert!(token.is_cancelled() && matches!(token.check(), Err(Error::Cancelled)));
+        let later = token.renewed();
+        assert!(!later.is_cancelled() && token.is_cancelled());
+        token.cancel();
+        assert!(later.is_cancelled());
+    }
 
     #[test]
     fn a_reason_is_the_same_word_as_text_and_in_json() {

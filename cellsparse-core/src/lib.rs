@@ -49,6 +49,7 @@
 #![deny(unsafe_code)]
 
 pub mod annotations;
+pub mod budget;
 pub mod completion;
 pub mod control;
 pub mod error;
@@ -66,6 +67,7 @@ pub mod targets;
 pub mod training;
 
 pub use annotations::{Dataset, SparseLabels};
+pub use budget::Budget;
 pub use control::{CancelToken, Flow, Progress, StopReason};
 pub use error::{Error, Result};
 pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions};

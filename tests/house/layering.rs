@@ -184,7 +184,7 @@ fn rooms_import_only_what_the_architecture_says() {
             found += 1;
             match rooms.get(&import) {
                 None => wrong.push(format!("{}: crate::{import} is not a room", relative.display())),
-                Some(other) if import != name && !room.may_import.contains(&other.number) => {
+                Some(other) if import != name && import != "error" && !room.may_import.contains(&other.number) => {
                     wrong.push(format!("{}: room {name} may not import {import}", relative.display()));
                 }
                 Some(_) => {}

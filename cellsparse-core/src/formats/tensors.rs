@@ -283,7 +283,10 @@ mod tests {
         let metadata = HashMap::from([(METADATA_KEY.to_string(), r#"{"x":1}"#.to_string())]);
         assert_eq!(written, safetensors::serialize(views, Some(metadata)).unwrap());
         let (read, json) = read_tensors_from(&written[..], Path::new("here")).unwrap();
-        assert_eq!((read["a"].1.as_slice(), read["b/c"].0.as_slice(), json.as_str()), (&values[6..], &[2, 3][..], r#"{"x":1}"#));
+        assert_eq!(
+            (read["a"].1.as_slice(), read["b/c"].0.as_slice(), json.as_str()),
+            (&values[6..], &[2, 3][..], r#"{"x":1}"#)
+        );
         let cut = read_tensors_from(&written[..written.len() - 1], Path::new("here")).unwrap_err();
         assert!(cut.to_string().starts_with("here: not a whole safetensors file"), "{cut}");
     }

@@ -256,6 +256,14 @@ impl Conv {
         }
     }
 
+    /// Values of packed weights that this convolution holds once they are set, for the backward pass too if `training`.
+    pub fn weight_values(&self, training: bool) -> usize {
+        let copies = if self.winograd { FREQUENCIES } else { 1 };
+        let (inputs, outputs) = self.totals();
+        let backward = copies * self.backward.len() + self.kernel * self.kernel * inputs * outputs;
+        copies * self.forward.len() + if training { backward } else { 0 }
+    }
+
     /// Values of workspace that [`weight_gradient`](Self::weight_gradient) needs.
     pub fn workspace(&self) -> usize {
         self.part_len() * self.chunks()

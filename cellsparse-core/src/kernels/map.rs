@@ -1,5 +1,7 @@
 //! Feature maps in memory: channel blocks of 16, with a border of zeros.
 
+use std::collections::TryReserveError;
+
 use super::pack::SharedOf;
 use super::parallel::for_each_job;
 use super::simd::LANES;
@@ -24,6 +26,17 @@ impl Buffer {
         if self.0.len() < len.div_ceil(LANES) {
             self.0.resize(len.div_ceil(LANES), Line::default());
         }
+    }
+
+    /// As [`grow`](Self::grow), without ending the process when there is no memory: the buffer then stays as it is.
+    ///
+    /// # Errors
+    /// The allocator's.
+    pub fn try_grow(&mut self, len: usize) -> Result<(), TryReserveError> {
+        let lines = len.div_ceil(LANES);
+        self.0.try_reserve_exact(lines.saturating_sub(self.0.len()))?;
+        self.grow(len);
+        Ok(())
     }
 
     /// Number of values.

@@ -7,6 +7,7 @@ use super::graph::{Graph, NodeId, Op, Statistics};
 use super::memory::Pool;
 use super::normalization::Moments;
 use super::weights::Weights;
+use crate::budget::{bytes_of, no_memory};
 use crate::error::{Error, Result};
 use crate::kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_sums, max_pool, upsample};
 
@@ -53,8 +54,20 @@ impl CpuPlan {
     /// Lays out `graph` for `batch` images of `height x width` pixels.
     ///
     /// # Errors
-    /// [`Error::Config`] when the size is not a multiple of what the network divides by.
-    pub fn new(graph: &Arc<Graph>, method: Method, [batch, height, width]: [usize; 3], training: bool) -> Result<Self> {
+    /// [`Error::Config`] when the size is not a multiple of what the network divides by, [`Error::Limit`] when there is no
+    /// memory for it.
+    pub fn new(graph: &Arc<Graph>, method: Method, shape: [usize; 3], training: bool) -> Result<Self> {
+        let mut plan = Self::planned(graph, method, shape, training)?;
+        let bytes = plan.maps.bytes() as u64;
+        let what = || format!("a network for a batch of {} of {} x {} pixels", shape[0], shape[1], shape[2]);
+        plan.maps.allocate().map_err(|_| no_memory(bytes, what()))?;
+        let workspace = if training { plan.convs.iter().flatten().map(Conv::workspace).max().unwrap_or(0) } else { 0 };
+        plan.workspace.try_grow(workspace).map_err(|_| no_memory(4 * workspace as u64, what()))?;
+        Ok(plan)
+    }
+
+    /// As [`new`](Self::new), without the memory of maps and work space.
+    fn planned(graph: &Arc<Graph>, method: Method, [batch, height, width]: [usize; 3], training: bool) -> Result<Self> {
         let divisor = graph.divisor();
         if batch == 0 || height == 0 || width == 0 || height % divisor[0] != 0 || width % divisor[1] != 0 {
             return Err(Error::Config(format!(
@@ -134,6 +147,28 @@ impl CpuPlan {
         let other = |id: usize| (0..nodes).any(|o| self.slots[o] == self.slots[id] && size(o) != size(id));
         self.resized = (0..nodes).map(|id| self.slots[id] != NO_SLOT && other(id)).collect();
         self.maps.fix();
+        if self.training {
+            // Which buffers a backward pass finds free depends on those of the pass before: two are enough to know all.
+            for _ in 0..2 {
+                self.plan_backward();
+            }
+        }
+    }
+
+    /// Bytes of everything that the plan holds once it has run: maps, work space, packed weights, and the values that go in
+    /// and come out.
+    fn required(&self) -> u64 {
+        let values = |layout: &Layout| bytes_of(&[layout.batch, layout.height, layout.width, layout.channels], 4);
+        let copies = if self.training { 3 } else { 1 };
+        let outputs = self.graph.outputs().iter().map(|&node| copies * values(&self.layouts[node]));
+        let convs = self.convs.iter().flatten();
+        let packed = convs.clone().map(|conv| 4 * conv.weight_values(self.training) as u64);
+        let workspace = convs.map(|conv| 4 * conv.workspace() as u64).max().filter(|_| self.training);
+        [self.maps.bytes() as u64, workspace.unwrap_or(0), copies * values(&self.layouts[0])]
+            .into_iter()
+            .chain(outputs)
+            .chain(packed)
+            .fold(0, u64::saturating_add)
     }
 
     /// `[batch, height, width]` of the input.
@@ -266,6 +301,17 @@ impl CpuPlan {
                 weights.blend_statistics(&self.graph, id, self.offsets[id], &new, share);
             }
         }
+    }
+}
+
+impl Graph {
+    /// Bytes that an engine on the CPU takes for batches of this shape, `[batch, height, width]`, with what goes in and comes
+    /// out; known before any of it is taken. While training, that includes the gradients.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the size is not a multiple of what the network divides by.
+    pub fn bytes(&self, shape: [usize; 3], training: bool) -> Result<u64> {
+        Ok(CpuPlan::planned(&Arc::new(self.clone()), Method::Fast, shape, training)?.required())
     }
 }
 

@@ -38,6 +38,42 @@ impl CpuPlan {
         pass.run(outputs);
         self.maps.reset();
     }
+
+    /// Hands out the buffers of a backward pass, in the order of [`Backward`], so that their sizes are known before there is
+    /// any memory.
+    pub(super) fn plan_backward(&mut self) {
+        let graph = Arc::clone(&self.graph);
+        let nodes = self.layouts.len();
+        let mut pending = vec![Pending::default(); nodes];
+        for id in (0..nodes).filter(|&id| self.slots[id] != NO_SLOT) {
+            graph.reads(id).into_iter().for_each(|source| pending[source].missing += 1);
+        }
+        for &node in graph.outputs() {
+            pending[node].slot = Some(match pending[node].missing {
+                0 => self.slots[node],
+                _ => self.maps.acquire(&self.layouts[node]),
+            });
+        }
+        for id in (1..nodes).rev() {
+            let Some(slot) = pending[id].slot.take() else { continue };
+            let sources = graph.sources(id);
+            let passed = if sources.contains(&0) { &[][..] } else { &sources[..] };
+            for &node in graph.addend(id).iter().chain(passed).filter(|node| **node != 0) {
+                let state = &mut pending[node];
+                state.missing -= 1;
+                if state.slot.is_none() {
+                    let in_place = state.missing == 0;
+                    let slot = if in_place { self.slots[node] } else { self.maps.acquire(&self.layouts[node]) };
+                    state.slot = Some(slot);
+                }
+            }
+            self.maps.release(slot);
+            if slot != self.slots[id] {
+                self.maps.release(self.slots[id]);
+            }
+        }
+        self.maps.reset();
+    }
 }
 
 /// Where the gradient of a node stands.

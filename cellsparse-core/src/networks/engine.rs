@@ -28,7 +28,8 @@ impl Engine {
     /// An engine on `device` for `[batch, height, width]`.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) when the network cannot take that size.
+    /// [`Error::Config`](crate::Error::Config) when the network cannot take that size,
+    /// [`Error::Limit`](crate::Error::Limit) when there is no memory for it.
     pub fn new(graph: &Arc<Graph>, device: &Device, shape: [usize; 3], training: bool) -> Result<Self> {
         #[cfg(feature = "candle")]
         if !device.is_cpu() {
