@@ -1,6 +1,6 @@
 //! Buffers shared by maps that are not alive at the same time.
 
-use crate::kernels::{Buffer, Layout};
+use cellsparse_kernels::{Buffer, Layout};
 
 /// Buffers handed out by number and taken back.
 ///
@@ -18,7 +18,7 @@ pub(super) struct Pool {
 impl Pool {
     /// A buffer for a map; its pixels hold old values. The largest free one that fits the size of the planes.
     pub fn acquire(&mut self, layout: &Layout) -> usize {
-        let size = (layout.height, layout.width * layout.lanes);
+        let size = (layout.height(), layout.width() * layout.lanes());
         let fits = |&position: &usize| self.sizes[self.free[position]] == size;
         let largest = |&position: &usize| self.buffers[self.free[position]].len();
         let found = (0..self.free.len()).filter(fits).max_by_key(largest);
