@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cellsparse_core::kernels::{Method, multiply_add_peak};
-use cellsparse_core::networks::{CellposeConfig, CpuPlan, ElephantConfig, Graph, NodeTimes, Op, Weights};
+use cellsparse_core::networks::{CellposeConfig, CpuPlan, ElephantConfig, Graph, Method, NodeTimes, Op, Weights};
 use cellsparse_core::random::Random;
 use cellsparse_core::{Error, Result, StarDistConfig};
+use cellsparse_kernels::multiply_add_peak;
 
 const BATCH: usize = 8;
 const STEPS: usize = 9;

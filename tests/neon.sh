@@ -95,28 +95,17 @@ if [ "$host" != "$target" ]; then
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="${flags[*]}"
 fi
 
-# A package of its own with the kernels alone and the versions of the workspace, so that nothing else is compiled.
-package=$work/package
-mkdir -p "$package"
-{
-    printf '[package]\nname = "neon"\nversion = "0.0.0"\n'
-    grep -E '^(edition|rust-version) = ' Cargo.toml
-    printf '[workspace]\n[lib]\npath = "../../../tests/neon.rs"\n[dependencies]\n'
-    grep -E '^(rand_chacha|rand_core|rayon) = ' Cargo.toml
-    # Overflow and debug checks stay on, as in the development profile of the library.
-    printf '[profile.dev]\nopt-level = 3\ndebug = "line-tables-only"\n'
-} > "$package/Cargo.toml"
-cp Cargo.lock "$package/Cargo.lock"
 export CARGO_TARGET_DIR=$work/build
 
 if [ "${1:-}" = --objdump ]; then
-    # Without checks, as in a release build.
-    rm -f "$work/build/$target/release/deps"/neon-*
-    cargo test --manifest-path "$package/Cargo.toml" --target "$target" --release --lib --no-run
-    program=$(find "$work/build/$target/release/deps" -name 'neon-*' ! -name '*.d' -type f)
+    # Without checks, as in a release build, but with the names of the functions.
+    export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_LTO=off
+    rm -f "$work/build/$target/release/deps"/cellsparse_kernels-*
+    cargo test -p cellsparse-kernels --target "$target" --release --lib --no-run
+    program=$(find "$work/build/$target/release/deps" -name 'cellsparse_kernels-*' ! -name '*.*' -type f)
     PATH=$PATH:$root/usr/bin
     objdump=$(command -v aarch64-linux-gnu-objdump || command -v objdump) ||
         fail "there is no objdump; install the binutils of your system."
     exec "$objdump" -dC --no-show-raw-insn "$program"
 fi
-cargo test --manifest-path "$package/Cargo.toml" --target "$target" --lib -- "$@"
+cargo test -p cellsparse-kernels --target "$target" -- "$@"

@@ -42,7 +42,7 @@
 //!
 //! Most programs need only what is re-exported here. The modules can be used alone: [`raster`] reads and writes images,
 //! [`annotations`] checks sparse labels, [`completion`] adds what they make plain, [`geometry`] measures and outlines,
-//! [`targets`] and [`training`] hold the targets, losses and the training loop, [`kernels`] and [`networks`] compute, [`postprocess`] turns network maps into
+//! [`targets`] and [`training`] hold the targets, losses and the training loop, [`networks`] computes, [`postprocess`] turns network maps into
 //! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and [`synthetic`] draws
 //! microscope fields with ground truth.
 
@@ -55,7 +55,6 @@ pub mod control;
 pub mod error;
 pub mod formats;
 pub mod geometry;
-pub mod kernels;
 pub mod metrics;
 pub mod model;
 pub mod networks;

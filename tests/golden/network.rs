@@ -5,7 +5,7 @@ use cellsparse_tests as common;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cellsparse_core::kernels::Method;
+use cellsparse_core::networks::Method;
 use cellsparse_core::networks::{CandleNetwork, CpuPlan, Device, Graph, Precision, StarDistConfig, Weights};
 use cellsparse_core::random::Random;
 use common::{Fixture, fixture};
@@ -192,7 +192,7 @@ fn gradients_agree_with_central_differences_in_f64() {
     let shape = [1, 16, 16];
     let mut random = Random::new(6, 0);
     // Biases of 0 put dead pixels exactly on the kink of the ReLU, where a central difference is half the slope.
-    for parameter in weights.parameters_mut().iter_mut().filter(|p| p.spec.shape.len() == 1) {
+    for parameter in weights.parameters_mut().filter(|p| p.spec.shape.len() == 1) {
         parameter.values.iter_mut().for_each(|value| *value = random.uniform(0.01, 0.2) as f32);
     }
     let input: Vec<f32> = (0..16 * 16).map(|_| random.uniform(0.0, 1.0) as f32).collect();
@@ -214,7 +214,7 @@ fn gradients_agree_with_central_differences_in_f64() {
         let old = weights.values(index)[at];
         let step = 2e-6f32;
         let mut at_value = |value: f32| {
-            weights.parameters_mut()[index].values[at] = value;
+            weights.values_mut(index)[at] = value;
             loss(&weights)
         };
         let (up, down) = (old + step, old - step);

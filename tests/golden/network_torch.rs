@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cellsparse_core::StarDistConfig;
-use cellsparse_core::kernels::Method;
+use cellsparse_core::networks::Method;
 use cellsparse_core::networks::{
     CandleNetwork, CellposeConfig, CpuPlan, Device, ElephantConfig, Engine, Graph, ParameterSpec, Precision, Weights,
     from_state_dict, to_state_dict,
@@ -268,7 +268,7 @@ fn gradients_of_both_executors_agree() {
         let graph = Arc::new(graph);
         let mut weights = Weights::init(&graph, 3);
         let mut random = Random::new(4, 0);
-        for parameter in weights.parameters_mut().iter_mut().filter(|p| p.spec.shape.len() == 1) {
+        for parameter in weights.parameters_mut().filter(|p| p.spec.shape.len() == 1) {
             parameter.values.iter_mut().for_each(|v| *v += random.uniform(0.0, 0.2) as f32);
         }
         let shape = [2, 16, 24];

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cellsparse_core::annotations::{Dataset, SparseLabels};
-use cellsparse_core::kernels::Method;
 use cellsparse_core::model::{Model, PredictOptions, Preset, TrainOptions};
+use cellsparse_core::networks::Method;
 use cellsparse_core::networks::{CpuPlan, StarDistConfig, Weights};
 use cellsparse_core::raster::tile_axis;
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};

@@ -1,15 +1,16 @@
-//! Runs a [`Graph`] with the kernels of this crate, for one shape, without allocating during a step.
+//! Runs a [`Graph`] with the kernels of `cellsparse-kernels`, for one shape, without allocating during a step.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::graph::{Graph, NodeId, Op, Statistics};
+use cellsparse_kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_moments, max_pool, upsample};
+
+use super::graph::{Graph, Node, NodeId, Op, Statistics};
 use super::memory::Pool;
 use super::normalization::Moments;
 use super::weights::Weights;
 use crate::budget::{bytes_of, no_memory};
 use crate::error::{Error, Result};
-use crate::kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_sums, max_pool, upsample};
 
 /// A network laid out in memory for one batch size and image size.
 ///
@@ -54,8 +55,8 @@ impl CpuPlan {
     /// Lays out `graph` for `batch` images of `height x width` pixels.
     ///
     /// # Errors
-    /// [`Error::Config`] when the size is not a multiple of what the network divides by, [`Error::Limit`] when there is no
-    /// memory for it.
+    /// [`Error::Config`] when the size is not a multiple of what the network divides by, [`Error::Limit`] when its maps cannot
+    /// be addressed or there is no memory for them.
     pub fn new(graph: &Arc<Graph>, method: Method, shape: [usize; 3], training: bool) -> Result<Self> {
         let mut plan = Self::planned(graph, method, shape, training)?;
         let bytes = plan.maps.bytes() as u64;
@@ -76,15 +77,24 @@ impl CpuPlan {
                 divisor[0], divisor[1]
             )));
         }
+        let size = |node: &Node| {
+            let [h, w] = node.size(height, width);
+            [batch, node.channels, h, w]
+        };
+        if !graph.nodes().iter().all(|node| Layout::checked(size(node))) {
+            return Err(Error::Limit(format!(
+                "a batch of {batch} of {height} x {width} pixels is more than can be addressed; take a smaller batch or smaller images"
+            )));
+        }
         let level = Level::detect();
         let layouts: Vec<Layout> = graph
             .nodes()
             .iter()
             .map(|node| {
-                let [h, w] = node.size(height, width);
+                let [batch, channels, h, w] = size(node);
                 match node.op {
-                    Op::Input if is_convolved_only(graph) => Layout::input(batch, node.channels, h, w),
-                    _ => Layout::new(batch, node.channels, h, w),
+                    Op::Input if is_convolved_only(graph) => Layout::input(batch, channels, h, w),
+                    _ => Layout::new(batch, channels, h, w),
                 }
             })
             .collect();
@@ -143,7 +153,7 @@ impl CpuPlan {
                 }
             }
         }
-        let size = |id: usize| (self.layouts[id].height, self.layouts[id].width);
+        let size = |id: usize| (self.layouts[id].height(), self.layouts[id].width());
         let other = |id: usize| (0..nodes).any(|o| self.slots[o] == self.slots[id] && size(o) != size(id));
         self.resized = (0..nodes).map(|id| self.slots[id] != NO_SLOT && other(id)).collect();
         self.maps.fix();
@@ -174,7 +184,7 @@ impl CpuPlan {
     /// `[batch, height, width]` of the input.
     pub fn shape(&self) -> [usize; 3] {
         let input = &self.layouts[0];
-        [input.batch, input.height, input.width]
+        [input.batch(), input.height(), input.width()]
     }
 
     /// Number of outputs.
@@ -185,7 +195,7 @@ impl CpuPlan {
     /// `[batch, height, width, channels]` of output `index`.
     pub fn output_shape(&self, index: usize) -> [usize; 4] {
         let layout = &self.layouts[self.graph.outputs()[index]];
-        [layout.batch, layout.height, layout.width, layout.channels]
+        [layout.batch(), layout.height(), layout.width(), layout.channels()]
     }
 
     /// Bytes of all maps, gradients and work space allocated so far.
@@ -262,8 +272,8 @@ impl CpuPlan {
                         Moments::given(&layout, epsilon, weights.values(first + 2), weights.values(first + 3))
                     }
                     _ => {
-                        let sums = channel_sums(self.level, &layout, from, from);
-                        Moments::measured(&layout, statistics, epsilon, &sums, shift.as_deref())
+                        let channels = channel_moments(self.level, &layout, from);
+                        Moments::measured(&layout, statistics, epsilon, &channels, shift.as_deref())
                     }
                 };
                 let lines = moments.lines(weights.values(first), weights.values(first + 1), shift.as_deref());
@@ -271,14 +281,13 @@ impl CpuPlan {
                 self.moments[id] = moments;
             }
             Op::Mean { .. } => {
-                let pixels = (source.height * source.width) as f64;
-                let sums = channel_sums(self.level, &source, from, from);
-                let means: Vec<f32> = sums.iter().map(|sum| (sum[0] / pixels) as f32).collect();
+                let channels = channel_moments(self.level, &source, from);
+                let means: Vec<f32> = channels.iter().map(|channel| channel[0] as f32).collect();
                 layout.pack(&means, target);
             }
             Op::Unit { .. } => {
                 let mut values = vector(&source, from);
-                for vector in values.chunks_exact_mut(layout.channels) {
+                for vector in values.chunks_exact_mut(layout.channels()) {
                     let length = length(vector);
                     vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
                 }
@@ -317,7 +326,7 @@ impl Graph {
 
 /// The values of a vector node, `[batch][channels]`.
 pub(super) fn vector(layout: &Layout, map: &[f32]) -> Vec<f32> {
-    let mut values = vec![0.0; layout.batch * layout.channels];
+    let mut values = vec![0.0; layout.batch() * layout.channels()];
     layout.unpack(map, &mut values);
     values
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use cellsparse_kernels::{
+    Buffer, Conv, Destination, Layout, Level, Slope, Store, affine_gradient, channel_products, max_pool_gradient,
+    upsample_gradient,
+};
+
 use super::cpu::{CpuPlan, NO_SLOT, NodeTimes, length, vector};
 use super::graph::{Activation, Graph, NodeId, Op};
 use super::memory::Pool;
 use super::normalization::Moments;
 use super::weights::Weights;
-use crate::kernels::{
-    Buffer, Conv, Destination, Layout, Level, Slope, Store, affine_gradient, channel_sums, max_pool_gradient,
-    upsample_gradient,
-};
 
 impl CpuPlan {
     /// Computes the gradients of all parameters from those of the outputs (`[batch, height, width, channels]` each). The maps
@@ -158,7 +159,7 @@ impl<'a> Backward<'a> {
             }),
             Op::Norm { shift, .. } => self.normalization(id, source, shift, gradient),
             Op::Mean { .. } => {
-                let pixels = (read.height * read.width) as f32;
+                let pixels = (read.height() * read.width()) as f32;
                 let means: Vec<f32> = vector(&layout, gradient).iter().map(|g| g / pixels).collect();
                 let zeros = vec![0.0; means.len()];
                 // The factor of the first map is 0: any map of the right size will do.
@@ -169,7 +170,7 @@ impl<'a> Backward<'a> {
             }
             Op::Unit { .. } => {
                 let values = vector(&read, self.maps.slice(self.slots[source]));
-                let new = unit_gradient(&values, &vector(&layout, gradient), layout.channels);
+                let new = unit_gradient(&values, &vector(&layout, gradient), layout.channels());
                 self.pass_vector(source, &new);
             }
         }
@@ -186,7 +187,7 @@ impl<'a> Backward<'a> {
         }
         self.times[id].parameters = begin.elapsed();
         if let Some(residual) = residual {
-            let ones = vec![1.0; self.layouts[id].batch * self.layouts[id].channels];
+            let ones = vec![1.0; self.layouts[id].batch() * self.layouts[id].channels()];
             let zeros = vec![0.0; ones.len()];
             let (level, layout) = (self.level, self.layouts[id]);
             self.pass(residual, |_, to, store| {
@@ -209,9 +210,10 @@ impl<'a> Backward<'a> {
 
     fn normalization(&mut self, id: NodeId, source: NodeId, shift: Option<NodeId>, gradient: &[f32]) {
         let (level, layout, first) = (self.level, self.layouts[id], self.offsets[id]);
-        let sums = channel_sums(level, &layout, gradient, self.maps.slice(self.slots[source]));
         let added = shift.map(|node| vector(&self.layouts[node], self.maps.slice(self.slots[node])));
-        let new = self.moments[id].gradient(&sums, self.weights.values(first), added.as_deref());
+        let pivot = self.moments[id].pivot(added.as_deref());
+        let sums = channel_products(level, &layout, gradient, self.maps.slice(self.slots[source]), &pivot);
+        let new = self.moments[id].gradient(&sums, &pivot, self.weights.values(first), added.as_deref());
         self.parameters[first].copy_from_slice(&new.gamma);
         self.parameters[first + 1].copy_from_slice(&new.beta);
         let lines = new.lines.each_ref().map(Vec::as_slice);

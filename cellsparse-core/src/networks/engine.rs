@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use cellsparse_kernels::Method;
+
 #[cfg(feature = "candle")]
 use super::candle_engine::CandleEngine;
 use super::cpu::CpuPlan;
@@ -9,7 +11,6 @@ use super::device::Device;
 use super::graph::Graph;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::kernels::Method;
 
 /// A network ready to run batches of one shape.
 #[derive(Debug)]

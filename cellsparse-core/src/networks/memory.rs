@@ -2,7 +2,7 @@
 
 use std::collections::TryReserveError;
 
-use crate::kernels::{Buffer, Layout};
+use cellsparse_kernels::{Buffer, Layout};
 
 /// Values of a cache line, which buffers are rounded up to.
 const LINE: usize = 16;
@@ -28,7 +28,7 @@ pub(super) struct Pool {
 impl Pool {
     /// A buffer for a map; its pixels hold old values. The largest free one that fits the size of the planes.
     pub fn acquire(&mut self, layout: &Layout) -> usize {
-        let size = (layout.height, layout.width * layout.lanes);
+        let size = (layout.height(), layout.width() * layout.lanes());
         let fits = |&position: &usize| self.sizes[self.free[position]] == size;
         let largest = |&position: &usize| self.lens[self.free[position]];
         let found = (0..self.free.len()).filter(fits).max_by_key(largest);

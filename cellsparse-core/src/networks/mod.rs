@@ -1,6 +1,6 @@
 //! Networks described once as graphs, and the two executors that run them.
 //!
-//! [`CpuPlan`] runs a graph with the kernels of this crate, laid out in memory once. With the feature `candle`,
+//! [`CpuPlan`] runs a graph with the kernels of `cellsparse-kernels`, laid out in memory once. With the feature `candle`,
 //! `CandleNetwork` runs the same graph on Candle tensors, on any device, and is the oracle of the former in tests.
 
 #[cfg(feature = "candle")]
@@ -30,4 +30,6 @@ pub use self::engine::Engine;
 pub use self::graph::{Activation, Graph, Init, Node, NodeId, Op, ParameterSpec, Recipe, Statistics};
 pub use self::stardist::StarDistConfig;
 pub use self::state_dict::{from_state_dict, to_state_dict};
-pub use self::weights::{Parameter, Weights};
+pub use self::weights::{Parameter, ParameterMut, Weights};
+#[doc(no_inline)]
+pub use cellsparse_kernels::{Level, Method};

@@ -15,6 +15,15 @@ pub struct Parameter {
     pub values: Vec<f32>,
 }
 
+/// One parameter whose values, but not their number, can be changed.
+#[derive(Debug)]
+pub struct ParameterMut<'a> {
+    /// Name, shape and role.
+    pub spec: &'a ParameterSpec,
+    /// Values in row-major order.
+    pub values: &'a mut [f32],
+}
+
 /// All parameters of a network, in the order of [`Graph::parameters`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Weights(Vec<Parameter>);
@@ -83,9 +92,9 @@ impl Weights {
         &self.0
     }
 
-    /// The parameters; their sizes must not be changed.
-    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
-        &mut self.0
+    /// The parameters, whose values can be changed.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = ParameterMut<'_>> {
+        self.0.iter_mut().map(|Parameter { spec, values }| ParameterMut { spec, values })
     }
 
     /// Number of values.
@@ -96,6 +105,11 @@ impl Weights {
     /// The values of parameter `index`.
     pub fn values(&self, index: usize) -> &[f32] {
         &self.0[index].values
+    }
+
+    /// The values of parameter `index`.
+    pub fn values_mut(&mut self, index: usize) -> &mut [f32] {
+        &mut self.0[index].values
     }
 
     /// Lets the moving statistics of node `id`, whose parameters begin at `first`, take in mean and variance of a batch,

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::hint::select_unpredictable;
 
-use crate::kernels::prefetch;
+use cellsparse_kernels::prefetch;
 
 /// Level and age of an item in one number, which orders the items. The age of a marker is 0, so markers of one level
 /// are equal.

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use super::level_table::LevelTable;
 use super::marker_heap::{MarkerHeap, Order};
 use super::watershed::Level;
-use crate::kernels::prefetch;
 use crate::raster::{Connectivity, LabelImage};
+use cellsparse_kernels::prefetch;
 
 /// A pixel that is not to be flooded. Labelled pixels hold their label, others `!level`, which is below 0.
 const OUTSIDE: i32 = 0;

@@ -84,7 +84,7 @@ impl Adam {
         let epsilon = self.epsilon * corrected;
         let moments = self.first.iter_mut().zip(&mut self.second);
         let factors = self.factors.iter().copied().chain(std::iter::repeat(1.0));
-        let parameters = weights.parameters_mut().iter_mut().zip(gradients);
+        let parameters = weights.parameters_mut().zip(gradients);
         for (((parameter, gradient), (first, second)), factor) in parameters.zip(moments).zip(factors) {
             let rate = rate * factor;
             let size = (f64::from(rate) * correction) as f32;
@@ -154,7 +154,7 @@ impl Sgd {
         self.steps += 1;
         let (momentum, decay) = (self.momentum, self.decay);
         let parts = gradients.iter().zip(&mut self.velocity);
-        for (parameter, (gradient, velocity)) in weights.parameters_mut().iter_mut().zip(parts) {
+        for (parameter, (gradient, velocity)) in weights.parameters_mut().zip(parts) {
             if !parameter.spec.trainable {
                 continue;
             }

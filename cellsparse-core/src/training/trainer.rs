@@ -374,7 +374,7 @@ impl<T: Task> Loop<'_, T> {
 
 /// `average = decay * average + (1 - decay) * weights`
 fn blend(average: &mut Weights, weights: &Weights, decay: f32) {
-    for (average, new) in average.parameters_mut().iter_mut().zip(weights.parameters()) {
+    for (average, new) in average.parameters_mut().zip(weights.parameters()) {
         for (average, new) in average.values.iter_mut().zip(&new.values) {
             *average = decay * *average + (1.0 - decay) * new;
         }

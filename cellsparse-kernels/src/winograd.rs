@@ -8,8 +8,8 @@
 use super::conv::Pass;
 use super::map::{Block, Buffer};
 use super::micro::{for_each_run, inner_product};
-use super::pack::{Panels, Shared, groups, totals};
-use super::parallel::{for_each_job, part};
+use super::pack::{Panels, groups, totals};
+use super::parallel::{Shared, for_each_job, part};
 use super::simd::{LANES, Simd, multiversion};
 
 /// Frequencies of a tile.
@@ -457,7 +457,7 @@ unsafe fn pack_block_generic<S: Simd>(panels: &Panels, weights: &[f32], block: u
                     let load =
                         |y: usize, x: usize| load_part::<S>(from.add((y * 3 + x) * inputs * outputs), output.count);
                     transform_2d!(weight_1d, 3 => 6, load, |y: usize, x: usize, v| {
-                        S::store(to.at((y * 6 + x) * panels.len() + row), v)
+                        S::store(to.at((y * 6 + x) * panels.len() + row), S::flush(v))
                     });
                 }
             }

@@ -3,8 +3,8 @@
 use super::conv::Pass;
 use super::map::Block;
 use super::micro::{for_each_run, inner_product, outer_product};
-use super::pack::{Panels, Shared, groups};
-use super::parallel::part;
+use super::pack::{Panels, groups};
+use super::parallel::{Shared, part};
 use super::simd::{LANES, Simd, multiversion};
 
 multiversion! {

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use super::direct::{self, DirectGradient};
 use super::layers::Store;
 use super::map::{Block, Buffer, Layout, blocks_of, blocks_of_mut};
-use super::pack::{self, Panels, Shared, channels_of};
-use super::parallel::for_each_job;
-use super::simd::{LANES, Level, Simd};
+use super::pack::{self, Panels, channels_of};
+use super::parallel::{Shared, for_each_job};
+use super::simd::{LANES, Level, Simd, flush};
 use super::winograd::{self, FREQUENCIES, Tiles, WinogradGradient};
 
 /// How 3x3 convolutions are computed.
@@ -121,10 +121,10 @@ impl Conv {
     /// All maps have one batch, height and width. Only a single source may be narrow (fewer than 16 lanes).
     pub fn new(level: Level, method: Method, kernel: usize, sources: &[Layout], output: Layout) -> Self {
         assert!(kernel == 1 || kernel == 3, "kernels are 1x1 or 3x3");
-        assert!(!sources.is_empty() && output.lanes == LANES);
-        let same = |s: &Layout| (s.batch, s.height, s.width) == (output.batch, output.height, output.width);
+        assert!(!sources.is_empty() && output.lanes() == LANES);
+        let same = |s: &Layout| (s.batch(), s.height(), s.width()) == (output.batch(), output.height(), output.width());
         assert!(sources.iter().all(same), "the maps of a convolution have one size");
-        let narrow = sources.iter().any(|s| s.lanes != LANES);
+        let narrow = sources.iter().any(|s| s.lanes() != LANES);
         assert!(!narrow || sources.len() == 1, "a narrow source stands alone");
         let winograd = method == Method::Fast && kernel == 3 && !narrow;
         let taps = if winograd { 1 } else { kernel * kernel };
@@ -136,7 +136,7 @@ impl Conv {
             winograd,
             sources: sources.to_vec(),
             output,
-            forward: Panels { inputs: inputs.clone(), outputs: outputs.clone(), lanes: sources[0].lanes, taps, pair },
+            forward: Panels { inputs: inputs.clone(), outputs: outputs.clone(), lanes: sources[0].lanes(), taps, pair },
             backward: Panels { inputs: outputs.clone(), outputs: inputs.clone(), lanes: LANES, taps, pair },
             packed: Buffer::default(),
             packed_transposed: Buffer::default(),
@@ -150,12 +150,13 @@ impl Conv {
         pack::totals(&self.forward)
     }
 
-    /// Takes new weights (HWIO) and biases, which may be missing.
+    /// Takes new weights (HWIO) and biases, which may be missing. Subnormal ones (below 1.2e-38) are taken as zeros, since
+    /// many processors calculate a hundred times more slowly with them.
     pub fn set_weights(&mut self, weights: &[f32], bias: &[f32]) {
         let (inputs, outputs) = self.totals();
         assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "weights of another size");
         assert!(bias.is_empty() || bias.len() == outputs, "biases of another size");
-        self.bias[..bias.len()].copy_from_slice(bias);
+        self.bias.iter_mut().zip(bias).for_each(|(to, from)| *to = flush(*from));
         if self.winograd {
             winograd::pack(self.level, &self.forward, weights, &mut self.packed);
         } else {
@@ -166,6 +167,7 @@ impl Conv {
     /// Prepares [`input_gradient`](Self::input_gradient) for these weights.
     pub fn set_transposed_weights(&mut self, weights: &[f32]) {
         let (inputs, outputs) = self.totals();
+        assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "weights of another size");
         self.transposed.resize(weights.len(), 0.0);
         pack::transpose(self.kernel, inputs, outputs, weights, &mut self.transposed);
         if self.winograd {
@@ -194,7 +196,7 @@ impl Conv {
         let inputs = blocks_of(&self.output, gradient);
         let mut outputs = Vec::new();
         for (layout, to) in self.sources.iter().zip(destinations) {
-            assert_eq!(layout.lanes, LANES, "the gradient of a narrow input is not computed");
+            assert_eq!(layout.lanes(), LANES, "the gradient of a narrow input is not computed");
             let blocks = blocks_of_mut(layout, to.gradient);
             let masks = to.store.slope.map(|slope| slope.blocks(layout, &blocks));
             for (index, block) in blocks.into_iter().enumerate() {
@@ -221,7 +223,7 @@ impl Conv {
     ) {
         let copies = if self.winograd { FREQUENCIES } else { 1 };
         assert!(packed.len() >= copies * panels.len(), "the weights were not set");
-        let Layout { batch, height, width, .. } = self.output;
+        let (batch, height, width) = (self.output.batch(), self.output.height(), self.output.width());
         let pass = Pass {
             kernel: self.kernel,
             height,
@@ -276,10 +278,10 @@ impl Conv {
 
     /// Partial sums of a weight gradient: as many for every thread count, so that results do not depend on it.
     fn chunks(&self) -> usize {
-        let rows = self.output.batch * self.output.height.div_ceil(4);
+        let rows = self.output.batch() * self.output.height().div_ceil(4);
         let affordable = (8 << 20) / (4 * self.part_len());
         // Clearing and adding up a part costs as much as a few tiles, so each part should have many.
-        let worthwhile = (rows * self.output.width.div_ceil(4) / 24).max(2);
+        let worthwhile = (rows * self.output.width().div_ceil(4) / 24).max(2);
         affordable.clamp(4, 16).min(worthwhile).min(rows.max(1))
     }
 
@@ -292,12 +294,15 @@ impl Conv {
         bias: &mut [f32],
         workspace: &mut Buffer,
     ) {
+        let (inputs, outputs) = self.totals();
+        assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "gradients of another size");
+        assert!(bias.is_empty() || bias.len() == outputs, "bias gradients of another size");
         let (chunks, part_len) = (self.chunks(), self.part_len());
         workspace.grow(chunks * part_len);
         let inputs = self.source_blocks(sources);
         let gradients = blocks_of(&self.output, gradient);
         let parts = Shared::new(workspace.as_mut_slice());
-        let Layout { batch, height, width, .. } = self.output;
+        let (batch, height, width) = (self.output.batch(), self.output.height(), self.output.width());
         let cols = self.output.cols();
         let panels = &self.forward;
         if self.winograd {
@@ -356,9 +361,9 @@ fn rows_at_a_time(per_row: usize, rows: usize) -> usize {
 }
 
 fn is_paired(level: Level) -> bool {
-    match level {
+    match level.set() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => super::simd::Avx512::PAIR,
+        super::simd::Set::Avx512 => super::simd::Avx512::PAIR,
         _ => false,
     }
 }

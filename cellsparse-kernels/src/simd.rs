@@ -7,35 +7,46 @@
 /// Lanes of a vector, and channels of a channel block.
 pub const LANES: usize = 16;
 
-/// An instruction set that the kernels can be run with.
+/// The largest `f32` below [`f32::MIN_POSITIVE`].
+const LARGEST_SUBNORMAL: f32 = f32::from_bits(f32::MIN_POSITIVE.to_bits() - 1);
+
+/// Zero for a subnormal value, as [`Simd::flush`].
+pub(super) fn flush(value: f32) -> f32 {
+    if value.is_subnormal() { 0.0 } else { value }
+}
+
+/// An instruction set that the kernels can be run with, and that this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Plain Rust, for every machine and as the reference in tests.
+pub struct Level(Set);
+
+/// The instruction sets that kernels are compiled for, slowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Set {
     Scalar,
-    /// AArch64 NEON.
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// x86-64 with AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// x86-64 with AVX-512F.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
 impl Level {
+    /// Plain Rust, for every machine and as the reference in tests.
+    pub const SCALAR: Level = Level(Set::Scalar);
+
     /// The levels this machine can run, slowest first.
     pub fn available() -> Vec<Level> {
         #[allow(unused_mut)]
-        let mut levels = vec![Level::Scalar];
+        let mut levels = vec![Level::SCALAR];
         #[cfg(target_arch = "aarch64")]
-        levels.push(Level::Neon);
+        levels.push(Level(Set::Neon));
         #[cfg(target_arch = "x86_64")]
         {
             if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-                levels.push(Level::Avx2);
+                levels.push(Level(Set::Avx2));
                 if std::is_x86_feature_detected!("avx512f") {
-                    levels.push(Level::Avx512);
+                    levels.push(Level(Set::Avx512));
                 }
             }
         }
@@ -48,20 +59,24 @@ impl Level {
         let available = Level::available();
         let forced = std::env::var("CELLSPARSE_SIMD").ok();
         let forced = forced.and_then(|name| available.iter().copied().find(|level| level.name() == name));
-        forced.or(available.last().copied()).unwrap_or(Level::Scalar)
+        forced.or(available.last().copied()).unwrap_or(Level::SCALAR)
     }
 
     /// Its name in lower case.
     pub fn name(self) -> &'static str {
-        match self {
-            Level::Scalar => "scalar",
+        match self.0 {
+            Set::Scalar => "scalar",
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => "neon",
+            Set::Neon => "neon",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => "avx2",
+            Set::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => "avx512",
+            Set::Avx512 => "avx512",
         }
+    }
+
+    pub(crate) fn set(self) -> Set {
+        self.0
     }
 }
 
@@ -92,6 +107,17 @@ pub(super) trait Simd: Copy {
     unsafe fn select_ge(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// Per lane: `x` where `a > 0`, else `y`.
     unsafe fn select_positive(a: Self::V, x: Self::V, y: Self::V) -> Self::V;
+
+    /// Zero for values too small for a full mantissa, which many processors calculate with a hundred times more slowly;
+    /// other values, those that are no numbers included, as they are.
+    #[inline(always)]
+    unsafe fn flush(v: Self::V) -> Self::V {
+        // SAFETY: arithmetic only.
+        unsafe {
+            let magnitude = Self::max(v, Self::sub(Self::zero(), v));
+            Self::select_ge(Self::set(LARGEST_SUBNORMAL), magnitude, Self::zero(), v)
+        }
+    }
 
     #[inline(always)]
     unsafe fn splat(from: *const f32) -> Self::V {
@@ -170,7 +196,7 @@ mod x86 {
 
     /// One 512-bit register.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx512;
+    pub(crate) struct Avx512;
 
     // SAFETY of every block below: the trait's contract (instruction set present, pointers valid).
     #[allow(clippy::undocumented_unsafe_blocks)]
@@ -227,7 +253,7 @@ mod x86 {
 
     /// Two 256-bit registers.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx2;
+    pub(crate) struct Avx2;
 
     /// The 16 lanes of an AVX2 machine.
     type Pair = [__m256; 2];
@@ -306,7 +332,7 @@ mod arm {
 
     /// Four 128-bit registers.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Neon;
+    pub(crate) struct Neon;
 
     type Quad = [float32x4_t; 4];
 
@@ -381,29 +407,29 @@ pub(super) use arm::Neon;
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $generic:ident;) => {
         $(#[$meta])*
-        $vis unsafe fn $name(level: $crate::kernels::simd::Level, $($arg: $ty),*) {
+        $vis unsafe fn $name(level: $crate::simd::Level, $($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f")]
             unsafe fn avx512($($arg: $ty),*) {
                 // SAFETY: as promised by the caller; AVX-512F is enabled for this function.
-                unsafe { $generic::<$crate::kernels::simd::Avx512>($($arg),*) }
+                unsafe { $generic::<$crate::simd::Avx512>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             unsafe fn avx2($($arg: $ty),*) {
                 // SAFETY: as promised by the caller; AVX2 and FMA are enabled for this function.
-                unsafe { $generic::<$crate::kernels::simd::Avx2>($($arg),*) }
+                unsafe { $generic::<$crate::simd::Avx2>($($arg),*) }
             }
-            // SAFETY: `Level::available` and `Level::detect` only give levels that this machine can run.
+            // SAFETY: a `Level` is only made for what this machine can run.
             unsafe {
-                match level {
-                    $crate::kernels::simd::Level::Scalar => $generic::<$crate::kernels::simd::Scalar>($($arg),*),
+                match level.set() {
+                    $crate::simd::Set::Scalar => $generic::<$crate::simd::Scalar>($($arg),*),
                     #[cfg(target_arch = "aarch64")]
-                    $crate::kernels::simd::Level::Neon => $generic::<$crate::kernels::simd::Neon>($($arg),*),
+                    $crate::simd::Set::Neon => $generic::<$crate::simd::Neon>($($arg),*),
                     #[cfg(target_arch = "x86_64")]
-                    $crate::kernels::simd::Level::Avx2 => avx2($($arg),*),
+                    $crate::simd::Set::Avx2 => avx2($($arg),*),
                     #[cfg(target_arch = "x86_64")]
-                    $crate::kernels::simd::Level::Avx512 => avx512($($arg),*),
+                    $crate::simd::Set::Avx512 => avx512($($arg),*),
                 }
             }
         }

@@ -3,8 +3,8 @@
 //! Weights outside this room are `[kernel, kernel, input, output]` (HWIO, the order of Keras).
 
 use super::map::{Buffer, Layout};
-use super::parallel::for_each_job;
-use super::simd::LANES;
+use super::parallel::{Shared, for_each_job};
+use super::simd::{LANES, flush};
 
 /// The channels that a channel block holds: the first one and how many. Lanes beyond them are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +19,10 @@ pub(super) fn channels_of(maps: &[Layout]) -> Vec<Channels> {
     let mut first = 0;
     for map in maps {
         for block in 0..map.blocks() {
-            let count = map.lanes.min(map.channels - block * map.lanes);
-            blocks.push(Channels { first: first + block * map.lanes, count });
+            let count = map.lanes().min(map.channels() - block * map.lanes());
+            blocks.push(Channels { first: first + block * map.lanes(), count });
         }
-        first += map.channels;
+        first += map.channels();
     }
     blocks
 }
@@ -67,47 +67,6 @@ impl Panels {
     }
 }
 
-/// Values that parallel jobs write to in places of their own.
-pub(super) struct SharedOf<T>(*mut T, usize);
-
-/// A shared buffer of `f32`.
-pub(super) type Shared = SharedOf<f32>;
-
-impl<T> Clone for SharedOf<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for SharedOf<T> {}
-
-// SAFETY: an address; each job writes ranges that no other job touches.
-unsafe impl<T: Send> Send for SharedOf<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for SharedOf<T> {}
-
-impl<T> SharedOf<T> {
-    pub fn new(values: &mut [T]) -> Self {
-        Self(values.as_mut_ptr(), values.len())
-    }
-
-    /// The address of value `at`.
-    pub fn at(self, at: usize) -> *mut T {
-        debug_assert!(at <= self.1);
-        self.0.wrapping_add(at)
-    }
-
-    /// A part of the buffer.
-    ///
-    /// # Safety
-    /// No other job uses that part while the slice lives.
-    pub unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [T] {
-        assert!(at + len <= self.1, "range beyond the buffer");
-        // SAFETY: within the buffer as asserted; exclusive as promised by the caller.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }
-    }
-}
-
 /// The kernel turned by 180 degrees with input and output exchanged: what the input gradient convolves with.
 pub(super) fn transpose(kernel: usize, inputs: usize, outputs: usize, weights: &[f32], to: &mut [f32]) {
     let taps = kernel * kernel;
@@ -140,7 +99,9 @@ pub(super) fn pack_direct(panels: &Panels, weights: &[f32], to: &mut Buffer) {
                     let row = &mut panel[panels.row(block, tap, lane) * count * LANES..][..count * LANES];
                     let from = &weights[(tap * inputs + input.first + lane) * outputs..][..outputs];
                     for (q, output) in panels.outputs[first..first + count].iter().enumerate() {
-                        row[q * LANES..][..output.count].copy_from_slice(&from[output.first..][..output.count]);
+                        let row = &mut row[q * LANES..][..output.count];
+                        let from = &from[output.first..][..output.count];
+                        row.iter_mut().zip(from).for_each(|(to, from)| *to = flush(*from));
                     }
                 }
             }

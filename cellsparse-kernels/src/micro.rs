@@ -69,12 +69,12 @@ macro_rules! for_each_run {
     ($simd:ident, $count:expr, |$start:ident, $p:ident| $body:expr) => {{
         let count: usize = $count;
         let mut next = 0;
-        $crate::kernels::micro::for_each_run!(@run $simd::PIXELS >= 14, 14, count, next, $start, $p, $body);
-        $crate::kernels::micro::for_each_run!(@run $simd::PIXELS >= 8, 7, count, next, $start, $p, $body);
-        $crate::kernels::micro::for_each_run!(@run $simd::PIXELS == 6, 6, count, next, $start, $p, $body);
-        $crate::kernels::micro::for_each_run!(@run $simd::PIXELS >= 4, 4, count, next, $start, $p, $body);
-        $crate::kernels::micro::for_each_run!(@run true, 2, count, next, $start, $p, $body);
-        $crate::kernels::micro::for_each_run!(@run true, 1, count, next, $start, $p, $body);
+        $crate::micro::for_each_run!(@run $simd::PIXELS >= 14, 14, count, next, $start, $p, $body);
+        $crate::micro::for_each_run!(@run $simd::PIXELS >= 8, 7, count, next, $start, $p, $body);
+        $crate::micro::for_each_run!(@run $simd::PIXELS == 6, 6, count, next, $start, $p, $body);
+        $crate::micro::for_each_run!(@run $simd::PIXELS >= 4, 4, count, next, $start, $p, $body);
+        $crate::micro::for_each_run!(@run true, 2, count, next, $start, $p, $body);
+        $crate::micro::for_each_run!(@run true, 1, count, next, $start, $p, $body);
         let _ = next;
     }};
     (@run $when:expr, $len:literal, $count:ident, $next:ident, $start:ident, $p:ident, $body:expr) => {

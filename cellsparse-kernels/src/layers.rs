@@ -86,8 +86,10 @@ struct Scale {
 
 impl Scale {
     fn new(fine: &Layout, coarse: &Layout, by: (usize, usize)) -> Self {
-        assert_eq!((coarse.height * by.0, coarse.width * by.1), (fine.height, fine.width), "sizes do not divide");
-        assert_eq!((fine.batch, fine.channels, fine.lanes), (coarse.batch, coarse.channels, LANES));
+        let sides = (coarse.height().checked_mul(by.0), coarse.width().checked_mul(by.1));
+        assert_eq!(sides, (Some(fine.height()), Some(fine.width())), "sizes do not divide");
+        assert_eq!((fine.batch(), fine.channels()), (coarse.batch(), coarse.channels()), "maps of other channels");
+        assert_eq!((fine.lanes(), coarse.lanes()), (LANES, LANES), "maps of whole blocks");
         Self { fine: *fine, coarse: *coarse, by }
     }
 }
@@ -95,7 +97,7 @@ impl Scale {
 /// Runs `job(image, block)` for every plane.
 pub(super) fn for_each_plane(layout: &Layout, job: impl Fn(usize, usize) + Sync) {
     let blocks = layout.blocks();
-    for_each_job(layout.batch * blocks, |index| job(index / blocks, index % blocks));
+    for_each_job(layout.batch() * blocks, |index| job(index / blocks, index % blocks));
 }
 
 /// Maximum over windows of `by` pixels.
@@ -114,8 +116,8 @@ multiversion! {
 
 #[inline(always)]
 unsafe fn max_pool_plane_generic<S: Simd>(scale: &Scale, n: usize, from: Block, to: Block) {
-    for y in 0..scale.coarse.height {
-        for x in 0..scale.coarse.width {
+    for y in 0..scale.coarse.height() {
+        for x in 0..scale.coarse.width() {
             // SAFETY: pixels of both maps.
             unsafe {
                 let source = from.ptr.add(n * from.stride);
@@ -166,8 +168,8 @@ unsafe fn max_pool_gradient_plane_generic<S: Simd>(
     gradient: Block,
     to: Target,
 ) {
-    for y in 0..scale.coarse.height {
-        for x in 0..scale.coarse.width {
+    for y in 0..scale.coarse.height() {
+        for x in 0..scale.coarse.width() {
             // SAFETY: pixels of both maps.
             unsafe {
                 let source = values.ptr.add(n * values.stride);
@@ -207,8 +209,8 @@ multiversion! {
 
 #[inline(always)]
 unsafe fn upsample_plane_generic<S: Simd>(scale: &Scale, n: usize, from: Block, to: Block) {
-    for y in 0..scale.coarse.height {
-        for x in 0..scale.coarse.width {
+    for y in 0..scale.coarse.height() {
+        for x in 0..scale.coarse.width() {
             // SAFETY: pixels of both maps.
             unsafe {
                 let value = S::load(from.ptr.add(n * from.stride + scale.coarse.pixel(y, x)));
@@ -248,8 +250,8 @@ multiversion! {
 
 #[inline(always)]
 unsafe fn upsample_gradient_plane_generic<S: Simd>(scale: &Scale, n: usize, gradient: Block, to: Target) {
-    for y in 0..scale.coarse.height {
-        for x in 0..scale.coarse.width {
+    for y in 0..scale.coarse.height() {
+        for x in 0..scale.coarse.width() {
             // SAFETY: pixels of both maps.
             unsafe {
                 let mut sum = S::zero();

@@ -2,8 +2,7 @@
 
 use std::collections::TryReserveError;
 
-use super::pack::SharedOf;
-use super::parallel::for_each_job;
+use super::parallel::{SharedOf, for_each_job};
 use super::simd::LANES;
 
 /// Sixteen values on one cache line.
@@ -71,16 +70,11 @@ impl Buffer {
 /// [`NARROW`](Layout::NARROW) channels has one block of exactly that many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Images.
-    pub batch: usize,
-    /// Channels.
-    pub channels: usize,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-    /// Channels stored beside one another.
-    pub lanes: usize,
+    batch: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    lanes: usize,
 }
 
 impl Layout {
@@ -88,14 +82,61 @@ impl Layout {
     pub const NARROW: usize = 3;
 
     /// A map with 16 lanes.
+    ///
+    /// # Panics
+    /// If a size is 0 or the map would be larger than memory can be; see [`checked`](Self::checked).
     pub fn new(batch: usize, channels: usize, height: usize, width: usize) -> Self {
-        Self { batch, channels, height, width, lanes: LANES }
+        Self::sized([batch, channels, height, width], LANES).expect("the size of a map is out of range")
     }
 
     /// The map of a network's input.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
     pub fn input(batch: usize, channels: usize, height: usize, width: usize) -> Self {
         let lanes = if channels <= Self::NARROW { channels } else { LANES };
-        Self { batch, channels, height, width, lanes }
+        Self::sized([batch, channels, height, width], lanes).expect("the size of a map is out of range")
+    }
+
+    /// Whether maps `[batch, channels, height, width]` can be laid out: no size is 0, and the bytes can be addressed.
+    pub fn checked(size: [usize; 4]) -> bool {
+        Self::sized(size, LANES).is_some()
+    }
+
+    fn sized([batch, channels, height, width]: [usize; 4], lanes: usize) -> Option<Self> {
+        if batch == 0 || channels == 0 || height == 0 || width == 0 {
+            return None;
+        }
+        let side = |side: usize| side.checked_next_multiple_of(4)?.checked_add(2);
+        let values = side(height)?.checked_mul(side(width)?)?.checked_mul(lanes)?;
+        let values = values.checked_mul(channels.div_ceil(lanes))?.checked_mul(batch)?;
+        let bytes = values.checked_next_multiple_of(LANES)?.checked_mul(size_of::<f32>())?;
+        (bytes <= isize::MAX as usize).then_some(Self { batch, channels, height, width, lanes })
+    }
+
+    /// Images.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Channels stored beside one another.
+    pub fn lanes(&self) -> usize {
+        self.lanes
     }
 
     /// Channel blocks.
@@ -128,9 +169,9 @@ impl Layout {
         self.batch * self.image()
     }
 
-    /// Whether there is no value.
+    /// Whether there is no value: never, since no size is 0.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        false
     }
 
     /// Where lane 0 of pixel (`y`, `x`) lies within a plane.

@@ -1,10 +1,13 @@
-//! CPU kernels of the networks: the only room that may use `unsafe`.
+//! The layers of cellsparse's networks on the CPU: convolution, pooling, upsampling, normalisation, and their gradients.
 //!
 //! Maps are stored in channel blocks of 16 with a border of zeros ([`Layout`]); kernels are written once over 16-lane
 //! vectors and compiled for AVX-512, AVX2, NEON and plain Rust ([`Level`]). All results are the same for every number of
 //! threads: outputs are computed by exactly one job each, and sums over pixels are split into a number of parts that
 //! depends on shapes alone and added up in order.
-#![allow(unsafe_code)]
+//!
+//! This crate holds all `unsafe` of the networks. Its public functions are sound whatever they are given: a [`Layout`] is
+//! checked when it is made, a [`Level`] exists only where the machine can run it, and every function compares its maps with
+//! their layouts and panics when they do not fit. Callers in the library give shapes that were checked before.
 
 mod channels;
 mod conv;
@@ -19,7 +22,7 @@ mod prefetch;
 mod simd;
 mod winograd;
 
-pub use self::channels::{affine, affine_gradient, channel_sums};
+pub use self::channels::{affine, affine_gradient, channel_moments, channel_products};
 pub use self::conv::{Conv, Destination, Method};
 pub use self::layers::{Slope, Store, max_pool, max_pool_gradient, upsample, upsample_gradient};
 pub use self::map::{Buffer, Layout};
@@ -29,4 +32,8 @@ pub use self::prefetch::prefetch;
 pub use self::simd::{LANES, Level};
 
 #[cfg(test)]
-mod tests;
+mod conv_tests;
+#[cfg(test)]
+mod soundness_tests;
+#[cfg(test)]
+mod test_random;
