@@ -15,6 +15,8 @@ mod recipe;
 mod segmentation;
 mod stardist;
 mod stardist_objects;
+pub mod starters;
+mod stream;
 mod thresholds;
 mod train;
 mod working_scale;
@@ -30,6 +32,8 @@ pub use self::foreign::StateEntry;
 pub use self::normalization::Normalization;
 pub use self::options::{Algorithm, Device, Postprocess, PredictOptions, Preset, TrainOptions};
 pub use self::segmentation::{Object, Segmentation};
+pub use self::starters::{Start, Starter};
+pub use self::stream::Pools;
 pub use self::thresholds::{CellposeThresholds, ElephantThresholds, StarThresholds, Thresholds};
 pub use self::train::TrainingSummary;
 use crate::error::Result;
@@ -55,6 +59,8 @@ pub struct Model {
     state: Option<TrainingState>,
     /// Whether the weights are initial ones that nothing was learned with.
     untrained: bool,
+    /// Whether these are starting weights.
+    started: bool,
     engines: engines::Engines,
 }
 
@@ -151,6 +157,7 @@ impl Model {
             history: History::default(),
             state: None,
             untrained: false,
+            started: false,
             engines: engines::Engines::default(),
         }
     }
@@ -263,6 +270,7 @@ impl Clone for Model {
             history: self.history.clone(),
             state: self.state.clone(),
             untrained: self.untrained,
+            started: self.started,
             engines: engines::Engines::default(),
         }
     }

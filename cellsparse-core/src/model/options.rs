@@ -23,13 +23,20 @@ pub enum Algorithm {
     Elephant,
 }
 
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Algorithm {
+    /// Its name, as it is written everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
             Algorithm::Stardist => "stardist",
             Algorithm::Cellpose => "cellpose",
             Algorithm::Elephant => "elephant",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

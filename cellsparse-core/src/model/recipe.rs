@@ -69,6 +69,7 @@ impl Recipe {
         }
         let limits = LoopOptions {
             steps,
+            begun: 0,
             steps_per_epoch: if reference { 200.min(steps) } else { 25.min(steps) },
             learning_rate,
             schedule,

@@ -176,7 +176,7 @@ impl Model {
     }
 
     /// Runs the training loop and takes over what was learned.
-    fn fit<T: Task>(
+    pub(super) fn fit<T: Task>(
         &mut self,
         task: &T,
         checked: Option<&T>,
@@ -241,10 +241,11 @@ impl Model {
 }
 
 /// How one training runs.
-struct Run<'a> {
-    recipe: Recipe,
-    patch: usize,
-    device: &'a Device,
+pub(super) struct Run<'a> {
+    pub recipe: Recipe,
+    /// Side of the patches, a multiple of what the network divides by.
+    pub patch: usize,
+    pub device: &'a Device,
 }
 
 /// Inputs of the network and label images for training.
