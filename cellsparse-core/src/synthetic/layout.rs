@@ -119,7 +119,7 @@ fn assign(nuclei: &[Nucleus], shape: (usize, usize)) -> LabelImage {
 }
 
 /// Clears all but the largest 4-connected part of every id.
-fn keep_largest_parts(truth: &mut LabelImage, count: usize) {
+pub(super) fn keep_largest_parts(truth: &mut LabelImage, count: usize) {
     let (height, width) = truth.dim();
     let mut part = Array2::<u32>::zeros((height, width));
     let mut sizes: Vec<(i32, usize)> = vec![(0, 0)];

@@ -9,6 +9,8 @@ mod layout;
 mod nucleus;
 mod optics;
 mod texture;
+mod worlds;
 
 pub use self::annotate::{AnnotationOptions, annotate};
 pub use self::field::{Field, FieldOptions, draw_field};
+pub use self::worlds::{World, WorldChannels, WorldKind, WorldOptions, draw_world};
