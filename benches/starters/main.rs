@@ -70,7 +70,13 @@ fn main() -> Outcome<()> {
         sum += f64::from(event.loss);
         count += 1;
         if event.step % 50 == 0 {
-            println!("step {} loss {:.4} rate {:.5} {:.0} s", event.step, sum / f64::from(count), event.learning_rate, begun.elapsed().as_secs_f64());
+            println!(
+                "step {} loss {:.4} rate {:.5} {:.0} s",
+                event.step,
+                sum / f64::from(count),
+                event.learning_rate,
+                begun.elapsed().as_secs_f64()
+            );
             (sum, count) = (0.0, 0);
         }
         Flow::Continue
@@ -128,9 +134,9 @@ fn export(model: &Model, out: &Path, seed: u64) -> Outcome<()> {
     let bytes = Starter::write(model)?;
     let algorithm = model.algorithm();
     std::fs::write(out.join(format!("{algorithm}.bin")), &bytes)?;
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| {
-        (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     let info = model.info();
     let manifest = json!({
         "algorithm": algorithm.name(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::contrast::Seen;
 use super::working_scale::WorkingScale;
 use super::{Architecture, Model, Normalization, StarThresholds, Thresholds};
 use crate::error::{Error, Result};
@@ -41,6 +42,9 @@ struct Header {
     weights_hash: String,
     /// Whether the weights are initial ones.
     untrained: bool,
+    /// What the training images showed; absent in files of models that were not trained here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<Seen>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +104,7 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
         }),
         weights_hash: hash(&model.weights),
         untrained: model.untrained,
+        seen: model.seen,
     };
     let json = serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
     let mut arrays: Vec<(String, &[usize], &[f32])> = Vec::new();
@@ -168,6 +173,7 @@ pub(super) fn load(path: &Path) -> Result<Model> {
     model.history = header.history;
     model.state = state;
     model.untrained = header.untrained;
+    model.seen = header.seen;
     Ok(model)
 }
 

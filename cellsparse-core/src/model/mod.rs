@@ -2,11 +2,13 @@
 
 mod architecture;
 mod cellpose;
+mod contrast;
 mod device;
 mod elephant;
 mod engines;
 mod file;
 mod foreign;
+mod keep;
 mod network;
 mod normalization;
 mod options;
@@ -61,6 +63,8 @@ pub struct Model {
     untrained: bool,
     /// Whether these are starting weights.
     started: bool,
+    /// What the training images showed, if it was ever trained.
+    seen: Option<contrast::Seen>,
     engines: engines::Engines,
 }
 
@@ -158,6 +162,7 @@ impl Model {
             state: None,
             untrained: false,
             started: false,
+            seen: None,
             engines: engines::Engines::default(),
         }
     }
@@ -271,6 +276,7 @@ impl Clone for Model {
             state: self.state.clone(),
             untrained: self.untrained,
             started: self.started,
+            seen: self.seen,
             engines: engines::Engines::default(),
         }
     }

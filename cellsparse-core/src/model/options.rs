@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::starters::Start;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
@@ -166,6 +167,8 @@ pub struct TrainOptions {
     /// Finish after about this time, preparation and choice of thresholds included, with the learning-rate schedule fitted to
     /// it. Like a training without `steps`, it may finish earlier: when the loss falls no more.
     pub time_budget: Option<Duration>,
+    /// Weights that a model which was never trained begins with. The reference preset takes those it has.
+    pub start: Start,
     /// Seed of sampling and augmentation.
     pub seed: u64,
     /// Continue with the optimiser state and step count stored in the model.
@@ -196,6 +199,7 @@ impl Default for TrainOptions {
             learning_rate: None,
             preset: Preset::Default,
             time_budget: None,
+            start: Start::Starter,
             seed: 0,
             resume: false,
             normalized: false,

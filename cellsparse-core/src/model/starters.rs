@@ -222,7 +222,10 @@ mod tests {
     #[test]
     fn three_equal_channels_and_more_rays_give_the_answers_of_one_channel() {
         let configs: [(Architecture, Architecture); 3] = [
-            (StarDistConfig::default().into(), StarDistConfig { n_channels: 3, n_rays: 64, ..Default::default() }.into()),
+            (
+                StarDistConfig::default().into(),
+                StarDistConfig { n_channels: 3, n_rays: 64, ..Default::default() }.into(),
+            ),
             (CellposeConfig::default().into(), CellposeConfig { n_channels: 3, ..Default::default() }.into()),
             (ElephantConfig::default().into(), ElephantConfig { n_channels: 3, ..Default::default() }.into()),
         ];

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::Device;
 use ndarray::Array3;
 
+use super::recipe::{Begin, Recipe};
 use super::stardist::StarDistTask;
 use super::train::Run;
 use super::working_scale::image_factor;
 use super::{Architecture, Model, TrainOptions, cellpose, device, elephant};
 use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
-use crate::model::recipe::Recipe;
 use crate::random::Random;
 use crate::raster::{Image, LabelImage};
 use crate::training::trainer::{LossReport, Outcome, Task};
@@ -62,7 +62,7 @@ impl Model {
         device: &Device,
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<Outcome> {
-        let mut recipe = Recipe::new(self.algorithm(), options)?;
+        let mut recipe = Recipe::new(self.algorithm(), options, Begin::Random)?;
         let before = if options.resume { self.state.as_ref().map_or(0, |state| state.batches as usize) } else { 0 };
         recipe.limits.begun = before;
         recipe.limits.steps = recipe.limits.steps.saturating_sub(before);
