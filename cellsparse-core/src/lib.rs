@@ -68,6 +68,6 @@ pub mod training;
 pub use annotations::{Dataset, SparseLabels};
 pub use control::{CancelToken, Flow, Progress};
 pub use error::{Error, Result};
-pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions};
+pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions, starters};
 pub use networks::StarDistConfig;
 pub use raster::{Image, LabelImage};

@@ -92,7 +92,7 @@ impl Model {
         };
         if found.objects.is_empty() {
             found.notes.push(if highest <= threshold {
-                format!("nothing found: the threshold {threshold:.2} lies above all values of the image, of which {highest:.2} is the highest")
+                format!("nothing found: the threshold {threshold:.2} lies above all values, of which {highest:.2} is the highest")
             } else {
                 "nothing found: what exceeds the threshold has not the size or the shape of a cell".into()
             });

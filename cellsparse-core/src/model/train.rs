@@ -205,7 +205,8 @@ impl Model {
         fresh.seen = Some(Seen::of(data, options.normalized).with(self.seen));
         let mut start_kept = false;
         if let Some(drawn) = drawn.filter(|_| outcome.steps > 0) {
-            start_kept = fresh.keep_better(self, started, begin, &drawn, device, &mut notes)?;
+            let stopped = outcome.stopped == Stopped::Cancelled;
+            start_kept = fresh.keep_better(self, started, begin, stopped, &drawn, device, &mut notes)?;
         }
         *self = fresh;
         Ok(Ending { outcome, begin, start_kept, notes })
@@ -233,19 +234,21 @@ impl Model {
     }
 
     /// Goes back to the weights `started` of the model `before` the training when these segment what was drawn better, and
-    /// says whether it did. Thresholds that find none of the drawn cells are lowered.
+    /// says whether it did. Thresholds that find none of the drawn cells are lowered, unless the training
+    /// was `stopped`.
     fn keep_better(
         &mut self,
         before: &Model,
         started: Weights,
         begin: Begin,
+        stopped: bool,
         drawn: &Drawn,
         device: &Device,
         notes: &mut Vec<String>,
     ) -> Result<bool> {
         let stored = PredictOptions::default();
         let mut trained = drawn.score(self, device, &stored)?;
-        if trained.accuracy == 0.0 {
+        if trained.accuracy == 0.0 && !stopped {
             trained = drawn.lower_thresholds(self, device)?.unwrap_or_default();
         }
         if begin != Begin::Random {
