@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-neon test-java java java-natives bench-qupath header install-c lint lint-header lint-paths bench
+.PHONY: help demo starters test test-python test-neon test-java java java-natives bench-qupath header install-c lint lint-header lint-paths bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -12,6 +12,8 @@ DATA ?=
 STEPS ?=
 ALGORITHM ?=
 PREFIX ?= /usr/local
+STARTERS ?= stardist cellpose elephant
+SEED ?= 1
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAVEN := $(shell command -v mvn)
@@ -26,6 +28,13 @@ help: ## Show this help
 
 demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR] [OUT=demo-out] [STEPS=N] [ALGORITHM=A]
 	cargo run --release -p cellsparse-cli -- demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(STEPS),--steps $(STEPS)) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
+
+starters: ## Make the starting weights in cellsparse-core/starters anew, or go on where the last run ended (hours); [STARTERS="stardist cellpose elephant"] [SEED=1]
+	for algorithm in $(STARTERS); do \
+	  steps=$$(sed -n 's/.*"steps": \([0-9]*\).*/\1/p' cellsparse-core/starters/$$algorithm.json); \
+	  cargo run --release $(PACKAGES) --example starters -- --algorithm $$algorithm --steps $$steps --seed $(SEED) --out target/starters; \
+	  cp target/starters/$$algorithm.bin target/starters/$$algorithm.json cellsparse-core/starters/; \
+	done
 
 test: ## Run every test, the examples in the documentation included; Java's too where Maven is installed
 	cargo test $(PACKAGES) --no-run

@@ -5,7 +5,7 @@
 //! DATA is a folder with `train/images`, `train/sparse/CASE`, `test/images` and `test/masks`, or it holds `dsb2018` and
 //! `dsb2018-mini`. Cases of the latter: `scribble` and `far` train on one image and are scored on its siblings, `k4` and `k16` train on all of `dsb2018/train` and are scored on `dsb2018/test`, `stained` (with strokes) and
 //! `stained-k4` do the same on the stained images of `dsb2018-brightfield`. Keys: `algorithm`, `steps`,
-//! `seconds`, `seeds`, `patch`, `batch`, `lr`, `preset`, `widths` (as 16-32-64), `filters` (StarDist), `images` (at most so many to train on),
+//! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (at most so many to train on),
 //! `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
 //! scored images with the found outlines in them), `verbose`.
 
@@ -17,7 +17,9 @@ use std::time::Duration;
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels};
 use cellsparse_core::formats::overlay;
 use cellsparse_core::metrics::{Criterion, Matching, matching_dataset};
-use cellsparse_core::model::{Algorithm, Architecture, Model, PredictOptions, TrainOptions, TrainingSummary};
+use cellsparse_core::model::{
+    Algorithm, Architecture, Model, PredictOptions, Start, Starter, TrainOptions, TrainingSummary,
+};
 use cellsparse_core::raster::{
     LabelImage, RawLabels, list_images, pair_by_stem, read_image, read_label_file, write_rgb_png,
 };
@@ -52,14 +54,17 @@ fn main() -> Outcome<()> {
     if cases.is_empty() {
         cases = vec!["scribble".into(), "far".into(), "k4".into()];
     }
-    println!("| algorithm | case | seed | steps | s | ms/step | thresholds | tp / fp / fn | AP50 | PQ |");
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!(
+        "| algorithm | case | begun, kept | seed | steps | s | thresholds | tp / fp / fn | AP50 | AP75 | mean IoU | PQ |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for name in cases {
         let case = case(&data, &name)?;
         let seeds: u64 = keys.get("seeds").map_or(Ok(3), |value| value.parse())?;
         // One list of scores for every way of post-processing.
-        let mut scores: Vec<(String, Vec<Matching>)> = Vec::new();
-        for seed in 0..seeds {
+        let mut scores: Vec<(String, Vec<[Matching; 2]>)> = Vec::new();
+        let first: u64 = keys.get("seed").map_or(Ok(0), |value| value.parse())?;
+        for seed in first..first + seeds {
             let trained = trained(&case, &name, seed, &keys)?;
             for (index, (words, score)) in scored(&case, &name, seed, &trained, &keys)?.into_iter().enumerate() {
                 match scores.get_mut(index) {
@@ -69,11 +74,15 @@ fn main() -> Outcome<()> {
             }
         }
         for (words, scores) in scores {
-            let mean = |f: fn(&Matching) -> f64| scores.iter().map(f).sum::<f64>() / scores.len() as f64;
+            let mean = |at: usize, f: fn(&Matching) -> f64| {
+                scores.iter().map(|pair| f(&pair[at])).sum::<f64>() / scores.len() as f64
+            };
             println!(
-                "| | **{name}**{words} | mean | | | | | | **{:.3}** | {:.3} |",
-                mean(|m| m.accuracy),
-                mean(|m| m.panoptic_quality)
+                "| | **{name}**{words} | | mean | | | | | **{:.3}** | {:.3} | {:.3} | {:.3} |",
+                mean(0, |m| m.accuracy),
+                mean(1, |m| m.accuracy),
+                mean(0, |m| m.mean_matched_score),
+                mean(0, |m| m.panoptic_quality)
             );
         }
     }
@@ -128,10 +137,16 @@ fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, T
         labels.push(SparseLabels::parse(read_label_file(sparse)?, LabelEncoding::Wire)?);
     }
     let channels = images.first().map_or(1, Image::channels);
+    let mut options = TrainOptions { seed, ..TrainOptions::default() };
     let mut model = Model::new(architecture(keys, channels)?, seed)?;
+    match keys.get("init").map(String::as_str) {
+        None | Some("starter") => {}
+        Some("none") => options.start = Start::None,
+        Some(file) if file.ends_with(".bin") => model.begin_with(&Starter::read(&std::fs::read(file)?)?)??,
+        Some(file) => model = Model::load(file)?,
+    }
     let dataset = Dataset::new(images, labels)?;
     let number = |key: &str| keys.get(key).map(|value| value.parse::<f64>()).transpose();
-    let mut options = TrainOptions { seed, ..TrainOptions::default() };
     options.steps = number("steps")?.map(|steps| steps as usize);
     options.time_budget = number("seconds")?.map(Duration::from_secs_f64);
     options.learning_rate = number("lr")?.map(|rate| rate as f32);
@@ -174,7 +189,7 @@ fn scored(
     seed: u64,
     (model, summary): &(Model, TrainingSummary),
     keys: &Keys,
-) -> Outcome<Vec<(String, Matching)>> {
+) -> Outcome<Vec<(String, [Matching; 2])>> {
     let ways: Vec<Option<&str>> = match keys.get("postprocess") {
         Some(names) => names.split(',').map(Some).collect(),
         None => vec![None],
@@ -201,21 +216,26 @@ fn scored(
             pairs.push((fill_label_holes(truth.view()), predicted));
         }
         let pairs: Vec<(&LabelImage, &LabelImage)> = pairs.iter().map(|(a, b)| (a, b)).collect();
-        let score = matching_dataset(&pairs, &[0.5], Criterion::Iou, false)?.swap_remove(0);
+        let [score, strict] = <[Matching; 2]>::try_from(matching_dataset(&pairs, &[0.5, 0.75], Criterion::Iou, false)?)
+            .map_err(|_| "two thresholds have two scores")?;
         println!(
-            "| {} | {name}{words} | {seed} | {} | {:.0} | {:.0} | {} | {} / {} / {} | {:.3} | {:.3} |",
+            "| {} | {name}{words} | {}, {} | {seed} | {} | {:.0} | {} | {} / {} / {} | {:.3} | {:.3} | {:.3} | {:.3} |",
             model.algorithm(),
+            summary.begun,
+            summary.kept,
             summary.steps,
             summary.seconds,
-            1e3 * summary.seconds_per_step,
             thresholds(model)?,
             score.tp,
             score.fp,
             score.fn_,
             score.accuracy,
+            strict.accuracy,
+            score.mean_matched_score,
             score.panoptic_quality
         );
-        scores.push((words, score));
+        summary.notes.iter().for_each(|note| println!("{name} {seed}: {note}"));
+        scores.push((words, [score, strict]));
     }
     Ok(scores)
 }

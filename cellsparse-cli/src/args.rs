@@ -117,8 +117,9 @@ pub struct TrainArgs {
     /// Channels of the images; without it those of the first image
     #[arg(long, value_parser = positive, value_name = "N")]
     pub channels: Option<usize>,
-    /// Start from the weights of this model
-    #[arg(long, conflicts_with = "resume", value_name = "FILE")]
+    /// Weights to begin with: starter for those in this program, learned on drawn fields, none for random ones, or a model
+    /// file. --preset reference takes random ones [default: starter]
+    #[arg(long, conflicts_with = "resume", value_name = "starter|none|FILE")]
     pub init: Option<PathBuf>,
     /// Go on with the model of --model: weights, optimiser state and step count
     #[arg(long)]

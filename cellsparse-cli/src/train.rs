@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cellsparse_core::annotations::Dataset;
-use cellsparse_core::model::{Algorithm, Architecture, Device, Model, TrainOptions, TrainingSummary};
+use cellsparse_core::model::{Algorithm, Architecture, Device, Model, Start, TrainOptions, TrainingSummary};
 use cellsparse_core::{Error, Result};
 use serde_json::{Value, json};
 
@@ -30,6 +30,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         learning_rate: args.lr,
         preset: args.preset,
         time_budget: args.time_budget.map(Duration::from_secs_f32),
+        start: named_start(args).unwrap_or_default(),
         seed: args.seed,
         resume: args.resume,
         device: args.device,
@@ -62,6 +63,7 @@ pub fn train(
     if options.device == Device::Auto {
         note(&format!("device: {} (chosen by auto)", summary.device));
     }
+    summary.notes.iter().for_each(|words| note(words));
     Ok((summary, history))
 }
 
@@ -76,6 +78,9 @@ pub fn facts(path: &Path, algorithm: Algorithm, summary: &TrainingSummary) -> se
         "loss": summary.loss,
         "device": summary.device,
         "stopped": summary.stopped,
+        "begun": summary.begun,
+        "kept": summary.kept,
+        "notes": summary.notes,
     });
     match value {
         Value::Object(fields) => fields,
@@ -86,8 +91,13 @@ pub fn facts(path: &Path, algorithm: Algorithm, summary: &TrainingSummary) -> se
 /// A training in a few words.
 pub fn sentence(summary: &TrainingSummary) -> String {
     format!(
-        "{} steps in {}, {:.2} s a step, loss {:.4}, on {}",
+        "{} steps from {} in {}, {:.2} s a step, loss {:.4}, on {}",
         summary.steps,
+        match summary.begun {
+            "random" => "random weights",
+            "starter" => "the starting weights",
+            _ => "the model",
+        },
         clock(Duration::from_secs_f64(summary.seconds.max(0.0))),
         summary.seconds_per_step,
         summary.loss,
@@ -95,8 +105,14 @@ pub fn sentence(summary: &TrainingSummary) -> String {
     )
 }
 
+/// The starting weights that are named, if it is not a file.
+fn named_start(args: &TrainArgs) -> Option<Start> {
+    args.init.as_ref()?.to_str()?.parse().ok()
+}
+
 fn starting_model(args: &TrainArgs, dataset: &Dataset) -> Result<Model> {
-    let source = if args.resume { Some(&args.model) } else { args.init.as_ref() };
+    let file = args.init.as_ref().filter(|_| named_start(args).is_none());
+    let source = if args.resume { Some(&args.model) } else { file };
     if let Some(path) = source {
         let model = Model::load(path)?;
         if model.algorithm() != args.algorithm {

@@ -69,6 +69,6 @@ pub use annotations::{Dataset, SparseLabels};
 pub use budget::Budget;
 pub use control::{CancelToken, Flow, Progress, StopReason};
 pub use error::{Error, Result};
-pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions};
+pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions, starters};
 pub use networks::StarDistConfig;
 pub use raster::{Image, LabelImage};

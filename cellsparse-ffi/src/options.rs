@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cellsparse_core::formats::geojson::OutlineRule;
-use cellsparse_core::model::{Architecture, Preset};
+use cellsparse_core::model::{Architecture, Preset, Start};
 use cellsparse_core::{Algorithm, CancelToken, Error, PredictOptions, TrainOptions};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +35,7 @@ pub(crate) fn train(text: Option<&str>, cancel: CancelToken) -> Outcome<TrainOpt
         learning_rate: given.learning_rate,
         preset: given.preset,
         time_budget: time_budget.transpose()?,
+        start: given.init,
         seed: given.seed,
         resume: given.resume,
         normalized: given.normalized,
@@ -80,6 +81,7 @@ struct Train {
     learning_rate: Option<f32>,
     preset: Preset,
     time_budget: Option<f64>,
+    init: Start,
     seed: u64,
     resume: bool,
     normalized: bool,
@@ -98,6 +100,7 @@ impl Default for Train {
             learning_rate: options.learning_rate,
             preset: options.preset,
             time_budget: None,
+            init: options.start,
             seed: options.seed,
             resume: options.resume,
             normalized: options.normalized,

@@ -35,7 +35,7 @@ mod _native {
     #[pymodule_export]
     use super::metrics::{matching, matching_dataset};
     #[pymodule_export]
-    use super::model::Model;
+    use super::model::{Model, starters};
     #[pymodule_export]
     use super::stardist::{dist_to_coord, edt_prob, non_maximum_suppression, polygons_to_label, star_dist};
     #[pymodule_export]

@@ -148,8 +148,8 @@ impl Model {
     }
 
     /// Trains and returns the summary as JSON. Whatever is raised, the weights that were reached are kept.
-    #[pyo3(signature = (data, validation, *, steps, batch_size, patch_size, learning_rate, preset, time_budget, seed,
-        resume, checkpoint, device, threads, observer))]
+    #[pyo3(signature = (data, validation, *, steps, batch_size, patch_size, learning_rate, preset, init, time_budget,
+        seed, resume, checkpoint, device, threads, observer))]
     fn train(
         &self,
         py: Python<'_>,
@@ -160,6 +160,7 @@ impl Model {
         patch_size: Option<usize>,
         learning_rate: Option<f32>,
         preset: &str,
+        init: &str,
         time_budget: Option<f64>,
         seed: u64,
         resume: bool,
@@ -175,6 +176,7 @@ impl Model {
             patch_size,
             learning_rate,
             preset: preset.parse().map_err(raise)?,
+            start: init.parse().map_err(raise)?,
             time_budget: time_budget.map(budget).transpose().map_err(raise)?,
             seed,
             resume,
@@ -251,6 +253,12 @@ impl Model {
         let found = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
         Ok(in_python(py, found))
     }
+}
+
+/// The names of the starting weights in the library.
+#[pyfunction]
+pub fn starters() -> Vec<&'static str> {
+    cellsparse_core::starters::names()
 }
 
 fn in_python(py: Python<'_>, found: Segmentation) -> (Bound<'_, PyArray2<i32>>, Objects<'_>) {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use cellsparse_core::annotations::{Dataset, SparseLabels};
 use cellsparse_core::metrics::{Criterion, matching};
 use cellsparse_core::model::{
-    Algorithm, Architecture, Device, Model, Postprocess, PredictOptions, Preset, Thresholds, TrainOptions,
+    Algorithm, Architecture, Device, Model, Postprocess, PredictOptions, Preset, Start, Thresholds, TrainOptions,
 };
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
@@ -138,6 +138,95 @@ fn a_training_that_is_stopped_on_large_images_has_the_default_thresholds() {
     assert_eq!((summary.steps, summary.stopped), (1, StopReason::Cancelled));
     let Thresholds::Stardist(thresholds) = model.thresholds() else { panic!("{:?}", model.thresholds()) };
     assert_eq!((thresholds.prob, thresholds.nms, thresholds.smallest_object), (0.5, 0.4, 100.0));
+}
+
+#[test]
+fn a_new_model_begins_with_the_starting_weights_unless_it_is_told_otherwise_or_they_do_not_fit() {
+    let small = |steps| TrainOptions { batch_size: Some(1), patch_size: Some(32), ..options(steps) };
+    let begun = |architecture: &Architecture, options: &TrainOptions| {
+        let mut model = Model::new(architecture.clone(), 0).unwrap();
+        let summary = model.train(&data(1), None, options, &mut |_| Flow::Continue).unwrap();
+        (summary.begun, summary.notes.iter().any(|note| note.contains("starting weights belong")), model)
+    };
+    for (algorithm, other) in [Algorithm::Stardist, Algorithm::Cellpose, Algorithm::Elephant].into_iter().zip(tiny()) {
+        assert!(cellsparse_core::starters::names().contains(&algorithm.name()), "{algorithm}");
+        let usual = Architecture::of(algorithm, 1);
+        let (start, told, mut model) = begun(&usual, &small(1));
+        assert_eq!((start, told), ("starter", false), "{algorithm}");
+        let on = model.train(&data(1), None, &small(1), &mut |_| Flow::Continue).unwrap();
+        assert_eq!(on.begun, "model", "{algorithm}");
+        let (start, told, _) = begun(&usual, &TrainOptions { start: Start::None, ..small(1) });
+        assert_eq!((start, told), ("random", false), "{algorithm}");
+        let (start, told, _) = begun(&usual, &TrainOptions { preset: Preset::Reference, ..small(1) });
+        assert_eq!((start, told), ("random", false), "{algorithm}");
+        let (start, told, _) = begun(&other, &small(1));
+        assert_eq!((start, told), ("random", true), "{algorithm}");
+    }
+}
+
+#[test]
+fn ten_steps_from_the_starting_weights_find_most_cells_of_another_field() {
+    for algorithm in [Algorithm::Stardist, Algorithm::Cellpose, Algorithm::Elephant] {
+        let mut model = Model::new(Architecture::of(algorithm, 1), 0).unwrap();
+        train(&mut model, &options(10)).unwrap();
+        let (image, _, truth) = field(2);
+        let found = model.predict(&image, &on_cpu()).unwrap();
+        let score = matching(&truth, &found.labels, 0.5, Criterion::Iou, false).unwrap();
+        assert!(score.accuracy > 0.5, "{algorithm}: {score:?}");
+    }
+}
+
+#[test]
+fn a_training_that_makes_a_good_model_worse_gives_the_model_back() {
+    for architecture in tiny() {
+        let algorithm = architecture.algorithm();
+        let mut model = Model::new(architecture, 0).unwrap();
+        train(&mut model, &options(120)).unwrap();
+        let (weights, thresholds) = (model.weights().clone(), model.thresholds());
+        let wild = TrainOptions { learning_rate: Some(0.2), ..options(3) };
+        let summary = model.train(&data(1), None, &wild, &mut |_| Flow::Continue).unwrap();
+        assert_eq!(summary.kept, "start", "{algorithm}");
+        assert!(summary.notes.iter().any(|note| note.contains("were kept")), "{algorithm}: {:?}", summary.notes);
+        assert_eq!((model.weights(), model.thresholds()), (&weights, thresholds), "{algorithm}");
+    }
+}
+
+#[test]
+fn images_without_anything_in_them_have_no_objects_and_the_reason_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = cellsparse_core::random::Random::new(7, 0);
+    let shape = (96, 80, 1);
+    let noise: Array3<f32> = Array3::from_shape_fn(shape, |_| 100.0 + 20.0 * random.normal() as f32);
+    let empty = [
+        Image::U8(Array3::zeros(shape)),
+        Image::U16(Array3::from_elem(shape, 777)),
+        Image::U8(noise.mapv(|value| value as u8)),
+        Image::F32(noise),
+    ];
+    for architecture in tiny() {
+        let algorithm = architecture.algorithm();
+        let mut model = Model::new(architecture, 0).unwrap();
+        train(&mut model, &options(30)).unwrap();
+        let path = folder.path().join("model.safetensors");
+        model.save(&path).unwrap();
+        for model in [&model, &Model::load(&path).unwrap()] {
+            for image in &empty {
+                let found = model.predict(image, &on_cpu()).unwrap();
+                assert!(found.objects.is_empty() && found.labels.iter().all(|label| *label == 0), "{algorithm}");
+                assert_eq!(found.labels.dim(), (96, 80));
+                assert!(found.notes[0].starts_with("nothing found: "), "{algorithm}: {:?}", found.notes);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_threshold_above_everything_is_named() {
+    let [stardist, ..] = tiny();
+    let mut model = Model::new(stardist, 0).unwrap();
+    train(&mut model, &options(2)).unwrap();
+    let found = model.predict(&field(1).0, &PredictOptions { prob_thresh: Some(0.999), ..on_cpu() }).unwrap();
+    assert!(found.objects.is_empty() && found.notes[0].contains("the threshold 1.00 lies above"), "{:?}", found.notes);
 }
 
 #[test]

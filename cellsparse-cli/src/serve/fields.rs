@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use cellsparse_core::model::{Algorithm, PredictOptions, Thresholds};
+use cellsparse_core::model::{Algorithm, PredictOptions, Start, Thresholds};
 
 use super::errors::{Context, FieldError, Place, Refusal};
 use super::json::Json;
@@ -39,6 +39,8 @@ pub struct Segment<'a> {
     pub chosen: [usize; 2],
     /// Of the batches and augmentations.
     pub seed: Option<u64>,
+    /// Weights of a new network.
+    pub init: Start,
     /// The intensities that become 0 and 1, one pair for each channel or for all.
     pub range: Option<Vec<[f32; 2]>>,
     /// Of the prediction.
@@ -66,7 +68,7 @@ pub struct Reset {
 }
 
 /// Every field of a body.
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 26] = [
     "modelname",
     "b64img",
     "b64lbl",
@@ -84,6 +86,7 @@ pub const NAMES: [&str; 25] = [
     "chan1",
     "chan2",
     "seed",
+    "init",
     "prob_thresh",
     "nms_thresh",
     "flow_threshold",
@@ -121,6 +124,11 @@ impl<'a> Segment<'a> {
         if let Some(seed) = seed {
             within(&mut fields, "seed", seed, 0, i64::MAX);
         }
+        let init = fields.optional_text("init").map_or(Ok(Start::default()), |name| name.parse());
+        let init = init.unwrap_or_else(|error: cellsparse_core::Error| {
+            fields.refuse("init", error.to_string(), "value_error.init");
+            Start::default()
+        });
         let range = range(&mut fields);
         prediction.normalized = range.is_some();
         let channels = match algorithm {
@@ -158,6 +166,7 @@ impl<'a> Segment<'a> {
             channels: channels.map(usize_from),
             chosen: chosen.map(usize_from),
             seed: seed.and_then(|seed| u64::try_from(seed).ok()),
+            init,
             range,
             prediction,
         })

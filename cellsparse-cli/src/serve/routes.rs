@@ -140,6 +140,7 @@ fn decode(app: &App, algorithm: Algorithm, outline: OutlineRule, body: &[u8]) ->
         channels: request.channels,
         chosen: request.chosen,
         seed: request.seed,
+        init: request.init,
         prediction: request.prediction,
         outline,
         _memory: memory,

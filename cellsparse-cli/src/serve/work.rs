@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, ObjectInfo, OutlineRule, to_geojson};
-use cellsparse_core::model::{Algorithm, Architecture, PredictOptions, TrainOptions};
+use cellsparse_core::model::{Algorithm, Architecture, PredictOptions, Start, TrainOptions};
 use cellsparse_core::raster::Image;
 use cellsparse_core::{CancelToken, Error, Flow, Model};
 
@@ -45,6 +45,8 @@ pub struct Work {
     pub outline: OutlineRule,
     /// Of the batches and augmentations.
     pub seed: Option<u64>,
+    /// Weights of a new network.
+    pub init: Start,
     /// Of the prediction, but for what the server decides.
     pub prediction: PredictOptions,
     /// Memory that its images take.
@@ -136,6 +138,7 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
         device: app.device,
         threads: app.threads,
         checkpoint: Some(entry.path().clone()),
+        start: work.init,
         seed,
         normalized: work.prediction.normalized,
         cancel: cancel.clone(),

@@ -7,6 +7,7 @@ mod numbers;
 mod overlay;
 mod pickle;
 pub mod pytorch;
+pub mod quantized;
 mod state_dict;
 pub mod tensors;
 

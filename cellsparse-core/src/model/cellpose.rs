@@ -78,7 +78,7 @@ pub(super) struct FlowMaps {
     /// `[2, H, W]`: `dY`, `dX`.
     flows: Array3<f32>,
     /// Logit `[H, W]`.
-    cellprob: Array2<f32>,
+    pub cellprob: Array2<f32>,
 }
 
 /// Runs the network over a normalised image, scaled so that its cells have the network's diameter.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::contrast::Seen;
 use super::working_scale::WorkingScale;
 use super::{Architecture, Model, ModelInfo, Normalization, StarThresholds, Thresholds};
 use crate::error::{Error, Result};
@@ -44,6 +45,9 @@ struct Header {
     weights_hash: String,
     /// Whether the weights are initial ones.
     untrained: bool,
+    /// What the training images showed; absent in files of models that were not trained here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<Seen>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -137,6 +141,7 @@ impl<'a> Parts<'a> {
             }),
             weights_hash: hash(weights),
             untrained,
+            seen: model.seen,
         };
         let json = serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
         let mut arrays: Vec<PlainArray<'a>> = Vec::new();
@@ -260,6 +265,7 @@ fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
     model.history = header.history;
     model.state = state;
     model.untrained = header.untrained;
+    model.seen = header.seen;
     Ok(model)
 }
 

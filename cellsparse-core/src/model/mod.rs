@@ -2,11 +2,13 @@
 
 mod architecture;
 mod cellpose;
+mod contrast;
 mod device;
 mod elephant;
 mod engines;
 mod file;
 mod foreign;
+mod keep;
 mod network;
 mod normalization;
 mod options;
@@ -15,6 +17,8 @@ mod recipe;
 mod segmentation;
 mod stardist;
 mod stardist_objects;
+pub mod starters;
+mod stream;
 mod thresholds;
 mod train;
 mod working_scale;
@@ -31,6 +35,8 @@ pub use self::foreign::StateEntry;
 pub use self::normalization::Normalization;
 pub use self::options::{Algorithm, Device, Postprocess, PredictOptions, Preset, TrainOptions};
 pub use self::segmentation::{Object, Segmentation};
+pub use self::starters::{Start, Starter};
+pub use self::stream::Pools;
 pub use self::thresholds::{CellposeThresholds, ElephantThresholds, StarThresholds, Thresholds};
 pub use self::train::TrainingSummary;
 use crate::error::Result;
@@ -56,6 +62,10 @@ pub struct Model {
     state: Option<TrainingState>,
     /// Whether the weights are initial ones that nothing was learned with.
     untrained: bool,
+    /// Whether these are starting weights.
+    started: bool,
+    /// What the training images showed, if it was ever trained.
+    seen: Option<contrast::Seen>,
     engines: engines::Engines,
 }
 
@@ -152,6 +162,8 @@ impl Model {
             history: History::default(),
             state: None,
             untrained: false,
+            started: false,
+            seen: None,
             engines: engines::Engines::default(),
         }
     }
@@ -289,6 +301,8 @@ impl Clone for Model {
             history: self.history.clone(),
             state: self.state.clone(),
             untrained: self.untrained,
+            started: self.started,
+            seen: self.seen,
             engines: engines::Engines::default(),
         }
     }

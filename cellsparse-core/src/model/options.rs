@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::starters::Start;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
@@ -23,13 +24,20 @@ pub enum Algorithm {
     Elephant,
 }
 
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Algorithm {
+    /// Its name, as it is written everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
             Algorithm::Stardist => "stardist",
             Algorithm::Cellpose => "cellpose",
             Algorithm::Elephant => "elephant",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -159,6 +167,8 @@ pub struct TrainOptions {
     /// Finish after about this time, preparation and choice of thresholds included, with the learning-rate schedule fitted to
     /// it. Like a training without `steps`, it may finish earlier: when the loss falls no more.
     pub time_budget: Option<Duration>,
+    /// Weights that a model which was never trained begins with. The reference preset takes those it has.
+    pub start: Start,
     /// Seed of sampling and augmentation.
     pub seed: u64,
     /// Continue with the optimiser state and step count stored in the model.
@@ -189,6 +199,7 @@ impl Default for TrainOptions {
             learning_rate: None,
             preset: Preset::Default,
             time_budget: None,
+            start: Start::Starter,
             seed: 0,
             resume: false,
             normalized: false,

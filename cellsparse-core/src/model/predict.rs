@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array3, ArrayView2, ArrayView3};
+use ndarray::{Array3, ArrayView2, ArrayView3, Axis};
 
 use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant};
 use crate::error::{Error, Result};
-use crate::geometry::exact_outlines;
+use crate::geometry::{disc_diameter, exact_outlines};
 use crate::networks::Device;
 use crate::raster::{Image, LabelImage};
 
@@ -19,7 +19,11 @@ impl Model {
     /// [`Error::Cancelled`] when the cancel token was raised.
     pub fn predict(&self, image: &Image, options: &PredictOptions) -> Result<Segmentation> {
         self.check_prediction(options)?;
-        self.segment(self.network_input(image, options.normalized)?, options)
+        let input = self.network_input(image, options.normalized)?;
+        match self.seen.and_then(|seen| seen.nothing_in(image, options.normalized)) {
+            Some(reason) => Ok(nothing(&input, &reason)),
+            None => self.segment(input, options),
+        }
     }
 
     /// Segments one image `[H, W, C]` whose intensities are already what the network was trained on.
@@ -28,7 +32,11 @@ impl Model {
     /// As [`predict`](Self::predict).
     pub fn predict_normalized(&self, image: ArrayView3<'_, f32>, options: &PredictOptions) -> Result<Segmentation> {
         self.check_prediction(options)?;
-        self.segment(self.fit_channels(image.to_owned())?, options)
+        let input = self.fit_channels(image.to_owned())?;
+        match self.seen.and_then(|seen| seen.nothing_in(&Image::F32(image.to_owned()), true)) {
+            Some(reason) => Ok(nothing(&input, &reason)),
+            None => self.segment(input, options),
+        }
     }
 
     fn check_prediction(&self, options: &PredictOptions) -> Result<()> {
@@ -49,32 +57,86 @@ impl Model {
         device::thread_pool(options.threads)?.install(|| self.segment_on(&device, image.view(), options))
     }
 
-    fn segment_on(
+    pub(super) fn segment_on(
         &self,
         device: &Device,
         image: ArrayView3<'_, f32>,
         options: &PredictOptions,
     ) -> Result<Segmentation> {
         let thresholds = self.thresholds.with(options)?;
-        match &self.architecture {
+        // What was found, the highest value of the map that decides, and the threshold for it.
+        let (mut found, highest, threshold) = match &self.architecture {
             Architecture::Stardist(config) => {
                 let star = thresholds.stardist()?;
                 let scale = self.scale_for(image, device)?;
                 let found = self.candidates(config, image, scale, star.prob, options.tile, device, &options.cancel)?;
-                found.segment(&star, options.min_area)
+                (found.segment(&star, options.min_area)?, found.highest, star.prob)
             }
             Architecture::Cellpose(config) => {
                 let thresholds = thresholds.cellpose()?;
                 let maps = cellpose::maps(self, config, image, &thresholds, options, device)?;
-                maps.segment(config, &thresholds, options.min_area)
+                (
+                    maps.segment(config, &thresholds, options.min_area)?,
+                    highest(maps.cellprob.iter()),
+                    thresholds.cellprob,
+                )
             }
             Architecture::Elephant(_) => {
                 let thresholds = thresholds.elephant()?;
                 let scale = self.scale_for(image, device)?;
-                let probabilities = elephant::probabilities(self, image, scale, options, device)?;
-                elephant::segment(probabilities.view(), &thresholds, options.postprocess, options.min_area)
+                let maps = elephant::probabilities(self, image, scale, options, device)?;
+                let highest = highest(maps.index_axis(Axis(2), 2).iter());
+                let found = elephant::segment(maps.view(), &thresholds, options.postprocess, options.min_area)?;
+                (found, highest, thresholds.center)
+            }
+        };
+        if found.objects.is_empty() {
+            found.notes.push(if highest <= threshold {
+                format!("nothing found: the threshold {threshold:.2} lies above all values, of which {highest:.2} is the highest")
+            } else {
+                "nothing found: what exceeds the threshold has not the size or the shape of a cell".into()
+            });
+        }
+        found.notes.extend(self.strange_size(&found));
+        Ok(found)
+    }
+
+    /// A note on objects that are far from the size of the cells that were drawn.
+    fn strange_size(&self, found: &Segmentation) -> Option<String> {
+        let drawn = self.seen?.diameter;
+        let mut areas = vec![0_usize; found.objects.len() + 1];
+        for id in &found.labels {
+            if let Some(area) = areas.get_mut(*id as usize) {
+                *area += 1;
             }
         }
+        let objects = areas.get_mut(1..)?;
+        objects.sort_unstable();
+        let median = disc_diameter(*objects.get(objects.len() / 2)? as f64);
+        let times = (drawn / median).max(median / drawn);
+        (times > STRANGE).then(|| {
+            let word = if median < drawn { "smaller" } else { "larger" };
+            format!(
+                "the objects are {times:.0} times {word} across than the drawn cells; draw some cells of this image"
+            )
+        })
+    }
+}
+
+/// The median object is so many times smaller or larger across than the drawn cells when a note says so.
+const STRANGE: f64 = 3.0;
+
+fn highest<'a>(values: impl Iterator<Item = &'a f32>) -> f32 {
+    values.copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// No object in an input of the network.
+fn nothing(input: &Array3<f32>, reason: &str) -> Segmentation {
+    let (rows, columns, _) = input.dim();
+    Segmentation {
+        labels: LabelImage::zeros((rows, columns)),
+        objects: Vec::new(),
+        notes: vec![format!("nothing found: {reason}")],
     }
 }
 
@@ -104,5 +166,5 @@ pub(super) fn from_labels(labels: LabelImage, confidence: ArrayView2<'_, f32>) -
         let probability = (sum / count as f64) as f32;
         objects.push(Object { id: outline.id, polygon, probability, class: None });
     }
-    Ok(Segmentation { labels, objects })
+    Ok(Segmentation { labels, objects, notes: Vec::new() })
 }

@@ -9,6 +9,37 @@ use crate::training::optimizer::{Adam, Optimizer, Sgd};
 use crate::training::schedule::Schedule;
 use crate::training::trainer::{LoopOptions, TrainingState};
 
+/// What a training begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// Random weights.
+    Random,
+    /// Starting weights, which know cells but none like these.
+    Starter,
+    /// A model that was trained before.
+    Trained,
+}
+
+impl Begin {
+    /// Its name in summaries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Begin::Random => "random",
+            Begin::Starter => "starter",
+            Begin::Trained => "model",
+        }
+    }
+
+    /// The learning rate of Adam: what is known is moved gently.
+    fn rate(self) -> f32 {
+        match self {
+            Begin::Random => 2e-3,
+            Begin::Starter => 5e-4,
+            Begin::Trained => 3e-4,
+        }
+    }
+}
+
 /// The training of one algorithm with one preset.
 pub(super) struct Recipe {
     algorithm: Algorithm,
@@ -43,7 +74,7 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::Config`] for options out of range.
-    pub fn new(algorithm: Algorithm, options: &TrainOptions) -> Result<Self> {
+    pub fn new(algorithm: Algorithm, options: &TrainOptions, begin: Begin) -> Result<Self> {
         let reference = options.preset == Preset::Reference;
         let usual = if reference || options.steps.is_some() { LARGE } else { SMALL };
         let batch_size = options.batch_size.unwrap_or(usual.batch_size);
@@ -58,7 +89,7 @@ impl Recipe {
         }
         let steps = options.steps.unwrap_or(if options.time_budget.is_some() { 1_000_000 } else { usual.steps });
         let (rate, schedule, weight_decay) = match (algorithm, reference) {
-            (_, false) => (2e-3, Schedule::Cosine { warmup: 0.05, floor: 0.02 }, 0.0),
+            (_, false) => (begin.rate(), Schedule::Cosine { warmup: 0.05, floor: 0.02 }, 0.0),
             (Algorithm::Stardist, true) => (1e-3, Schedule::ReduceOnPlateau { factor: 0.5, patience: 40 }, 0.0),
             (Algorithm::Cellpose, true) => (0.2, Schedule::Cellpose { epochs: steps.min(2000) }, 1e-5),
             (Algorithm::Elephant, true) => (1e-3, Schedule::Cosine { warmup: 0.0, floor: 1.0 }, 0.0),
@@ -69,6 +100,7 @@ impl Recipe {
         }
         let limits = LoopOptions {
             steps,
+            begun: 0,
             steps_per_epoch: if reference { 200.min(steps) } else { 25.min(steps) },
             learning_rate,
             schedule,

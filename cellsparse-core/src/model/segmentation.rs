@@ -9,6 +9,8 @@ pub struct Segmentation {
     pub labels: LabelImage,
     /// The objects that own at least one pixel, in increasing id.
     pub objects: Vec<Object>,
+    /// What a user should know of the result, one sentence each: why nothing was found, or why it is likely bad.
+    pub notes: Vec<String>,
 }
 
 /// One segmented object.

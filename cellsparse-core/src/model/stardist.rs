@@ -42,7 +42,18 @@ impl StarDistTask {
             Preset::Reference => SamplingPolicy::Reference,
             _ => SamplingPolicy::Annotated,
         };
-        let config = BatchConfig { batch_size: batch[0], policy, ..batch_config(config, data, options, batch)? };
+        let config = BatchConfig { batch_size: batch[0], policy, ..batch_config(config, Some(data), options, batch)? };
+        Self::new(prepared, options, config)
+    }
+
+    /// The task of training on prepared images and labels of no class.
+    pub fn on(
+        config: &StarDistConfig,
+        prepared: (Vec<Array3<f32>>, Vec<LabelImage>),
+        options: &TrainOptions,
+        batch: [usize; 2],
+    ) -> Result<Self> {
+        let config = BatchConfig { batch_size: batch[0], ..batch_config(config, None, options, batch)? };
         Self::new(prepared, options, config)
     }
 
@@ -58,7 +69,7 @@ impl StarDistTask {
             batch_size: data.len().min(64),
             augmentation: Augmentation::none(),
             policy: SamplingPolicy::Annotated,
-            ..batch_config(config, data, options, batch)?
+            ..batch_config(config, Some(data), options, batch)?
         };
         Self::new(training_data(model, data, options)?, options, config)
     }
@@ -78,7 +89,7 @@ impl StarDistTask {
 
 fn batch_config(
     config: &StarDistConfig,
-    data: &Dataset,
+    data: Option<&Dataset>,
     options: &TrainOptions,
     batch: [usize; 2],
 ) -> Result<BatchConfig> {
@@ -86,7 +97,7 @@ fn batch_config(
         None => None,
         Some(n_classes) => {
             let mut objects = Vec::new();
-            for labels in data.labels() {
+            for labels in data.map(Dataset::labels).unwrap_or_default() {
                 let mut of_image = ObjectClasses::new();
                 for (&id, class) in labels.classes().into_iter().flatten() {
                     of_image.insert(id, class.map(|class| class as usize));

@@ -20,6 +20,8 @@ pub(super) struct Candidates {
     /// Class of each candidate point, for models with classes.
     classes: HashMap<[i32; 2], usize>,
     shape: [usize; 2],
+    /// The highest probability of the image, below the threshold or above.
+    pub highest: f32,
 }
 
 impl Model {
@@ -40,7 +42,9 @@ impl Model {
         let grid = config.grid;
         let mut parts = vec![StarCandidates::empty(config.n_rays)];
         let mut classes = HashMap::new();
+        let mut highest = 0.0_f32;
         for_each_tile(self, config, working.view(), tile, device, cancel, &mut |maps| {
+            highest = maps.prob.iter().copied().fold(highest, f32::max);
             let border = std::array::from_fn(|axis| {
                 std::array::from_fn(|side| if maps.border[axis][side] { BORDER[axis][side] } else { 0 })
             });
@@ -67,7 +71,7 @@ impl Model {
             parts.push(part.select(&inside));
             Ok(())
         })?;
-        Ok(Candidates { stars: StarCandidates::concatenate(&parts)?, classes, shape: [height, width] })
+        Ok(Candidates { stars: StarCandidates::concatenate(&parts)?, classes, shape: [height, width], highest })
     }
 }
 
@@ -101,6 +105,6 @@ impl Candidates {
                 class: self.classes.get(&kept.points[index]).copied(),
             });
         }
-        Ok(Segmentation { labels: relabel_sequential(&labels, 1)?, objects })
+        Ok(Segmentation { labels: relabel_sequential(&labels, 1)?, objects, notes: Vec::new() })
     }
 }

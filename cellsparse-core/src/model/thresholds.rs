@@ -240,7 +240,8 @@ pub(super) fn choose<T: Copy, I>(
     }
     let best = tried.iter().map(|(score, ..)| *score).fold(0.0, f64::max);
     let error = (best * (1.0 - best) / cells as f64).sqrt();
-    let good = tried.into_iter().filter(|(score, ..)| best > 0.0 && *score >= best - error);
+    // On few cells the error may exceed the best score: what finds nothing is still no choice.
+    let good = tried.into_iter().filter(|(score, ..)| *score > 0.0 && *score >= best - error);
     Ok(good.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(.., choice)| choice))
 }
 

@@ -7,11 +7,16 @@ use serde::Serialize;
 use ndarray::Array3;
 use rayon::prelude::*;
 
+use super::contrast::Seen;
 use super::file::Parts;
-use super::recipe::Recipe;
+use super::keep::{Drawn, Score};
+use super::recipe::{Begin, Recipe};
 use super::stardist::{self, StarDistTask};
+use super::starters::{Start, Starter};
 use super::working_scale::{self, WorkingScale};
-use super::{Algorithm, Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant};
+use super::{
+    Algorithm, Architecture, Model, PredictOptions, Preset, Thresholds, TrainOptions, cellpose, device, elephant,
+};
 use crate::annotations::{Dataset, background_rim};
 use crate::completion::complete_labels;
 use crate::control::{Flow, Progress, StopReason};
@@ -36,6 +41,20 @@ pub struct TrainingSummary {
     pub device: String,
     /// Why it ended.
     pub stopped: StopReason,
+    /// What it began with: `random` weights, the `starter` in the library, or a trained `model`.
+    pub begun: &'static str,
+    /// Whose weights were kept, as they segment what was drawn better: the `trained` ones or those of the `start`.
+    pub kept: &'static str,
+    /// What a user should know of the result, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What a training leaves beside the model.
+struct Ending {
+    outcome: Outcome,
+    begin: Begin,
+    start_kept: bool,
+    notes: Vec<String>,
 }
 
 /// Pixels around a drawn cell that are taken for background.
@@ -76,7 +95,8 @@ impl Model {
         }
         let (device, name) = device::resolve(options.device)?;
         let pool = device::thread_pool(options.threads)?;
-        let outcome = pool.install(|| self.train_on(data, validation, options, &device, observer))?;
+        let ending = pool.install(|| self.train_on(data, validation, options, &device, observer))?;
+        let outcome = ending.outcome;
         let seconds = outcome.elapsed.as_secs_f64();
         Ok(TrainingSummary {
             steps: outcome.steps,
@@ -85,6 +105,9 @@ impl Model {
             loss: outcome.loss,
             device: name,
             stopped: outcome.stopped,
+            begun: ending.begin.name(),
+            kept: if ending.start_kept { "start" } else { "trained" },
+            notes: ending.notes,
         })
     }
 
@@ -95,10 +118,12 @@ impl Model {
         options: &TrainOptions,
         device: &Device,
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
-    ) -> Result<Outcome> {
-        let begin = Instant::now();
-        let mut recipe = Recipe::new(self.architecture.algorithm(), options)?;
+    ) -> Result<Ending> {
+        let began = Instant::now();
         let mut fresh = self.clone();
+        let mut notes = Vec::new();
+        let begin = fresh.begin(options, &mut notes)?;
+        let mut recipe = Recipe::new(self.architecture.algorithm(), options, begin)?;
         if options.preset == Preset::Reference {
             fresh.normalization = super::Normalization::MIN_MAX;
         }
@@ -116,17 +141,23 @@ impl Model {
             _ if self.algorithm() != Algorithm::Stardist => None,
             None => Some(Judged::new(data, Some(&prepared.1), options)),
         };
+        let drawn = match options.preset {
+            Preset::Reference => None,
+            _ => Some(Drawn::new(&fresh, data, options)?),
+        };
+        let started = fresh.weights.clone();
         let patch = self.patch_size(&recipe, options, &prepared.0)?;
         if let Some(budget) = &mut recipe.limits.time_budget {
-            *budget = budget.saturating_sub(begin.elapsed()).max(Duration::from_millis(1));
-            let pixels = judged.as_ref().map_or(0.0, Judged::pixels) * fresh.scale.factor.powi(2);
+            *budget = budget.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
+            let scored = if begin == Begin::Random { 1.0 } else { 2.0 } * drawn.as_ref().map_or(0.0, Drawn::pixels);
+            let pixels = (judged.as_ref().map_or(0.0, Judged::pixels) + scored) * fresh.scale.factor.powi(2);
             recipe.limits.steps_after = FORWARD * pixels / (recipe.batch_size * patch * patch) as f64;
         }
         let run = Run { recipe, patch, device };
         let batch = [run.recipe.batch_size, run.patch];
         let learned = match &self.architecture {
             Architecture::Stardist(config) => {
-                if options.preset != Preset::Reference && self.untrained {
+                if options.preset != Preset::Reference && begin == Begin::Random && self.untrained {
                     stardist::expect_size(&mut fresh.weights, data, fresh.scale);
                 }
                 let checked =
@@ -165,12 +196,84 @@ impl Model {
                 }
             };
         }
+        fresh.seen = Some(Seen::of(data, options.normalized).with(self.seen));
+        let mut start_kept = false;
+        if let Some(drawn) = drawn.filter(|_| outcome.steps > 0) {
+            let stopped = outcome.stopped == StopReason::Cancelled;
+            start_kept = fresh.keep_better(self, started, begin, stopped, &drawn, device, &mut notes)?;
+        }
         *self = fresh;
-        Ok(outcome)
+        Ok(Ending { outcome, begin, start_kept, notes })
+    }
+
+    /// Gives a new model the starting weights that it shall have, and says what the training begins with.
+    fn begin(&mut self, options: &TrainOptions, notes: &mut Vec<String>) -> Result<Begin> {
+        if !self.untrained {
+            return Ok(Begin::Trained);
+        }
+        if self.started {
+            return Ok(Begin::Starter);
+        }
+        if options.preset == Preset::Reference || options.start != Start::Starter || options.resume {
+            return Ok(Begin::Random);
+        }
+        let Some(starter) = Starter::shipped(self.algorithm())? else { return Ok(Begin::Random) };
+        match self.begin_with(&starter)? {
+            Ok(()) => Ok(Begin::Starter),
+            Err(reason) => {
+                notes.push(format!("the training began with random weights: {reason}"));
+                Ok(Begin::Random)
+            }
+        }
+    }
+
+    /// Goes back to the weights `started` of the model `before` the training when these segment what was drawn better, and
+    /// says whether it did. Thresholds that find none of the drawn cells are lowered, unless the training
+    /// was `stopped`.
+    fn keep_better(
+        &mut self,
+        before: &Model,
+        started: Weights,
+        begin: Begin,
+        stopped: bool,
+        drawn: &Drawn,
+        device: &Device,
+        notes: &mut Vec<String>,
+    ) -> Result<bool> {
+        let stored = PredictOptions::default();
+        let mut trained = drawn.score(self, device, &stored)?;
+        if trained.accuracy == 0.0 && !stopped {
+            trained = drawn.lower_thresholds(self, device)?.unwrap_or_default();
+        }
+        if begin != Begin::Random {
+            let mut start = Model { weights: started, ..self.clone() };
+            if begin == Begin::Trained {
+                (start.thresholds, start.scale) = (before.thresholds, before.scale);
+            } else {
+                // Statistics of the drawn fields say nothing about these images.
+                start.weights.take_statistics(&self.weights);
+            }
+            let score = drawn.score(&start, device, &stored)?;
+            if score.beats(&trained, begin) {
+                notes.push(format!(
+                    "the weights before the training were kept: on the drawn cells they reach {:.2}, those after it {:.2}",
+                    score.accuracy, trained.accuracy
+                ));
+                (self.weights, self.thresholds, self.scale) = (start.weights, start.thresholds, start.scale);
+                self.engines.clear();
+                return Ok(true);
+            }
+        }
+        if trained == Score::default() {
+            notes.push(
+                "none of the drawn cells is found again; train longer, or draw more cells of the same kind".into(),
+            );
+        }
+        Ok(false)
     }
 
     /// Runs the training loop and takes over what was learned.
-    fn fit<T: Task>(
+    pub(super) fn fit<T: Task>(
         &mut self,
         task: &T,
         checked: Option<&T>,
@@ -235,10 +338,11 @@ impl Model {
 }
 
 /// How one training runs.
-struct Run<'a> {
-    recipe: Recipe,
-    patch: usize,
-    device: &'a Device,
+pub(super) struct Run<'a> {
+    pub recipe: Recipe,
+    /// Side of the patches, a multiple of what the network divides by.
+    pub patch: usize,
+    pub device: &'a Device,
 }
 
 /// Inputs of the network and label images for training.

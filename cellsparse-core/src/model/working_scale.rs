@@ -1,5 +1,7 @@
 //! The size at which a network sees its cells.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +63,15 @@ impl WorkingScale {
     pub fn for_labels(&self, labels: &SparseLabels) -> f64 {
         if self.by_image { factor(labels.median_diameter(), true) } else { self.factor }
     }
+}
+
+/// The factor that brings the median cell of a label image to the size at which networks are trained; 1 without cells.
+pub(super) fn image_factor(labels: &LabelImage) -> f64 {
+    let mut areas: BTreeMap<i32, usize> = BTreeMap::new();
+    labels.iter().filter(|label| **label > 0).for_each(|label| *areas.entry(*label).or_default() += 1);
+    let mut areas: Vec<usize> = areas.into_values().collect();
+    areas.sort_unstable();
+    areas.get(areas.len() / 2).map_or(1.0, |median| factor(disc_diameter(*median as f64), true))
 }
 
 fn factor(diameter: f64, exact: bool) -> f64 {

@@ -131,6 +131,15 @@ impl Weights {
         }
     }
 
+    /// Takes the moving statistics of other weights of the same network.
+    pub fn take_statistics(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().zip(&other.0) {
+            if !own.spec.trainable && own.values.len() == other.values.len() {
+                own.values.copy_from_slice(&other.values);
+            }
+        }
+    }
+
     /// Whether every value is finite.
     pub fn is_finite(&self) -> bool {
         self.0.iter().all(|parameter| parameter.values.iter().all(|value| value.is_finite()))

@@ -58,6 +58,8 @@ pub struct LossReport {
 pub struct LoopOptions {
     /// Optimiser steps.
     pub steps: usize,
+    /// Steps of an earlier part of the same training: the schedule goes on from there.
+    pub begun: usize,
     /// Steps between two validations.
     pub steps_per_epoch: usize,
     /// Base learning rate.
@@ -275,7 +277,8 @@ impl<T: Task> Loop<'_, T> {
 
     /// How much of the training is over, by steps or by time, whichever is further.
     fn done(&self, step: usize, elapsed: Duration) -> f64 {
-        let by_steps = step as f64 / self.options.steps.max(1) as f64;
+        let (done, all) = (step + self.options.begun, self.options.steps.saturating_add(self.options.begun));
+        let by_steps = done as f64 / all.max(1) as f64;
         by_steps.max(self.done_by_time(step, elapsed))
     }
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         normalize,
         remove_small_labels,
         sparsify,
+        starters,
         to_geojson,
         watershed,
     )
@@ -69,6 +70,7 @@ _NAMES = {
         "normalize",
         "remove_small_labels",
         "sparsify",
+        "starters",
         "to_geojson",
         "watershed",
     ),
@@ -117,6 +119,7 @@ __all__ = [
     "remove_small_labels",
     "sparsify",
     "stardist",
+    "starters",
     "synthetic",
     "to_geojson",
     "watershed",

@@ -30,6 +30,9 @@ class StarDist(Model):
         Of the initial weights, and of the training unless it is given another one.
     device : str
         `auto` (the best that this build and machine have), `cpu`, `cuda`, `cuda:N` or `metal`.
+    init : {"starter", "none"} or path
+        Weights of the first training: those in the library, learned on drawn fields, where they fit the network; random
+        ones; or those of a model file.
     n_depth, n_conv_per_depth : int
         Levels of the U-Net, convolutions at each.
     net_conv_after_unet : int
@@ -58,6 +61,7 @@ class StarDist(Model):
         seed: int = 0,
         device: str = "auto",
         *,
+        init: str | os.PathLike[str] = "starter",
         n_depth: int = 3,
         n_conv_per_depth: int = 2,
         net_conv_after_unet: int = 128,
@@ -75,7 +79,7 @@ class StarDist(Model):
             "batch_norm": bool(batch_norm),
             "n_classes": None if n_classes is None else _arrays.whole("n_classes", n_classes),
         }
-        self._create("stardist", config, seed, device)
+        self._create("stardist", config, seed, device, init)
 
     @property
     def n_rays(self) -> int:
@@ -100,6 +104,9 @@ class Cellpose(Model):
         Of the initial weights, and of the training unless it is given another one.
     device : str
         `auto` (the best that this build and machine have), `cpu`, `cuda`, `cuda:N` or `metal`.
+    init : {"starter", "none"} or path
+        Weights of the first training: those in the library, learned on drawn fields, where they fit the network; random
+        ones; or those of a model file.
     widths : sequence of int
         Channels of each level, from the finest. The network of the Cellpose package has 32, 64, 128, 256.
     diam_mean : float
@@ -121,6 +128,7 @@ class Cellpose(Model):
         seed: int = 0,
         device: str = "auto",
         *,
+        init: str | os.PathLike[str] = "starter",
         widths: Sequence[int] = (16, 32, 64, 128),
         diam_mean: float = 30.0,
     ) -> None:
@@ -132,7 +140,7 @@ class Cellpose(Model):
             "widths": [_arrays.whole("widths", width) for width in widths],
             "diam_mean": diameter,
         }
-        self._create("cellpose", config, seed, device)
+        self._create("cellpose", config, seed, device, init)
 
     @property
     def widths(self) -> list[int]:
@@ -156,6 +164,9 @@ class Elephant(Model):
         Of the initial weights, and of the training unless it is given another one.
     device : str
         `auto` (the best that this build and machine have), `cpu`, `cuda`, `cuda:N` or `metal`.
+    init : {"starter", "none"} or path
+        Weights of the first training: those in the library, learned on drawn fields, where they fit the network; random
+        ones; or those of a model file.
     widths : sequence of int
         Channels of each level, from the finest.
     residual : bool
@@ -177,6 +188,7 @@ class Elephant(Model):
         seed: int = 0,
         device: str = "auto",
         *,
+        init: str | os.PathLike[str] = "starter",
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         residual: bool = False,
     ) -> None:
@@ -185,7 +197,7 @@ class Elephant(Model):
             "widths": [_arrays.whole("widths", width) for width in widths],
             "residual": bool(residual),
         }
-        self._create("elephant", config, seed, device)
+        self._create("elephant", config, seed, device, init)
 
     @property
     def widths(self) -> list[int]:

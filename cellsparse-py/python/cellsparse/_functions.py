@@ -149,6 +149,16 @@ def normalize(image: ArrayLike, pmin: float = 0, pmax: float = 100) -> NDArray[n
     return scaled[:, :, 0] if np.ndim(image) == 2 else scaled
 
 
+def starters() -> list[str]:
+    """The algorithms for which the library holds starting weights, learned on drawn fields alone.
+
+    >>> import cellsparse as cs
+    >>> cs.starters()
+    ['stardist', 'cellpose', 'elephant']
+    """
+    return list(_native.starters())
+
+
 def watershed(
     image: ArrayLike, markers: ArrayLike, mask: ArrayLike | None = None, connectivity: Literal[1, 2] = 1
 ) -> NDArray[np.int32]:

@@ -74,14 +74,28 @@ class Model:
     device: str
     _model: _native.Model
     _seed: int
+    _init: str = "starter"
 
     def __init__(self) -> None:
         raise TypeError("a model is made by StarDist, Cellpose or Elephant, or by load")
 
-    def _create(self, algorithm: str, config: dict[str, Any], seed: int, device: str) -> None:
+    def _create(
+        self, algorithm: str, config: dict[str, Any], seed: int, device: str, init: str | os.PathLike[str] = "starter"
+    ) -> None:
         self._seed = _arrays.whole("seed", seed)
         self.device = device
         self._model = _native.Model.create(json.dumps({"algorithm": algorithm, "config": config}), self._seed)
+        if init in ("starter", "none"):
+            self._init = str(init)
+            return
+        own = json.loads(self._model.info())
+        self._model = _native.Model.load(os.fspath(init))
+        found = json.loads(self._model.info())
+        if (found["algorithm"], found["config"]) != (own["algorithm"], own["config"]):
+            raise ConfigError(
+                f"init: {os.fspath(init)} holds a {found['algorithm']} network with {found['config']}; "
+                f"asked for was {own['algorithm']} with {own['config']}"
+            )
 
     @classmethod
     def _wrap(cls, model: _native.Model, seed: int, device: str) -> Self:
@@ -105,6 +119,7 @@ class Model:
         *,
         label_encoding: Literal["signed", "dense", "wire"] | None = None,
         classes: Sequence[Mapping[int, int | None]] | None = None,
+        init: Literal["starter", "none"] | None = None,
         seed: int | None = None,
         resume: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -147,6 +162,9 @@ class Model:
             What the numbers in `labels` mean, if not what their dtype says; see `read_labels`.
         classes : list of dict, optional
             For each image, the class (1 and up) of objects by id, for a StarDist model with `n_classes`.
+        init : {"starter", "none"}, optional
+            Weights that a model which was never trained begins with: those in the library, which were learned on drawn
+            fields, or those it has. By default what the model was made with; the reference preset has random ones.
         seed : int, optional
             Of sampling and augmentation; that of the model by default.
         resume : bool
@@ -207,6 +225,7 @@ class Model:
                 patch_size=None if patch_size is None else _arrays.whole("patch_size", patch_size, 1, 4096),
                 learning_rate=None if learning_rate is None else _arrays.number("learning_rate", learning_rate),
                 preset=preset,
+                init=self._init if init is None else init,
                 time_budget=None if time_budget is None else _arrays.number("time_budget", time_budget),
                 seed=self._seed if seed is None else _arrays.whole("seed", seed),
                 resume=bool(resume),

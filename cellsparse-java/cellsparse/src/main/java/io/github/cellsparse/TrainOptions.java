@@ -78,6 +78,14 @@ public final class TrainOptions {
             return set("preset", preset.id);
         }
 
+        /**
+         * Whether a model that was never trained begins with the weights in the library, which were learned on drawn fields,
+         * where they fit its network, or with the random ones it has. Default true; never with the settings of the reference.
+         */
+        public Builder starter(boolean starter) {
+            return set("init", starter ? "starter" : "none");
+        }
+
         /** Stop after this time, with the learning-rate schedule fitted to it. Default: none. */
         public Builder timeBudget(Duration timeBudget) {
             return set("time_budget", timeBudget.toNanos() / 1e9);

@@ -1,0 +1,225 @@
+//! Whether an image shows anything: what stands out in it, measured at the size of cells and against its noise.
+//!
+//! Percentile normalisation brings every image to the same contrast, an empty field too, whose noise then looks like cells to
+//! a network. So a model remembers how much stood out in the images that it was trained on.
+
+use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::annotations::Dataset;
+use crate::geometry::disc_diameter;
+use crate::raster::{Image, gaussian_blur};
+
+/// What was seen in training.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Seen {
+    /// Median diameter of the drawn cells, in pixels.
+    pub diameter: f64,
+    /// The smallest of the images' ratios of relief to noise.
+    pub ratio: f64,
+    /// The smallest of the images' reliefs in units of their samples; 0 when these were scaled before.
+    pub relief: f64,
+    /// Bits of a sample of these images.
+    pub bits: u32,
+}
+
+/// What stands out in an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Relief {
+    /// Difference of the highest and the lowest place, of the channel where it is largest against the noise.
+    height: f64,
+    /// That difference divided by the standard deviation of the noise.
+    ratio: f64,
+}
+
+/// Blocks of pixels that a cell is wide, and the fewest that an image is wide.
+const BLOCKS: f64 = 8.0;
+const FEWEST: usize = 12;
+
+/// Standard deviations in blocks of the two blurs whose difference is the relief: what is smaller than a quarter of a cell is
+/// noise, what is larger than a cell is uneven light.
+const BLURS: [f32; 2] = [2.0, 8.0];
+
+/// Ratios of an image that shows nothing, however much stood out in training. White noise has 0.7 to 1.6, noise of single
+/// bright pixels up to 5, and the most sparing of 500 real images with cells 17.
+const NOTHING: [f64; 2] = [2.8, 6.0];
+
+/// An image shows nothing when its ratio is so many times below that of the training, within these limits.
+const TIMES: f64 = 8.0;
+
+/// It also shows nothing when its relief is so many times below, and its ratio below this.
+const FAINTER: f64 = 20.0;
+const DOUBTFUL: f64 = 20.0;
+
+impl Seen {
+    /// What the images of a training show. `scaled` says that their samples were scaled before.
+    pub fn of(data: &Dataset, scaled: bool) -> Self {
+        let mut areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
+        areas.sort_unstable();
+        let diameter = areas.get(areas.len() / 2).map_or(BLOCKS, |median| disc_diameter(*median as f64));
+        let mut seen = Self { diameter, ratio: f64::INFINITY, relief: f64::INFINITY, bits: 0 };
+        for image in data.images() {
+            let relief = relief(image.to_f32().view(), diameter);
+            seen.ratio = seen.ratio.min(relief.ratio);
+            seen.relief = seen.relief.min(relief.height);
+            seen.bits = bits(image);
+        }
+        if scaled {
+            seen.relief = 0.0;
+        }
+        // JSON has no infinity.
+        seen.ratio = seen.ratio.min(1e9);
+        seen.relief = seen.relief.min(1e30);
+        seen
+    }
+
+    /// What was seen in all trainings, given what was seen before this one.
+    pub fn with(self, before: Option<Self>) -> Self {
+        let Some(before) = before else { return self };
+        let relief = if before.bits == self.bits { self.relief.min(before.relief) } else { 0.0 };
+        Self { ratio: self.ratio.min(before.ratio), relief, ..self }
+    }
+
+    /// Why an image shows nothing, if it does not. `scaled` says that its samples were scaled before.
+    pub fn nothing_in(&self, image: &Image, scaled: bool) -> Option<String> {
+        let Relief { height, ratio } = relief(image.to_f32().view(), self.diameter);
+        let limit = (self.ratio / TIMES).clamp(NOTHING[0], NOTHING[1]).min(0.6 * self.ratio);
+        if height <= 0.0 {
+            return Some("the image is the same everywhere".into());
+        }
+        if ratio < limit {
+            return Some(format!(
+                "nothing as large as a cell stands out of the noise of the image ({ratio:.1} times; in training {:.0} \
+                 times)",
+                self.ratio
+            ));
+        }
+        let comparable = !scaled && self.relief > 0.0 && bits(image) == self.bits;
+        if comparable && ratio < DOUBTFUL && height * FAINTER < self.relief {
+            return Some(format!("its contrast is {:.0} times weaker than in training", self.relief / height));
+        }
+        None
+    }
+}
+
+fn bits(image: &Image) -> u32 {
+    match image {
+        Image::U8(_) => 8,
+        Image::U16(_) => 16,
+        _ => 32,
+    }
+}
+
+/// What stands out of an image `[H, W, C]` with cells of that diameter in pixels.
+fn relief(image: ArrayView3<'_, f32>, diameter: f64) -> Relief {
+    let mut best = Relief { height: 0.0, ratio: 0.0 };
+    for channel in image.axis_iter(Axis(2)) {
+        let shortest = channel.nrows().min(channel.ncols());
+        let block = ((diameter / BLOCKS) as usize).min(shortest / FEWEST).max(1);
+        let blocks = block_means(channel, block);
+        let [fine, coarse] = BLURS.map(|sigma| gaussian_blur(blocks.view(), sigma));
+        let band = fine - coarse;
+        let highest = band.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let height = f64::from(highest - band.iter().copied().fold(f32::INFINITY, f32::min));
+        // Rounding in the blurs is not a relief.
+        let largest = blocks.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        if !height.is_finite() || height <= 1e-5 * f64::from(largest) {
+            continue;
+        }
+        let ratio = (height / noise(blocks.view()).max(1e-12)).min(1e9);
+        if ratio > best.ratio {
+            best = Relief { height, ratio };
+        }
+    }
+    best
+}
+
+/// Means over squares of `side` pixels; what is left over at the far edges is left out.
+fn block_means(channel: ArrayView2<'_, f32>, side: usize) -> Array2<f32> {
+    let shape = ((channel.nrows() / side).max(1), (channel.ncols() / side).max(1));
+    let mut sums = Array2::<f64>::zeros(shape);
+    for ((row, column), value) in channel.indexed_iter() {
+        if let Some(sum) = sums.get_mut((row / side, column / side)) {
+            *sum += f64::from(*value);
+        }
+    }
+    let pixels = (side * side) as f64;
+    sums.mapv(|sum| (sum / pixels) as f32)
+}
+
+/// The standard deviation of the noise (Immerkaer, "Fast noise variance estimation", 1996): the mean size of a second
+/// difference in both directions, to which slopes add nothing.
+fn noise(image: ArrayView2<'_, f32>) -> f64 {
+    let (rows, columns) = image.dim();
+    if rows < 3 || columns < 3 {
+        return 0.0;
+    }
+    let (mut sum, mut count) = (0.0, 0.0);
+    for window in image.windows((3, 3)) {
+        let [corners, sides] = [
+            window[[0, 0]] + window[[0, 2]] + window[[2, 0]] + window[[2, 2]],
+            window[[0, 1]] + window[[1, 0]] + window[[1, 2]] + window[[2, 1]],
+        ];
+        sum += f64::from((corners - 2.0 * sides + 4.0 * window[[1, 1]]).abs());
+        count += 1.0;
+    }
+    (std::f64::consts::PI / 2.0).sqrt() / 6.0 * sum / count
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array3;
+
+    use super::*;
+    use crate::annotations::SparseLabels;
+    use crate::random::Random;
+    use crate::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
+
+    fn seen() -> (Seen, Image) {
+        let field = draw_field(&FieldOptions { height: 128, width: 128, ..FieldOptions::default() }, 1).unwrap();
+        let labels = annotate(&field, &AnnotationOptions::default(), 1);
+        let data = Dataset::new(vec![field.image.clone()], vec![SparseLabels::from_signed(labels).unwrap()]).unwrap();
+        (Seen::of(&data, false), field.image)
+    }
+
+    #[test]
+    fn noise_and_flat_images_of_every_size_show_nothing_and_cells_do() {
+        let (seen, cells) = seen();
+        assert_eq!(seen.nothing_in(&cells, false), None, "{seen:?}");
+        let mut random = Random::new(3, 0);
+        for side in [1, 2, 20, 64, 300] {
+            let mut draw = |kind: usize| {
+                Array3::from_shape_fn((side, side + 3, 1), |_| match kind {
+                    0 => 0.0,
+                    1 => 200.0,
+                    2 => (100.0 + 20.0 * random.normal() as f32).clamp(0.0, 255.0),
+                    3 => random.below(256) as f32,
+                    _ => 255.0 * f32::from(random.chance(0.02)),
+                })
+            };
+            for kind in 0..5 {
+                let image = draw(kind);
+                for image in [Image::U8(image.mapv(|value| value as u8)), Image::F32(image)] {
+                    assert!(seen.nothing_in(&image, false).is_some(), "kind {kind}, side {side}");
+                    assert!(seen.nothing_in(&image, true).is_some(), "kind {kind}, side {side}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn faint_remains_are_told_from_cells_by_the_contrast_of_the_training() {
+        let (seen, cells) = seen();
+        let faint = |times: f32| {
+            let mut random = Random::new(5, 0);
+            let mean = cells.to_f32().mean().unwrap();
+            Image::F32(cells.to_f32().mapv(|v| mean + (v - mean) / times + 0.1 * random.normal() as f32))
+        };
+        let trained = Seen { bits: 32, ..seen };
+        assert_eq!(trained.nothing_in(&faint(2.0), false), None);
+        assert!(trained.nothing_in(&faint(100.0), false).is_some());
+        // Another kind of samples has another scale.
+        assert!(seen.bits == 8 && seen.nothing_in(&faint(30.0), true).is_none());
+    }
+}
