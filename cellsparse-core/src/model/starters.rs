@@ -6,7 +6,7 @@ use super::{Algorithm, Architecture, Model};
 use crate::error::{Error, Result};
 use crate::formats::quantized::{read_quantized, write_quantized};
 use crate::formats::tensors::NamedArrays;
-use crate::networks::Parameter;
+use crate::networks::ParameterMut;
 
 /// The starting weights in this library.
 const SHIPPED: [(Algorithm, &[u8]); 3] = [
@@ -160,7 +160,7 @@ impl Model {
 /// Channels of the image share what one channel had, so that an image with equal channels gives the same answers; rays in
 /// other directions are interpolated between the two neighbouring ones; a head for classes begins with the features of the
 /// others.
-fn adapt(parameter: &mut Parameter, arrays: &NamedArrays) -> Result<()> {
+fn adapt(parameter: ParameterMut<'_>, arrays: &NamedArrays) -> Result<()> {
     let name = parameter.spec.name.as_str();
     let (layer, kind) = name.split_once('/').unwrap_or((name, ""));
     let source = match layer {

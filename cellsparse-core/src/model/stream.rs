@@ -11,6 +11,7 @@ use super::working_scale::image_factor;
 use super::{Architecture, Model, TrainOptions, cellpose, device, elephant};
 use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
+use crate::networks::Device;
 use crate::random::Random;
 use crate::raster::{Image, LabelImage};
 use crate::training::trainer::{LossReport, Outcome, Task};

@@ -168,7 +168,8 @@ impl CpuPlan {
     /// Bytes of everything that the plan holds once it has run: maps, work space, packed weights, and the values that go in
     /// and come out.
     fn required(&self) -> u64 {
-        let values = |layout: &Layout| bytes_of(&[layout.batch, layout.height, layout.width, layout.channels], 4);
+        let values =
+            |layout: &Layout| bytes_of(&[layout.batch(), layout.height(), layout.width(), layout.channels()], 4);
         let copies = if self.training { 3 } else { 1 };
         let outputs = self.graph.outputs().iter().map(|&node| copies * values(&self.layouts[node]));
         let convs = self.convs.iter().flatten();
