@@ -54,9 +54,9 @@ pub enum Command {
 /// `cellsparse demo`
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Which network: stardist, cellpose or elephant
-    #[arg(long, default_value = "stardist", value_parser = Algorithm::from_str, value_name = "A")]
-    pub algorithm: Algorithm,
+    /// Which network: stardist, cellpose or elephant; auto takes the one that fits the drawn cells best
+    #[arg(long, default_value = "auto", value_name = "A")]
+    pub algorithm: AlgorithmChoice,
     /// Folder for everything that the demo writes
     #[arg(long, default_value = "demo-out", value_name = "DIR")]
     pub out: PathBuf,
@@ -80,9 +80,9 @@ pub struct DemoArgs {
 /// `cellsparse train`
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Which network: stardist, cellpose or elephant
-    #[arg(long, value_parser = Algorithm::from_str, value_name = "A")]
-    pub algorithm: Algorithm,
+    /// Which network: stardist, cellpose or elephant; auto takes the one that fits the drawn cells best
+    #[arg(long, value_name = "A")]
+    pub algorithm: AlgorithmChoice,
     /// Training images
     #[arg(long, value_name = "PATH")]
     pub images: PathBuf,
@@ -329,6 +329,28 @@ const SERVE_NOTES: &str = "\
 Prints 'listening on http://HOST:PORT' when it is ready. Ctrl-C stops running trainings after their step and keeps what was
 learned. The requests and answers are described at /openapi.json and in docs/server.md.";
 
+/// An algorithm, or the one that fits the drawn cells best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlgorithmChoice {
+    /// To be found out on the drawn cells.
+    Auto,
+    /// That one.
+    Named(Algorithm),
+}
+
+impl FromStr for AlgorithmChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            name => name.parse().map(Self::Named).map_err(|_| {
+                "there are stardist, cellpose, elephant, and auto to choose one by the drawn cells".to_owned()
+            }),
+        }
+    }
+}
+
 /// How the values of a label file are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Encoding {
@@ -431,7 +453,7 @@ mod tests {
         assert_eq!(predict.format, [Format::Labels, Format::Geojson, Format::Overlay]);
         assert_eq!(predict.outline, OutlineChoice::Exact);
         let Command::Demo(demo) = Cli::parse_from(["cellsparse", "demo"]).command else { panic!("not demo") };
-        assert_eq!((demo.algorithm, demo.steps, demo.seed), (Algorithm::Stardist, 200, 0));
+        assert_eq!((demo.algorithm, demo.steps, demo.seed), (AlgorithmChoice::Auto, 200, 0));
     }
 
     #[test]

@@ -56,20 +56,21 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         input::advise(&dataset);
     }
     let n_channels = data.annotated.first().map_or(1, |one| one.image.channels());
-    let mut model = Model::new(Architecture::of(args.algorithm, n_channels), args.seed)?;
     let model_path = out.join("model.safetensors");
     let mut options =
         TrainOptions { steps: Some(args.steps), seed: args.seed, device: args.device, ..TrainOptions::default() };
     if data.source.is_none() {
         options.patch_size = Some(DRAWN_PATCH);
     }
+    let algorithm = train::algorithm(args.algorithm, &dataset, &mut options)?;
+    let mut model = Model::new(Architecture::of(algorithm, n_channels), args.seed)?;
     let (summary, history) = train::train(&mut model, &dataset, None, &options)?;
     model.save(&model_path)?;
 
     let found = segment(args, &model, &data)?;
     let scores = score(&data.unseen, &found)?;
     let report = Report {
-        algorithm: args.algorithm,
+        algorithm,
         data: &data,
         summary: &summary,
         history: &history,
@@ -84,7 +85,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     report.write(&report_path)?;
 
     if args.json {
-        let mut facts = train::facts(&model_path, args.algorithm, &summary);
+        let mut facts = train::facts(&model_path, algorithm, &summary);
         facts.insert("predictions".to_owned(), found.into_iter().map(|one| one.facts).collect());
         facts.insert("scores".to_owned(), scores.as_ref().map_or(Ok(Value::Null), Scores::json)?);
         facts.insert("out".to_owned(), json!(out.display().to_string()));

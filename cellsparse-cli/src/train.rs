@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cellsparse_core::annotations::Dataset;
-use cellsparse_core::model::{Algorithm, Architecture, Device, Model, Start, TrainOptions, TrainingSummary};
+use cellsparse_core::model::{
+    Algorithm, Architecture, Device, Model, Start, TrainOptions, TrainingSummary, choose_algorithm,
+};
 use cellsparse_core::{Error, Result};
 use serde_json::{Value, json};
 
-use crate::args::TrainArgs;
+use crate::args::{AlgorithmChoice, TrainArgs};
 use crate::progress::{Meter, Point, clock};
 use crate::{input, interrupt, note, print_json, print_out};
 
@@ -22,8 +24,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         _ => None,
     };
     input::advise(&dataset);
-    let mut model = starting_model(args, &dataset)?;
-    let options = TrainOptions {
+    let mut options = TrainOptions {
         steps: args.steps,
         batch_size: args.batch_size,
         patch_size: args.patch_size,
@@ -38,10 +39,11 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         checkpoint: Some(args.model.clone()),
         ..TrainOptions::default()
     };
+    let mut model = starting_model(args, &dataset, &mut options)?;
     let (summary, _) = train(&mut model, &dataset, validation.as_ref(), &options)?;
     model.save(&args.model)?;
     if args.json {
-        print_json(&Value::Object(facts(&args.model, args.algorithm, &summary)));
+        print_json(&Value::Object(facts(&args.model, model.algorithm(), &summary)));
     } else {
         print_out(&format!("{} ({})", args.model.display(), sentence(&summary)));
     }
@@ -110,16 +112,32 @@ fn named_start(args: &TrainArgs) -> Option<Start> {
     args.init.as_ref()?.to_str()?.parse().ok()
 }
 
-fn starting_model(args: &TrainArgs, dataset: &Dataset) -> Result<Model> {
+/// The algorithm to train. One that is chosen by the drawn cells is told with the reason, and what the choice took is taken
+/// from the time budget.
+pub fn algorithm(choice: AlgorithmChoice, dataset: &Dataset, options: &mut TrainOptions) -> Result<Algorithm> {
+    if let AlgorithmChoice::Named(algorithm) = choice {
+        return Ok(algorithm);
+    }
+    let begun = Instant::now();
+    note("trying every algorithm on the drawn cells");
+    let tried = TrainOptions { cancel: interrupt::token(), ..options.clone() };
+    let choice = choose_algorithm(dataset, &tried)?;
+    note(&choice.reason);
+    let least = Duration::from_secs(1);
+    options.time_budget = options.time_budget.map(|budget| budget.saturating_sub(begun.elapsed()).max(least));
+    Ok(choice.algorithm)
+}
+
+fn starting_model(args: &TrainArgs, dataset: &Dataset, options: &mut TrainOptions) -> Result<Model> {
     let file = args.init.as_ref().filter(|_| named_start(args).is_none());
     let source = if args.resume { Some(&args.model) } else { file };
     if let Some(path) = source {
         let model = Model::load(path)?;
-        if model.algorithm() != args.algorithm {
-            return Err(Error::file(
-                path,
-                format!("it is a model of {}; --algorithm says {}", model.algorithm(), args.algorithm),
-            ));
+        if let AlgorithmChoice::Named(algorithm) = args.algorithm
+            && model.algorithm() != algorithm
+        {
+            let reason = format!("it is a model of {}; --algorithm says {algorithm}", model.algorithm());
+            return Err(Error::file(path, reason));
         }
         return Ok(model);
     }
@@ -127,7 +145,8 @@ fn starting_model(args: &TrainArgs, dataset: &Dataset) -> Result<Model> {
         note(&format!("replacing {} (--resume would go on with it)", args.model.display()));
     }
     let n_channels = args.channels.unwrap_or_else(|| dataset.channels());
-    Model::new(Architecture::of(args.algorithm, n_channels), args.seed)
+    let algorithm = algorithm(args.algorithm, dataset, options)?;
+    Model::new(Architecture::of(algorithm, n_channels), args.seed)
 }
 
 /// Finds out before the training, not after it, that the model cannot be written.

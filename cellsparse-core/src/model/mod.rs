@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cellpose;
+mod choice;
 mod contrast;
 mod device;
 mod elephant;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use self::architecture::Architecture;
+pub use self::choice::{Choice, Trial, choose_algorithm};
 pub use self::device::available_devices;
 pub use self::foreign::StateEntry;
 pub use self::normalization::Normalization;
