@@ -10,7 +10,7 @@ use cellsparse_core::synthetic::{World, WorldKind, WorldOptions, draw_world};
 use ndarray::{Array3, s};
 
 const COLUMNS: usize = 6;
-const ROWS: usize = 2;
+const ROWS: usize = 1;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

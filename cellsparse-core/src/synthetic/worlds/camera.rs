@@ -10,7 +10,8 @@ use super::light::{Picture, drift};
 use super::maps::{Map, between, blur, deviate, normal, octaves, white};
 
 /// Photographs a picture.
-pub(super) fn expose(mut picture: Picture, channels: WorldChannels, random: &mut Random) -> Image {
+/// Details of cells of a small `diameter` need light: noise does not hide what the labels show.
+pub(super) fn expose(mut picture: Picture, channels: WorldChannels, diameter: f32, random: &mut Random) -> Image {
     let shape = picture.planes.first().map_or((0, 0), |plane| plane.dim());
     if random.chance(0.6) {
         let amount = between(random, 0.05, if picture.glowing { 0.4 } else { 0.25 });
@@ -21,7 +22,7 @@ pub(super) fn expose(mut picture: Picture, channels: WorldChannels, random: &mut
         }
     }
     let mut planes = arrange(picture.planes, channels, picture.glowing, random);
-    let snr = octaves(random, 4.0, 80.0);
+    let snr = octaves(random, if diameter < 16.0 { 9.0 } else { 5.0 }, 90.0);
     let noise = picture.contrast / snr;
     let shot = between(random, 0.0, 1.0);
     let correlated = random.chance(0.25).then(|| between(random, 0.4, 0.9));
@@ -52,7 +53,7 @@ pub(super) fn expose(mut picture: Picture, channels: WorldChannels, random: &mut
         });
     }
     if random.chance(0.2) {
-        let step = octaves(random, 0.004, 0.03);
+        let step = octaves(random, 0.002, 0.012);
         planes.iter_mut().for_each(|plane| compress(plane, step));
     }
     digitise(&planes, random)

@@ -1,4 +1,4 @@
-//! Smooth random maps, fast blur and distances: what layouts and optics are made of.
+//! Smooth random maps and a fast blur: what layouts and optics are made of.
 
 use ndarray::{Array2, Axis, Zip};
 
@@ -132,53 +132,4 @@ fn running_mean(map: &Map, reach: usize, axis: Axis) -> Map {
         Zip::from(&mut sum).and(&at(i + reach + 1)).and(&at(i - reach)).for_each(|s, new, old| *s += new - old);
     }
     out
-}
-
-/// Distance of every pixel to the nearest seed and the index `y * width + x` of that seed; infinite without a seed.
-///
-/// Two sweeps of vector propagation, exact up to small errors where three seeds are equally far.
-pub(super) fn nearest_seed(seeds: &Array2<bool>) -> (Map, Array2<u32>) {
-    let (height, width) = seeds.dim();
-    let mut source = Array2::from_elem((height, width), u32::MAX);
-    let mut best = Map::from_elem((height, width), f32::INFINITY);
-    for (i, ((seed, source), best)) in seeds.iter().zip(&mut source).zip(&mut best).enumerate() {
-        if *seed {
-            *source = i as u32;
-            *best = 0.0;
-        }
-    }
-    let relax = |source: &mut Array2<u32>, best: &mut Map, y: usize, x: usize, ny: usize, nx: usize| {
-        let candidate = source[[ny, nx]];
-        if candidate == u32::MAX {
-            return;
-        }
-        let (sy, sx) = (candidate as usize / width, candidate as usize % width);
-        let (dy, dx) = (y as f32 - sy as f32, x as f32 - sx as f32);
-        let distance = dy * dy + dx * dx;
-        if distance < best[[y, x]] {
-            best[[y, x]] = distance;
-            source[[y, x]] = candidate;
-        }
-    };
-    for downwards in [true, false] {
-        for step in 0..height {
-            let y = if downwards { step } else { height - 1 - step };
-            if step > 0 {
-                let ny = if downwards { y - 1 } else { y + 1 };
-                for x in 0..width {
-                    for nx in x.saturating_sub(1)..(x + 2).min(width) {
-                        relax(&mut source, &mut best, y, x, ny, nx);
-                    }
-                }
-            }
-            for x in 1..width {
-                relax(&mut source, &mut best, y, x, y, x - 1);
-            }
-            for x in (0..width.saturating_sub(1)).rev() {
-                relax(&mut source, &mut best, y, x, y, x + 1);
-            }
-        }
-    }
-    best.mapv_inplace(f32::sqrt);
-    (best, source)
 }

@@ -208,7 +208,7 @@ pub fn draw_world(options: &WorldOptions, seed: u64) -> Result<World> {
     let diameter = octaves(&mut choice, options.diameter[0], options.diameter[1].max(options.diameter[0] * 1.001));
     let shape = (options.size[0], options.size[1]);
     let (scene, picture) = draw(kind, shape, diameter, &mut Random::new(seed, 1), &mut Random::new(seed, 2));
-    let image = camera::expose(picture, options.channels, &mut Random::new(seed, 3));
+    let image = camera::expose(picture, options.channels, scene.diameter, &mut Random::new(seed, 3));
     Ok(World { image, labels: scene.labels, kind })
 }
 

@@ -141,13 +141,47 @@ impl Body {
         Self::strokes(&[nodes], 0.0, between(random, 0.0, TAU))
     }
 
-    /// Approximate distance in pixels of a point to the outline, negative inside.
-    pub(super) fn distance(&self, y: f32, x: f32) -> f32 {
-        let (dy, dx) = (y - self.centre[0], x - self.centre[1]);
+    /// The outline, ready for many questions.
+    pub(super) fn outline(&self) -> Outline<'_> {
         let (sin, cos) = self.angle.sin_cos();
-        let (u, v) = (dx * cos + dy * sin, dy * cos - dx * sin);
-        match &self.form {
-            Form::Oval { axes, waves } => oval_distance(u, v, *axes, waves),
+        let edges = match &self.form {
+            Form::Oval { waves, .. } => (0..=TURN)
+                .map(|i| {
+                    let theta = TAU * i as f32 / TURN as f32;
+                    let sum: f32 =
+                        waves.iter().enumerate().map(|(k, w)| w[0] * ((k + 2) as f32 * theta + w[1]).cos()).sum();
+                    (1.0 + sum).max(0.25)
+                })
+                .collect(),
+            Form::Stroke { .. } => Vec::new(),
+        };
+        Outline { body: self, sin, cos, edges }
+    }
+}
+
+/// Directions in which the edge of an oval is tabulated.
+const TURN: usize = 64;
+
+/// A body with what the distances of all points share.
+pub(super) struct Outline<'a> {
+    body: &'a Body,
+    sin: f32,
+    cos: f32,
+    /// Relative radius of an oval for the angles of a whole turn.
+    edges: Vec<f32>,
+}
+
+impl Outline<'_> {
+    /// Approximate distance in pixels of a point to the outline, negative inside; infinite for points far away.
+    pub(super) fn distance(&self, [y, x]: [f32; 2]) -> f32 {
+        let (dy, dx) = (y - self.body.centre[0], x - self.body.centre[1]);
+        let far = self.body.reach + FAR;
+        if dy * dy + dx * dx > far * far {
+            return f32::INFINITY;
+        }
+        let (u, v) = (dx * self.cos + dy * self.sin, dy * self.cos - dx * self.sin);
+        match &self.body.form {
+            Form::Oval { axes, .. } => self.oval(u, v, *axes),
             Form::Stroke { segments, fillet } => {
                 let mut nearest = f32::INFINITY;
                 for segment in segments {
@@ -163,28 +197,30 @@ impl Body {
             }
         }
     }
+
+    fn oval(&self, u: f32, v: f32, axes: [f32; 2]) -> f32 {
+        let (p, q) = (u / axes[0], v / axes[1]);
+        let rho = (p * p + q * q).sqrt();
+        let (gp, gq) = (p / axes[0], q / axes[1]);
+        let slope = (gp * gp + gq * gq).sqrt();
+        if rho < 1e-4 || slope < 1e-6 {
+            return -axes[0].min(axes[1]);
+        }
+        let place = (q.atan2(p) / TAU).rem_euclid(1.0) * TURN as f32;
+        let (step, part) = (place as usize, place.fract());
+        let at = |i: usize| self.edges.get(i).copied().unwrap_or(1.0);
+        let edge = at(step) * (1.0 - part) + at(step + 1) * part;
+        rho * (rho - edge) / slope
+    }
 }
 
-fn oval_distance(u: f32, v: f32, axes: [f32; 2], waves: &[[f32; 2]]) -> f32 {
-    let (p, q) = (u / axes[0], v / axes[1]);
-    let rho = p.hypot(q);
-    let slope = (p / axes[0]).hypot(q / axes[1]);
-    if rho < 1e-4 || slope < 1e-6 {
-        return -axes[0].min(axes[1]);
-    }
-    let mut edge = 1.0;
-    if !waves.is_empty() {
-        let theta = q.atan2(p);
-        for (k, [amplitude, phase]) in waves.iter().enumerate() {
-            edge += amplitude * ((k + 2) as f32 * theta + phase).cos();
-        }
-    }
-    rho * (rho - edge.max(0.25)) / slope
-}
+/// Distances are given up to this many pixels beyond the reach of a body.
+const FAR: f32 = 8.0;
 
 fn segment_distance(u: f32, v: f32, [a, b]: &[[f32; 3]; 2]) -> f32 {
     let (lu, lv) = (b[0] - a[0], b[1] - a[1]);
     let square = lu * lu + lv * lv;
     let t = if square > 1e-9 { (((u - a[0]) * lu + (v - a[1]) * lv) / square).clamp(0.0, 1.0) } else { 0.0 };
-    (u - a[0] - t * lu).hypot(v - a[1] - t * lv) - (a[2] + t * (b[2] - a[2]))
+    let (du, dv) = (u - a[0] - t * lu, v - a[1] - t * lv);
+    (du * du + dv * dv).sqrt() - (a[2] + t * (b[2] - a[2]))
 }
