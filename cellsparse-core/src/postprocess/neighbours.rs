@@ -1,5 +1,7 @@
 //! Finding, among many boxes, those that meet a given one.
 
+use rayon::prelude::*;
+
 /// An axis-parallel box in pixels, bounds included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
@@ -31,95 +33,77 @@ impl Bounds {
     }
 }
 
-/// A uniform grid over the lower corners of the boxes, plus a list of the few boxes much larger than the others.
-pub(super) struct Neighbours {
-    origin: [i64; 2],
-    cell: i64,
-    size: [usize; 2],
-    /// `members[starts[c]..starts[c + 1]]` are the boxes whose lower corner lies in cell `c`.
-    starts: Vec<u32>,
-    members: Vec<u32>,
-    /// Largest side of a box in the grid.
+/// The lower corners of the boxes, sorted, by classes of size.
+///
+/// A class holds the boxes whose longer side has the same number of binary digits, so that a search never has to allow for
+/// boxes that are much larger than those it can find. Within a class, corners are sorted into strips of equal number from top
+/// to bottom, and from left to right within a strip: a search costs two bisections for each of the strips that it crosses,
+/// which are at most the square root of the number of boxes however these lie, and what it finds.
+pub(super) struct Neighbours(Vec<SizeClass>);
+
+struct SizeClass {
+    /// Longest side of a box of the class.
     reach: i64,
-    large: Vec<u32>,
+    strips: Vec<Strip>,
+    /// Columns of the corners and numbers of the boxes, strip after strip.
+    columns: Vec<i32>,
+    members: Vec<u32>,
+}
+
+struct Strip {
+    /// First and last row of its corners.
+    rows: [i32; 2],
+    /// The first of its members and the one after the last.
+    members: [usize; 2],
 }
 
 impl Neighbours {
-    /// Sorts the boxes into the grid; cells are about as large as a typical box.
+    /// Sorts the boxes.
     pub fn new(boxes: &[Bounds]) -> Self {
-        let mut sides: Vec<i64> = boxes.iter().map(Bounds::side).collect();
-        let middle = sides.len() / 2;
-        let typical = if sides.is_empty() { 1 } else { *sides.select_nth_unstable(middle).1 }.max(1);
-        let reach = typical * 2;
-        let (regular, large): (Vec<u32>, Vec<u32>) =
-            (0..boxes.len() as u32).partition(|&index| boxes[index as usize].side() <= reach);
-        let corner = |index: &u32| {
-            let bounds = &boxes[*index as usize];
-            [i64::from(bounds.y[0]), i64::from(bounds.x[0])]
-        };
-        let mut low = [i64::MAX; 2];
-        let mut high = [i64::MIN; 2];
-        for index in &regular {
-            for axis in 0..2 {
-                low[axis] = low[axis].min(corner(index)[axis]);
-                high[axis] = high[axis].max(corner(index)[axis]);
-            }
+        let mut classes: Vec<Vec<u32>> = vec![Vec::new(); 64];
+        for (index, bounds) in (0..).zip(boxes) {
+            classes[(i64::BITS - bounds.side().max(0).leading_zeros()) as usize].push(index);
         }
-        if regular.is_empty() {
-            (low, high) = ([0; 2], [0; 2]);
-        }
-        // Boxes scattered over a huge plane must not make a huge grid.
-        let cells = |cell: i64| [0, 1].map(|axis| ((high[axis] - low[axis]) / cell + 1) as usize);
-        let mut cell = typical;
-        while cells(cell)[0].saturating_mul(cells(cell)[1]) > 4 * boxes.len() + 1024 {
-            cell *= 2;
-        }
-        let mut grid =
-            Self { origin: low, cell, size: cells(cell), starts: Vec::new(), members: Vec::new(), reach, large };
-        let places: Vec<usize> = regular.iter().map(|index| grid.place(corner(index))).collect();
-        grid.fill(&regular, &places);
-        grid
-    }
-
-    fn place(&self, corner: [i64; 2]) -> usize {
-        let [row, column] = [0, 1].map(|axis| ((corner[axis] - self.origin[axis]) / self.cell) as usize);
-        row * self.size[1] + column
-    }
-
-    /// Counting sort of the boxes by cell; within a cell they keep their order.
-    fn fill(&mut self, regular: &[u32], places: &[usize]) {
-        self.starts = vec![0; self.size[0] * self.size[1] + 1];
-        for &place in places {
-            self.starts[place + 1] += 1;
-        }
-        for cell in 1..self.starts.len() {
-            self.starts[cell] += self.starts[cell - 1];
-        }
-        let mut next = self.starts.clone();
-        self.members = vec![0; regular.len()];
-        for (&index, &place) in regular.iter().zip(places) {
-            self.members[next[place] as usize] = index;
-            next[place] += 1;
-        }
+        Self(classes.into_iter().filter(|class| !class.is_empty()).map(|class| SizeClass::new(boxes, class)).collect())
     }
 
     /// Calls `visit` for every box that may meet `bounds` (and some that do not), each once, in no particular order.
     pub fn visit(&self, bounds: &Bounds, mut visit: impl FnMut(usize)) {
-        self.large.iter().for_each(|&index| visit(index as usize));
-        let Some(rows) = self.cells(0, bounds.y) else { return };
-        let Some(columns) = self.cells(1, bounds.x) else { return };
-        for row in rows.0..=rows.1 {
-            let first = self.starts[row * self.size[1] + columns.0] as usize;
-            let last = self.starts[row * self.size[1] + columns.1 + 1] as usize;
-            self.members[first..last].iter().for_each(|&index| visit(index as usize));
+        for class in &self.0 {
+            class.visit(bounds, &mut visit);
         }
     }
+}
 
-    /// Cells along an axis in which a box that meets `range` can have its lower corner.
-    fn cells(&self, axis: usize, range: [i32; 2]) -> Option<(usize, usize)> {
-        let first = (i64::from(range[0]) - self.reach - self.origin[axis]).max(0) / self.cell;
-        let last = (i64::from(range[1]) - self.origin[axis]).div_euclid(self.cell).min(self.size[axis] as i64 - 1);
-        (first <= last).then_some((first as usize, last as usize))
+impl SizeClass {
+    fn new(boxes: &[Bounds], mut members: Vec<u32>) -> Self {
+        let corner = |index: &u32| {
+            let bounds = &boxes[*index as usize];
+            (bounds.y[0], bounds.x[0], *index)
+        };
+        members.par_sort_unstable_by_key(corner);
+        let len = (members.len() as f64).sqrt().ceil() as usize;
+        let rows = |strip: &[u32]| [corner(&strip[0]).0, corner(&strip[strip.len() - 1]).0];
+        let begins = (0..members.len()).step_by(len);
+        let strips = members.chunks(len).zip(begins);
+        let strips = strips.map(|(strip, begin)| Strip { rows: rows(strip), members: [begin, begin + strip.len()] });
+        let strips = strips.collect();
+        members.par_chunks_mut(len).for_each(|strip| strip.sort_unstable_by_key(|index| (corner(index).1, *index)));
+        let reach = members.iter().map(|index| boxes[*index as usize].side()).max().unwrap_or(0);
+        Self { reach, strips, columns: members.iter().map(|index| corner(index).1).collect(), members }
+    }
+
+    fn visit(&self, bounds: &Bounds, visit: &mut impl FnMut(usize)) {
+        // The corner of a box that meets the given one lies before its end, and not before its begin by more than a side.
+        let [top, left] = [bounds.y[0], bounds.x[0]].map(|begin| i64::from(begin) - self.reach);
+        let first = self.strips.partition_point(|strip| i64::from(strip.rows[1]) < top);
+        for strip in self.strips[first..].iter().take_while(|strip| strip.rows[0] <= bounds.y[1]) {
+            let [begin, end] = strip.members;
+            let columns = &self.columns[begin..end];
+            let from = columns.partition_point(|column| i64::from(*column) < left);
+            let to = from + columns[from..].partition_point(|column| *column <= bounds.x[1]);
+            self.members[begin + from..begin + to].iter().for_each(|&index| visit(index as usize));
+        }
     }
 }
 
@@ -152,5 +136,51 @@ mod tests {
             }
         }
         Neighbours::new(&[]).visit(&Bounds::around(&[[1, 1]]), |_| panic!("nothing is there"));
+    }
+
+    /// Boxes visited when every one of them looks for those it meets.
+    fn visited(boxes: &[Bounds]) -> usize {
+        let grid = Neighbours::new(boxes);
+        let mut count = 0;
+        boxes.iter().for_each(|bounds| grid.visit(bounds, |_| count += 1));
+        count
+    }
+
+    #[test]
+    fn boxes_of_very_different_sizes_do_not_visit_each_other() {
+        let mut random = Random::new(4, 0);
+        let mut scattered = |count: usize, side: i32| -> Vec<Bounds> {
+            let mut one = || {
+                let [y, x] = [0; 2].map(|_: i32| random.uniform(0.0, 20_000.0) as i32);
+                Bounds { y: [y, y + side], x: [x, x + side] }
+            };
+            (0..count).map(|_| one()).collect()
+        };
+        for (tiny, large) in [(100_001, 99_999), (20_001, 19_999), (1000, 199_000), (199_000, 1000)] {
+            let boxes = [scattered(tiny, 1), scattered(large, 40)].concat();
+            // Each box meets fewer than 4 others on average, and the strips of corners are 20,000 / sqrt(n) pixels high.
+            let visits = visited(&boxes);
+            assert!(visits < 60 * boxes.len(), "{tiny} and {large}: {visits}");
+        }
+        // Sizes that differ by factors of two: one class each.
+        let sizes: Vec<Bounds> = (0..14).flat_map(|power| scattered(2000 >> (power / 2), 1 << power)).collect();
+        let meetings: usize = sizes.iter().map(|one| sizes.iter().filter(|other| one.meets(other)).count()).sum();
+        assert!(visited(&sizes) < 4 * meetings + 60 * sizes.len(), "{} for {meetings}", visited(&sizes));
+    }
+
+    #[test]
+    fn bounds_at_the_ends_of_the_numbers_are_found() {
+        let ends = [i32::MIN, -1, 0, 1, i32::MAX];
+        let mut boxes = Vec::new();
+        for (first, last) in ends.iter().flat_map(|first| ends.iter().map(move |last| (*first, *last))) {
+            boxes.push(Bounds { y: [first.min(last), first.max(last)], x: [first.min(last), last.max(first)] });
+        }
+        boxes.push(Bounds::around(&[]));
+        let grid = Neighbours::new(&boxes);
+        for one in &boxes {
+            let mut seen = vec![0; boxes.len()];
+            grid.visit(one, |index| seen[index] += 1);
+            assert!(boxes.iter().zip(&seen).all(|(other, &count)| count == 1 || (count == 0 && !one.meets(other))));
+        }
     }
 }

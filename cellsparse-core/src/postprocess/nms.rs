@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::candidates::{StarCandidates, candidates};
 use super::discs::Discs;
 use super::neighbours::{Bounds, Neighbours};
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::polygon::doubled_area;
 use crate::geometry::{COORDINATE_LIMIT, Outline, Overlap};
@@ -42,6 +43,19 @@ pub fn non_maximum_suppression_dense(
 /// [`Error::Image`] if the parts of the list differ in length, there are fewer than 3 rays, or a score or a distance is
 /// not finite; [`Error::Config`] if the threshold is not a number; [`Error::Limit`] if there are too many candidates.
 pub fn non_maximum_suppression(sorted: &StarCandidates, nms_thresh: f32) -> Result<Vec<usize>> {
+    non_maximum_suppression_until(sorted, nms_thresh, &CancelToken::new())
+}
+
+/// As [`non_maximum_suppression`], and ends early when `cancel` is raised: with a threshold near 1, or for polygons that lie
+/// on one another without removing each other, every pair may have to be compared.
+///
+/// # Errors
+/// As of [`non_maximum_suppression`], and [`Error::Cancelled`].
+pub fn non_maximum_suppression_until(
+    sorted: &StarCandidates,
+    nms_thresh: f32,
+    cancel: &CancelToken,
+) -> Result<Vec<usize>> {
     sorted.check()?;
     if nms_thresh.is_nan() {
         return Err(Error::Config("the overlap threshold is not a number; give a value between 0 and 1".into()));
@@ -56,7 +70,13 @@ pub fn non_maximum_suppression(sorted: &StarCandidates, nms_thresh: f32) -> Resu
         if suppressed[i] {
             continue;
         }
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         kept.push(i);
+        if stars.is_flat(i) && nms_thresh >= 0.0 {
+            continue;
+        }
         rivals.clear();
         grid.visit(&stars.bounds[i], |j| {
             if j > i && !suppressed[j] && stars.may_overlap(i, j) {
@@ -150,6 +170,12 @@ impl<'a> Stars<'a> {
     fn squared_distance(&self, i: usize, j: usize) -> f32 {
         let [[ay, ax], [by, bx]] = [self.candidates.points[i], self.candidates.points[j]].map(|p| p.map(|v| v as f32));
         (ay - by) * (ay - by) + (ax - bx) * (ax - bx)
+    }
+
+    /// Whether all vertices lie in one row or column: such a polygon shares no area with any other.
+    fn is_flat(&self, k: usize) -> bool {
+        let Bounds { y, x } = self.bounds[k];
+        y[0] == y[1] || x[0] == x[1]
     }
 
     fn may_overlap(&self, i: usize, j: usize) -> bool {
@@ -254,6 +280,47 @@ mod tests {
         // Polygons without area neither remove nor are removed.
         let tiny = list(vec![[5, 5]; 40], Array2::zeros((40, 8)));
         assert_eq!(non_maximum_suppression(&tiny, 0.0).unwrap().len(), 40);
+    }
+
+    /// As many tiny polygons as large ones, and one more, scattered so that few meet.
+    fn tiny_and_large(count: usize) -> StarCandidates {
+        let mut random = Random::new(12, 0);
+        let side = 40.0 * (count as f64).sqrt();
+        let points = (0..2 * count + 1).map(|_| [0; 2].map(|_: i32| random.uniform(0.0, side) as i32)).collect();
+        let radius = |k: usize| if k.is_multiple_of(2) { 1e-3 } else { 20.0 };
+        list(points, Array2::from_shape_fn((2 * count + 1, 8), |(k, _)| radius(k)))
+    }
+
+    #[test]
+    fn tiny_polygons_do_not_make_the_large_ones_visit_each_other() {
+        let sorted = tiny_and_large(99_999);
+        assert_eq!(non_maximum_suppression(&sorted, 1.0).unwrap().len(), 199_999);
+        let stars = Stars::new(&sorted);
+        let grid = Neighbours::new(&stars.bounds);
+        let mut visits = 0;
+        stars.bounds.iter().for_each(|bounds| grid.visit(bounds, |_| visits += 1));
+        assert!(visits < 60 * sorted.len(), "{visits}");
+
+        let few = tiny_and_large(300);
+        for thresh in [0.0, 0.4, 1.0] {
+            assert_eq!(non_maximum_suppression(&few, thresh).unwrap(), brute_force(&few, thresh));
+        }
+    }
+
+    #[test]
+    fn flat_polygons_in_one_place_are_not_compared_with_each_other() {
+        // Compared pair by pair, these would take minutes.
+        let flat = list(vec![[5, 5]; 300_000], Array2::zeros((300_000, 8)));
+        assert_eq!(non_maximum_suppression(&flat, 0.0).unwrap().len(), 300_000);
+    }
+
+    #[test]
+    fn suppression_ends_when_it_is_cancelled() {
+        let cancel = CancelToken::new();
+        let one = list(vec![[3, 4]], Array2::from_elem((1, 8), 5.0));
+        assert_eq!(non_maximum_suppression_until(&one, 0.4, &cancel).unwrap(), vec![0]);
+        cancel.cancel();
+        assert!(matches!(non_maximum_suppression_until(&one, 0.4, &cancel), Err(Error::Cancelled)));
     }
 
     #[test]
