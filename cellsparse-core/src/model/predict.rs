@@ -90,7 +90,8 @@ pub(super) fn from_labels(labels: LabelImage, confidence: ArrayView2<'_, f32>) -
         }
     }
     let mut objects = Vec::new();
-    for outline in exact_outlines(&labels)? {
+    let outlines = exact_outlines(&labels)?;
+    for outline in &outlines {
         let area = |ring: &[[f64; 2]]| {
             let next = ring.iter().cycle().skip(1);
             ring.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum::<f64>().abs()
@@ -104,5 +105,5 @@ pub(super) fn from_labels(labels: LabelImage, confidence: ArrayView2<'_, f32>) -
         let probability = (sum / count as f64) as f32;
         objects.push(Object { id: outline.id, polygon, probability, class: None });
     }
-    Ok(Segmentation { labels, objects })
+    Ok(Segmentation::traced(labels, objects, outlines))
 }

@@ -102,6 +102,6 @@ impl Candidates {
                 class: self.classes.get(&kept.points[index]).copied(),
             });
         }
-        Ok(Segmentation { labels: relabel_sequential(&labels, 1)?, objects })
+        Ok(Segmentation::new(relabel_sequential(&labels, 1)?, objects))
     }
 }
