@@ -156,13 +156,14 @@ pub struct PredictArgs {
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// What to write, separated by commas: labels (label image), geojson (outlines for QuPath), overlay (picture)
+    /// What to write, separated by commas: labels (label image), geojson (outlines for QuPath), overlay (picture), csv
+    /// (measurements), rois (outlines for Fiji), ometiff (label image as OME-TIFF)
     #[arg(long, value_enum, value_delimiter = ',', default_value = "labels", value_name = "F,...")]
     pub format: Vec<Format>,
     /// Remove objects with fewer pixels, beyond those much smaller than any annotated cell
     #[arg(long, default_value_t = 0.0, value_parser = not_negative, value_name = "F")]
     pub min_area: f32,
-    /// Simplify GeoJSON outlines by this tolerance in pixels
+    /// Simplify outlines (GeoJSON and ImageJ regions) by this tolerance in pixels
     #[arg(long, value_parser = not_negative, value_name = "F")]
     pub simplify: Option<f32>,
     /// GeoJSON outlines: exact (along the pixel edges) or literal (the rule of the original server)
@@ -371,6 +372,12 @@ pub enum Format {
     Geojson,
     /// the image with outlines
     Overlay,
+    /// a table of measurements, one line for each object
+    Csv,
+    /// outlines for Fiji: a zip archive of ImageJ regions
+    Rois,
+    /// 16- or 32-bit label image as OME-TIFF
+    Ometiff,
 }
 
 /// How outlines are traced.
@@ -448,9 +455,10 @@ mod tests {
         assert_eq!((train.steps, train.batch_size, train.patch_size, train.seed), (None, None, None, 0));
         assert_eq!((train.label_encoding, train.preset, train.device), (Encoding::Wire, Preset::Default, Device::Auto));
         assert_eq!((train.lr, train.channels, train.time_budget, train.threads), (None, None, None, None));
-        let line = "cellsparse predict --model m --images i --out o --format labels,geojson,overlay";
+        let line = "cellsparse predict --model m --images i --out o --format labels,geojson,overlay,csv,rois,ometiff";
         let Command::Predict(predict) = Cli::parse_from(line.split(' ')).command else { panic!("not predict") };
-        assert_eq!(predict.format, [Format::Labels, Format::Geojson, Format::Overlay]);
+        let all = [Format::Labels, Format::Geojson, Format::Overlay, Format::Csv, Format::Rois, Format::Ometiff];
+        assert_eq!(predict.format, all);
         assert_eq!(predict.outline, OutlineChoice::Exact);
         let Command::Demo(demo) = Cli::parse_from(["cellsparse", "demo"]).command else { panic!("not demo") };
         assert_eq!((demo.algorithm, demo.steps, demo.seed), (AlgorithmChoice::Auto, 200, 0));

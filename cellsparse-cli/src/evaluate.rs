@@ -1,36 +1,66 @@
 //! `cellsparse evaluate`: scores of predicted label images against true ones.
 
+use std::path::Path;
+
 use cellsparse_core::metrics::{Criterion, matching_dataset};
-use cellsparse_core::{LabelImage, Result};
+use cellsparse_core::{Error, LabelImage};
 use serde_json::json;
 
 use crate::args::{Encoding, EvaluateArgs};
-use crate::{input, print_json, print_out, scores, table};
+use crate::batch::Failures;
+use crate::{input, note, print_json, print_out, scores, table};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Reads the pairs, matches their objects and prints one row for each threshold.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
     let mut images: Vec<(LabelImage, LabelImage)> = Vec::new();
-    for (found, truth) in input::pairs(&args.pred, &args.truth)? {
-        let pair = (input::label_image(&truth, Encoding::Signed)?, input::label_image(&found, Encoding::Dense)?);
-        if pair.0.dim() != pair.1.dim() {
-            return Err(cellsparse_core::Error::file(
-                &found,
-                format!(
-                    "the prediction has {} x {} pixels and its truth {} x {}; both must be of one image",
-                    pair.1.nrows(),
-                    pair.1.ncols(),
-                    pair.0.nrows(),
-                    pair.0.ncols()
-                ),
-            ));
+    let mut failures = Failures::default();
+    let files = input::result_pairs(&args.pred, &args.truth)?;
+    for (found, truth) in &files {
+        match read_pair(found, truth) {
+            Ok(pair) => images.push(pair),
+            Err((file, error)) => {
+                failures.add(file, error)?;
+                if files.len() > 1 {
+                    note(&format!("{}  failed: {}", file.display(), failures.last().unwrap_or_default()));
+                }
+            }
         }
-        images.push(pair);
     }
+    if !images.is_empty() {
+        report(args, &images, &failures)?;
+    } else if args.json {
+        print_json(&json!({ "images": 0, "thresholds": [], "failed": failures.json("file") }));
+    }
+    failures.finish(files.len(), "pairs of label images")
+}
+
+/// The true and the predicted label image of a pair, or the file that cannot be used.
+fn read_pair<'a>(found: &'a Path, truth: &'a Path) -> Result<(LabelImage, LabelImage), (&'a Path, Error)> {
+    let read = |path: &'a Path, encoding| input::label_image(path, encoding).map_err(|error| (path, error));
+    let pair = (read(truth, Encoding::Signed)?, read(found, Encoding::Dense)?);
+    if pair.0.dim() != pair.1.dim() {
+        let reason = format!(
+            "the prediction has {} x {} pixels and its truth {} x {}; both must be of one image",
+            pair.1.nrows(),
+            pair.1.ncols(),
+            pair.0.nrows(),
+            pair.0.ncols()
+        );
+        return Err((found, Error::file(found, reason)));
+    }
+    Ok(pair)
+}
+
+/// Prints the scores.
+fn report(args: &EvaluateArgs, images: &[(LabelImage, LabelImage)], failures: &Failures) -> Result<()> {
     let pairs: Vec<(&LabelImage, &LabelImage)> = images.iter().map(|(truth, found)| (truth, found)).collect();
     let results = matching_dataset(&pairs, &args.thresholds, Criterion::Iou, false)?;
     if args.json {
         let thresholds = results.iter().map(scores::to_json).collect::<Result<Vec<_>>>()?;
-        print_json(&json!({ "images": images.len(), "thresholds": thresholds }));
+        let failed = failures.json("file");
+        print_json(&json!({ "images": images.len(), "thresholds": thresholds, "failed": failed }));
         return Ok(());
     }
     let header = ["IoU", "true", "found", "tp", "fp", "fn", "precision", "recall", "AP", "F1", "PQ", "mean IoU"];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels, advice};
-use cellsparse_core::raster::{RawLabels, list_images, pair_by_stem, read_image, read_label_file};
+use cellsparse_core::raster::{RawLabels, image_stem, list_images, pair_by_stem, read_image, read_label_file};
 use cellsparse_core::{Error, LabelImage, Result};
 
 use crate::args::Encoding;
@@ -17,6 +17,20 @@ pub fn pairs(images: &Path, labels: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
         return Ok(image_files.into_iter().zip(label_files).collect());
     }
     pair_by_stem(&image_files, &label_files)
+}
+
+/// Pairs label images of two paths. Of a label image that is there as OME-TIFF too, as `predict` writes it, one is enough.
+pub fn result_pairs(found: &Path, truth: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let once = |path: &Path| -> Result<Vec<PathBuf>> {
+        let files = list_images(path)?;
+        let is_ome = |file: &PathBuf| file.file_stem().is_some_and(|name| name.to_string_lossy() != stem(file));
+        let plain: BTreeSet<String> = files.iter().filter(|file| !is_ome(file)).map(|file| stem(file)).collect();
+        Ok(files.into_iter().filter(|file| !is_ome(file) || !plain.contains(&stem(file))).collect())
+    };
+    if found.is_file() && truth.is_file() {
+        return pairs(found, truth);
+    }
+    pair_by_stem(&once(found)?, &once(truth)?)
 }
 
 /// Reads images with sparse labels for training.
@@ -63,7 +77,7 @@ pub fn label_image(path: &Path, encoding: Encoding) -> Result<LabelImage> {
 
 /// The name of a file without folder and ending.
 pub fn stem(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "image".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    Some(image_stem(path)).filter(|stem| !stem.is_empty()).unwrap_or_else(|| "image".to_owned())
 }
 
 /// Refuses two images of one name, whose results would overwrite each other.
@@ -77,10 +91,10 @@ pub fn refuse_twins(files: &[PathBuf]) -> Result<()> {
     }
 }
 
-/// Refuses to write `out/name.png` or `out/name.tif` over one of the files that were read.
+/// Refuses to write `out/name.png`, `out/name.tif` or `out/name.ome.tif` over one of the files that were read.
 pub fn refuse_overwrite(out: &Path, name: &str, read: &[PathBuf]) -> Result<()> {
     let read: BTreeSet<PathBuf> = read.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    for ending in ["png", "tif"] {
+    for ending in ["png", "tif", "ome.tif"] {
         let path = out.join(format!("{name}.{ending}"));
         if path.canonicalize().is_ok_and(|path| read.contains(&path)) {
             return Err(Error::file(&path, "the result would overwrite this file; choose another --out folder"));

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod args;
+mod batch;
 mod chart;
 mod convert;
 mod demo;

@@ -4,14 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use cellsparse_core::formats::geojson::{GeoJsonOptions, ObjectInfo, OutlineRule, to_geojson, write_geojson};
-use cellsparse_core::formats::overlay;
+use cellsparse_core::formats::features::write_csv;
+use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule, write_geojson};
+use cellsparse_core::formats::{overlay, write_ome_tiff};
+use cellsparse_core::geometry::measure::MeasureOptions;
 use cellsparse_core::model::{Model, PredictOptions, Segmentation};
 use cellsparse_core::raster::{list_images, read_image, write_labels, write_rgb_png};
 use cellsparse_core::{Error, Image, Result};
 use serde_json::{Value, json};
 
 use crate::args::{Format, OutlineChoice, PredictArgs};
+use crate::batch::Failures;
 use crate::{input, note, print_json, print_out};
 
 /// Segments every image and writes what was asked for.
@@ -45,30 +48,76 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for file in &files {
         input::refuse_overwrite(&args.out, &input::stem(file), &files)?;
     }
-    let mut results = Vec::new();
-    for (index, file) in files.iter().enumerate() {
-        let image = read_image(file)?;
-        let start = Instant::now();
-        let segmentation = model.predict(&image, &options).map_err(|error| input::at(file, error))?;
-        let seconds = start.elapsed().as_secs_f64();
-        let written = outputs.write(&input::stem(file), &image, &segmentation)?;
-        note(&format!(
-            "{}/{}  {}  {} objects  {seconds:.2} s",
-            index + 1,
-            files.len(),
-            file.display(),
-            segmentation.objects.len()
-        ));
-        results.push((facts(file, segmentation.objects.len(), seconds, &written), written));
-    }
+    let outcome = segment_all(&model, &files, &options, &outputs);
     if args.json {
-        print_json(&Value::Array(results.into_iter().map(|(facts, _)| facts).collect()));
+        print_json(&Value::Array(outcome.facts));
     } else {
-        for path in results.iter().flat_map(|(_, written)| written) {
-            print_out(&path.display().to_string());
+        outcome.written.iter().for_each(|path| print_out(&path.display().to_string()));
+    }
+    match outcome.fatal {
+        Some(error) => Err(error),
+        None => outcome.failures.finish(files.len(), "images"),
+    }
+}
+
+/// What came of a run over several images.
+struct Outcome {
+    /// For `--json`, in the order of the images.
+    facts: Vec<Value>,
+    /// The files that were written.
+    written: Vec<PathBuf>,
+    failures: Failures,
+    /// What ended the run, since it was no fault of an image.
+    fatal: Option<Error>,
+}
+
+/// Segments every image that can be read, and tells of each on standard error.
+fn segment_all(model: &Model, files: &[PathBuf], options: &PredictOptions, outputs: &Outputs) -> Outcome {
+    let mut outcome = Outcome { facts: Vec::new(), written: Vec::new(), failures: Failures::default(), fatal: None };
+    let mut all_objects = 0;
+    let begin = Instant::now();
+    for (index, file) in files.iter().enumerate() {
+        let place = format!("{}/{}  {}", index + 1, files.len(), file.display());
+        match segment(model, file, options, outputs) {
+            Ok((objects, seconds, written)) => {
+                note(&format!("{place}  {objects} objects  {seconds:.2} s"));
+                all_objects += objects;
+                outcome.facts.push(facts(file, objects, seconds, &written));
+                outcome.written.extend(written);
+            }
+            Err(error) => {
+                if let Err(fatal) = outcome.failures.add(file, error) {
+                    outcome.fatal = Some(fatal);
+                    break;
+                }
+                if files.len() > 1 {
+                    note(&format!("{place}  failed: {}", outcome.failures.last().unwrap_or_default()));
+                }
+                outcome.facts.extend(outcome.failures.json("image").pop());
+            }
         }
     }
-    Ok(())
+    if files.len() > 1 && outcome.fatal.is_none() {
+        let done = files.len() - outcome.failures.len();
+        let seconds = begin.elapsed().as_secs_f64();
+        note(&format!("{done} of {} images segmented, {all_objects} objects, {seconds:.1} s", files.len()));
+    }
+    outcome
+}
+
+/// Segments one image: number of objects, seconds, files.
+fn segment(
+    model: &Model,
+    file: &Path,
+    options: &PredictOptions,
+    outputs: &Outputs,
+) -> Result<(usize, f64, Vec<PathBuf>)> {
+    let image = read_image(file)?;
+    let start = Instant::now();
+    let segmentation = model.predict(&image, options).map_err(|error| input::at(file, error))?;
+    let seconds = start.elapsed().as_secs_f64();
+    let written = outputs.write(&input::stem(file), &image, &segmentation)?;
+    Ok((segmentation.objects.len(), seconds, written))
 }
 
 /// Where and how results are written.
@@ -95,7 +144,26 @@ impl Outputs {
         }
         if wanted(Format::Geojson) {
             let path = self.folder.join(format!("{name}.geojson"));
-            write_geojson(&path, &to_geojson(&segmentation.labels, &self.geojson_options(segmentation))?)?;
+            let simplify = self.simplify.map(f64::from);
+            // Readers refuse a file with an empty polygon.
+            let options = GeoJsonOptions { outline: self.outline, simplify, never_empty: true, ..Default::default() };
+            write_geojson(&path, &segmentation.geojson(&options)?)?;
+            written.push(path);
+        }
+        if wanted(Format::Csv) {
+            let path = self.folder.join(format!("{name}.csv"));
+            let options = MeasureOptions { image: Some(image), pixel_size: None };
+            write_csv(&path, &segmentation.table(&options)?)?;
+            written.push(path);
+        }
+        if wanted(Format::Rois) {
+            let path = self.folder.join(format!("{name}.zip"));
+            segmentation.write_rois(&path, self.simplify.map_or(0.0, f64::from))?;
+            written.push(path);
+        }
+        if wanted(Format::Ometiff) {
+            let path = self.folder.join(format!("{name}.ome.tif"));
+            write_ome_tiff(&path, name, &segmentation.labels, None)?;
             written.push(path);
         }
         if wanted(Format::Overlay) {
@@ -106,14 +174,6 @@ impl Outputs {
             written.push(path);
         }
         Ok(written)
-    }
-
-    fn geojson_options(&self, segmentation: &Segmentation) -> GeoJsonOptions {
-        let objects = segmentation.objects.iter().map(|object| {
-            let class = object.class.map(|class| class.to_string());
-            (object.id, ObjectInfo { probability: Some(object.probability), class })
-        });
-        GeoJsonOptions { outline: self.outline, simplify: self.simplify.map(f64::from), objects: objects.collect() }
     }
 }
 

@@ -314,6 +314,100 @@ fn elephant_cells_may_be_ellipses_and_options_of_others_are_refused() {
     assert!(!Path::new(&out).exists());
 }
 
+/// The cells of a CSV file under the name of their column.
+fn csv_column(text: &str, name: &str) -> Vec<String> {
+    let mut lines = text.lines();
+    let place = lines.next().expect("names").split(',').position(|column| column == name);
+    let place = place.unwrap_or_else(|| panic!("no column {name} in {text}"));
+    lines.map(|line| line.split(',').nth(place).expect("a value").to_owned()).collect()
+}
+
+#[test]
+fn every_object_of_every_algorithm_has_its_probability_in_every_format() {
+    let project = Project::new();
+    let (image, out) = (project.path("images/field_0.png"), project.path("out"));
+    for (algorithm, options) in [
+        ("stardist", &["--prob-thresh", "0.05"][..]),
+        ("cellpose", &["--flow-threshold", "0", "--cellprob-threshold", "-1"]),
+        ("elephant", &["--prob-thresh", "0.3"]),
+    ] {
+        let model = trained(&project, algorithm, "20");
+        let common = ["predict", "--model", &model, "--images", &image, "--out", &out, "--device", "cpu", "--json"];
+        let formats = ["--format", "labels,geojson,csv,rois,ometiff", "--simplify", "1"];
+        let results = json(&cellsparse(&[&common[..], &formats[..], options].concat()));
+        let files = results[0]["files"].as_array().expect("a list").iter().map(|file| file.as_str().expect("a path"));
+        let files: Vec<&str> = files.map(|file| file.rsplit('/').next().expect("a name")).collect();
+        assert_eq!(files, ["field_0.png", "field_0.geojson", "field_0.csv", "field_0.zip", "field_0.ome.tif"]);
+        let objects = results[0]["objects"].as_u64().expect("a number") as usize;
+        assert!(objects > 0, "{algorithm}");
+
+        let read = |name: &str| fs::read(Path::new(&out).join(name)).expect("a file");
+        let table = String::from_utf8(read("field_0.csv")).expect("text");
+        let features: Value = serde_json::from_slice(&read("field_0.geojson")).expect("JSON");
+        let features = features.as_array().expect("a list");
+        let (ids, probabilities) = (csv_column(&table, "label"), csv_column(&table, "probability"));
+        assert_eq!((ids.len(), features.len()), (objects, objects));
+        for ((feature, id), probability) in features.iter().zip(&ids).zip(&probabilities) {
+            let told = feature["properties"]["measurements"]["probability"].as_f64().expect("a probability");
+            let in_table: f64 = probability.parse().expect("a number");
+            assert!(told > 0.0 && told <= 1.0 && (told - in_table).abs() < 1e-6, "{algorithm}: {told} {in_table}");
+            assert_eq!(feature["properties"]["id"].to_string(), *id);
+        }
+        let labels = cellsparse_core::raster::read_label_file(Path::new(&out).join("field_0.png")).expect("labels");
+        let again = cellsparse_core::raster::read_label_file(Path::new(&out).join("field_0.ome.tif")).expect("labels");
+        assert_eq!(labels, again);
+        let cellsparse_core::raster::RawLabels::Unsigned(labels) = labels else { panic!("unsigned labels") };
+        for (id, area) in ids.iter().zip(csv_column(&table, "area")) {
+            assert_eq!(labels.iter().filter(|label| label.to_string() == *id).count().to_string(), area);
+        }
+        let regions = read("field_0.zip");
+        assert_eq!(regions.windows(4).filter(|window| window == b"Iout").count(), objects);
+    }
+}
+
+#[test]
+fn a_bad_file_does_not_end_the_run() {
+    let project = Project::new();
+    let model = trained(&project, "stardist", "1");
+    let (images, masks, out) = (project.path("images"), project.path("masks"), project.path("out"));
+    let bytes = fs::read(project.path("images/field_0.png")).expect("an image");
+    fs::write(project.path("images/field_0b.png"), &bytes[..300]).expect("a file");
+    let predict = ["predict", "--model", &model, "--images", &images, "--out", &out, "--device", "cpu"];
+    let output = cellsparse(&[&predict[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let results: Value = serde_json::from_str(&stdout(&output)).expect("one JSON value");
+    let results = results.as_array().expect("a list");
+    assert_eq!(results.len(), 3);
+    assert!(results[1]["image"].as_str().is_some_and(|image| image.ends_with("field_0b.png")), "{}", results[1]);
+    assert!(results[1]["error"].is_string() && results[1]["objects"].is_null(), "{}", results[1]);
+    assert!(results[0]["objects"].is_u64() && results[2]["objects"].is_u64());
+    let message = stderr(&output);
+    assert!(message.contains("2 of 3 images segmented"), "{message}");
+    assert_eq!(message.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{message}");
+    assert!(message.lines().last().is_some_and(|line| line.contains("field_0b.png")), "{message}");
+    assert_eq!(names(Path::new(&out)), ["field_0.png", "field_1.png"]);
+
+    // The results folder is no fault of an image: nothing else is tried.
+    let file = project.path("taken");
+    fs::write(&file, b"x").expect("a file");
+    assert_fails(&["predict", "--model", &model, "--images", &images, "--out", &file, "--device", "cpu"], "taken");
+
+    fs::write(project.path("out/field_0b.png"), b"no label image").expect("a file");
+    fs::copy(project.path("masks/field_0.png"), project.path("masks/field_0b.png")).expect("a copy");
+    let output = cellsparse(&["evaluate", "--pred", &out, "--truth", &masks, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let scores: Value = serde_json::from_str(&stdout(&output)).expect("one JSON value");
+    assert_eq!((&scores["images"], scores["thresholds"].as_array().map(Vec::len)), (&Value::from(2), Some(1)));
+    assert_eq!(scores["failed"].as_array().map(Vec::len), Some(1));
+    assert!(stderr(&output).contains("2 of 3 pairs"), "{}", stderr(&output));
+
+    let few = project.path("few");
+    let output = cellsparse(&["sparsify", "--images", &images, "--labels", &masks, "--out", &few, "--k", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(names(Path::new(&few)), ["field_0.png", "field_1.png"]);
+    assert_eq!(stdout(&output).lines().count(), 2);
+}
+
 #[test]
 fn the_demo_shows_every_algorithm() {
     let project = Project::new();

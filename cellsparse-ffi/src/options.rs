@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cellsparse_core::formats::geojson::OutlineRule;
+use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule};
 use cellsparse_core::model::{Architecture, Preset, Start};
 use cellsparse_core::{Algorithm, CancelToken, Error, PredictOptions, TrainOptions};
 use serde::Deserialize;
@@ -67,9 +67,9 @@ pub(crate) fn predict(text: Option<&str>, cancel: CancelToken) -> Outcome<Predic
 }
 
 /// How to outline: the rule, and the tolerance in pixels.
-pub(crate) fn outline(text: Option<&str>) -> Outcome<(OutlineRule, Option<f64>)> {
+pub(crate) fn outline(text: Option<&str>) -> Outcome<GeoJsonOptions> {
     let given: Outline = parse(text, "outline options")?;
-    Ok((given.outline.parse()?, given.simplify))
+    Ok(GeoJsonOptions { outline: given.outline.parse()?, simplify: given.simplify, ..GeoJsonOptions::default() })
 }
 
 #[derive(Deserialize)]
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(format!("{given:?}"), format!("{default:?}"));
         let (given, default) = (predict(Some("{}"), CancelToken::new()).unwrap(), PredictOptions::default());
         assert_eq!(format!("{given:?}"), format!("{default:?}"));
-        assert_eq!(outline(None).unwrap(), (OutlineRule::Exact, None));
+        assert_eq!(outline(None).unwrap(), GeoJsonOptions::default());
         assert_eq!(architecture("cellpose", None).unwrap(), architecture("cellpose", Some("{}")).unwrap());
     }
 

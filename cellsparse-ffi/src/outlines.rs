@@ -1,19 +1,15 @@
 //! Outlines of labelled pixels, as rings of points and as GeoJSON.
 
-use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 
-use cellsparse_core::LabelImage;
-use cellsparse_core::formats::geojson::{
-    GeoJsonOptions, Geometry, ObjectInfo, OutlineRule, geojson_string, to_geojson,
-};
+use cellsparse_core::formats::geojson::{Feature, Geometry, geojson_string, to_geojson};
 
 use crate::boundary::enter;
 use crate::handles::{Behind, Table};
 use crate::options;
 use crate::pointers::{check_array, copy_out, expect, given, optional_text, put, put_text};
-use crate::status::{Outcome, cellsparse_status};
+use crate::status::cellsparse_status;
 use crate::views::cellsparse_labels;
 
 /// The outlines of the objects of a label image. Opaque; nothing changes them, so any number of threads may read them.
@@ -53,37 +49,24 @@ impl Behind for Outlines {
 }
 
 impl Outlines {
-    pub fn trace(labels: &LabelImage, outline: OutlineRule, simplify: Option<f64>) -> Outcome<Self> {
-        let features = to_geojson(labels, &GeoJsonOptions { outline, simplify, objects: BTreeMap::new() })?;
-        let mut ids: Vec<i32> = labels.iter().copied().filter(|label| *label > 0).collect();
-        ids.sort_unstable();
-        ids.dedup();
+    /// The rings of features, whichever rule they were traced by.
+    pub fn of(features: Vec<Feature>) -> Self {
         let mut traced = Self { rings: Vec::new(), points: Vec::new() };
-        // One feature for every positive label, in increasing label.
-        for (id, feature) in ids.into_iter().zip(features) {
+        for feature in features {
             let parts = match feature.geometry {
                 Geometry::Polygon(rings) => vec![rings],
                 Geometry::MultiPolygon(parts) => parts,
             };
             for (part, rings) in (0..).zip(parts) {
                 for (hole, ring) in (0..).zip(rings) {
-                    let first_point = traced.points.len() / 2;
+                    let (id, first_point) = (feature.object, traced.points.len() / 2);
                     traced.rings.push(cellsparse_ring { id, part, hole, first_point, n_points: ring.len() });
                     traced.points.extend(ring.into_iter().flatten());
                 }
             }
         }
-        Ok(traced)
+        traced
     }
-}
-
-/// The GeoJSON text of a label image.
-pub(crate) fn geojson(
-    labels: &LabelImage,
-    (outline, simplify): (OutlineRule, Option<f64>),
-    objects: BTreeMap<i32, ObjectInfo>,
-) -> Outcome<String> {
-    Ok(geojson_string(&to_geojson(labels, &GeoJsonOptions { outline, simplify, objects })?)?)
 }
 
 /// The outlines of the objects of any label image; `options` as of cellsparse_segmentation_outlines(). Any thread.
@@ -96,10 +79,10 @@ pub unsafe extern "C" fn cellsparse_labels_outlines(
     enter(|| {
         expect(&outlines_out, "outlines_out")?;
         // SAFETY: the caller's promise about its texts.
-        let (rule, simplify) = options::outline(unsafe { optional_text(options, "options") }?)?;
+        let options = options::outline(unsafe { optional_text(options, "options") }?)?;
         // SAFETY: the caller's promise about the buffer of the labels.
         let labels = unsafe { given(labels, "labels")?.to_label_image() }?;
-        Outlines::trace(&labels, rule, simplify)?.publish(outlines_out, "outlines_out")
+        Outlines::of(to_geojson(&labels, &options)?).publish(outlines_out, "outlines_out")
     })
 }
 
@@ -118,7 +101,7 @@ pub unsafe extern "C" fn cellsparse_labels_geojson(
         let options = options::outline(unsafe { optional_text(options, "options") }?)?;
         // SAFETY: the caller's promise about the buffer of the labels.
         let labels = unsafe { given(labels, "labels")?.to_label_image() }?;
-        put_text(json_out, geojson(&labels, options, BTreeMap::new())?, "json_out")
+        put_text(json_out, geojson_string(&to_geojson(&labels, &options)?)?, "json_out")
     })
 }
 

@@ -1,17 +1,16 @@
 //! What a prediction found.
 
-use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 
 use cellsparse_core::Segmentation;
-use cellsparse_core::formats::geojson::ObjectInfo;
+use cellsparse_core::formats::geojson::geojson_string;
 use cellsparse_core::model::Object;
 
 use crate::boundary::enter;
 use crate::handles::{Behind, Table};
 use crate::options;
-use crate::outlines::{Outlines, cellsparse_outlines, geojson};
+use crate::outlines::{Outlines, cellsparse_outlines};
 use crate::pointers::{copy_out, expect, optional_text, put, put_text};
 use crate::status::{Failure, Outcome, cellsparse_status};
 
@@ -38,14 +37,6 @@ impl Found {
             let there = self.0.objects.len();
             Failure::argument(format!("there is no object {index} (counted from 0); the segmentation has {there}"))
         })
-    }
-
-    fn info(&self) -> BTreeMap<i32, ObjectInfo> {
-        let info = |object: &Object| ObjectInfo {
-            probability: Some(object.probability),
-            class: object.class.map(|class| class.to_string()),
-        };
-        self.0.objects.iter().map(|object| (object.id, info(object))).collect()
     }
 }
 
@@ -160,8 +151,8 @@ pub unsafe extern "C" fn cellsparse_segmentation_outlines(
         expect(&outlines_out, "outlines_out")?;
         let found = Found::find(segmentation)?;
         // SAFETY: the caller's promise about its texts.
-        let (rule, simplify) = options::outline(unsafe { optional_text(options, "options") }?)?;
-        Outlines::trace(&found.0.labels, rule, simplify)?.publish(outlines_out, "outlines_out")
+        let options = options::outline(unsafe { optional_text(options, "options") }?)?;
+        Outlines::of(found.0.geojson(&options)?).publish(outlines_out, "outlines_out")
     })
 }
 
@@ -178,7 +169,7 @@ pub unsafe extern "C" fn cellsparse_segmentation_geojson(
         let found = Found::find(segmentation)?;
         // SAFETY: the caller's promise about its texts.
         let options = options::outline(unsafe { optional_text(options, "options") }?)?;
-        put_text(json_out, geojson(&found.0.labels, options, found.info())?, "json_out")
+        put_text(json_out, geojson_string(&found.0.geojson(&options)?)?, "json_out")
     })
 }
 

@@ -1,11 +1,10 @@
 //! Trainings and predictions on threads beside those that answer requests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use cellsparse_core::annotations::Dataset;
-use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, ObjectInfo, OutlineRule, to_geojson};
+use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, OutlineRule};
 use cellsparse_core::model::{Algorithm, Architecture, PredictOptions, Start, TrainOptions};
 use cellsparse_core::raster::Image;
 use cellsparse_core::{CancelToken, Error, Flow, Model};
@@ -189,16 +188,8 @@ pub fn predict(app: &App, model: &Model, work: &Work, cancel: &CancelToken) -> R
         }
         let (image, at) = fitted(app, work, field, model, &mut 0)?;
         let found = model.predict(&image, &options).map_err(|error| Refusal::from_core(error, at.clone()))?;
-        let objects = found.objects.iter().map(|object| {
-            let class = object.class.map(|class| class.to_string());
-            (object.id, ObjectInfo { probability: Some(object.probability), class })
-        });
-        let objects = match work.outline {
-            OutlineRule::Exact => objects.collect(),
-            OutlineRule::Literal => BTreeMap::new(),
-        };
-        let drawing = GeoJsonOptions { outline: work.outline, simplify: work.simplify, objects };
-        results.push(to_geojson(&found.labels, &drawing).map_err(|error| Refusal::from_core(error, at))?);
+        let drawing = GeoJsonOptions { outline: work.outline, simplify: work.simplify, ..GeoJsonOptions::default() };
+        results.push(found.geojson(&drawing).map_err(|error| Refusal::from_core(error, at))?);
     }
     Ok(results)
 }

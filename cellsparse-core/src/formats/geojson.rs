@@ -7,7 +7,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::geometry::{exact_outlines, literal_outlines, simplify_outline, simplify_ring_literal};
+use crate::geometry::{
+    ExactOutline, LiteralOutline, exact_outlines, literal_outlines, simplify_outline, simplify_ring_literal,
+};
 use crate::raster::{LabelImage, write_atomically};
 
 /// How an outline is drawn around the pixels of an object.
@@ -48,6 +50,9 @@ pub struct GeoJsonOptions {
     pub outline: OutlineRule,
     /// Douglas-Peucker tolerance in pixels; `None` and 0 keep every point.
     pub simplify: Option<f64>,
+    /// Literal rule: an object that the simplification would reduce to less than a triangle keeps all its points, where
+    /// cellsparse-api answers an empty polygon, which readers refuse. Default `false`.
+    pub never_empty: bool,
     /// What is known of objects, by label; used by the exact rule only.
     pub objects: BTreeMap<i32, ObjectInfo>,
 }
@@ -66,6 +71,9 @@ pub struct ObjectInfo {
 pub struct Feature {
     #[serde(rename = "type")]
     kind: FeatureKind,
+    /// The object's value in the label image, which the literal layout does not tell.
+    #[serde(skip)]
+    pub object: i32,
     /// The outline.
     pub geometry: Geometry,
     /// What is said of the object.
@@ -117,21 +125,34 @@ pub struct Classification {
 
 /// One feature for every positive label, in increasing label.
 ///
-/// Exact rule: `Polygon` or `MultiPolygon` in pixel-corner coordinates (QuPath's), no object is lost by simplification.
-/// Literal rule: one ring with pixel centres at integers, and an empty polygon (`[[]]`) for an object that the
-/// simplification reduces to less than a triangle, as cellsparse-api answers.
+/// Exact rule: `Polygon` or `MultiPolygon` in pixel-corner coordinates (QuPath's), valid by the rules of OGC simple
+/// features with and without simplification; no object is lost. Literal rule: one ring with pixel centres at integers,
+/// which a simplification may let cross itself, and an empty polygon (`[[]]`) for an object that it reduces to less than a
+/// triangle, as cellsparse-api answers; see [`GeoJsonOptions::never_empty`].
 ///
 /// # Errors
 /// [`Error::Config`] for a negative or not finite tolerance; [`Error::Limit`] for more than 2^32 - 2 pixels.
 pub fn to_geojson(labels: &LabelImage, options: &GeoJsonOptions) -> Result<Vec<Feature>> {
-    let tolerance = options.simplify.unwrap_or(0.0);
-    if !tolerance.is_finite() || tolerance < 0.0 {
-        return Err(Error::Config(format!("the simplification tolerance is {tolerance}; expected pixels, 0 or more")));
-    }
+    let tolerance = checked_tolerance(options)?;
     match options.outline {
-        OutlineRule::Exact => exact_features(labels, tolerance, &options.objects),
-        OutlineRule::Literal => literal_features(labels, tolerance),
+        OutlineRule::Exact => {
+            Ok(exact_features(&exact_outlines(labels)?, tolerance, |id| options.objects.get(&id).cloned()))
+        }
+        OutlineRule::Literal => literal_features(labels, tolerance, options.never_empty),
     }
+}
+
+/// The features of the exact rule from outlines that are already traced; `info` tells what is known of an object.
+/// `options.outline` and `options.objects` do not count.
+///
+/// # Errors
+/// [`Error::Config`] for a negative or not finite tolerance.
+pub fn outlines_to_geojson(
+    outlines: &[ExactOutline],
+    options: &GeoJsonOptions,
+    info: impl Fn(i32) -> Option<ObjectInfo>,
+) -> Result<Vec<Feature>> {
+    Ok(exact_features(outlines, checked_tolerance(options)?, info))
 }
 
 /// The JSON array of features, with compact separators and numbers as Python prints floats.
@@ -152,11 +173,23 @@ pub fn write_geojson(path: impl AsRef<Path>, features: &[Feature]) -> Result<()>
     write_atomically(path, |writer| writer.write_all(text.as_bytes()).map_err(|source| Error::io(path, source)))
 }
 
-fn literal_features(labels: &LabelImage, tolerance: f64) -> Result<Vec<Feature>> {
+fn checked_tolerance(options: &GeoJsonOptions) -> Result<f64> {
+    let tolerance = options.simplify.unwrap_or(0.0);
+    if !tolerance.is_finite() || tolerance < 0.0 {
+        return Err(Error::Config(format!("the simplification tolerance is {tolerance}; expected pixels, 0 or more")));
+    }
+    Ok(tolerance)
+}
+
+fn literal_features(labels: &LabelImage, tolerance: f64, never_empty: bool) -> Result<Vec<Feature>> {
     let outlines = literal_outlines(labels)?;
-    let feature = |(object_idx, ring): (usize, Vec<[f64; 2]>)| Feature {
+    let feature = |(object_idx, outline): (usize, LiteralOutline)| Feature {
         kind: FeatureKind::Feature,
-        geometry: Geometry::Polygon(vec![ring]),
+        object: outline.id,
+        geometry: Geometry::Polygon(vec![match simplify_ring_literal(&outline.ring, tolerance) {
+            None if never_empty => outline.ring,
+            simplified => simplified.unwrap_or_default(),
+        }]),
         properties: Properties {
             object_idx,
             label: "object",
@@ -166,27 +199,27 @@ fn literal_features(labels: &LabelImage, tolerance: f64) -> Result<Vec<Feature>>
             measurements: BTreeMap::new(),
         },
     };
-    let rings = outlines.into_iter().map(|outline| simplify_ring_literal(&outline.ring, tolerance).unwrap_or_default());
-    Ok(rings.enumerate().map(feature).collect())
+    Ok(outlines.into_iter().enumerate().map(feature).collect())
 }
 
-fn exact_features(labels: &LabelImage, tolerance: f64, objects: &BTreeMap<i32, ObjectInfo>) -> Result<Vec<Feature>> {
+fn exact_features(outlines: &[ExactOutline], tolerance: f64, info: impl Fn(i32) -> Option<ObjectInfo>) -> Vec<Feature> {
     let mut features = Vec::new();
-    for (object_idx, outline) in exact_outlines(labels)?.into_iter().enumerate() {
-        let outline = if tolerance > 0.0 { simplify_outline(&outline, tolerance) } else { outline };
+    for (object_idx, outline) in outlines.iter().enumerate() {
+        let outline = simplify_outline(outline, tolerance);
         let mut parts: Vec<Vec<Vec<[f64; 2]>>> =
             outline.parts.into_iter().map(|part| std::iter::once(part.exterior).chain(part.holes).collect()).collect();
         let geometry = match parts.len() {
             1 => Geometry::Polygon(parts.remove(0)),
             _ => Geometry::MultiPolygon(parts),
         };
-        let info = objects.get(&outline.id).cloned().unwrap_or_default();
+        let info = info(outline.id).unwrap_or_default();
         let mut measurements = BTreeMap::new();
         if let Some(probability) = info.probability.filter(|probability| probability.is_finite()) {
             measurements.insert("probability", (f64::from(probability) * 1e6).round() / 1e6);
         }
         features.push(Feature {
             kind: FeatureKind::Feature,
+            object: outline.id,
             geometry,
             properties: Properties {
                 object_idx,
@@ -198,7 +231,7 @@ fn exact_features(labels: &LabelImage, tolerance: f64, objects: &BTreeMap<i32, O
             },
         });
     }
-    Ok(features)
+    features
 }
 
 #[cfg(test)]
@@ -218,6 +251,9 @@ mod tests {
         let options = GeoJsonOptions { simplify: Some(2.0), ..options };
         let text = geojson_string(&to_geojson(&array![[0, 0], [0, 7]], &options).unwrap()).unwrap();
         assert!(text.contains(r#""coordinates":[[]]"#), "{text}");
+        let options = GeoJsonOptions { never_empty: true, ..options };
+        let text = geojson_string(&to_geojson(&array![[0, 0], [0, 7]], &options).unwrap()).unwrap();
+        assert!(text.contains(r#""coordinates":[[[1.0,1.5],"#), "{text}");
         assert_eq!(geojson_string(&to_geojson(&array![[0, -1]], &options).unwrap()).unwrap(), "[]");
     }
 

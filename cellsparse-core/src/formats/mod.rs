@@ -1,9 +1,12 @@
-//! Files that others read: outlines as GeoJSON, overlays, model files; and weights that others wrote.
+//! Files that others read: outlines as GeoJSON and as regions of ImageJ, tables, labels as OME-TIFF, overlays, model files; and weights that others wrote.
 
 mod archive;
+pub mod features;
 pub mod foreign;
 pub mod geojson;
+pub mod imagej_roi;
 mod numbers;
+mod ome_tiff;
 mod overlay;
 mod pickle;
 pub mod pytorch;
@@ -11,4 +14,5 @@ pub mod quantized;
 mod state_dict;
 pub mod tensors;
 
+pub use self::ome_tiff::write_ome_tiff;
 pub use self::overlay::overlay;

@@ -14,15 +14,19 @@ pub fn solidity(pixels: &[[usize; 2]]) -> f64 {
         let (y, x) = (2 * *y as i64, 2 * *x as i64);
         corners.extend([[y - 1, x], [y + 1, x], [y, x - 1], [y, x + 1]]);
     }
-    corners.sort_unstable();
-    corners.dedup();
-    let hull: Vec<[i64; 2]> =
-        half_hull(corners.iter().copied()).chain(half_hull(corners.iter().rev().copied())).collect();
+    let hull = hull_of(corners);
     let next = hull.iter().cycle().skip(1);
     let twice: i64 = hull.iter().zip(next).map(|(a, b)| a[0] * b[1] - a[1] * b[0]).sum();
     // Coordinates are doubled, so the sum is eight times the area.
     let area = twice.unsigned_abs() as f64 / 8.0;
     (pixels.len() as f64 / area).min(1.0)
+}
+
+/// The corners of the convex hull of points, in order round it; none lies between two others on a line.
+pub(super) fn hull_of(mut points: Vec<[i64; 2]>) -> Vec<[i64; 2]> {
+    points.sort_unstable();
+    points.dedup();
+    half_hull(points.iter().copied()).chain(half_hull(points.iter().rev().copied())).collect()
 }
 
 /// One side of the hull of sorted points, without its last point (Andrew's monotone chain).

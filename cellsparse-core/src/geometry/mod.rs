@@ -1,13 +1,17 @@
-//! Plane geometry without tensors: distances, outlines, polygons.
+//! Plane geometry without tensors: distances, outlines, measurements, polygons.
 
 mod convex_hull;
 pub mod diffusion;
 pub mod distance;
 pub mod ellipse;
 pub mod label_runs;
+pub mod measure;
 mod outline;
 mod outline_raster;
+#[cfg(test)]
+mod outline_validity;
 mod simplify;
+mod thinning;
 
 pub use self::convex_hull::solidity;
 pub use self::outline::{ExactOutline, LiteralOutline, Part, exact_outlines, literal_outlines};

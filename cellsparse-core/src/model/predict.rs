@@ -133,11 +133,9 @@ fn highest<'a>(values: impl Iterator<Item = &'a f32>) -> f32 {
 /// No object in an input of the network.
 fn nothing(input: &Array3<f32>, reason: &str) -> Segmentation {
     let (rows, columns, _) = input.dim();
-    Segmentation {
-        labels: LabelImage::zeros((rows, columns)),
-        objects: Vec::new(),
-        notes: vec![format!("nothing found: {reason}")],
-    }
+    let mut nothing = Segmentation::new(LabelImage::zeros((rows, columns)), Vec::new());
+    nothing.notes.push(format!("nothing found: {reason}"));
+    nothing
 }
 
 /// The segmentation of a label image whose ids are 1, 2, ...: objects have the outline of their largest part, and the mean
@@ -152,7 +150,8 @@ pub(super) fn from_labels(labels: LabelImage, confidence: ArrayView2<'_, f32>) -
         }
     }
     let mut objects = Vec::new();
-    for outline in exact_outlines(&labels)? {
+    let outlines = exact_outlines(&labels)?;
+    for outline in &outlines {
         let area = |ring: &[[f64; 2]]| {
             let next = ring.iter().cycle().skip(1);
             ring.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum::<f64>().abs()
@@ -166,5 +165,5 @@ pub(super) fn from_labels(labels: LabelImage, confidence: ArrayView2<'_, f32>) -
         let probability = (sum / count as f64) as f32;
         objects.push(Object { id: outline.id, polygon, probability, class: None });
     }
-    Ok(Segmentation { labels, objects, notes: Vec::new() })
+    Ok(Segmentation::traced(labels, objects, outlines))
 }

@@ -105,6 +105,6 @@ impl Candidates {
                 class: self.classes.get(&kept.points[index]).copied(),
             });
         }
-        Ok(Segmentation { labels: relabel_sequential(&labels, 1)?, objects, notes: Vec::new() })
+        Ok(Segmentation::new(relabel_sequential(&labels, 1)?, objects))
     }
 }

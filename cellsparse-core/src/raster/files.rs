@@ -55,17 +55,17 @@ pub fn list_images(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
 pub fn pair_by_stem(images: &[PathBuf], labels: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>> {
     let image_stems = by_stem(images, "images")?;
     let label_stems = by_stem(labels, "labels")?;
-    let unmatched: Vec<&PathBuf> = images.iter().filter(|path| !label_stems.contains_key(&stem(path))).collect();
+    let unmatched: Vec<&PathBuf> = images.iter().filter(|path| !label_stems.contains_key(&image_stem(path))).collect();
     if let Some(first) = unmatched.first() {
         return Err(Error::file(first, missing("image", "label file", &unmatched, images.len(), labels)));
     }
-    let unmatched: Vec<&PathBuf> = labels.iter().filter(|path| !image_stems.contains_key(&stem(path))).collect();
+    let unmatched: Vec<&PathBuf> = labels.iter().filter(|path| !image_stems.contains_key(&image_stem(path))).collect();
     if let Some(first) = unmatched.first() {
         return Err(Error::file(first, missing("label file", "image", &unmatched, labels.len(), images)));
     }
     Ok(images
         .iter()
-        .filter_map(|image| label_stems.get(&stem(image)).map(|label| (image.clone(), (*label).clone())))
+        .filter_map(|image| label_stems.get(&image_stem(image)).map(|label| (image.clone(), (*label).clone())))
         .collect())
 }
 
@@ -74,14 +74,21 @@ fn has_image_extension(path: &Path) -> bool {
     matches!(extension.as_deref(), Some("png" | "tif" | "tiff" | "jpg" | "jpeg"))
 }
 
-fn stem(path: &Path) -> String {
-    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+/// The name by which files of one image are known: without folder and extension, where `.ome.tif` is one extension.
+pub fn image_stem(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    let is_ome = stem.len() > 4 && stem.to_ascii_lowercase().ends_with(".ome");
+    match extension.as_deref() {
+        Some("tif" | "tiff") if is_ome => stem[..stem.len() - 4].to_owned(),
+        _ => stem,
+    }
 }
 
 fn by_stem<'a>(paths: &'a [PathBuf], what: &str) -> Result<BTreeMap<String, &'a PathBuf>> {
     let mut stems = BTreeMap::new();
     for path in paths {
-        if let Some(other) = stems.insert(stem(path), path) {
+        if let Some(other) = stems.insert(image_stem(path), path) {
             return Err(Error::file(
                 path,
                 format!(
@@ -95,11 +102,11 @@ fn by_stem<'a>(paths: &'a [PathBuf], what: &str) -> Result<BTreeMap<String, &'a 
 }
 
 fn missing(what: &str, partner: &str, unmatched: &[&PathBuf], total: usize, candidates: &[PathBuf]) -> String {
-    let names: Vec<String> = unmatched.iter().take(NAMES_SHOWN).map(|path| stem(path)).collect();
+    let names: Vec<String> = unmatched.iter().take(NAMES_SHOWN).map(|path| image_stem(path)).collect();
     let rest = unmatched.len().saturating_sub(NAMES_SHOWN);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     let example =
-        candidates.first().map_or_else(String::new, |path| format!(" (there is, for example, {})", stem(path)));
+        candidates.first().map_or_else(String::new, |path| format!(" (there is, for example, {})", image_stem(path)));
     format!(
         "{} of {total} {what}s have no {partner} of the same name: {}{more}{example}; files are paired by their names \
          without extension",
@@ -149,6 +156,9 @@ mod tests {
             pairs,
             [("i/b.v2.png".into(), "l/b.v2.tif".into()), (PathBuf::from("i/a.png"), PathBuf::from("l/a.tif"))]
         );
+        assert!(pair_by_stem(&paths(&["i/a.OME.tif"]), &paths(&["l/a.png"])).is_ok());
+        let names = ["x/.ome.tif", "x/a.ome.png", "x/é.ome.tiff", "x/ome.tif"].map(|name| image_stem(Path::new(name)));
+        assert_eq!(names, [".ome", "a.ome", "é", "ome"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod write;
 
 pub use self::blur::gaussian_blur;
 pub use self::components::{Component, Components, Connectivity, connected_components, label_components};
-pub use self::files::{list_images, pair_by_stem};
+pub use self::files::{image_stem, list_images, pair_by_stem};
 pub use self::image::{Image, LabelImage};
 pub use self::normalize::{Percentiles, percentile_normalize};
 pub use self::read::{
