@@ -1,5 +1,6 @@
-//! Files that others read: outlines as GeoJSON, overlays, model files; and weights that others wrote.
+//! Files that others read: outlines as GeoJSON, overlays, model files; and weights and annotations that others wrote.
 
+pub mod annotation_files;
 mod archive;
 pub mod foreign;
 pub mod geojson;
