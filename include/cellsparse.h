@@ -174,6 +174,10 @@ enum cellsparse_encoding
      * 0 background, 1 and up objects, nothing unlabelled.
      */
     CELLSPARSE_ENCODING_DENSE = 2,
+    /**
+     * 0 unlabelled, 1 and up objects, no background.
+     */
+    CELLSPARSE_ENCODING_CELLS = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

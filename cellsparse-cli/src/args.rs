@@ -86,16 +86,24 @@ pub struct TrainArgs {
     /// Training images
     #[arg(long, value_name = "PATH")]
     pub images: PathBuf,
-    /// Their sparse labels
+    /// Their annotations: label images (PNG, TIFF, .npy), QuPath GeoJSON, ImageJ .roi or RoiSet.zip, Cellpose _seg.npy or
+    /// _masks, COCO or LabelMe JSON; a file, or a folder of files named as the images
     #[arg(long, value_name = "PATH")]
     pub labels: PathBuf,
     /// Model file to write (NAME.safetensors)
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
-    /// How label values are meant: wire (0 unlabelled, 1 background, 2 and up cells), dense (0 background, 1 and up
-    /// cells) or signed (negative unlabelled, 0 background, 1 and up cells)
-    #[arg(long, value_enum, default_value_t = Encoding::Wire, value_name = "E")]
+    /// How the values of label images are meant: auto (decided from them and said), wire (0 unlabelled, 1 background, 2 and
+    /// up cells), cells (0 unlabelled, 1 and up cells, no background), dense (0 background, 1 and up cells) or signed
+    /// (negative unlabelled, 0 background, 1 and up cells)
+    #[arg(long, value_enum, default_value_t = Encoding::Auto, value_name = "E")]
     pub label_encoding: Encoding,
+    /// Class of the cells among drawn shapes [default: Foreground in GeoJSON, all but background in others]
+    #[arg(long, value_name = "NAME")]
+    pub foreground_class: Option<String>,
+    /// Class of the background among drawn shapes [default: Background]
+    #[arg(long, value_name = "NAME")]
+    pub background_class: Option<String>,
     /// Images to validate on
     #[arg(long, requires = "val_labels", value_name = "PATH")]
     pub val_images: Option<PathBuf>,
@@ -355,12 +363,16 @@ impl FromStr for AlgorithmChoice {
 /// How the values of a label file are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Encoding {
+    /// decided from the labels
+    Auto,
     /// 0 unlabelled, 1 background, 2 and up cells
     Wire,
     /// 0 background, 1 and up cells
     Dense,
     /// negative unlabelled, 0 background, 1 and up cells
     Signed,
+    /// 0 unlabelled, 1 and up cells, no background
+    Cells,
 }
 
 /// What `predict` writes.
@@ -453,7 +465,7 @@ mod tests {
         let line = "cellsparse train --algorithm stardist --images i --labels l --model m";
         let Command::Train(train) = Cli::parse_from(line.split(' ')).command else { panic!("not train") };
         assert_eq!((train.steps, train.batch_size, train.patch_size, train.seed), (None, None, None, 0));
-        assert_eq!((train.label_encoding, train.preset, train.device), (Encoding::Wire, Preset::Default, Device::Auto));
+        assert_eq!((train.label_encoding, train.preset, train.device), (Encoding::Auto, Preset::Default, Device::Auto));
         assert_eq!((train.lr, train.channels, train.time_budget, train.threads), (None, None, None, None));
         let line = "cellsparse predict --model m --images i --out o --format labels,geojson,overlay,csv,rois,ometiff";
         let Command::Predict(predict) = Cli::parse_from(line.split(' ')).command else { panic!("not predict") };

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels, advice};
+use cellsparse_core::annotations::{Dataset, LabelEncoding, LabelSource, SparseLabels, advice, choose_encoding};
+use cellsparse_core::completion::doubtful_background;
+use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
 use cellsparse_core::raster::{RawLabels, image_stem, list_images, pair_by_stem, read_image, read_label_file};
 use cellsparse_core::{Error, LabelImage, Result};
 
@@ -33,25 +35,83 @@ pub fn result_pairs(found: &Path, truth: &Path) -> Result<Vec<(PathBuf, PathBuf)
     pair_by_stem(&once(found)?, &once(truth)?)
 }
 
-/// Reads images with sparse labels for training.
-pub fn dataset(images: &Path, labels: &Path, encoding: Encoding) -> Result<Dataset> {
-    let mut all_images = Vec::new();
-    let mut all_labels = Vec::new();
-    for (image, label) in pairs(images, labels)? {
-        all_images.push(read_image(&image)?);
-        all_labels.push(sparse_labels(&label, encoding)?);
-    }
-    Dataset::new(all_images, all_labels)
+/// How annotations are to be understood.
+pub struct Reading {
+    /// What the values of label images mean.
+    pub encoding: Encoding,
+    /// The class of cells among drawn shapes.
+    pub foreground: Option<String>,
+    /// The class of background among drawn shapes.
+    pub background: Option<String>,
 }
+
+/// Reads images with their annotations for training, and says in a line how the labels were read. Also what was not used, in
+/// half sentences.
+pub fn dataset(images: &Path, labels: &Path, how: &Reading) -> Result<(Dataset, Vec<String>)> {
+    let Matches { pairs, mut unused } = match_annotations(&list_images(images)?, labels)?;
+    let mut pixels = Vec::new();
+    let mut sources = Vec::new();
+    for (image, file) in &pairs {
+        let read = read_image(image)?;
+        let options = AnnotationOptions {
+            shape: Some((read.height(), read.width())),
+            image: image.file_name().map(|name| name.to_string_lossy().into_owned()),
+            foreground: how.foreground.clone(),
+            background: how.background.clone(),
+        };
+        let found = read_annotations(file, &options)?;
+        found.labels.check().map_err(|error| at(file, error))?;
+        unused.extend(found.unused.iter().map(|what| format!("{}: {what}", file.display())));
+        pixels.push(read);
+        sources.push(found.labels);
+    }
+    let choice = choose_encoding(&sources, how.encoding.into()).map_err(|error| at(labels, error))?;
+    if how.encoding == Encoding::Auto {
+        let (encoding, reason) = (choice.encoding, &choice.reason);
+        note(&format!("labels: {encoding} ({}), because {reason}", encoding.meaning()));
+    }
+    let parse = |(source, (_, file)): (LabelSource, &(PathBuf, PathBuf))| {
+        SparseLabels::from_source(source, choice.encoding).map_err(|error| at(file, error))
+    };
+    let parsed = sources.into_iter().zip(&pairs).map(parse).collect::<Result<Vec<_>>>()?;
+    for (image, (labels, (_, file))) in pixels.iter().zip(parsed.iter().zip(&pairs)) {
+        labels.check_fits(image).map_err(|error| at(file, error))?;
+    }
+    let dataset = Dataset::new(pixels, parsed).map_err(|error| at(labels, error))?;
+    if !unused.is_empty() {
+        note(&format!("{} thing(s) are not used; they are listed at the end", unused.len()));
+    }
+    Ok((dataset, unused))
+}
+
+/// Prints to standard error what was not used.
+pub fn list_unused(unused: &[String]) {
+    for what in unused.iter().take(UNUSED) {
+        note(&format!("not used: {what}"));
+    }
+    if unused.len() > UNUSED {
+        note(&format!("not used: and {} more", unused.len() - UNUSED));
+    }
+}
+
+/// Unused things that are listed at most.
+const UNUSED: usize = 20;
 
 /// Reads one file of sparse labels.
 pub fn sparse_labels(path: &Path, encoding: Encoding) -> Result<SparseLabels> {
-    let encoding = match encoding {
-        Encoding::Wire => LabelEncoding::Wire,
-        Encoding::Dense => LabelEncoding::Dense,
-        Encoding::Signed => LabelEncoding::Signed,
-    };
-    SparseLabels::parse(read_label_file(path)?, encoding).map_err(|error| at(path, error))
+    SparseLabels::parse(read_label_file(path)?, encoding.into()).map_err(|error| at(path, error))
+}
+
+impl From<Encoding> for LabelEncoding {
+    fn from(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Auto => LabelEncoding::Auto,
+            Encoding::Wire => LabelEncoding::Wire,
+            Encoding::Dense => LabelEncoding::Dense,
+            Encoding::Signed => LabelEncoding::Signed,
+            Encoding::Cells => LabelEncoding::Cells,
+        }
+    }
 }
 
 /// Reads one label image as it stands in the file: 0 background, `>= 1` instance. Only [`Encoding::Signed`] admits
@@ -119,7 +179,9 @@ pub fn count(labels: &LabelImage) -> usize {
 /// Prints hints about the annotations to standard error, each of them once.
 pub fn advise(dataset: &Dataset) {
     let mut hints: Vec<(String, usize)> = Vec::new();
-    for hint in dataset.labels().iter().flat_map(advice) {
+    let doubts = dataset.images().iter().zip(dataset.labels()).take(LOOKED_AT);
+    let doubts = doubts.filter_map(|(image, labels)| doubtful_background(image.to_f32().view(), labels.labels()));
+    for hint in doubts.chain(dataset.labels().iter().flat_map(advice)) {
         match hints.iter_mut().find(|(known, _)| *known == hint) {
             Some((_, count)) => *count += 1,
             None => hints.push((hint, 1)),
@@ -134,6 +196,9 @@ pub fn advise(dataset: &Dataset) {
         note(&format!("advice: and {} more of this kind", hints.len() - HINTS));
     }
 }
+
+/// Images whose declared background is compared with their drawn cells, at most.
+const LOOKED_AT: usize = 8;
 
 /// Hints that are printed at most.
 const HINTS: usize = 5;

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            let line = in_own_words(&error.to_string()).split_whitespace().collect::<Vec<_>>().join(" ");
             let _ = writeln!(std::io::stderr(), "error: {line}");
             ExitCode::from(1)
         }
@@ -71,5 +71,36 @@ fn print_json(value: &serde_json::Value) {
 
 /// Prints a line to standard error.
 fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", in_own_words(text));
+}
+
+/// A message of the library with the option of the command line where it names a label encoding.
+fn in_own_words(text: &str) -> String {
+    let mut words = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("label encoding '") {
+        words.push_str(before);
+        match after.split_once('\'') {
+            Some((name, after)) if !before.ends_with("unknown ") => {
+                words.push_str("--label-encoding ");
+                words.push_str(name);
+                rest = after;
+            }
+            _ => {
+                words.push_str("label encoding '");
+                rest = after;
+            }
+        }
+    }
+    words + rest
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn encodings_are_named_as_options() {
+        let text = super::in_own_words("use label encoding 'wire', or label encoding 'cells' (0 ..): it's");
+        assert_eq!(text, "use --label-encoding wire, or --label-encoding cells (0 ..): it's");
+        assert_eq!(super::in_own_words("unknown label encoding 'x'; expected"), "unknown label encoding 'x'; expected");
+    }
 }

@@ -18,9 +18,18 @@ use crate::{input, interrupt, note, print_json, print_out};
 /// Reads the data, trains, saves the model, reports.
 pub fn run(args: &TrainArgs) -> Result<()> {
     prepare_target(&args.model)?;
-    let dataset = input::dataset(&args.images, &args.labels, args.label_encoding)?;
+    let how = input::Reading {
+        encoding: args.label_encoding,
+        foreground: args.foreground_class.clone(),
+        background: args.background_class.clone(),
+    };
+    let (dataset, mut unused) = input::dataset(&args.images, &args.labels, &how)?;
     let validation = match (&args.val_images, &args.val_labels) {
-        (Some(images), Some(labels)) => Some(input::dataset(images, labels, args.label_encoding)?),
+        (Some(images), Some(labels)) => {
+            let (validation, more) = input::dataset(images, labels, &how)?;
+            unused.extend(more);
+            Some(validation)
+        }
         _ => None,
     };
     input::advise(&dataset);
@@ -47,6 +56,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     } else {
         print_out(&format!("{} ({})", args.model.display(), sentence(&summary)));
     }
+    input::list_unused(&unused);
     Ok(())
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use cellsparse_core::raster::{Image, write_gray_png8, write_labels, write_wire_labels};
+use cellsparse_core::LabelImage;
+use cellsparse_core::formats::geojson::{GeoJsonOptions, to_geojson, write_geojson};
+use cellsparse_core::raster::{Image, RawLabels, read_label_file, write_gray_png8, write_labels, write_wire_labels};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 use ndarray::Axis;
 use serde_json::Value;
@@ -55,6 +57,23 @@ impl Project {
         self.root.path().join(name).display().to_string()
     }
 
+    /// A folder of label images with the first three cells of each field: 0 not drawn, 1 and up cells.
+    fn few_cells(&self) -> String {
+        let folder = self.path("few_cells");
+        fs::create_dir_all(&folder).expect("a folder");
+        for name in ["field_0", "field_1"] {
+            let few = self.truth(name).mapv(|label| if label <= 3 { label } else { 0 });
+            write_labels(&folder, name, &few).expect("labels");
+        }
+        folder
+    }
+
+    fn truth(&self, name: &str) -> LabelImage {
+        let raw = read_label_file(self.path(&format!("masks/{name}.png"))).expect("labels");
+        let RawLabels::Unsigned(values) = raw else { panic!("unsigned labels") };
+        values.mapv(|value| value as i32)
+    }
+
     fn has(&self, name: &str) -> bool {
         self.root.path().join(name).is_file()
     }
@@ -67,6 +86,16 @@ fn names(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// A label image of 96 x 112 bytes as NumPy saves it.
+fn npy(value: impl Fn(usize, usize) -> u8) -> Vec<u8> {
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (96, 112), }\n";
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend((0..96 * 112).map(|at| value(at / 112, at % 112)));
+    bytes
 }
 
 /// A failure is status 1, nothing on standard output and one line on standard error.
@@ -123,10 +152,18 @@ fn missing_and_unusable_files_are_one_clear_line() {
     let common = ["--images", images.as_str(), "--labels", masks.as_str(), "--out", masks.as_str(), "--k", "1"];
     assert_fails(&[&["sparsify"], &common[..]].concat(), "overwrite");
     let model = project.path("m.safetensors");
-    for algorithm in ["stardist", "cellpose", "elephant"] {
-        let train = ["train", "--algorithm", algorithm, "--images", &images, "--labels", &masks, "--model", &model];
-        assert_fails(&train, "--label-encoding dense");
-    }
+    let few = project.few_cells();
+    let train = ["train", "--algorithm", "stardist", "--images", &images, "--labels", &few, "--model", &model];
+    assert_fails(
+        &train,
+        "use --label-encoding cells (0 unlabelled, 1 and up cells, no background), or --label-encoding wire",
+    );
+    let mask = project.path("images/field_0.png");
+    let image = mask.as_str();
+    fs::write(project.path("flat.npy"), npy(|y, x| if y % 20 < 8 && x % 20 < 8 { 255 } else { 0 })).expect("a file");
+    let flat = project.path("flat.npy");
+    let train = ["train", "--algorithm", "stardist", "--images", image, "--labels", &flat, "--model", &model];
+    assert_fails(&train, "flat.npy: 30 separate regions all have the same number");
     let lone = project.path("masks/field_0.png");
     assert_fails(&["evaluate", "--pred", &lone, "--truth", &masks], "field_1");
 }
@@ -188,6 +225,43 @@ fn sparsify_keeps_a_few_cells_in_the_wire_encoding() {
             cell => assert_eq!(cell - 1, *dense),
         }
     }
+}
+
+#[test]
+fn annotations_of_every_kind_are_trained_on_and_said() {
+    let project = Project::new();
+    let (images, model) = (project.path("images"), project.path("m.safetensors"));
+    let train = |labels: &str, extra: &[&str]| {
+        let common = ["train", "--algorithm", "stardist", "--images", &images, "--labels", labels, "--model", &model];
+        let small = ["--steps", "1", "--batch-size", "1", "--patch-size", "64", "--device", "cpu", "--threads", "1"];
+        let output = cellsparse(&[&common[..], &small, extra].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    assert!(
+        train(&project.path("sparse"), &[])
+            .contains("labels: wire (0 unlabelled, 1 background, 2 and up cells), because")
+    );
+    let few = project.few_cells();
+    let said = train(&few, &["--label-encoding", "cells"]);
+    assert!(!said.contains("labels: ") && said.contains("No background is drawn"), "{said}");
+    let shapes = project.path("shapes");
+    fs::create_dir(&shapes).expect("a folder");
+    let cells = to_geojson(&project.truth("field_0"), &GeoJsonOptions::default()).expect("outlines");
+    write_geojson(Path::new(&shapes).join("field_0.png - export.geojson"), &cells[..3]).expect("a file");
+    fs::write(Path::new(&shapes).join("stray.zip"), b"").expect("a file");
+    let said = train(&shapes, &[]);
+    assert!(said.contains("labels: signed"), "{said}");
+    let end: Vec<&str> = said.lines().rev().take(2).collect();
+    assert_eq!(
+        end,
+        ["not used: field_1.png: an image without annotations", "not used: stray.zip: no image of that name"]
+    );
+    let few_and_empty = project.path("masks_and_an_empty_field");
+    fs::create_dir(&few_and_empty).expect("a folder");
+    write_labels(&few_and_empty, "field_0", &project.truth("field_0")).expect("labels");
+    write_labels(&few_and_empty, "field_1", &LabelImage::zeros((96, 112))).expect("labels");
+    train(&few_and_empty, &["--label-encoding", "dense"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cellsparse_core::annotations::advice;
+use cellsparse_core::completion::doubtful_background;
 use cellsparse_core::{Dataset, Error, Image, SparseLabels};
 
 use crate::boundary::enter;
@@ -55,6 +56,10 @@ impl Pairs {
         }
         if contents.images.is_empty() {
             return Err(Error::Image("the dataset is empty; add at least one image with its labels".into()).into());
+        }
+        // What cannot be trained on stays, so that more can be added.
+        if contents.labels.iter().all(|labels| labels.object_count() == 0) {
+            return Err(Error::Labels("no cell is drawn in any image; draw at least one whole cell".into()).into());
         }
         let (images, labels) = (mem::take(&mut contents.images), mem::take(&mut contents.labels));
         let whole = Arc::new(Dataset::new(images, labels)?);
@@ -208,12 +213,19 @@ pub unsafe extern "C" fn cellsparse_dataset_advice(
     enter(|| {
         expect(&json_out, "json_out")?;
         let pairs = Pairs::find(dataset)?;
-        let mut hints: Vec<String> = pairs.lock().labels().iter().flat_map(advice).collect();
+        let contents = pairs.lock();
+        let doubts = contents.images().iter().zip(contents.labels()).take(LOOKED_AT);
+        let doubts = doubts.filter_map(|(image, labels)| doubtful_background(image.to_f32().view(), labels.labels()));
+        let mut hints: Vec<String> = doubts.chain(contents.labels().iter().flat_map(advice)).collect();
+        drop(contents);
         let mut seen = BTreeSet::new();
         hints.retain(|hint| seen.insert(hint.clone()));
         put_text(json_out, serde_json::to_string(&hints).map_err(Failure::internal)?, "json_out")
     })
 }
+
+/// Images whose declared background is compared with their drawn cells, at most.
+const LOOKED_AT: usize = 8;
 
 /// Frees a dataset. Any thread; NULL is fine.
 #[unsafe(no_mangle)]

@@ -34,6 +34,8 @@ pub enum cellsparse_encoding {
     Wire = 1,
     /// 0 background, 1 and up objects, nothing unlabelled.
     Dense = 2,
+    /// 0 unlabelled, 1 and up objects, no background.
+    Cells = 3,
 }
 
 /// A borrowed image. Sample (y, x, c) lies at `offset + y * row_stride + x * column_stride + c * channel_stride` bytes
@@ -172,6 +174,8 @@ impl cellsparse_labels {
             (Values::Signed(values), DENSE) => SparseLabels::from_dense(unsigned(&values)?),
             (Values::Unsigned(values), WIRE) => SparseLabels::from_wire(values),
             (Values::Signed(values), WIRE) => SparseLabels::from_wire(unsigned(&values)?),
+            (Values::Unsigned(values), CELLS) => SparseLabels::from_cells(values),
+            (Values::Signed(values), CELLS) => SparseLabels::from_cells(unsigned(&values)?),
             (_, other) => return Err(unknown_encoding(other)),
         };
         Ok(labels?)
@@ -183,7 +187,7 @@ impl cellsparse_labels {
     /// `data` is NULL or points to `size` readable bytes.
     pub(crate) unsafe fn to_label_image(self) -> Outcome<LabelImage> {
         let shift = match self.encoding {
-            SIGNED | DENSE => 0,
+            SIGNED | DENSE | CELLS => 0,
             WIRE => 1,
             other => return Err(unknown_encoding(other)),
         };
@@ -196,7 +200,8 @@ impl cellsparse_labels {
         if let Some(value) = values.iter().find(|value| i64::from(**value) - shift > i64::from(i32::MAX)) {
             return Err(Error::Labels(format!("the value {value} is too large; number the objects from 1")).into());
         }
-        Ok(values.mapv(|value| (i64::from(value) - shift) as i32))
+        let unlabelled = if self.encoding == CELLS { -1 } else { -(shift as i32) };
+        Ok(values.mapv(|value| if value == 0 { unlabelled } else { (i64::from(value) - shift) as i32 }))
     }
 }
 
@@ -208,6 +213,7 @@ const U32: u32 = cellsparse_dtype::U32 as u32;
 const SIGNED: u32 = cellsparse_encoding::Signed as u32;
 const WIRE: u32 = cellsparse_encoding::Wire as u32;
 const DENSE: u32 = cellsparse_encoding::Dense as u32;
+const CELLS: u32 = cellsparse_encoding::Cells as u32;
 
 enum Values {
     Signed(Array2<i32>),
@@ -226,7 +232,7 @@ fn unsigned(values: &Array2<i32>) -> Outcome<Array2<u32>> {
 
 fn unknown_encoding(encoding: u32) -> Failure {
     Failure::argument(format!(
-        "a label image has the encoding {encoding}; there are CELLSPARSE_ENCODING_SIGNED, _WIRE and _DENSE (0, 1, 2)"
+        "a label image has the encoding {encoding}; there are CELLSPARSE_ENCODING_SIGNED, _WIRE, _DENSE and _CELLS (0 to 3)"
     ))
 }
 

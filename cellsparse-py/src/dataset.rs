@@ -3,70 +3,81 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cellsparse_core::annotations::{LabelEncoding, SparseLabels, advice};
+use cellsparse_core::annotations::{EncodingChoice, LabelEncoding, LabelSource, SparseLabels, advice, choose_encoding};
+use cellsparse_core::completion::doubtful_background;
 use cellsparse_core::raster::RawLabels;
 use numpy::PyReadonlyArray2;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::arrays;
-use crate::errors::exception;
+use crate::errors::{exception, in_words_of_python};
 use crate::work::compute;
 
-/// Images and sparse labels that fit each other.
+/// Images and sparse labels that fit each other, and how the labels were read.
 #[pyclass(frozen, module = "cellsparse._native")]
-pub struct Dataset(pub Arc<cellsparse_core::Dataset>);
+pub struct Dataset(pub Arc<cellsparse_core::Dataset>, EncodingChoice);
 
 #[pymethods]
 impl Dataset {
-    /// `encoding` is `signed`, `dense` or `wire`; `classes` are those of the objects of every image.
+    /// `encoding` is `auto`, `signed`, `dense`, `wire` or `cells`; `classes` are those of the objects of every image.
     #[new]
     #[pyo3(signature = (images, labels, encoding, classes))]
     fn new(
         py: Python<'_>,
         images: Vec<Bound<'_, PyAny>>,
         labels: Vec<Bound<'_, PyAny>>,
-        encoding: Option<&str>,
+        encoding: &str,
         classes: Option<Vec<BTreeMap<i32, Option<u32>>>>,
     ) -> PyResult<Self> {
         let images = images.iter().map(arrays::image).collect::<PyResult<Vec<_>>>()?;
         let labels = labels.iter().map(raw_labels).collect::<PyResult<Vec<_>>>()?;
-        let encoding: Option<LabelEncoding> =
-            encoding.map(str::parse).transpose().map_err(|error| exception(py, &error))?;
-        let made = compute(py, || {
-            let parse = |(place, raw): (usize, RawLabels)| {
-                let usual = match raw {
-                    RawLabels::Signed(_) => LabelEncoding::Signed,
-                    _ => LabelEncoding::Dense,
-                };
-                let labels = SparseLabels::parse(raw, encoding.unwrap_or(usual));
+        let encoding: LabelEncoding = encoding.parse().map_err(|error| exception(py, &error))?;
+        let (made, choice) = compute(py, || {
+            let sources: Vec<LabelSource> = labels.into_iter().map(LabelSource::Values).collect();
+            let choice = choose_encoding(&sources, encoding)?;
+            let parse = |(place, source): (usize, LabelSource)| {
+                let labels = SparseLabels::from_source(source, choice.encoding);
                 let labels = match classes.as_ref().and_then(|classes| classes.get(place)) {
                     Some(classes) => labels.and_then(|labels| labels.with_classes(classes.clone())),
                     None => labels,
                 };
                 labels.map_err(|error| at(place, error))
             };
-            let labels = labels.into_iter().enumerate().map(parse).collect::<Result<_, _>>()?;
-            cellsparse_core::Dataset::new(images, labels)
+            let labels = sources.into_iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+            Ok((cellsparse_core::Dataset::new(images, labels)?, choice))
         })?;
-        Ok(Self(Arc::new(made)))
+        Ok(Self(Arc::new(made), choice))
     }
 
     /// Hints about the annotations, each once.
-    fn advice(&self) -> Vec<String> {
-        let mut hints = Vec::new();
-        for hint in self.0.labels().iter().flat_map(advice) {
-            if !hints.contains(&hint) {
-                hints.push(hint);
+    fn advice(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        compute(py, || {
+            let doubts = self.0.images().iter().zip(self.0.labels()).take(LOOKED_AT);
+            let doubts =
+                doubts.filter_map(|(image, labels)| doubtful_background(image.to_f32().view(), labels.labels()));
+            let mut hints = Vec::new();
+            for hint in doubts.chain(self.0.labels().iter().flat_map(advice)).map(|hint| in_words_of_python(&hint)) {
+                if !hints.contains(&hint) {
+                    hints.push(hint);
+                }
             }
-        }
-        hints
+            Ok(hints)
+        })
+    }
+
+    /// The encoding that the labels were read in, what it means, and why it was taken.
+    fn encoding(&self) -> (String, &'static str, String) {
+        (self.1.encoding.to_string(), self.1.encoding.meaning(), self.1.reason.clone())
     }
 
     fn __len__(&self) -> usize {
         self.0.len()
     }
 }
+
+/// Images whose declared background is compared with their drawn cells, at most.
+const LOOKED_AT: usize = 8;
 
 /// Signed labels keep their sign, unsigned ones are told from them by their dtype.
 fn raw_labels(object: &Bound<'_, PyAny>) -> PyResult<RawLabels> {

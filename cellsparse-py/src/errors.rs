@@ -54,8 +54,11 @@ fn reason(source: &std::io::Error) -> String {
 }
 
 /// Options as they are written in Python: messages of the library name those of the command line.
-fn in_words_of_python(text: &str) -> String {
+pub fn in_words_of_python(text: &str) -> String {
     let text = ADVICE_FOR_BUILDERS.iter().fold(text.to_string(), |text, advice| text.replace(advice, ""));
+    let text = ENCODINGS.iter().fold(text, |text, name| {
+        text.replace(&format!("label encoding '{name}'"), &format!("label_encoding=\"{name}\""))
+    });
     let mut words = Vec::new();
     let mut parts = text.split(' ').peekable();
     while let Some(word) = parts.next() {
@@ -72,8 +75,9 @@ fn in_words_of_python(text: &str) -> String {
     words.join(" ")
 }
 
-/// Options that Python has under the same name.
-const OPTIONS: [&str; 2] = ["label-encoding", "device"];
+/// Options that Python has under the same name, and the encodings that messages of the library name in their own way.
+const OPTIONS: [&str; 1] = ["device"];
+const ENCODINGS: [&str; 4] = ["wire", "cells", "dense", "signed"];
 
 /// What only those can follow who compile the library.
 const ADVICE_FOR_BUILDERS: [&str; 2] = ["; build with --features cuda", "; build with --features metal"];

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cellsparse_core::annotations::LabelEncoding;
+use cellsparse_core::formats::annotation_files::AnnotationOptions;
 use cellsparse_core::formats::geojson::{GeoJsonOptions, ObjectInfo, geojson_string, to_geojson};
 use cellsparse_core::geometry::distance;
 use cellsparse_core::postprocess::{clean, watershed as flooding};
@@ -207,6 +208,40 @@ pub fn read_labels<'py>(py: Python<'py>, path: PathBuf, encoding: Option<&str>) 
         }
     })?;
     Ok(labels.into_pyarray(py))
+}
+
+/// The annotations of one image as int32, and what was not used of the file.
+#[pyfunction]
+#[pyo3(signature = (path, shape, encoding, image, foreground, background))]
+pub fn read_annotations<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    shape: Option<(usize, usize)>,
+    encoding: &str,
+    image: Option<String>,
+    foreground: Option<String>,
+    background: Option<String>,
+) -> PyResult<(Bound<'py, PyArray2<i32>>, Vec<String>)> {
+    let (labels, unused) = compute(py, || {
+        let encoding: LabelEncoding = encoding.parse()?;
+        let options = AnnotationOptions { shape, image, foreground, background };
+        let found = formats::annotation_files::read_annotations(&path, &options)?;
+        let in_file = |error| match error {
+            Error::Labels(reason) => Error::file(&path, reason),
+            other => other,
+        };
+        let source = found.labels;
+        let parsed = source.check().and_then(|()| SparseLabels::from_source(source, encoding)).map_err(in_file)?;
+        if let Some((rows, columns)) = shape.filter(|shape| *shape != parsed.labels().dim()) {
+            let (found_rows, found_columns) = parsed.labels().dim();
+            return Err(Error::file(
+                &path,
+                format!("it has {found_rows} x {found_columns} pixels and {rows} x {columns} were expected"),
+            ));
+        }
+        Ok((parsed.labels().clone(), found.unused))
+    })?;
+    Ok((labels.into_pyarray(py), unused))
 }
 
 /// Writes `folder/stem.png` or `.tif` and returns its path.

@@ -29,7 +29,7 @@ mod _native {
     use super::dataset::Dataset;
     #[pymodule_export]
     use super::labels::{
-        class_labels, distance_transform_edt, geojson, normalize, overlay, read_image, read_labels,
+        class_labels, distance_transform_edt, geojson, normalize, overlay, read_annotations, read_image, read_labels,
         remove_small_labels, sparsify, watershed, write_labels,
     };
     #[pymodule_export]

@@ -86,7 +86,8 @@ def test_labels(field, model):
     refused(cs.LabelsError, 'looks like -1.*label_encoding="wire"', train, image, wrapped, **QUICK)
     refused(cs.LabelsError, "looks like a mask", train, image, field.truth > 0, **QUICK)
     wire = (labels + 1).astype(np.uint8)
-    refused(cs.LabelsError, 'label_encoding="wire"', train, image, np.where(wire == 0, 1, wire), **QUICK)
+    full = {**QUICK, "label_encoding": "dense"}
+    refused(cs.LabelsError, 'label_encoding="wire"', train, image, np.where(wire == 0, 1, wire), **full)
     refused(cs.ConfigError, "unknown label encoding", train, image, labels, label_encoding="dens", **QUICK)
     refused(cs.ImageError, "1 images and 2 label images", train, image, [labels, labels], **QUICK)
     refused(cs.ImageError, "no image", train, [], [], **QUICK)

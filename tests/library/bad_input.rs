@@ -58,7 +58,10 @@ fn check(cases: Vec<Case>) {
 
 #[test]
 fn labels() {
-    let signed = |labels: LabelImage| SparseLabels::from_signed(labels).map(drop);
+    let signed = |labels: LabelImage| {
+        let (height, width) = labels.dim();
+        Dataset::new(vec![gray(height, width)], vec![SparseLabels::from_signed(labels)?]).map(drop)
+    };
     let dense = Array2::from_shape_fn((40, 40), |(y, x)| match (y / 10, x / 10, y % 10 < 6 && x % 10 < 6) {
         (row, column, true) => (row * 4 + column + 1) as u32,
         _ => 0,
@@ -70,16 +73,31 @@ fn labels() {
         ("one value", signed(Array2::from_elem((8, 8), 3)), &["3"]),
         ("no pixels", signed(Array2::zeros((0, 8))), &["0 rows"]),
         (
-            "dense labels as wire labels",
-            SparseLabels::parse(RawLabels::Unsigned(dense), LabelEncoding::Wire).map(drop),
-            &["--label-encoding dense"],
+            "wire labels as dense labels",
+            SparseLabels::parse(RawLabels::Unsigned(dense.mapv(|value| value.max(1))), LabelEncoding::Dense).map(drop),
+            &["label encoding 'wire'"],
+        ),
+        (
+            "labels that may be read in two ways",
+            SparseLabels::parse(
+                RawLabels::Unsigned(dense.mapv(|value| value * u32::from(value < 4))),
+                LabelEncoding::Auto,
+            )
+            .map(drop),
+            &["label encoding 'cells'", "label encoding 'wire'"],
         ),
         (
             "wire labels without a cell",
-            SparseLabels::from_wire(wire.mapv(|value| value.min(1))).map(drop),
-            &["no cell is drawn", "--label-encoding dense"],
+            SparseLabels::from_wire(wire.mapv(|value| value.min(1)))
+                .and_then(|labels| Dataset::new(vec![gray(40, 40)], vec![labels]))
+                .map(drop),
+            &["no cell is drawn", "background pixels"],
         ),
-        ("an unknown encoding", "dens".parse::<LabelEncoding>().map(drop), &["dens", "wire", "dense", "signed"]),
+        (
+            "an unknown encoding",
+            "dens".parse::<LabelEncoding>().map(drop),
+            &["dens", "auto", "wire", "dense", "signed", "cells"],
+        ),
         (
             "labels of another size",
             Dataset::new(vec![gray(32, 32)], vec![SparseLabels::from_signed(drawn(32, 40)).unwrap()]).map(drop),

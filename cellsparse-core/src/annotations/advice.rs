@@ -4,12 +4,21 @@ use ndarray::Array2;
 
 use super::sparse_labels::SparseLabels;
 
-/// One-line hints to the annotator, the most useful first; empty when there is nothing to say.
+/// One-line hints to the annotator, the most useful first; empty when there is nothing to say. What is odd about the file
+/// that the labels came from stands at the beginning.
 ///
 /// The strongest lever is background drawn right beside cells: on one image with the same cells it raised the average
 /// precision from 0.04 to 0.55.
 pub fn advice(labels: &SparseLabels) -> Vec<String> {
-    let mut hints = Vec::new();
+    let mut hints = labels.suspicions().to_vec();
+    if labels.object_count() == 0 {
+        if labels.labelled_fraction() == 0.0 {
+            hints.push(
+                "Nothing is labelled in an image, so it teaches nothing. If it is empty, draw background.".into(),
+            );
+        }
+        return hints;
+    }
     let diameter = labels.median_diameter();
     match distance_to_background(labels) {
         None => hints.push(
@@ -103,6 +112,13 @@ mod tests {
     #[test]
     fn good_annotations_need_no_advice() {
         assert!(hints(|labels| labels.slice_mut(s![16..18, 5..15]).fill(0)).is_empty());
+    }
+
+    #[test]
+    fn empty_fields_need_none_unless_nothing_is_known() {
+        let hints = |value| advice(&SparseLabels::from_signed(LabelImage::from_elem((9, 9), value)).unwrap());
+        assert!(hints(0).is_empty());
+        assert!(hints(-1)[0].contains("teaches nothing"));
     }
 
     #[test]

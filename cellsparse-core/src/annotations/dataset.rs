@@ -1,10 +1,11 @@
 //! Images with their annotations, checked against each other once.
 
-use super::sparse_labels::SparseLabels;
+use super::sparse_labels::{SparseLabels, nothing_drawn};
 use crate::error::{Error, Result};
 use crate::raster::Image;
 
-/// Pairs of an image and its sparse labels that fit each other, with one number of channels throughout.
+/// Pairs of an image and its sparse labels that fit each other, with one number of channels throughout and at least one
+/// object in all. Images without an object are fields in which nothing is, or nothing is known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     images: Vec<Image>,
@@ -17,7 +18,7 @@ impl Dataset {
     /// # Errors
     /// [`Error::Image`] for no pair at all, other counts, an unusable image (see [`Image::check`]) or another number of
     /// channels than the first; [`Error::Labels`] for labels of another size than their image. Messages name the
-    /// position, counted from 0, and both shapes.
+    /// position, counted from 0, and both shapes. [`Error::Labels`] too when no image has an object.
     pub fn new(images: Vec<Image>, labels: Vec<SparseLabels>) -> Result<Self> {
         if images.len() != labels.len() {
             return Err(Error::Image(format!(
@@ -38,6 +39,15 @@ impl Dataset {
                     image.channels()
                 )));
             }
+        }
+        if labels.iter().all(|labels| labels.object_count() == 0) {
+            let what = match labels.as_slice() {
+                [one] => nothing_drawn(one),
+                all => {
+                    format!("of image 0, {}, and none of the {} images has a cell", nothing_drawn(&all[0]), all.len())
+                }
+            };
+            return Err(Error::Labels(format!("no cell is drawn: {what}; draw at least one whole cell")));
         }
         Ok(Self { images, labels })
     }
@@ -90,6 +100,18 @@ mod tests {
     fn fitting_pairs_are_accepted() {
         let dataset = Dataset::new(vec![image(2), image(2)], vec![labels(), labels()]).unwrap();
         assert_eq!((dataset.len(), dataset.channels()), (2, 2));
+    }
+
+    #[test]
+    fn empty_fields_are_welcome_beside_others() {
+        let empty = |value| SparseLabels::from_signed(Array2::from_elem((1, 3), value)).unwrap();
+        let images = || vec![image(1), image(1)];
+        Dataset::new(images(), vec![empty(0), labels()]).unwrap();
+        Dataset::new(images(), vec![labels(), empty(-1)]).unwrap();
+        let text = Dataset::new(images(), vec![empty(0), empty(-1)]).unwrap_err().to_string();
+        assert!(text.contains("no cell is drawn") && text.contains("none of the 2 images"), "{text}");
+        let text = Dataset::new(vec![image(1)], vec![empty(-1)]).unwrap_err().to_string();
+        assert!(text.contains("every pixel is unlabelled"), "{text}");
     }
 
     #[test]

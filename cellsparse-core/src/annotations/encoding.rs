@@ -5,24 +5,44 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// The three conventions for label files.
+/// The conventions for label files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LabelEncoding {
-    /// Unsigned: 0 unlabelled, 1 background, `>= 2` an object (its id is the value - 1).
+    /// Decide from the type, the values, what they cover and their shapes, see
+    /// [`choose_encoding`](super::choose_encoding).
     #[default]
+    Auto,
+    /// Unsigned: 0 unlabelled, 1 background, `>= 2` an object (its id is the value - 1).
     Wire,
     /// Unsigned: 0 background, `>= 1` an object; nothing is unlabelled.
     Dense,
     /// Signed: `< 0` unlabelled, 0 background, `>= 1` an object.
     Signed,
+    /// Unsigned: 0 unlabelled, `>= 1` an object; no background is drawn.
+    Cells,
+}
+
+impl LabelEncoding {
+    /// What the values mean, in a few words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            LabelEncoding::Auto => "decided from the labels",
+            LabelEncoding::Wire => "0 unlabelled, 1 background, 2 and up cells",
+            LabelEncoding::Dense => "0 background, 1 and up cells",
+            LabelEncoding::Signed => "below 0 unlabelled, 0 background, 1 and up cells",
+            LabelEncoding::Cells => "0 unlabelled, 1 and up cells, no background",
+        }
+    }
 }
 
 impl fmt::Display for LabelEncoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            LabelEncoding::Auto => "auto",
             LabelEncoding::Wire => "wire",
             LabelEncoding::Dense => "dense",
             LabelEncoding::Signed => "signed",
+            LabelEncoding::Cells => "cells",
         })
     }
 }
@@ -32,12 +52,15 @@ impl FromStr for LabelEncoding {
 
     fn from_str(text: &str) -> Result<Self> {
         match text {
+            "auto" => Ok(LabelEncoding::Auto),
             "wire" => Ok(LabelEncoding::Wire),
             "dense" => Ok(LabelEncoding::Dense),
             "signed" => Ok(LabelEncoding::Signed),
+            "cells" => Ok(LabelEncoding::Cells),
             other => Err(Error::Config(format!(
-                "unknown label encoding '{other}'; expected wire (0 unlabelled, 1 background, 2.. cells), dense (0 \
-                 background, 1.. cells) or signed (-1 unlabelled, 0 background, 1.. cells)"
+                "unknown label encoding '{other}'; expected auto, wire (0 unlabelled, 1 background, 2.. cells), dense (0 \
+                 background, 1.. cells), signed (-1 unlabelled, 0 background, 1.. cells) or cells (0 unlabelled, 1.. \
+                 cells)"
             ))),
         }
     }
@@ -49,7 +72,8 @@ mod tests {
 
     #[test]
     fn names_are_read_and_printed() {
-        for encoding in [LabelEncoding::Wire, LabelEncoding::Dense, LabelEncoding::Signed] {
+        use LabelEncoding::{Auto, Cells, Dense, Signed, Wire};
+        for encoding in [Auto, Wire, Dense, Signed, Cells] {
             assert_eq!(encoding.to_string().parse::<LabelEncoding>().unwrap(), encoding);
         }
         assert!("Dense".parse::<LabelEncoding>().unwrap_err().to_string().contains("'Dense'"));

@@ -5,26 +5,30 @@ use std::collections::BTreeMap;
 use ndarray::Array2;
 
 use super::encoding::LabelEncoding;
-use super::mixups;
+use super::encoding_check;
+use super::encoding_choice::choose_encoding;
+use super::label_source::LabelSource;
 use crate::error::{Error, Result};
 use crate::geometry::disc_diameter;
 use crate::raster::{Image, LabelImage, RawLabels};
 
-/// Annotations of one image that were checked once: at least one object, and not one value everywhere.
+/// Annotations of one image that were checked once: there are pixels, and not one object everywhere.
 ///
-/// Pixels are -1 unlabelled (every loss ignores them), 0 background, `>= 1` an object; ids need not be consecutive.
+/// Pixels are -1 unlabelled (every loss ignores them), 0 background, `>= 1` an object; ids need not be consecutive. Labels
+/// without an object are an empty field; only a [`Dataset`](super::Dataset) must have objects somewhere.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SparseLabels {
     labels: LabelImage,
     areas: BTreeMap<i32, usize>,
     classes: Option<BTreeMap<i32, Option<u32>>>,
+    suspicions: Vec<String>,
 }
 
 impl SparseLabels {
     /// From `< 0` unlabelled, 0 background, `>= 1` object.
     ///
     /// # Errors
-    /// [`Error::Labels`] when there are no pixels, no object, or one value everywhere.
+    /// [`Error::Labels`] when there are no pixels, or one object everywhere.
     pub fn from_signed(values: Array2<i32>) -> Result<Self> {
         let labels = values.mapv_into(|value| value.max(-1));
         if labels.is_empty() {
@@ -38,16 +42,13 @@ impl SparseLabels {
         for &label in labels.iter().filter(|&&label| label > 0) {
             *areas.entry(label).or_insert(0) += 1;
         }
-        if areas.is_empty() {
-            return Err(Error::Labels(nothing_drawn(&labels)));
-        }
         if let Some((id, _)) = areas.iter().find(|(_, area)| **area == labels.len()) {
             return Err(Error::Labels(format!(
                 "every pixel belongs to object {id}, so there is nothing to tell it from; draw single cells, and check \
                  that this is the label file and not the image"
             )));
         }
-        Ok(Self { labels, areas, classes: None })
+        Ok(Self { labels, areas, classes: None, suspicions: Vec::new() })
     }
 
     /// From the wire encoding: 0 unlabelled, 1 background, `>= 2` object (id = value - 1). The values are taken at
@@ -56,14 +57,7 @@ impl SparseLabels {
     /// # Errors
     /// As [`from_signed`](Self::from_signed), and for values beyond 2^31.
     pub fn from_wire(values: Array2<u32>) -> Result<Self> {
-        let highest = values.iter().copied().max().unwrap_or(0);
-        Self::from_signed(shifted(&values, 1)?).map_err(|error| match error {
-            Error::Labels(reason) if highest <= 1 => Error::Labels(format!(
-                "{reason} (the highest value is {highest}; in the wire encoding 1 is background and cells begin at 2: \
-                 if 1 marks cells here, pass --label-encoding dense)"
-            )),
-            other => other,
-        })
+        Self::from_signed(shifted(&values, 1)?)
     }
 
     /// From the dense encoding: 0 background, `>= 1` object, nothing unlabelled. Taken at its word, as
@@ -75,36 +69,75 @@ impl SparseLabels {
         Self::from_signed(shifted(&values, 0)?)
     }
 
-    /// From a label file in the encoding that its maker states.
-    ///
-    /// Beyond the checks of the three constructors this refuses files that contradict the stated encoding: dense
-    /// labels called wire and the reverse, -1 stored in an unsigned type, and masks in which all cells have one number.
+    /// From the cells encoding: 0 unlabelled, `>= 1` object, no background. Taken at its word, as
+    /// [`from_wire`](Self::from_wire).
     ///
     /// # Errors
-    /// [`Error::Labels`] that says what was seen and names the option to change.
+    /// As [`from_signed`](Self::from_signed), and for values beyond 2^31 - 1.
+    pub fn from_cells(values: Array2<u32>) -> Result<Self> {
+        Self::from_signed(shifted(&values, 0)?.mapv_into(|value| if value == 0 { -1 } else { value }))
+    }
+
+    /// From a label file in the encoding that its maker states, or that it seems to have.
+    ///
+    /// Beyond the checks of the other constructors this refuses -1 stored in an unsigned type and masks in which all cells
+    /// have one number, and collects [`suspicions`](Self::suspicions). [`LabelEncoding::Auto`] judges this file alone; for
+    /// the files of a data set see [`choose_encoding`](super::choose_encoding).
+    ///
+    /// # Errors
+    /// [`Error::Labels`] that says what was seen and names the encoding to use.
     pub fn parse(raw: RawLabels, encoding: LabelEncoding) -> Result<Self> {
-        let labels = match (raw, encoding) {
-            (RawLabels::Signed(values), LabelEncoding::Signed) => Self::from_signed(values),
-            (RawLabels::Unsigned(values), _) => {
-                mixups::refuse_wrapped(&values)?;
-                match encoding {
-                    LabelEncoding::Wire => Self::from_wire(values),
-                    LabelEncoding::Dense | LabelEncoding::Signed => Self::from_dense(values),
-                }
+        Self::from_source(LabelSource::Values(raw), encoding)
+    }
+
+    /// From labels of any source. Shapes that were drawn are taken as they are; with [`LabelEncoding::Dense`] what was not
+    /// drawn is background.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn from_source(source: LabelSource, encoding: LabelEncoding) -> Result<Self> {
+        if encoding == LabelEncoding::Auto {
+            let choice = choose_encoding(std::slice::from_ref(&source), encoding)?;
+            return Self::from_source(source, choice.encoding);
+        }
+        let mut labels = match source {
+            LabelSource::Drawn(drawn) if encoding == LabelEncoding::Dense => {
+                Self::from_signed(drawn.mapv_into(|label| label.max(0)))
             }
-            (RawLabels::Signed(values), _) => {
+            LabelSource::Drawn(drawn) => return Self::from_signed(drawn),
+            LabelSource::Values(raw) | LabelSource::Instances(raw) => Self::from_raw(raw, encoding),
+        }?;
+        labels.suspicions = encoding_check::suspicions(&labels, encoding)?;
+        Ok(labels)
+    }
+
+    fn from_raw(raw: RawLabels, encoding: LabelEncoding) -> Result<Self> {
+        let values = match raw {
+            RawLabels::Signed(values) if encoding == LabelEncoding::Signed => return Self::from_signed(values),
+            RawLabels::Signed(values) => {
                 if let Some(((y, x), value)) = values.indexed_iter().find(|(_, value)| **value < 0) {
                     return Err(Error::Labels(format!(
                         "the pixel at row {y}, column {x} has the value {value}, and the {encoding} encoding has no \
-                         negative values; if negative means unlabelled, pass --label-encoding signed"
+                         negative values; if negative means unlabelled, use label encoding 'signed'"
                     )));
                 }
-                let values = values.mapv(i32::unsigned_abs);
-                if encoding == LabelEncoding::Wire { Self::from_wire(values) } else { Self::from_dense(values) }
+                values.mapv(i32::unsigned_abs)
             }
-        }?;
-        mixups::refuse_contradiction(&labels, encoding)?;
-        Ok(labels)
+            RawLabels::Unsigned(values) => {
+                encoding_check::refuse_wrapped(&values)?;
+                values
+            }
+        };
+        match encoding {
+            LabelEncoding::Wire => Self::from_wire(values),
+            LabelEncoding::Cells => Self::from_cells(values),
+            LabelEncoding::Dense | LabelEncoding::Signed | LabelEncoding::Auto => Self::from_dense(values),
+        }
+    }
+
+    /// What is odd about the file these labels came from, in sentences.
+    pub fn suspicions(&self) -> &[String] {
+        &self.suspicions
     }
 
     /// Adds the class of objects: `None` for an object of unknown class; objects that are not mentioned are unknown too.
@@ -158,7 +191,7 @@ impl SparseLabels {
         self.areas.keys().copied()
     }
 
-    /// Number of objects, at least 1.
+    /// Number of objects; 0 for an empty field.
     pub fn object_count(&self) -> usize {
         self.areas.len()
     }
@@ -173,12 +206,12 @@ impl SparseLabels {
         self.classes.as_ref()
     }
 
-    /// Share of the pixels that say something (background or object), in `(0, 1]`.
+    /// Share of the pixels that say something (background or object), in `[0, 1]`.
     pub fn labelled_fraction(&self) -> f64 {
         self.labels.iter().filter(|&&label| label >= 0).count() as f64 / self.labels.len() as f64
     }
 
-    /// Diameter in pixels of a disc of the median object area.
+    /// Diameter in pixels of a disc of the median object area; 0 without an object.
     pub fn median_diameter(&self) -> f64 {
         let mut areas: Vec<usize> = self.areas.values().copied().collect();
         areas.sort_unstable();
@@ -207,14 +240,14 @@ fn shifted(values: &Array2<u32>, by: i64) -> Result<LabelImage> {
     Ok(values.mapv(|value| (i64::from(value) - by) as i32))
 }
 
-fn nothing_drawn(labels: &LabelImage) -> String {
-    let background = labels.iter().filter(|&&label| label == 0).count();
-    let what = match background {
+/// What there is in labels without an object.
+pub(super) fn nothing_drawn(labels: &SparseLabels) -> String {
+    let background = labels.labels.iter().filter(|&&label| label == 0).count();
+    match background {
         0 => "every pixel is unlabelled".to_string(),
-        n if n == labels.len() => "every pixel is background".to_string(),
+        n if n == labels.labels.len() => "every pixel is background".to_string(),
         n => format!("there are {n} background pixels and nothing else"),
-    };
-    format!("no cell is drawn: {what}; draw at least one whole cell")
+    }
 }
 
 #[cfg(test)]
@@ -231,12 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn the_three_encodings_mean_the_same() {
+    fn the_encodings_mean_the_same() {
         let signed = SparseLabels::from_signed(array![[-1, 0, 1], [-7, 0, 4]]).unwrap();
         assert_eq!(signed.labels(), &array![[-1, 0, 1], [-1, 0, 4]]);
         assert_eq!(SparseLabels::from_wire(array![[0, 1, 2], [0, 1, 5]]).unwrap(), signed);
         let dense = SparseLabels::from_dense(array![[0, 1], [4, 0]]).unwrap();
         assert_eq!(dense.labels(), &array![[0, 1], [4, 0]]);
+        let cells = SparseLabels::from_cells(array![[0, 1], [4, 0]]).unwrap();
+        assert_eq!(cells.labels(), &array![[-1, 1], [4, -1]]);
         assert_eq!(signed.ids().collect::<Vec<_>>(), [1, 4]);
         assert_eq!(signed.object_count(), 2);
         assert!((signed.labelled_fraction() - 4.0 / 6.0).abs() < 1e-12);
@@ -244,15 +279,27 @@ mod tests {
     }
 
     #[test]
-    fn empty_annotations_are_explained() {
-        assert!(
-            refusal(SparseLabels::from_signed(Array2::from_elem((2, 2), -1))).contains("every pixel is unlabelled")
-        );
-        assert!(refusal(SparseLabels::from_signed(Array2::zeros((2, 2)))).contains("every pixel is background"));
+    fn drawn_shapes_are_taken_as_they_are() {
+        let drawn = || LabelSource::Drawn(array![[-1, 0, 1], [-1, -1, 2]]);
+        for encoding in [LabelEncoding::Auto, LabelEncoding::Wire, LabelEncoding::Signed] {
+            let labels = SparseLabels::from_source(drawn(), encoding).unwrap();
+            assert_eq!(labels.labels(), &array![[-1, 0, 1], [-1, -1, 2]]);
+        }
+        let dense = SparseLabels::from_source(drawn(), LabelEncoding::Dense).unwrap();
+        assert_eq!(dense.labels(), &array![[0, 0, 1], [0, 0, 2]]);
+    }
+
+    #[test]
+    fn fields_without_a_cell_are_told_from_unusable_labels() {
+        let empty = SparseLabels::from_signed(Array2::zeros((2, 2))).unwrap();
+        assert_eq!((empty.object_count(), empty.median_diameter()), (0, 0.0));
+        assert!(nothing_drawn(&empty).contains("every pixel is background"));
+        let unlabelled = SparseLabels::from_signed(Array2::from_elem((2, 2), -1)).unwrap();
+        assert!(nothing_drawn(&unlabelled).contains("every pixel is unlabelled"));
+        let strokes = SparseLabels::from_wire(array![[0, 1], [1, 0]]).unwrap();
+        assert!(nothing_drawn(&strokes).contains("2 background pixels"));
         assert!(refusal(SparseLabels::from_signed(Array2::from_elem((2, 2), 3))).contains("object 3"));
         assert!(refusal(SparseLabels::from_signed(Array2::zeros((0, 2)))).contains("0 rows"));
-        let text = refusal(SparseLabels::from_wire(array![[0, 1], [1, 0]]));
-        assert!(text.contains("2 background pixels") && text.contains("--label-encoding dense"), "{text}");
         assert!(refusal(SparseLabels::from_dense(array![[0, u32::MAX]])).contains("4294967295"));
     }
 
@@ -276,9 +323,10 @@ mod tests {
     #[test]
     fn negative_values_need_the_signed_encoding() {
         let raw = || RawLabels::Signed(array![[-1, 0, 2]]);
-        for encoding in [LabelEncoding::Wire, LabelEncoding::Dense] {
-            assert!(refusal(SparseLabels::parse(raw(), encoding)).contains("--label-encoding signed"));
+        for encoding in [LabelEncoding::Wire, LabelEncoding::Dense, LabelEncoding::Cells] {
+            assert!(refusal(SparseLabels::parse(raw(), encoding)).contains("label encoding 'signed'"));
         }
+        assert_eq!(SparseLabels::parse(raw(), LabelEncoding::Auto).unwrap().labels(), &array![[-1, 0, 2]]);
         assert_eq!(SparseLabels::parse(raw(), LabelEncoding::Signed).unwrap().labels(), &array![[-1, 0, 2]]);
     }
 }

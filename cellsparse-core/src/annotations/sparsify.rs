@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use ndarray::{Array2, ArrayView3, Axis};
 
+use super::encoding_check::refuse_mask;
 use crate::error::{Error, Result};
 use crate::raster::LabelImage;
 
@@ -56,7 +57,7 @@ impl FromStr for SparsifyMode {
 ///
 /// # Errors
 /// [`Error::Config`] for `k = 0`; [`Error::Labels`] when the shapes differ, there is no object, or none that can be
-/// picked.
+/// picked, or for a mask in which all cells have one number.
 pub fn sparsify(
     labels: &LabelImage,
     image: ArrayView3<'_, f32>,
@@ -76,6 +77,7 @@ pub fn sparsify(
     if k == 0 {
         return Err(Error::Config("k is 0, which keeps no object; expected at least 1".into()));
     }
+    refuse_mask(labels)?;
     let kept = picked(labels, image, k, mode)?;
     let mut sparse = labels.mapv(|label| if kept.binary_search(&label).is_ok() { label } else { -1 });
     if background {

@@ -7,6 +7,7 @@
 mod cells;
 mod classifier;
 mod features;
+mod lookalikes;
 mod splitting;
 
 use ndarray::{Array2, ArrayView3};
@@ -16,6 +17,7 @@ pub use self::cells::part_areas;
 use self::cells::{Drawn, add_plain_cells, inside};
 use self::classifier::{Classifier, Samples, accuracy};
 use self::features::PixelFeatures;
+pub use self::lookalikes::doubtful_background;
 use crate::random::Random;
 use crate::raster::LabelImage;
 

@@ -1,7 +1,8 @@
-//! Zip archives whose entries are stored uncompressed, as PyTorch writes them.
+//! Zip archives whose entries are stored uncompressed, as PyTorch writes them, or deflated, as ImageJ does.
 //!
 //! Source of the layout: APPNOTE.TXT 6.3 (PKWARE), sections 4.3 and 4.5.3. Errors are texts without the file's name.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -52,7 +53,41 @@ impl<'a> Archive<'a> {
         self.entries.keys().copied()
     }
 
-    /// The bytes of an entry, compared with its checksum; nothing when there is no entry of that name.
+    /// The names of all entries, in the order of their data.
+    pub(super) fn names_in_order(&self) -> Vec<&'a str> {
+        let mut names: Vec<_> = self.entries.iter().map(|(name, entry)| (entry.header, *name)).collect();
+        names.sort_unstable();
+        names.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// The bytes of a stored or deflated entry of at most `limit` bytes, compared with its checksum; nothing when there is no
+    /// entry of that name.
+    pub(super) fn unpack(&self, name: &str, limit: usize) -> Result<Option<Cow<'a, [u8]>>, String> {
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        let named = || shortened(name);
+        if entry.size > limit as u64 {
+            return Err(format!("its entry '{}' has {} bytes, and {limit} are read at most", named(), entry.size));
+        }
+        if !matches!(entry.method, 0 | 8) {
+            return Err(format!(
+                "its entry '{}' is packed by method {}; only stored and deflated ones are read",
+                named(),
+                entry.method
+            ));
+        }
+        if entry.flags & 1 != 0 || entry.method == 0 {
+            return Ok(self.read(name)?.map(Cow::Borrowed));
+        }
+        let data = local_data(self.bytes, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
+        let unpacked = miniz_oxide::inflate::decompress_to_vec_with_limit(data, limit)
+            .map_err(|_| format!("its entry '{}' cannot be unpacked", named()))?;
+        if unpacked.len() as u64 != entry.size || crc32(&unpacked) != entry.crc {
+            return Err(format!("its entry '{}' does not match its checksum", named()));
+        }
+        Ok(Some(Cow::Owned(unpacked)))
+    }
+
+    /// The bytes of a stored entry, compared with its checksum; nothing when there is no entry of that name.
     pub(super) fn read(&self, name: &str) -> Result<Option<&'a [u8]>, String> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let named = || shortened(name);
@@ -216,7 +251,7 @@ fn local_data<'a>(bytes: &'a [u8], entry: &Entry) -> Option<&'a [u8]> {
         return None;
     }
     let start = 30 + usize::from(u16_at(header, 26)?) + usize::from(u16_at(header, 28)?);
-    header.get(start..start.checked_add(usize::try_from(entry.size).ok()?)?)
+    header.get(start..start.checked_add(usize::try_from(entry.stored_size).ok()?)?)
 }
 
 /// CRC-32 with the reversed polynomial 0xEDB88320, the checksum of zip.

@@ -1,5 +1,7 @@
-//! Files that others read: outlines as GeoJSON and as regions of ImageJ, tables, labels as OME-TIFF, overlays, model files; and weights that others wrote.
+//! Files that others read: outlines as GeoJSON and as regions of ImageJ, tables, labels as OME-TIFF, overlays, model files; and
+//! weights and annotations that others wrote.
 
+pub mod annotation_files;
 mod archive;
 pub mod features;
 pub mod foreign;

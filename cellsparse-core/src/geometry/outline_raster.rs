@@ -1,6 +1,6 @@
 //! Outlines back to pixels.
 
-use ndarray::Array2;
+use ndarray::{Array2, s};
 
 use super::outline::ExactOutline;
 use crate::error::{Error, Result};
@@ -22,17 +22,22 @@ pub fn rasterize_outlines(outlines: &[ExactOutline], shape: (usize, usize)) -> R
         for part in &outline.parts {
             let rings: Vec<&[[f64; 2]]> =
                 part.holes.iter().chain([&part.exterior]).map(|ring| ring.as_slice()).collect();
-            fill(&mut labels, outline.id, &rings)?;
+            if let Some(point) = rings.iter().flat_map(|ring| ring.iter()).find(|p| p.iter().any(|v| !v.is_finite())) {
+                let id = outline.id;
+                return Err(Error::Labels(format!(
+                    "object {id} has an outline point at {point:?}; expected finite numbers"
+                )));
+            }
+            fill_rings(&rings, shape, |row, first, end| labels.slice_mut(s![row, first..end]).fill(outline.id));
         }
     }
     Ok(labels)
 }
 
-fn fill(labels: &mut LabelImage, id: i32, rings: &[&[[f64; 2]]]) -> Result<()> {
-    let (height, width) = labels.dim();
-    if let Some(point) = rings.iter().flat_map(|ring| ring.iter()).find(|point| point.iter().any(|v| !v.is_finite())) {
-        return Err(Error::Labels(format!("object {id} has an outline point at {point:?}; expected finite numbers")));
-    }
+/// Calls `paint(row, first, end)` for every run of pixels of an image of `shape` (rows, columns) whose centres lie inside the
+/// closed rings `[x, y]` in pixel-corner coordinates, by the even-odd rule over all of them. Points must be finite.
+pub fn fill_rings(rings: &[&[[f64; 2]]], shape: (usize, usize), mut paint: impl FnMut(usize, usize, usize)) {
+    let (height, width) = shape;
     let mut crossings: Vec<(usize, f64)> = Vec::new();
     for edge in rings.iter().flat_map(|ring| ring.windows(2)) {
         let ([x0, y0], [x1, y1]) = (edge[0], edge[1]);
@@ -50,11 +55,10 @@ fn fill(labels: &mut LabelImage, id: i32, rings: &[&[[f64; 2]]]) -> Result<()> {
         let (row, from, to) = (pair[0].0, pair[0].1, pair[1].1);
         let first = (from - 0.5).ceil().max(0.0) as usize;
         let end = ((to - 0.5).ceil().max(0.0) as usize).min(width);
-        for column in first..end {
-            labels[[row, column]] = id;
+        if first < end {
+            paint(row, first, end);
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

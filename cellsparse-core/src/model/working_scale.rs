@@ -50,8 +50,8 @@ impl WorkingScale {
         areas.sort_unstable();
         let Some(median) = areas.get(areas.len() / 2) else { return Self::NONE };
         let diameter = disc_diameter(*median as f64);
-        // Parsed labels hold at least one cell.
-        let mut diameters: Vec<f64> = data.labels().iter().map(SparseLabels::median_diameter).collect();
+        let drawn = data.labels().iter().filter(|labels| labels.object_count() > 0);
+        let mut diameters: Vec<f64> = drawn.map(SparseLabels::median_diameter).collect();
         diameters.sort_unstable_by(f64::total_cmp);
         let tenth = diameters.len() / 10;
         let differ = diameters.len() >= FEWEST && diameters[diameters.len() - 1 - tenth] > DIFFERENT * diameters[tenth];
@@ -59,9 +59,9 @@ impl WorkingScale {
         Self { factor: factor(diameter, by_image), by_image }
     }
 
-    /// The factor for an image whose drawn cells are known.
+    /// The factor for an image whose drawn cells are known; without any, the usual one.
     pub fn for_labels(&self, labels: &SparseLabels) -> f64 {
-        if self.by_image { factor(labels.median_diameter(), true) } else { self.factor }
+        if self.by_image && labels.object_count() > 0 { factor(labels.median_diameter(), true) } else { self.factor }
     }
 }
 

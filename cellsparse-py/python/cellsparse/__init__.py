@@ -46,7 +46,7 @@ from ._native import __version__
 if TYPE_CHECKING:
     from . import cellpose, elephant, metrics, plot, stardist, synthetic
     from ._algorithms import Cellpose, Elephant, StarDist, load
-    from ._files import read_image, read_labels, write_labels
+    from ._files import read_annotations, read_image, read_labels, write_labels
     from ._functions import (
         distance_transform_edt,
         normalize,
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 _MODULES = ("cellpose", "elephant", "metrics", "plot", "stardist", "synthetic")
 _NAMES = {
     "_algorithms": ("Cellpose", "Elephant", "StarDist", "load"),
-    "_files": ("read_image", "read_labels", "write_labels"),
+    "_files": ("read_annotations", "read_image", "read_labels", "write_labels"),
     "_functions": (
         "distance_transform_edt",
         "normalize",
@@ -115,6 +115,7 @@ __all__ = [
     "normalize",
     "plot",
     "read_image",
+    "read_annotations",
     "read_labels",
     "remove_small_labels",
     "sparsify",

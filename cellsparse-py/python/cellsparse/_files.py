@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _arrays, _native
-from ._errors import ConfigError
+from ._errors import AnnotationWarning, ConfigError
+
+LabelEncoding: TypeAlias = Literal["auto", "wire", "cells", "dense", "signed"]
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
@@ -32,17 +35,18 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
 
 
 def read_labels(
-    path: str | os.PathLike[str], label_encoding: Literal["signed", "dense", "wire"] | None = None
+    path: str | os.PathLike[str], label_encoding: LabelEncoding | None = None
 ) -> NDArray[np.int32]:
     """A label file (PNG or TIFF) as int32 `[H, W]`: below 0 unlabelled, 0 background, 1 and up cells.
 
     Parameters
     ----------
     path : str or path
-    label_encoding : {"signed", "dense", "wire"}, optional
+    label_encoding : {"auto", "wire", "cells", "dense", "signed"}, optional
         What the numbers mean. `wire`: 0 unlabelled, 1 background, 2 and up cells, as the sparse labels that QuPath writes
-        for cellsparse; `dense`: 0 background, 1 and up cells; `signed`: below 0 unlabelled. With one of them the labels
-        are checked as those for training are; by default the values are returned as they are.
+        for cellsparse; `cells`: 0 unlabelled, 1 and up cells, no background; `dense`: 0 background, 1 and up cells;
+        `signed`: below 0 unlabelled; `auto`: what the values and shapes say. With one of them the labels are checked as
+        those for training are; by default the values are returned as they are.
 
     Raises
     ------
@@ -56,6 +60,63 @@ def read_labels(
     ([[0, 1], [4, 4]], [[-1, 0], [3, 3]])
     """
     return _native.read_labels(os.fspath(path), label_encoding)
+
+
+def read_annotations(
+    path: str | os.PathLike[str],
+    shape: tuple[int, int] | None = None,
+    *,
+    label_encoding: LabelEncoding = "auto",
+    image: str | None = None,
+    foreground: str | None = None,
+    background: str | None = None,
+) -> NDArray[np.int32]:
+    """The annotations of one image as int32 `[H, W]`: below 0 unlabelled, 0 background, 1 and up cells.
+
+    Takes label images (PNG, TIFF, `.npy`), GeoJSON of QuPath, `.roi` and `RoiSet.zip` of ImageJ, `_seg.npy` and `_masks` of
+    Cellpose, JSON of COCO and LabelMe, and folders of `.roi` files. A drawn shape takes the pixels whose centres lie inside;
+    what was not drawn is unlabelled.
+
+    Parameters
+    ----------
+    path : str or path
+    shape : (rows, columns), optional
+        Of the image. Without it as the file says, or as far as its shapes reach.
+    label_encoding : {"auto", "wire", "cells", "dense", "signed"}
+        What the numbers of a label image mean; see `read_labels`. With `dense`, what was not drawn is background.
+    image : str, optional
+        File name of the image, in a COCO file for several.
+    foreground, background : str, optional
+        The classes of cells and of background. By default `Foreground` (in GeoJSON; otherwise everything else) and
+        `Background`.
+
+    Returns
+    -------
+    [H, W] of int32
+        Labels to train with.
+
+    Raises
+    ------
+    NotFoundError, IoError, FileError, LimitError
+        When the file is absent, unreadable, of no known kind, without anything to use, or too large.
+
+    Warns
+    -----
+    AnnotationWarning
+        For what was not used, such as points and other classes.
+
+    >>> import cellsparse as cs, json, pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.geojson"
+    >>> path.write_text(json.dumps(cs.to_geojson([[0, 7, 7]]))) > 0
+    True
+    >>> cs.read_annotations(path, (2, 3)).tolist()
+    [[-1, 1, 1], [-1, -1, -1]]
+    """
+    size = None if shape is None else _arrays.two("shape", shape, 1)
+    labels, unused = _native.read_annotations(os.fspath(path), size, label_encoding, image, foreground, background)
+    for what in unused:
+        warnings.warn(f"not used of {os.fspath(path)}: {what}", AnnotationWarning, stacklevel=2)
+    return labels
 
 
 def write_labels(

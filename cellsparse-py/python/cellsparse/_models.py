@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
@@ -117,7 +118,7 @@ class Model:
         callback: Callable[[TrainingEvent], object] | None = None,
         progress: bool = True,
         *,
-        label_encoding: Literal["signed", "dense", "wire"] | None = None,
+        label_encoding: Literal["auto", "wire", "cells", "dense", "signed"] = "auto",
         classes: Sequence[Mapping[int, int | None]] | None = None,
         init: Literal["starter", "none"] | None = None,
         seed: int | None = None,
@@ -134,8 +135,8 @@ class Model:
         images : list of [H, W] or [H, W, C], a stack [N, H, W(, C)], or one image
             Images may differ in size. They are scaled by their own percentiles (`normalization`).
         labels : list of [H, W], a stack [N, H, W], or one label image
-            Below 0 unlabelled (ignored), 0 background, 1 and up cells. In an unsigned array nothing can be unlabelled:
-            0 is background then, all of it, and must be. Ids need not be consecutive.
+            Below 0 unlabelled (ignored), 0 background, 1 and up cells. Without values below 0, `label_encoding` says what 0
+            and 1 mean. Ids need not be consecutive. Images without a cell are welcome beside others.
         validation : (images, labels), optional
             The weights with the lowest validation loss are kept.
         steps : int, optional
@@ -158,8 +159,10 @@ class Model:
             too, and is raised here.
         progress : bool
             Whether to show a bar (tqdm, if installed) or lines on standard error.
-        label_encoding : {"signed", "dense", "wire"}, optional
-            What the numbers in `labels` mean, if not what their dtype says; see `read_labels`.
+        label_encoding : {"auto", "wire", "cells", "dense", "signed"}
+            What the numbers in `labels` mean; see `read_labels`. By default values below 0 mean `signed`, and otherwise
+            values, coverage and shapes decide: the choice is said with the progress, and a doubtful one is an error that
+            names the encodings in question.
         classes : list of dict, optional
             For each image, the class (1 and up) of objects by id, for a StarDist model with `n_classes`.
         init : {"starter", "none"}, optional
@@ -193,7 +196,7 @@ class Model:
         Warns
         -----
         AnnotationWarning
-            When the annotations could be better, for example without any background.
+            When the annotations could be better, for example without any background, or look wrongly read.
 
         >>> import cellsparse as cs
         >>> field = cs.synthetic.field(seed=1, shape=(64, 64))
@@ -210,6 +213,9 @@ class Model:
             except (TypeError, ValueError):
                 raise ConfigError("option: validation must be a pair (images, labels)") from None
             checked = self._dataset(images, labels, label_encoding, None)
+        encoding, meaning, reason = data.encoding()
+        if progress and label_encoding == "auto" and encoding != "signed":
+            print(f"labels: {encoding} ({meaning}), because {reason}", file=sys.stderr)
         for hint in data.advice():
             warnings.warn(hint, AnnotationWarning, stacklevel=2)
         steps = None if steps is _USUAL_STEPS else steps
@@ -247,7 +253,7 @@ class Model:
         known = None if classes is None else [dict(one) for one in classes]
         if known is not None and len(known) != len(annotations):
             raise LabelsError(f"labels: classes for {len(known)} images, labels for {len(annotations)}; give one of each")
-        return _native.Dataset(pixels, annotations, encoding, known)
+        return _native.Dataset(pixels, annotations, "auto" if encoding is None else encoding, known)
 
     def predict(
         self,

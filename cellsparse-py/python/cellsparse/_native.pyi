@@ -18,6 +18,7 @@ __all__ = [
     "class_labels",
     "overlay",
     "read_image",
+    "read_annotations",
     "read_labels",
     "write_labels",
     "matching",
@@ -45,10 +46,11 @@ class Dataset:
         cls,
         images: list[_Array],
         labels: list[_Array],
-        encoding: str | None,
+        encoding: str,
         classes: list[dict[int, int | None]] | None,
     ) -> Dataset: ...
     def advice(self) -> list[str]: ...
+    def encoding(self) -> tuple[str, str, str]: ...
     def __len__(self) -> int: ...
 
 @final
@@ -117,6 +119,14 @@ def distance_transform_edt(mask: _Array, sampling: tuple[float, float]) -> NDArr
 def class_labels(labels: _Array, center_ratio: float, min_area: int | None) -> NDArray[np.int32]: ...
 def overlay(image: _Array, labels: _Array, annotations: _Array | None) -> NDArray[np.uint8]: ...
 def read_image(path: str) -> _Array: ...
+def read_annotations(
+    path: str,
+    shape: tuple[int, int] | None,
+    encoding: str,
+    image: str | None,
+    foreground: str | None,
+    background: str | None,
+) -> tuple[NDArray[np.int32], list[str]]: ...
 def read_labels(path: str, encoding: str | None) -> NDArray[np.int32]: ...
 def write_labels(folder: str, stem: str, labels: _Array, wire: bool) -> Path: ...
 def matching(

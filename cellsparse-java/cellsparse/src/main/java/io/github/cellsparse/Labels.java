@@ -14,7 +14,9 @@ public final class Labels {
         /** 0 unlabelled, 1 background, 2 and up objects. */
         WIRE(1),
         /** 0 background, 1 and up objects, nothing unlabelled. */
-        DENSE(2);
+        DENSE(2),
+        /** 0 unlabelled, 1 and up objects, no background. */
+        CELLS(3);
 
         final int code;
 

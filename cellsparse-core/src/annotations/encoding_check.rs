@@ -1,6 +1,6 @@
 //! Label files whose numbers contradict the encoding they are said to have.
 //!
-//! Each rule looks for something that hardly ever happens in a right file; what stays ambiguous is accepted.
+//! What can hardly be right is refused; what is only odd is told to the annotator.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use ndarray::Array2;
 use super::encoding::LabelEncoding;
 use super::sparse_labels::{SparseLabels, median};
 use crate::error::{Error, Result};
-use crate::raster::{Component, Components, connected_components};
+use crate::raster::{Component, Components, LabelImage, connected_components};
 
 /// Fewest objects on which a suspicion may rest.
 const ENOUGH: usize = 3;
@@ -25,35 +25,55 @@ pub(super) fn refuse_wrapped(values: &Array2<u32>) -> Result<()> {
     if count * 2 > values.len() && others {
         return Err(Error::Labels(format!(
             "the value {highest} fills {:.0} % of the pixels: this looks like -1 (unlabelled) saved as an unsigned \
-             number; save the labels as signed 16 or 32 bit TIFF and pass --label-encoding signed, or add 1 to every \
-             value and pass --label-encoding wire",
+             number; save the labels as signed 16 or 32 bit TIFF and use label encoding 'signed', or add 1 to every \
+             value and use label encoding 'wire'",
             100.0 * count as f64 / values.len() as f64
         )));
     }
     Ok(())
 }
 
-/// Refuses labels that look like another encoding or like a mask without numbers.
-pub(super) fn refuse_contradiction(labels: &SparseLabels, encoding: LabelEncoding) -> Result<()> {
-    let components = connected_components(labels.labels(), |label| label >= 0)?;
-    let mut by_label: BTreeMap<i32, Vec<&Component>> = BTreeMap::new();
-    for part in &components.parts {
-        by_label.entry(part.label).or_default().push(part);
-    }
-    refuse_mask(&by_label)?;
-    match encoding {
-        LabelEncoding::Wire => refuse_dense_as_wire(labels, &components, &by_label),
-        LabelEncoding::Dense => refuse_wire_as_dense(labels, &by_label),
-        LabelEncoding::Signed => Ok(()),
-    }
+/// Refuses a mask without numbers: one number for many regions of similar size.
+///
+/// # Errors
+/// [`Error::Labels`] that says what to do.
+pub fn refuse_mask(labels: &LabelImage) -> Result<()> {
+    let components = connected_components(labels, |label| label > 0)?;
+    refuse_one_number(&by_label(&components))
 }
 
-/// One number for many regions of similar size is a mask of "cell or not".
-fn refuse_mask(by_label: &BTreeMap<i32, Vec<&Component>>) -> Result<()> {
+/// Refuses labels that contradict their encoding, and tells what is odd about the others.
+pub(super) fn suspicions(labels: &SparseLabels, encoding: LabelEncoding) -> Result<Vec<String>> {
+    let components = connected_components(labels.labels(), |label| label >= 0)?;
+    let by_label = by_label(&components);
+    refuse_one_number(&by_label)?;
+    let suspicion = match encoding {
+        LabelEncoding::Wire => dense_as_wire(labels, &components, &by_label),
+        LabelEncoding::Dense => {
+            refuse_background_as_cell(labels, &by_label)?;
+            wire_as_dense(&by_label)
+        }
+        LabelEncoding::Signed | LabelEncoding::Cells | LabelEncoding::Auto => None,
+    };
+    Ok(suspicion.into_iter().collect())
+}
+
+/// Indices of the parts of every label.
+type ByLabel = BTreeMap<i32, Vec<(usize, Component)>>;
+
+fn by_label(components: &Components) -> ByLabel {
+    let mut by_label = ByLabel::new();
+    for (index, part) in components.parts.iter().enumerate() {
+        by_label.entry(part.label).or_default().push((index, *part));
+    }
+    by_label
+}
+
+fn refuse_one_number(by_label: &ByLabel) -> Result<()> {
     let mut objects = by_label.range(1..);
     let (Some((_, parts)), None) = (objects.next(), objects.next()) else { return Ok(()) };
-    let largest = parts.iter().map(|part| part.area).max().unwrap_or(0);
-    let similar = parts.iter().filter(|part| part.area * 4 >= largest).count();
+    let largest = parts.iter().map(|(_, part)| part.area).max().unwrap_or(0);
+    let similar = parts.iter().filter(|(_, part)| part.area * 4 >= largest).count();
     if similar >= ENOUGH {
         return Err(Error::Labels(format!(
             "{} separate regions all have the same number, so they would count as one cell: this looks like a mask; \
@@ -65,39 +85,43 @@ fn refuse_mask(by_label: &BTreeMap<i32, Vec<&Component>>) -> Result<()> {
 }
 
 /// In a dense file that is read as wire, object 1 turns into "background": one compact region as large as a cell, while
-/// the other ids follow without a gap. A real background is strokes, several patches, or much larger.
-fn refuse_dense_as_wire(
-    labels: &SparseLabels,
-    components: &Components,
-    by_label: &BTreeMap<i32, Vec<&Component>>,
-) -> Result<()> {
+/// the other ids follow without a gap. A real background is mostly strokes, several patches, or much larger.
+fn dense_as_wire(labels: &SparseLabels, components: &Components, by_label: &ByLabel) -> Option<String> {
     let count = labels.object_count();
     let consecutive = labels.ids().eq(1..=i32::try_from(count).unwrap_or(i32::MAX));
-    let Some([background]) = by_label.get(&0).map(Vec::as_slice) else { return Ok(()) };
+    let [(index, background)] = by_label.get(&0)?.as_slice() else { return None };
     if count < ENOUGH || !consecutive {
-        return Ok(());
+        return None;
     }
     let mut areas: Vec<usize> = labels.areas().values().copied().collect();
     areas.sort_unstable();
     let ratio = background.area as f64 / median(&areas);
-    if !(0.25..=4.0).contains(&ratio) || !is_compact(labels, components, background) {
-        return Ok(());
-    }
-    Err(Error::Labels(format!(
-        "the value 1 forms a single region of {} pixels, shaped and sized like the other {count} objects, and the \
-         values run on from there: these look like dense labels (0 background, 1.. cells); pass --label-encoding \
-         dense. If 1 is background after all, draw a second background stroke",
-        background.area
-    )))
+    let compact = form(components, *index).is_some_and(|form| form.elongation <= 3.0 && form.fill >= 0.8);
+    (compact && (0.25..=4.0).contains(&ratio)).then(|| {
+        format!(
+            "The background is a single region of {} pixels, shaped and sized like the {count} cells: if it is a cell, use \
+             label encoding 'cells' (others may be undrawn) or label encoding 'dense' (all are drawn).",
+            background.area
+        )
+    })
 }
 
-/// Whether a region resembles a filled ellipse that is at most 3 times longer than wide.
-fn is_compact(labels: &SparseLabels, components: &Components, part: &Component) -> bool {
-    let [top, left, bottom, right] = part.bounds;
+/// How long and how compact a region is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    /// Length by width of the ellipse of the same moments.
+    pub elongation: f64,
+    /// Area by that of this ellipse; about 1 for an ellipse.
+    pub fill: f64,
+}
+
+/// The form of a part, from its moments; `None` for fewer than 4 pixels.
+pub(super) fn form(components: &Components, index: usize) -> Option<Form> {
+    let [top, left, bottom, right] = components.parts.get(index)?.bounds;
     let (mut n, mut sy, mut sx, mut syy, mut sxx, mut sxy) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
     for y in top..=bottom {
         for x in left..=right {
-            if components.map[[y, x]] != 0 && labels.labels()[[y, x]] == part.label {
+            if components.map[[y, x]] as usize == index + 1 {
                 let (fy, fx) = ((y - top) as f64, (x - left) as f64);
                 n += 1.0;
                 sy += fy;
@@ -109,7 +133,7 @@ fn is_compact(labels: &SparseLabels, components: &Components, part: &Component) 
         }
     }
     if n < 4.0 {
-        return false;
+        return None;
     }
     // A pixel is a unit square, not a point: 1/12 more variance.
     let vy = syy / n - (sy / n) * (sy / n) + 1.0 / 12.0;
@@ -120,34 +144,35 @@ fn is_compact(labels: &SparseLabels, components: &Components, part: &Component) 
     let (long, short) = (mean + spread, (mean - spread).max(1e-9));
     // An ellipse of variances a, b has the area 4 pi sqrt(a b).
     let fill = n / (4.0 * std::f64::consts::PI * (long * short).sqrt());
-    (long / short).sqrt() <= 3.0 && fill >= 0.8
+    Some(Form { elongation: (long / short).sqrt(), fill })
 }
 
-/// In a wire file that is read as dense, the background (1) turns into an object: scattered in pieces where the other
-/// objects are whole, or covering most of an image that has no 0 at all.
-fn refuse_wire_as_dense(labels: &SparseLabels, by_label: &BTreeMap<i32, Vec<&Component>>) -> Result<()> {
-    let advice = "if 1 is background and cells begin at 2, pass --label-encoding wire";
-    let Some(first) = by_label.get(&1) else { return Ok(()) };
+/// In a wire file that is read as dense, the background turns into an object that covers most of an image without any 0.
+fn refuse_background_as_cell(labels: &SparseLabels, by_label: &ByLabel) -> Result<()> {
+    let area: usize = by_label.get(&1).into_iter().flatten().map(|(_, part)| part.area).sum();
     let total = labels.labels().len();
-    let area: usize = first.iter().map(|part| part.area).sum();
-    if !by_label.contains_key(&0) && area * 2 > total {
-        return Err(Error::Labels(format!(
-            "no pixel has the value 0 (background) and the value 1 covers {:.0} % of the image, which no cell does; \
-             {advice}",
-            100.0 * area as f64 / total as f64
-        )));
+    if by_label.contains_key(&0) || area * 2 <= total {
+        return Ok(());
     }
-    let others: Vec<&Vec<&Component>> = by_label.range(2..).map(|(_, parts)| parts).collect();
-    let whole = others.iter().filter(|parts| parts.len() == 1).count();
-    if first.len() >= ENOUGH && others.len() >= 2 && whole * 10 >= others.len() * 9 {
-        return Err(Error::Labels(format!(
-            "object 1 lies in {} separate pieces while the {} other objects are whole, so it looks like background \
-             strokes; {advice}, else give each piece a number of its own",
-            first.len(),
+    Err(Error::Labels(format!(
+        "no pixel has the value 0 (background) and the value 1 covers {:.0} % of the image, which no cell does; if 1 is \
+         background and cells begin at 2, use label encoding 'wire'",
+        100.0 * area as f64 / total as f64
+    )))
+}
+
+/// Or it is an object in pieces where the other objects are whole.
+fn wire_as_dense(by_label: &ByLabel) -> Option<String> {
+    let pieces = by_label.get(&1)?.len();
+    let others: Vec<usize> = by_label.range(2..).map(|(_, parts)| parts.len()).collect();
+    let whole = others.iter().filter(|parts| **parts == 1).count();
+    (pieces >= ENOUGH && others.len() >= 2 && whole * 10 >= others.len() * 9).then(|| {
+        format!(
+            "Cell 1 lies in {pieces} separate pieces while the {} others are whole: if these are background strokes and \
+             cells begin at 2, use label encoding 'wire'; else give each piece a number of its own.",
             others.len()
-        )));
-    }
-    Ok(())
+        )
+    })
 }
 
 #[cfg(test)]
@@ -180,24 +205,30 @@ mod tests {
         parse(values, encoding).unwrap_err().to_string()
     }
 
+    fn suspicion(values: Array2<u32>, encoding: LabelEncoding) -> String {
+        parse(values, encoding).unwrap().suspicions().join(" ")
+    }
+
     #[test]
     fn dense_labels_called_wire_are_noticed() {
-        assert!(refusal(discs(1, 5), LabelEncoding::Wire).contains("--label-encoding dense"));
-        parse(discs(1, 5), LabelEncoding::Dense).unwrap();
+        assert!(suspicion(discs(1, 5), LabelEncoding::Wire).contains("label encoding 'cells'"));
+        assert_eq!(suspicion(discs(1, 5), LabelEncoding::Dense), "");
+        assert_eq!(suspicion(discs(1, 5), LabelEncoding::Cells), "");
     }
 
     #[test]
     fn right_wire_labels_pass() {
-        parse(discs(2, 5), LabelEncoding::Wire).unwrap();
+        let parse = |values, encoding| assert_eq!(suspicion(values, encoding), "");
+        parse(discs(2, 5), LabelEncoding::Wire);
         let mut stroke = discs(2, 5);
         stroke.slice_mut(ndarray::s![2..5, 5..45]).fill(1);
-        parse(stroke, LabelEncoding::Wire).unwrap();
+        parse(stroke, LabelEncoding::Wire);
         let mut patches = discs(2, 5);
         paint(&mut patches, 5, 10, 4, 1);
         paint(&mut patches, 5, 60, 4, 1);
-        parse(patches, LabelEncoding::Wire).unwrap();
+        parse(patches, LabelEncoding::Wire);
         let everywhere = discs(2, 5).mapv(|value| value.max(1));
-        parse(everywhere, LabelEncoding::Wire).unwrap();
+        parse(everywhere, LabelEncoding::Wire);
     }
 
     #[test]
@@ -206,7 +237,7 @@ mod tests {
         for left in [2, 30, 60] {
             strokes.slice_mut(ndarray::s![2..5, left..left + 15]).fill(1);
         }
-        assert!(refusal(strokes, LabelEncoding::Dense).contains("--label-encoding wire"));
+        assert!(suspicion(strokes, LabelEncoding::Dense).contains("label encoding 'wire'"));
         let everywhere = discs(2, 4).mapv(|value| value.max(1));
         assert!(refusal(everywhere, LabelEncoding::Dense).contains("no pixel has the value 0"));
     }
@@ -214,9 +245,10 @@ mod tests {
     #[test]
     fn masks_without_numbers_are_noticed() {
         let mask = discs(1, 4).mapv(|value| u32::from(value > 0) * 255);
-        for encoding in [LabelEncoding::Dense, LabelEncoding::Wire, LabelEncoding::Signed] {
+        for encoding in [LabelEncoding::Dense, LabelEncoding::Wire, LabelEncoding::Signed, LabelEncoding::Cells] {
             assert!(refusal(mask.clone(), encoding).contains("looks like a mask"));
         }
+        assert!(refuse_mask(&mask.mapv(|value| value as i32)).is_err());
         let mut split = discs(1, 1);
         split[[0, 0]] = 1;
         parse(split, LabelEncoding::Dense).unwrap();

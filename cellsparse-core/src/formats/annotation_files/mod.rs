@@ -1,0 +1,262 @@
+//! Files in which people keep annotations: label images and drawn shapes of the programs that they draw with.
+//!
+//! | file | what counts | coordinates |
+//! |---|---|---|
+//! | PNG, TIFF, `.npy` | numbers, in a [`LabelEncoding`](crate::annotations::LabelEncoding) | pixels |
+//! | Cellpose `_seg.npy`, `_masks.*`, `_cp_masks.*` | numbers: 1 and up cells; 0 background or not drawn | pixels |
+//! | QuPath GeoJSON | areas of the class `Foreground` cells, areas and lines of `Background` background | pixel corners at integers |
+//! | ImageJ `.roi`, `RoiSet.zip`, folders of `.roi` | areas cells, or background by their name; lines background | areas: pixel corners at integers; lines: pixel centres |
+//! | COCO JSON | polygons and run lengths; a category `background` is background | pixel corners at integers; runs down the columns |
+//! | LabelMe JSON | polygons, rectangles, circles; a label `background` is background, line strips too | pixel corners at integers |
+//!
+//! A shape takes the pixels whose centres lie inside it. What a file does not say is unlabelled. Files are read as data within
+//! limits; nothing in them is run.
+
+mod coco;
+mod drawing;
+mod imagej;
+mod labelme;
+mod names;
+mod numpy;
+mod object_pickle;
+mod qupath;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use self::drawing::Drawing;
+pub use self::names::{Matches, is_annotation_name, match_annotations};
+use super::archive::Archive;
+use crate::annotations::LabelSource;
+use crate::error::{Error, Result};
+use crate::raster::read_label_file;
+
+/// Largest file, and largest text: JSON takes many times its size in memory.
+const FILE_BYTES: u64 = 2 << 30;
+const TEXT_BYTES: usize = 100 << 20;
+
+/// Largest region in an archive, and all of them together.
+const ROI_BYTES: usize = 64 << 20;
+const ARCHIVE_BYTES: usize = 512 << 20;
+
+/// How annotations are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AnnotationOptions {
+    /// Rows and columns of the image. Shapes are cut off at its border; without it the image is as large as the file says, or
+    /// as its shapes reach.
+    pub shape: Option<(usize, usize)>,
+    /// File name of the image, for files with the annotations of several.
+    pub image: Option<String>,
+    /// The class of cells; usually `Foreground` in QuPath's files, and everything but background in others.
+    pub foreground: Option<String>,
+    /// The class of background; usually `Background`, whatever the case.
+    pub background: Option<String>,
+}
+
+/// What a file of annotations holds for one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnnotationFile {
+    /// The labels.
+    pub labels: LabelSource,
+    /// What was not used, in half sentences.
+    pub unused: Vec<String>,
+}
+
+/// Reads the annotations of one image from a file of any kind of the [table](self), which is told by its content; from a folder,
+/// its `.roi` files.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Io`]; [`Error::File`] for other files, damaged ones, and such with nothing to use for this
+/// image; [`Error::Limit`] for files and images beyond the limits.
+pub fn read_annotations(path: impl AsRef<Path>, options: &AnnotationOptions) -> Result<AnnotationFile> {
+    let path = path.as_ref();
+    let in_file = |error| match error {
+        Error::Labels(reason) => Error::file(path, reason),
+        Error::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
+        other => other,
+    };
+    if path.is_dir() {
+        let regions = roi_files(path)?;
+        if regions.is_empty() {
+            return Err(Error::file(path, "this folder has no .roi files"));
+        }
+        let mut drawing = Drawing::default();
+        for region in regions {
+            add_roi(&mut drawing, &read_bytes(&region)?, &region, options);
+        }
+        return drawn(drawing, options).map_err(in_file);
+    }
+    let start = first_bytes(path)?;
+    let is_picture = [&b"\x89PNG"[..], b"II", b"MM", b"\xff\xd8\xff"].iter().any(|magic| start.starts_with(magic));
+    if is_picture {
+        let labels = read_label_file(path)?;
+        let labels =
+            if names::is_cellpose(path) { LabelSource::Instances(labels) } else { LabelSource::Values(labels) };
+        return Ok(AnnotationFile { labels, unused: Vec::new() });
+    }
+    decode_annotations(&read_bytes(path)?, path, options).map_err(in_file)
+}
+
+/// Reads the annotations of one image from the bytes of a file other than PNG and TIFF; `name` is that of the file.
+///
+/// # Errors
+/// [`Error::Labels`] for what is not one of these files or has nothing to use; [`Error::Limit`] beyond the limits.
+pub fn decode_annotations(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result<AnnotationFile> {
+    let mut drawing = Drawing::default();
+    if numpy::is_npy(bytes) {
+        let labels = numpy::read(bytes).map_err(Error::Labels)?;
+        return Ok(AnnotationFile { labels, unused: Vec::new() });
+    }
+    if imagej::is_roi(bytes) {
+        add_roi(&mut drawing, bytes, name, options);
+        return drawn(drawing, options);
+    }
+    if bytes.starts_with(b"PK\x03\x04") {
+        add_roi_set(&mut drawing, bytes, options)?;
+        return drawn(drawing, options);
+    }
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{' | b'[') => {}
+        _ => {
+            return Err(Error::Labels(
+                "this is no file of annotations known here: expected a label image (PNG, TIFF, .npy), GeoJSON of QuPath, \
+                 ImageJ regions (.roi, .zip), _seg.npy of Cellpose, or JSON of COCO or LabelMe"
+                    .into(),
+            ));
+        }
+    }
+    if text.len() > TEXT_BYTES {
+        return Err(Error::Limit(format!(
+            "the file has {} bytes and {TEXT_BYTES} are read at most; export fewer objects or images at a time",
+            text.len()
+        )));
+    }
+    let root: serde_json::Value =
+        serde_json::from_slice(text).map_err(|error| Error::Labels(format!("it is not whole JSON: {error}")))?;
+    let classes = Classes::new(options);
+    let read = if coco::is_coco(&root) {
+        coco::read(&root, options.image.as_deref(), &classes)
+    } else if root["shapes"].is_array() {
+        labelme::read(&root, &classes)
+    } else {
+        qupath::read(&root, &classes)
+    };
+    drawn(read.map_err(Error::Labels)?, options)
+}
+
+/// The names of the images that a COCO file has annotations for; nothing for any other file.
+pub(super) fn coco_images(path: &Path) -> Option<Vec<String>> {
+    let bytes = read_bytes(path).ok().filter(|bytes| bytes.len() <= TEXT_BYTES)?;
+    let root: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    coco::is_coco(&root).then(|| coco::images(&root))
+}
+
+fn drawn(mut drawing: Drawing, options: &AnnotationOptions) -> Result<AnnotationFile> {
+    if drawing.is_empty() {
+        let skipped = drawing.skipped();
+        let what =
+            if skipped.is_empty() { "it holds no shapes".to_string() } else { format!("only {}", skipped.join(", ")) };
+        return Err(Error::Labels(format!(
+            "nothing in it can be used: {what}; draw cells as areas, and name the classes of cells and background if they are \
+             others than Foreground and Background"
+        )));
+    }
+    let labels = drawing.draw(options.shape)?;
+    Ok(AnnotationFile { labels: LabelSource::Drawn(labels), unused: drawing.skipped() })
+}
+
+fn add_roi(drawing: &mut Drawing, bytes: &[u8], name: &Path, options: &AnnotationOptions) {
+    let stem = name.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Err(reason) = imagej::add(drawing, bytes, &stem, &Classes::new(options)) {
+        drawing.skip(format!("damaged region ({reason})"));
+    }
+}
+
+/// Adds the regions of an archive in the order of their entries.
+fn add_roi_set(drawing: &mut Drawing, bytes: &[u8], options: &AnnotationOptions) -> Result<()> {
+    let archive = Archive::open(bytes).map_err(Error::Labels)?;
+    let mut left = ARCHIVE_BYTES;
+    for name in archive.names_in_order() {
+        if !name.to_lowercase().ends_with(".roi") {
+            if !name.ends_with('/') {
+                drawing.skip("entry of the archive that is no region");
+            }
+            continue;
+        }
+        let region = archive.unpack(name, ROI_BYTES.min(left)).map_err(Error::Labels)?.unwrap_or_default();
+        left -= region.len();
+        add_roi(drawing, &region, Path::new(name), options);
+    }
+    Ok(())
+}
+
+/// The `.roi` files of a folder, sorted.
+fn roi_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|source| Error::io(folder, source))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("roi")) && file.is_file());
+    files.sort();
+    Ok(files)
+}
+
+fn first_bytes(path: &Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let file = fs::File::open(path).map_err(|source| Error::io(path, source))?;
+    let mut start = Vec::new();
+    file.take(8).read_to_end(&mut start).map_err(|source| Error::io(path, source))?;
+    Ok(start)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
+    if !metadata.is_file() {
+        return Err(Error::file(path, "this is not a regular file; one file of annotations was expected"));
+    }
+    if metadata.len() > FILE_BYTES {
+        return Err(Error::Limit(format!(
+            "{}: the file has {} bytes and {FILE_BYTES} are read at most",
+            path.display(),
+            metadata.len()
+        )));
+    }
+    fs::read(path).map_err(|source| Error::io(path, source))
+}
+
+/// Which names mean cells, and which background.
+struct Classes {
+    foreground: Option<String>,
+    background: String,
+}
+
+impl Classes {
+    fn new(options: &AnnotationOptions) -> Self {
+        let background = options.background.clone().unwrap_or_else(|| "Background".into());
+        Self { foreground: options.foreground.clone(), background }
+    }
+
+    fn is_background(&self, class: &str) -> bool {
+        class.to_lowercase() == self.background.to_lowercase()
+    }
+
+    /// Whether a free name begins as that of the background does, or with `bg` where no other was asked for.
+    fn is_background_name(&self, name: &str) -> bool {
+        let short = self.background == "Background" && imagej::begins_as(name, "bg");
+        short || imagej::begins_as(name, &self.background)
+    }
+
+    /// Whether a class means cells; `usual` is the one that does if none was asked for, `None` for every class.
+    fn is_foreground(&self, class: &str, usual: Option<&str>) -> bool {
+        let wanted = self.foreground.as_deref().or(usual);
+        wanted.is_none_or(|wanted| class.to_lowercase() == wanted.to_lowercase())
+    }
+}
+
+/// A text of a file, no longer than a message can take.
+fn shortened(text: &str) -> String {
+    let short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(40).collect();
+    if short.len() < text.len() { format!("{short}..") } else { short }
+}
+
+#[cfg(test)]
+mod tests;
