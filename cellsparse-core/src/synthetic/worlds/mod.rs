@@ -318,3 +318,94 @@ fn look_of(kind: WorldKind, scene: &Scene, wall: f32, look: &mut Random) -> Pict
         WorldKind::Empty => appearance::nothing(scene, look),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::raster::{Connectivity, label_components};
+
+    use super::*;
+
+    fn of(kind: WorldKind, size: [usize; 2]) -> WorldOptions {
+        WorldOptions { size, kinds: vec![kind], ..WorldOptions::default() }
+    }
+
+    #[test]
+    fn a_seed_fixes_the_world_and_another_seed_changes_it() {
+        let options = WorldOptions { size: [96, 80], ..WorldOptions::default() };
+        for seed in [0, 3, u64::MAX] {
+            let world = draw_world(&options, seed).unwrap();
+            assert_eq!(world, draw_world(&options, seed).unwrap());
+            assert_ne!(world.image, draw_world(&options, seed ^ 1).unwrap().image);
+        }
+    }
+
+    #[test]
+    fn every_kind_holds_connected_cells_of_sane_size() {
+        for kind in WorldKind::ALL {
+            let mut cells = 0;
+            for seed in 0..4 {
+                let world = draw_world(&of(kind, [128, 144]), seed).unwrap();
+                assert_eq!((world.kind, world.labels.dim()), (kind, (128, 144)));
+                let (height, width, channels) = world.image.shape();
+                assert!((height, width) == (128, 144) && (1..=3).contains(&channels));
+                world.image.check().unwrap();
+                let count = world.labels.iter().copied().max().unwrap();
+                cells += count;
+                for id in 1..=count {
+                    let mask = world.labels.mapv(|other| other == id);
+                    let area = mask.iter().filter(|inside| **inside).count();
+                    assert!((14..128 * 144 * 9 / 10).contains(&area), "{kind} {seed}: cell {id} has {area} pixels");
+                    let (_, parts) = label_components(mask.view(), Connectivity::Four).unwrap();
+                    assert_eq!(parts, 1, "{kind} {seed}: cell {id}");
+                }
+            }
+            assert_eq!(cells > 0, kind != WorldKind::Empty, "{kind}: {cells} cells");
+        }
+    }
+
+    #[test]
+    fn channels_are_those_asked_for() {
+        for (channels, count) in [(WorldChannels::Grey, 1), (WorldChannels::Colour, 3)] {
+            for seed in 0..8 {
+                let options = WorldOptions { size: [48, 48], channels, ..WorldOptions::default() };
+                assert_eq!(draw_world(&options, seed).unwrap().image.channels(), count);
+            }
+        }
+    }
+
+    #[test]
+    fn cells_differ_from_their_surroundings() {
+        for seed in 0..4 {
+            let world =
+                draw_world(&WorldOptions { channels: WorldChannels::Grey, ..of(WorldKind::Nuclei, [128, 128]) }, seed);
+            let world = world.unwrap();
+            let pixels = world.image.to_f32();
+            let mean = |inside: bool| {
+                let values = pixels.iter().zip(&world.labels).filter(|(_, id)| (**id > 0) == inside).map(|(v, _)| *v);
+                let values: Vec<f32> = values.collect();
+                values.iter().sum::<f32>() / values.len().max(1) as f32
+            };
+            let (low, high) = pixels.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+            assert!((mean(true) - mean(false)).abs() > 0.05 * (high - low), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn names_are_read_back_and_wrong_options_refused() {
+        for kind in WorldKind::ALL {
+            assert_eq!(kind.to_string().parse::<WorldKind>().unwrap(), kind);
+        }
+        assert_eq!("colour".parse::<WorldChannels>().unwrap(), WorldChannels::Colour);
+        assert!("cell".parse::<WorldKind>().unwrap_err().to_string().contains("nuclei, "));
+        let default = WorldOptions::default;
+        for bad in [
+            WorldOptions { size: [31, 64], ..default() },
+            WorldOptions { size: [64, usize::MAX], ..default() },
+            WorldOptions { kinds: Vec::new(), ..default() },
+            WorldOptions { diameter: [20.0, 10.0], ..default() },
+            WorldOptions { diameter: [f32::NAN, 10.0], ..default() },
+        ] {
+            assert!(matches!(draw_world(&bad, 0), Err(Error::Config(_))), "{bad:?}");
+        }
+    }
+}

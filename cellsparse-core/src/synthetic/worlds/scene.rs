@@ -146,33 +146,24 @@ impl Canvas {
         };
         let (rows, columns) = (span(body.centre[0], height), span(body.centre[1], width));
         let outline = body.outline();
-        // A coarse look first: most places that are tried are plainly taken.
-        let stride = ((0.25 * body.reach) as usize).max(1);
-        let (mut inside, mut taken) = (0usize, 0usize);
-        for y in rows.clone().step_by(stride) {
-            for x in columns.clone().step_by(stride) {
+        // Most places that are tried are taken: the count ends as soon as it is too high.
+        let most = overlap * body.area();
+        let mut taken = 0;
+        for y in rows.clone() {
+            for x in columns.clone() {
                 if self.distance[[y, x]] < gap && outline.distance(self.bend.at(y, x)) < 0.0 {
                     taken += 1;
                 }
             }
-        }
-        let most = 1.5 * (overlap + 0.15) * body.reach * body.reach * 3.2 / (stride * stride) as f32;
-        if stride > 1 && taken as f32 > most.max(3.0) {
-            return false;
-        }
-        taken = 0;
-        let mut window = Vec::with_capacity(rows.len() * columns.len());
-        for y in rows.clone() {
-            for x in columns.clone() {
-                let distance = outline.distance(self.bend.at(y, x));
-                if distance < 0.0 {
-                    inside += 1;
-                    taken += usize::from(self.distance[[y, x]] < gap);
-                }
-                window.push(distance);
+            if taken as f32 > most {
+                return false;
             }
         }
-        if inside < 4 || self.bodies.len() >= MOST || taken as f32 > overlap * inside as f32 {
+        let mut window = Vec::with_capacity(rows.len() * columns.len());
+        for y in rows.clone() {
+            window.extend(columns.clone().map(|x| outline.distance(self.bend.at(y, x))));
+        }
+        if window.iter().filter(|distance| **distance < 0.0).count() < 4 || self.bodies.len() >= MOST {
             return false;
         }
         let id = self.bodies.len() as i32 + 1;
@@ -225,7 +216,7 @@ pub(super) fn scatter(
 ) {
     let (height, width) = (canvas.shape.0 as f32, canvas.shape.1 as f32);
     let mut failures = 0;
-    while canvas.cover() < options.cover && failures < 60 && canvas.bodies.len() < MOST {
+    while canvas.cover() < options.cover && failures < 160 && canvas.bodies.len() < MOST {
         let mut body = make(random);
         let placed = if !canvas.bodies.is_empty() && random.chance(f64::from(options.touching)) {
             attach(canvas, body, options, random)
@@ -236,9 +227,13 @@ pub(super) fn scatter(
             let row = at[0].clamp(0.0, height - 1.0) as usize;
             let column = at[1].clamp(0.0, width - 1.0) as usize;
             let wanted = options.where_.as_ref().is_none_or(|map| map[[row, column]] > 0.0);
-            wanted && canvas.place(body, options.gap, 0.0)
+            if !wanted {
+                failures += 1;
+                continue;
+            }
+            canvas.place(body, options.gap, 0.0)
         };
-        failures = if placed { 0 } else { failures + 1 };
+        failures = if placed { 0 } else { failures + 4 };
     }
 }
 
@@ -257,9 +252,9 @@ fn attach(canvas: &mut Canvas, mut body: Body, options: &Scatter, random: &mut R
     }
     let slide = if options.aligned { 0.4 * other.reach * normal(random) } else { 0.0 };
     let start = [other.centre[0] + slide * other.angle.sin(), other.centre[1] + slide * other.angle.cos()];
-    let step = (0.06 * body.reach).max(0.7);
-    let mut away = 0.15 * body.reach;
-    for _ in 0..30 {
+    let step = (0.07 * body.reach).max(0.7);
+    let mut away = 0.2 * body.reach;
+    for _ in 0..26 {
         body.centre = [start[0] + away * direction.sin(), start[1] + away * direction.cos()];
         let outside = |c: f32, size: usize| c < -0.5 * body.reach || c > size as f32 + 0.5 * body.reach;
         if outside(body.centre[0], canvas.shape.0) || outside(body.centre[1], canvas.shape.1) {

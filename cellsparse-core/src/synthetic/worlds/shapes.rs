@@ -1,6 +1,6 @@
 //! Outlines of single cells as approximate signed distances: ovals with waves, and strokes of varying width.
 
-use std::f32::consts::TAU;
+use std::f32::consts::{PI, TAU};
 
 use crate::random::Random;
 
@@ -139,6 +139,18 @@ impl Body {
             node[1] -= middle[1];
         }
         Self::strokes(&[nodes], 0.0, between(random, 0.0, TAU))
+    }
+
+    /// Roughly how many pixels the body covers.
+    pub(super) fn area(&self) -> f32 {
+        match &self.form {
+            Form::Oval { axes, .. } => PI * axes[0] * axes[1],
+            Form::Stroke { segments, .. } => {
+                let strips: f32 = segments.iter().map(|[a, b]| (b[0] - a[0]).hypot(b[1] - a[1]) * (a[2] + b[2])).sum();
+                let widest = segments.iter().flatten().map(|node| node[2]).fold(0.0, f32::max);
+                strips + PI * widest * widest
+            }
+        }
     }
 
     /// The outline, ready for many questions.

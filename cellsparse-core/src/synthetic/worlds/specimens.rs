@@ -19,7 +19,7 @@ pub(super) fn bend(shape: Shape, diameter: f32, random: &mut Random) -> Bend {
 
 /// Share of the image covered by cells, from sparse to confluent.
 fn cover(random: &mut Random) -> f32 {
-    if random.chance(0.15) { between(random, 0.01, 0.06) } else { between(random, 0.06, 0.65) }
+    if random.chance(0.1) { between(random, 0.01, 0.06) } else { between(random, 0.08, 0.7) }
 }
 
 fn scatter_options(random: &mut Random) -> Scatter {
@@ -107,8 +107,8 @@ pub(super) fn rods(shape: Shape, width: f32, random: &mut Random) -> Scene {
 /// Long winding threads, crossing little.
 pub(super) fn threads(shape: Shape, width: f32, random: &mut Random) -> Scene {
     let mixed = random.chance(0.4);
-    let length = width * octaves(random, 8.0, 40.0);
-    let wander = between(random, 0.01, 0.12);
+    let length = width * octaves(random, 8.0, 50.0);
+    let wander = octaves(random, 0.02, 0.3);
     let mut canvas = Canvas::new(shape, Bend::new(shape, 1.0, 40.0, random));
     let options = Scatter {
         cover: between(random, 0.03, 0.35),
