@@ -124,6 +124,9 @@ pub(super) fn is_ours(bytes: &[u8]) -> Option<bool> {
 
 /// A file of weights, whole.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    if !path.is_dir() {
+        crate::raster::require_regular_file(path)?;
+    }
     let facts = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
     if facts.is_dir() {
         return Err(Error::file(path, "is a folder; a model is a .safetensors file"));
