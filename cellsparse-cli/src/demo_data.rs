@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cellsparse_core::annotations::SparseLabels;
-use cellsparse_core::raster::{list_images, read_image};
+use cellsparse_core::raster::{list_images, list_label_images, read_image};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 use cellsparse_core::{Error, Image, LabelImage, Result};
 
@@ -83,7 +83,7 @@ impl DemoData {
             ));
         }
         let sparse = label_folder(&root)?;
-        let sparse_files = list_images(&sparse)?;
+        let sparse_files = list_label_images(&sparse)?;
         let mut annotated = Vec::new();
         let mut rest = Vec::new();
         for path in list_images(root.join("images"))? {
@@ -136,7 +136,7 @@ fn unseen_seed(seed: u64, number: u64) -> u64 {
 fn label_folder(root: &Path) -> Result<PathBuf> {
     let sparse = root.join("sparse");
     if sparse.is_dir() {
-        if list_images(&sparse).is_ok() {
+        if list_label_images(&sparse).is_ok() {
             return Ok(sparse);
         }
         let mut folders: Vec<PathBuf> = std::fs::read_dir(&sparse)
@@ -162,7 +162,7 @@ fn label_folder(root: &Path) -> Result<PathBuf> {
 
 fn read_unseen(root: &Path, images: &[PathBuf]) -> Result<Vec<Unseen>> {
     let truth_files = ["truth", "masks"].map(|name| root.join(name)).into_iter().find(|path| path.is_dir());
-    let truth_files = truth_files.map_or_else(|| Ok(Vec::new()), list_images)?;
+    let truth_files = truth_files.map_or_else(|| Ok(Vec::new()), list_label_images)?;
     let mut unseen = Vec::new();
     for path in images {
         let name = input::stem(path);

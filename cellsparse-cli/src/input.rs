@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use cellsparse_core::annotations::{Dataset, LabelEncoding, LabelSource, SparseLabels, advice, choose_encoding};
 use cellsparse_core::completion::doubtful_background;
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
-use cellsparse_core::raster::{RawLabels, image_stem, list_images, pair_by_stem, read_image, read_label_file};
+use cellsparse_core::raster::{
+    RawLabels, image_stem, list_images, list_label_images, pair_by_stem, read_image, read_label_file,
+};
 use cellsparse_core::{Error, LabelImage, Result};
 
 use crate::args::Encoding;
@@ -14,7 +16,7 @@ use crate::note;
 
 /// Pairs the files of two paths. Two single files are a pair whatever their names; otherwise names without ending pair.
 pub fn pairs(images: &Path, labels: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let (image_files, label_files) = (list_images(images)?, list_images(labels)?);
+    let (image_files, label_files) = (list_images(images)?, list_label_images(labels)?);
     if images.is_file() && labels.is_file() {
         return Ok(image_files.into_iter().zip(label_files).collect());
     }
@@ -24,7 +26,7 @@ pub fn pairs(images: &Path, labels: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
 /// Pairs label images of two paths. Of a label image that is there as OME-TIFF too, as `predict` writes it, one is enough.
 pub fn result_pairs(found: &Path, truth: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     let once = |path: &Path| -> Result<Vec<PathBuf>> {
-        let files = list_images(path)?;
+        let files = list_label_images(path)?;
         let is_ome = |file: &PathBuf| file.file_stem().is_some_and(|name| name.to_string_lossy() != stem(file));
         let plain: BTreeSet<String> = files.iter().filter(|file| !is_ome(file)).map(|file| stem(file)).collect();
         Ok(files.into_iter().filter(|file| !is_ome(file) || !plain.contains(&stem(file))).collect())

@@ -78,3 +78,27 @@ impl Error {
         Error::File { path: path.as_ref().to_path_buf(), reason: reason.into() }
     }
 }
+
+/// Runs the decoder of another library; a panic of it becomes its message.
+///
+/// Such a panic is a defect of that library for one file, and the rest of a batch, a server or a program in another language
+/// goes on. Nothing that `work` borrows may be used after a panic.
+pub(crate) fn contain_panic<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::contain_panic;
+
+    #[test]
+    fn a_panic_is_a_message() {
+        assert_eq!(contain_panic(|| 3), Ok(3));
+        let numbers: [u8; 0] = [];
+        let message = contain_panic(|| numbers[std::hint::black_box(7)]).unwrap_err();
+        assert!(message.contains("index out of bounds"), "{message}");
+    }
+}

@@ -7,6 +7,7 @@ use super::pytorch;
 use super::state_dict::StateDict;
 use super::tensors::{is_ours, read_foreign_tensors};
 use crate::error::{Error, Result};
+use crate::raster::require_regular_file;
 
 /// What a file of weights is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,9 @@ impl WeightsKind {
     /// [`Error::NotFound`], [`Error::Io`], and [`Error::File`] for a folder or a file of no kind that is known here.
     pub fn of(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        if !path.is_dir() {
+            require_regular_file(path)?;
+        }
         let mut file = std::fs::File::open(path).map_err(|source| Error::io(path, source))?;
         if file.metadata().is_ok_and(|facts| facts.is_dir()) {
             return Err(Error::file(path, "is a folder; weights are a file"));

@@ -227,6 +227,9 @@ pub fn read_foreign_tensors(path: &Path) -> Result<StateDict> {
 
 /// A file of weights, whole.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    if !path.is_dir() {
+        crate::raster::require_regular_file(path)?;
+    }
     let facts = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
     if facts.is_dir() {
         return Err(folder(path));

@@ -9,41 +9,114 @@ use crate::error::{Error, Result};
 /// How many names an error message lists before it only counts.
 const NAMES_SHOWN: usize = 3;
 
+/// The files of a folder, or one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listing {
+    /// What is taken, sorted by name.
+    pub files: Vec<PathBuf>,
+    /// Files of an image format that are not taken as images, sorted by name: label files of Cellpose (`x_masks.png`,
+    /// `x_cp_masks.tif`), thumbnails, and pipes or devices.
+    pub skipped: Vec<PathBuf>,
+}
+
 /// The image files behind a path: the file itself, or the images of a folder (not of its subfolders), sorted by name.
 ///
-/// Files of a folder are taken by extension (`png tif tiff jpg jpeg`, any case); hidden ones are skipped. A path that
-/// names a file is taken whatever its extension.
+/// Files of a folder are taken by extension (`png tif tiff jpg jpeg`, any case). Hidden ones, those that [`Listing`] names
+/// as skipped, and files of other formats are not taken. A path that names a file is taken whatever its name.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Io`]; [`Error::File`] for a folder without images.
+/// [`Error::NotFound`]; [`Error::Io`]; [`Error::File`] for a folder without images, and for a pipe, device or socket.
 pub fn list_images(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+    Ok(find_images(path)?.files)
+}
+
+/// As [`list_images`], and tells which files were not taken.
+///
+/// # Errors
+/// As [`list_images`].
+pub fn find_images(path: impl AsRef<Path>) -> Result<Listing> {
+    list(path.as_ref(), |name| is_label_name(name) || is_thumbnail_name(name))
+}
+
+/// The label images behind a path: as [`list_images`], with files that are named as labels.
+///
+/// # Errors
+/// As [`list_images`].
+pub fn list_label_images(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+    Ok(list(path.as_ref(), is_thumbnail_name)?.files)
+}
+
+/// Refuses what is no regular file before it is opened: opening a pipe waits for a writer, and devices may never end.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Io`]; [`Error::File`] for a folder, pipe, device or socket.
+pub fn require_regular_file(path: impl AsRef<Path>) -> Result<fs::Metadata> {
     let path = path.as_ref();
     let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
-    if !metadata.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
+    if metadata.is_dir() {
+        return Err(Error::file(path, "this is a folder; one file was expected"));
     }
-    let mut images = Vec::new();
+    if !metadata.is_file() {
+        return Err(Error::file(
+            path,
+            "this is not a regular file (a pipe, a device or a socket); copy its content into a file first",
+        ));
+    }
+    Ok(metadata)
+}
+
+fn list(path: &Path, skip: impl Fn(&str) -> bool) -> Result<Listing> {
+    let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
+    if !metadata.is_dir() {
+        require_regular_file(path)?;
+        return Ok(Listing { files: vec![path.to_path_buf()], skipped: Vec::new() });
+    }
+    let mut listing = Listing { files: Vec::new(), skipped: Vec::new() };
     let mut others = 0usize;
     for entry in fs::read_dir(path).map_err(|source| Error::io(path, source))? {
         let file = entry.map_err(|source| Error::io(path, source))?.path();
-        let hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if hidden || file.is_dir() {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with('.') || file.is_dir() {
             continue;
         }
-        if has_image_extension(&file) {
-            images.push(file);
-        } else {
+        if !has_image_extension(&file) {
             others += 1;
+        } else if skip(&image_stem(&file).to_lowercase()) || !file.is_file() {
+            listing.skipped.push(file);
+        } else {
+            listing.files.push(file);
         }
     }
-    if images.is_empty() {
+    listing.files.sort();
+    listing.skipped.sort();
+    if listing.files.is_empty() {
+        let skipped = match listing.skipped.first() {
+            Some(first) => format!(", {} named as labels or thumbnails such as {}", listing.skipped.len(), image_stem(first)),
+            None => String::new(),
+        };
         return Err(Error::file(
             path,
-            format!("the folder has no images ({others} other files); expected .png, .tif, .tiff, .jpg or .jpeg"),
+            format!(
+                "the folder has no images ({others} other files{skipped}); expected .png, .tif, .tiff, .jpg or .jpeg"
+            ),
         ));
     }
-    images.sort();
-    Ok(images)
+    Ok(listing)
+}
+
+/// Cellpose's names for label images, by their stem in small letters.
+fn is_label_name(stem: &str) -> bool {
+    stem.ends_with("_masks") || stem.ends_with("_cp_masks")
+}
+
+/// Names of reduced copies: `x_thumb`, `x-thumbnail`, and those of MetaXpress, `x_thumb` and an identifier of 36 letters.
+fn is_thumbnail_name(stem: &str) -> bool {
+    let ends = ["thumb", "thumbs", "thumbnail"]
+        .iter()
+        .any(|word| stem == *word || stem.strip_suffix(word).is_some_and(|rest| rest.ends_with(['_', '-', '.', ' '])));
+    let identifier = |rest: &str| rest.len() == 36 && rest.chars().filter(|letter| *letter == '-').count() == 4;
+    ends || stem.rsplit_once("_thumb").is_some_and(|(_, rest)| identifier(rest))
 }
 
 /// Pairs every image with the label file of the same stem (the file name without its last extension), in the order of
@@ -138,6 +211,51 @@ mod tests {
         assert_eq!(names, ["a.tif", "b.PNG", "c.jpeg"]);
         let single = folder.path().join("notes.txt");
         assert_eq!(list_images(&single).unwrap(), [single]);
+    }
+
+    #[test]
+    fn label_files_thumbnails_and_pipes_are_no_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = "_thumb0F1E2D3C-0000-1111-2222-0123456789AB.tif";
+        for name in [
+            "a.png",
+            "a_masks.png",
+            "b_cp_masks.tif",
+            "b.tif",
+            "b_seg.npy",
+            "a_thumb.jpg",
+            "thumb_joint.tif",
+            &format!("w1{id}"),
+        ] {
+            fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        let names = |files: &[PathBuf]| -> Vec<String> { files.iter().map(|path| stem(path)).collect() };
+        let found = find_images(folder.path()).unwrap();
+        assert_eq!(names(&found.files), ["a", "b", "thumb_joint"]);
+        assert_eq!(found.skipped.len(), 4, "{:?}", found.skipped);
+        let labels = list_label_images(folder.path()).unwrap();
+        assert_eq!(names(&labels), ["a", "a_masks", "b", "b_cp_masks", "thumb_joint"]);
+        let single = folder.path().join("a_masks.png");
+        assert_eq!(list_images(&single).unwrap(), std::slice::from_ref(&single));
+        for name in ["a.png", "b.tif", "thumb_joint.tif"] {
+            fs::remove_file(folder.path().join(name)).unwrap();
+        }
+        let text = find_images(folder.path()).unwrap_err().to_string();
+        assert!(text.contains("no images (1 other files, 4 named as labels"), "{text}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_are_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.png");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        fs::write(folder.path().join("a.png"), b"x").unwrap();
+        let found = find_images(folder.path()).unwrap();
+        assert_eq!((found.files.len(), found.skipped.as_slice()), (1, std::slice::from_ref(&pipe)));
+        for path in [pipe.as_path(), Path::new("/dev/zero")] {
+            assert!(list_images(path).unwrap_err().to_string().contains("not a regular file"));
+        }
     }
 
     #[test]

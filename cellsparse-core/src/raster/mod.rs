@@ -14,12 +14,14 @@ mod write;
 
 pub use self::blur::gaussian_blur;
 pub use self::components::{Component, Components, Connectivity, connected_components, label_components};
-pub use self::files::{image_stem, list_images, pair_by_stem};
+pub use self::files::{
+    Listing, find_images, image_stem, list_images, list_label_images, pair_by_stem, require_regular_file,
+};
 pub use self::image::{Image, LabelImage};
 pub use self::normalize::{Percentiles, percentile_normalize};
 pub use self::read::{
-    RawLabels, ReadLimits, decode_image, decode_labels, read_image, read_image_with, read_label_file,
-    read_label_file_with,
+    ImageFile, RawLabels, ReadLimits, ReadOptions, decode_image, decode_labels, read_image, read_image_with,
+    read_label_file, read_label_file_with,
 };
 pub use self::resize::{resize_bilinear, resize_nearest, scaled_size};
 pub use self::resize_aligned::resize_bilinear_aligned;

@@ -1,31 +1,20 @@
 //! Image files in: PNG, TIFF and JPEG, told apart by their content and measured before they are decoded.
 
 mod jpeg;
+mod options;
 mod png;
+mod source;
 mod tiff;
 
-use std::fs;
 use std::path::Path;
 
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, Axis};
 
+use self::options::zero_based;
+pub use self::options::{ImageFile, ReadLimits, ReadOptions};
+use self::source::Source;
 use super::image::Image;
-use crate::error::{Error, Result};
-
-/// What reading one file may cost. Sizes are taken from the header, so a refusal comes before any decoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadLimits {
-    /// Most bytes that the decoded samples may take: width x height x channels x bytes per sample. Default 1 GiB.
-    pub decoded_bytes: usize,
-    /// Most bytes that the file itself may have. Default 2 GiB.
-    pub file_bytes: u64,
-}
-
-impl Default for ReadLimits {
-    fn default() -> Self {
-        Self { decoded_bytes: 1 << 30, file_bytes: 2 << 30 }
-    }
-}
+use crate::error::{Error, Result, contain_panic};
 
 /// The values of a label file as they stand in it. What they mean is a separate question, see
 /// [`LabelEncoding`](crate::annotations::LabelEncoding).
@@ -48,66 +37,74 @@ impl RawLabels {
     }
 }
 
-/// Reads an image file with the default limits. See [`decode_image`] for what is accepted.
+/// Reads an image file of one plane with the default limits. See [`decode_image`] for what is accepted.
 ///
 /// # Errors
 /// As [`decode_image`], with the path: [`Error::NotFound`], [`Error::Io`], [`Error::File`], [`Error::Limit`].
 pub fn read_image(path: impl AsRef<Path>) -> Result<Image> {
-    read_image_with(path, &ReadLimits::default())
+    Ok(read_image_with(path, &ReadOptions::default())?.image)
 }
 
-/// Reads an image file within `limits`.
+/// Reads an image file, or the part of it that `options` name, with its pixel size and remarks.
 ///
 /// # Errors
-/// As [`read_image`].
-pub fn read_image_with(path: impl AsRef<Path>, limits: &ReadLimits) -> Result<Image> {
+/// As [`read_image`]; [`Error::File`] also for a plane, time point or channel that the file does not have.
+pub fn read_image_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<ImageFile> {
     let path = path.as_ref();
-    let bytes = read_bytes(path, limits)?;
-    image_from(&bytes, limits).map_err(|problem| problem.in_file(path))
+    let source = Source::open(path, options.limits.file_bytes)?;
+    image_from(&source, options).map_err(|problem| problem.in_file(path))
 }
 
-/// Reads a label file with the default limits. See [`decode_labels`] for what is accepted.
+/// Reads a label file of one plane with the default limits. See [`decode_labels`] for what is accepted.
 ///
 /// # Errors
 /// As [`decode_labels`], with the path: [`Error::NotFound`], [`Error::Io`], [`Error::File`], [`Error::Limit`].
 pub fn read_label_file(path: impl AsRef<Path>) -> Result<RawLabels> {
-    read_label_file_with(path, &ReadLimits::default())
+    read_label_file_with(path, &ReadOptions::default())
 }
 
-/// Reads a label file within `limits`.
+/// Reads a label file, or the plane and time point of it that `options` name. A file with one plane is read whatever they
+/// name, since labels are often drawn on one plane of a stack.
 ///
 /// # Errors
 /// As [`read_label_file`].
-pub fn read_label_file_with(path: impl AsRef<Path>, limits: &ReadLimits) -> Result<RawLabels> {
+pub fn read_label_file_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<RawLabels> {
     let path = path.as_ref();
-    let bytes = read_bytes(path, limits)?;
-    labels_from(&bytes, limits).map_err(|problem| problem.in_file(path))
+    let source = Source::open(path, options.limits.file_bytes)?;
+    labels_from(&source, options).map_err(|problem| problem.in_file(path))
 }
 
 /// Decodes an image from the bytes of a PNG, TIFF or JPEG file; the format is recognised by its first bytes.
 ///
-/// Returns `[H, W, C]`: 8 and 16 bit samples stay as they are (1, 2 and 4 bit grey is scaled to 0..255), every other
-/// sample type becomes `f32` if its values fit exactly (64-bit floats are rounded). Palettes of a PNG are resolved to
-/// RGB. **Transparency is dropped**, without blending. Stored orientation (EXIF) is not applied, so that labels drawn
-/// on the pixels keep fitting.
+/// Returns `[H, W, C]`: unsigned samples of up to 8 and up to 16 bit stay as they are (1, 2 and 4 bit grey of a PNG is
+/// scaled to 0..255), every other sample type becomes `f32` if its values fit exactly (64-bit floats are rounded). The pages
+/// of a TIFF become channels where its metadata says so. Palettes are resolved to RGB, or to grey; the index is taken in
+/// files of ImageJ, whose tables are for display, and where the table is a ramp of one colour. "0 is white" is turned
+/// around. **Transparency is dropped**, without blending. Stored orientation (EXIF) is not applied, so that labels drawn on
+/// the pixels keep fitting.
 ///
 /// # Errors
 /// [`Error::Image`] for anything that is not one complete image of these formats, or that holds NaN or infinite
 /// samples; [`Error::Limit`] when the header announces more than `limits` allow.
 pub fn decode_image(bytes: &[u8], limits: &ReadLimits) -> Result<Image> {
-    image_from(bytes, limits).map_err(|problem| problem.in_memory(Error::Image))
+    let options = ReadOptions::from(*limits);
+    let file = image_from(&Source::Bytes(bytes), &options).map_err(|problem| problem.in_memory(Error::Image))?;
+    Ok(file.image)
 }
 
 /// Decodes label values from the bytes of a PNG or TIFF file.
 ///
 /// Accepted: grey PNG of 1 to 16 bit (values unscaled), paletted PNG and TIFF (the value is the palette **index**, not
-/// the colour), grey TIFF of signed or unsigned integers, and of floats that are all whole. Transparency is dropped.
+/// the colour), grey TIFF of signed or unsigned integers, and of floats that are all whole. The number that is stored
+/// counts: "0 is white" is not turned around, and signed numbers that ImageJ stored as unsigned ones become signed again.
+/// Transparency is dropped.
 ///
 /// # Errors
 /// [`Error::Labels`] for colour images, JPEG (its compression changes values), fractional or too large values, and
 /// damaged files; [`Error::Limit`] when the header announces more than `limits` allow.
 pub fn decode_labels(bytes: &[u8], limits: &ReadLimits) -> Result<RawLabels> {
-    labels_from(bytes, limits).map_err(|problem| problem.in_memory(Error::Labels))
+    let options = ReadOptions::from(*limits);
+    labels_from(&Source::Bytes(bytes), &options).map_err(|problem| problem.in_memory(Error::Labels))
 }
 
 /// Why some bytes are no usable image, before it is known which file they came from.
@@ -115,6 +112,7 @@ pub fn decode_labels(bytes: &[u8], limits: &ReadLimits) -> Result<RawLabels> {
 enum Problem {
     Unusable(String),
     Limit(String),
+    Io(std::io::Error),
 }
 
 type Decoded<T> = std::result::Result<T, Problem>;
@@ -128,6 +126,7 @@ impl Problem {
         match self {
             Problem::Unusable(reason) => Error::file(path, reason),
             Problem::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
+            Problem::Io(source) => Error::io(path, source),
         }
     }
 
@@ -135,6 +134,15 @@ impl Problem {
         match self {
             Problem::Unusable(reason) => kind(reason),
             Problem::Limit(reason) => Error::Limit(reason),
+            Problem::Io(source) => kind(source.to_string()),
+        }
+    }
+
+    /// Names the part of the file that the reason speaks of.
+    fn prefixed(self, what: &str) -> Self {
+        match self {
+            Problem::Unusable(reason) => Problem::Unusable(format!("{what} {reason}")),
+            other => other,
         }
     }
 }
@@ -178,47 +186,96 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-fn image_from(bytes: &[u8], limits: &ReadLimits) -> Decoded<Image> {
-    let image = match recognise(bytes)? {
-        Format::Png => png::image(bytes, limits),
-        Format::Tiff => tiff::image(bytes, limits),
-        Format::Jpeg => jpeg::image(bytes, limits),
-    }?;
-    match image.check() {
-        Ok(()) => Ok(image),
-        Err(Error::Image(reason)) => Err(Problem::Unusable(reason)),
-        Err(other) => Err(Problem::Unusable(other.to_string())),
-    }
+/// All channels of an image, before transparency is dropped.
+struct Picked {
+    image: Image,
+    /// For every channel whether it is transparency.
+    transparent: Vec<bool>,
+    /// These are the channels that the caller chose.
+    picked: bool,
 }
 
-fn labels_from(bytes: &[u8], limits: &ReadLimits) -> Decoded<RawLabels> {
-    match recognise(bytes)? {
-        Format::Png => png::labels(bytes, limits),
-        Format::Tiff => tiff::labels(bytes, limits),
+fn image_from(source: &Source<'_>, options: &ReadOptions) -> Decoded<ImageFile> {
+    within_wall(|| {
+        let (picked, pixel_size, mut notes) = match recognise(&source.start(8)?)? {
+            Format::Png => (png::image(source, options)?, None, Vec::new()),
+            Format::Tiff => tiff::image(source, options)?,
+            Format::Jpeg => (jpeg::image(source, options)?, None, Vec::new()),
+        };
+        let image = finish(picked, options, &mut notes)?;
+        match image.check() {
+            Ok(()) => Ok(ImageFile { image, pixel_size, notes }),
+            Err(Error::Image(reason)) => Err(Problem::Unusable(reason)),
+            Err(other) => Err(Problem::Unusable(other.to_string())),
+        }
+    })
+}
+
+fn labels_from(source: &Source<'_>, options: &ReadOptions) -> Decoded<RawLabels> {
+    within_wall(|| match recognise(&source.start(8)?)? {
+        Format::Png => png::labels(source, options),
+        Format::Tiff => tiff::labels(source, options),
         Format::Jpeg => Err(Problem::unusable(
             "a JPEG file cannot hold labels, because its compression changes the values; save labels as PNG or TIFF",
         )),
+    })
+}
+
+/// A panic of a decoder that this library did not write is a file that cannot be read.
+fn within_wall<T>(read: impl FnOnce() -> Decoded<T>) -> Decoded<T> {
+    contain_panic(read).unwrap_or_else(|panic| {
+        Err(Problem::unusable(format!(
+            "its decoder failed ({panic}), which may be no fault of the file: please report it, and save the file in another \
+             way, as uncompressed TIFF or PNG"
+        )))
+    })
+}
+
+/// The channels that the caller chose, or all but transparency. Says when what is left out is more than a constant.
+fn finish(picked: Picked, options: &ReadOptions, notes: &mut Vec<String>) -> Decoded<Image> {
+    let Picked { image, transparent, picked } = picked;
+    if picked {
+        return Ok(image);
+    }
+    if let Some(channels) = &options.channels {
+        return Ok(keep(image, &zero_based(channels, transparent.len())?));
+    }
+    let kept: Vec<usize> = (0..transparent.len()).filter(|channel| !transparent[*channel]).collect();
+    if kept.is_empty() || kept.len() == transparent.len() {
+        return Ok(image);
+    }
+    for channel in (0..transparent.len()).filter(|channel| transparent[*channel] && !is_constant(&image, *channel)) {
+        let number = channel + 1;
+        notes.push(format!(
+            "channel {number} is tagged as transparency and was left out; if it is a marker, choose it with \
+             --select-channels (1 to {number})"
+        ));
+    }
+    Ok(keep(image, &kept))
+}
+
+fn keep(image: Image, channels: &[usize]) -> Image {
+    match image {
+        Image::U8(pixels) => Image::U8(pixels.select(Axis(2), channels)),
+        Image::U16(pixels) => Image::U16(pixels.select(Axis(2), channels)),
+        Image::F32(pixels) => Image::F32(pixels.select(Axis(2), channels)),
     }
 }
 
-fn read_bytes(path: &Path, limits: &ReadLimits) -> Result<Vec<u8>> {
-    let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
-    if metadata.is_dir() {
-        return Err(Error::file(path, "this is a folder; one image file was expected"));
+fn is_constant(image: &Image, channel: usize) -> bool {
+    fn constant<T: PartialEq>(pixels: &Array3<T>, channel: usize) -> bool {
+        let plane = pixels.index_axis(Axis(2), channel);
+        plane.iter().zip(plane.iter().skip(1)).all(|(one, other)| one == other)
     }
-    if !metadata.is_file() {
-        return Err(Error::file(path, "this is not a regular file; one image file was expected"));
+    match image {
+        Image::U8(pixels) => constant(pixels, channel),
+        Image::U16(pixels) => constant(pixels, channel),
+        Image::F32(pixels) => constant(pixels, channel),
     }
-    if metadata.len() > limits.file_bytes {
-        return Err(Error::Limit(format!(
-            "{}: the file has {} bytes and the limit is {}; cut the image into parts",
-            path.display(),
-            metadata.len(),
-            limits.file_bytes
-        )));
-    }
-    fs::read(path).map_err(|source| Error::io(path, source))
 }
+
+/// Most pixels of one side. No microscope and no scanner makes longer ones; tables and memory dumps do.
+const MOST_SIDE: usize = 1 << 20;
 
 /// The number of decoded samples, after checking what they take in memory.
 fn sample_count(
@@ -230,6 +287,11 @@ fn sample_count(
 ) -> Decoded<usize> {
     if height == 0 || width == 0 || channels == 0 {
         return Err(Problem::unusable(format!("an image of {height} rows and {width} columns has no pixels")));
+    }
+    if height.max(width) > MOST_SIDE {
+        return Err(Problem::Limit(format!(
+            "an image of {height} rows and {width} columns; a side may have {MOST_SIDE}: cut it into parts"
+        )));
     }
     let samples = height.checked_mul(width).and_then(|n| n.checked_mul(channels));
     match samples.map(|n| (n, n.checked_mul(bytes_per_sample))) {
@@ -250,20 +312,9 @@ fn buffer(len: usize) -> Decoded<Vec<u8>> {
     Ok(buffer)
 }
 
-/// Interleaved samples to `[H, W, keep]`: the first `keep` of `channels` channels.
-fn channels_last<T: Copy>(
-    samples: Vec<T>,
-    height: usize,
-    width: usize,
-    channels: usize,
-    keep: usize,
-) -> Decoded<Array3<T>> {
-    let kept = if keep == channels {
-        samples
-    } else {
-        samples.chunks_exact(channels).flat_map(|pixel| pixel.iter().take(keep).copied()).collect()
-    };
-    Array3::from_shape_vec((height, width, keep), kept)
+/// Interleaved samples to `[H, W, C]`.
+fn channels_last<T>(samples: Vec<T>, height: usize, width: usize, channels: usize) -> Decoded<Array3<T>> {
+    Array3::from_shape_vec((height, width, channels), samples)
         .map_err(|_| Problem::unusable("the file holds another number of samples than its header announces"))
 }
 

@@ -4,27 +4,31 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
 
-use super::{Decoded, Problem, RawLabels, ReadLimits, buffer, channels_last, plane, sample_count};
+use super::source::Source;
+use super::{Decoded, Picked, Problem, RawLabels, ReadLimits, ReadOptions, buffer, channels_last, plane, sample_count};
 use crate::raster::Image;
 
-pub(super) fn image(bytes: &[u8], limits: &ReadLimits) -> Decoded<Image> {
-    let frame = Frame::decode(bytes, limits, Transformations::EXPAND)?;
-    let (channels, keep) = match frame.color {
+pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<Picked> {
+    let frame = Frame::decode(source, &options.limits, Transformations::EXPAND)?;
+    options.only_one()?;
+    let (channels, opaque) = match frame.color {
         ColorType::Grayscale => (1, 1),
         ColorType::GrayscaleAlpha => (2, 1),
         ColorType::Rgb => (3, 3),
         ColorType::Rgba => (4, 3),
         ColorType::Indexed => return Err(Problem::unusable("the PNG has a palette image without a palette")),
     };
-    if frame.depth == 16 {
+    let image = if frame.depth == 16 {
         let samples = frame.data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
-        return Ok(Image::U16(channels_last(samples, frame.height, frame.width, channels, keep)?));
-    }
-    Ok(Image::U8(channels_last(frame.data, frame.height, frame.width, channels, keep)?))
+        Image::U16(channels_last(samples, frame.height, frame.width, channels)?)
+    } else {
+        Image::U8(channels_last(frame.data, frame.height, frame.width, channels)?)
+    };
+    Ok(Picked { image, transparent: (0..channels).map(|channel| channel >= opaque).collect(), picked: false })
 }
 
-pub(super) fn labels(bytes: &[u8], limits: &ReadLimits) -> Decoded<RawLabels> {
-    let frame = Frame::decode(bytes, limits, Transformations::IDENTITY)?;
+pub(super) fn labels(source: &Source<'_>, options: &ReadOptions) -> Decoded<RawLabels> {
+    let frame = Frame::decode(source, &options.limits, Transformations::IDENTITY)?;
     let stride = match frame.color {
         ColorType::Grayscale | ColorType::Indexed => 1,
         ColorType::GrayscaleAlpha => 2,
@@ -45,6 +49,21 @@ pub(super) fn labels(bytes: &[u8], limits: &ReadLimits) -> Decoded<RawLabels> {
     Ok(RawLabels::Unsigned(plane(values, frame.height, frame.width)?))
 }
 
+/// The signature and the first chunk, which holds size and type.
+const HEADER_BYTES: usize = 33;
+
+/// Refuses what would be too large once decoded, by the header alone.
+fn measure(header: &[u8], limits: &ReadLimits) -> Decoded<()> {
+    let mut decoder = Decoder::new(Cursor::new(header));
+    let header = decoder.read_header_info().map_err(refuse)?;
+    let (height, width) = (header.height as usize, header.width as usize);
+    let channels = if header.color_type == ColorType::Indexed { 4 } else { 4.min(header.color_type.samples() + 1) };
+    let sample_bytes = if header.bit_depth == BitDepth::Sixteen { 2 } else { 1 };
+    // Transparency may add a channel, and labels are widened to 4 bytes: both fit this bound.
+    sample_count(height, width, 1, (channels * sample_bytes).max(4), limits)?;
+    Ok(())
+}
+
 /// A decoded PNG as the decoder hands it out: big-endian samples, rows packed to whole bytes.
 struct Frame {
     data: Vec<u8>,
@@ -56,19 +75,16 @@ struct Frame {
 }
 
 impl Frame {
-    fn decode(bytes: &[u8], limits: &ReadLimits, transformations: Transformations) -> Decoded<Self> {
+    fn decode(source: &Source<'_>, limits: &ReadLimits, transformations: Transformations) -> Decoded<Self> {
+        measure(&source.start(HEADER_BYTES)?, limits)?;
+        let bytes = source.all()?;
+        let bytes = bytes.as_ref();
         // The decoder's own limit covers rows and metadata, which the pixel limit below does not.
         let own = Limits { bytes: limits.decoded_bytes.saturating_add(1 << 24) };
         let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), own);
         decoder.set_transformations(transformations);
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
-        let header = decoder.read_header_info().map_err(refuse)?;
-        let (height, width) = (header.height as usize, header.width as usize);
-        let channels = if header.color_type == ColorType::Indexed { 4 } else { 4.min(header.color_type.samples() + 1) };
-        let sample_bytes = if header.bit_depth == BitDepth::Sixteen { 2 } else { 1 };
-        // Transparency may add a channel, and labels are widened to 4 bytes: both fit this bound.
-        sample_count(height, width, 1, (channels * sample_bytes).max(4), limits)?;
         let mut reader = decoder.read_info().map_err(refuse)?;
         if let Some(animation) = reader.info().animation_control().filter(|animation| animation.num_frames > 1) {
             return Err(Problem::unusable(format!(

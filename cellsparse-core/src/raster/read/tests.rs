@@ -1,7 +1,8 @@
+use std::fs;
 use std::io::Cursor;
 
 use ::tiff::encoder::{Compression, DeflateLevel, TiffEncoder, colortype};
-use ndarray::{Array3, array};
+use ndarray::array;
 
 use super::*;
 
@@ -33,11 +34,15 @@ where
     file.into_inner()
 }
 
+/// 12 rows and 16 columns of `9 x + 7 y`, modulo 200, in rough quality.
 fn jpeg_bytes() -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let pixels: Vec<u8> = (0..16 * 12).map(|at| (at % 200) as u8).collect();
-    image::codecs::jpeg::JpegEncoder::new(&mut bytes).encode(&pixels, 16, 12, image::ExtendedColorType::L8).unwrap();
-    bytes
+    let digits = concat!(
+        "ffd8ffe000104a46494600010100000100010000ffdb004300140e0f120f0d14121012171514181e32211e1c1c1e3d2c2e24",
+        "3249404c4b47404645505a736250556d5645466488656d777b8182814e608d978c7d96737e817cffc0000b08000c00100101",
+        "1100ffc4001500010100000000000000000000000000000405ffc4001d100001040301010000000000000000000001020304",
+        "1100213105a1ffda0008010100003f00850e37359761c6e6b0b0d09d6b1f39e5c3f2de7d9a0e24009245d5902fee7fffd9",
+    );
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
 fn every_kind() -> Vec<Vec<u8>> {
@@ -138,67 +143,16 @@ fn tiff_labels_of_every_sample_type() {
 }
 
 #[test]
-fn a_stack_is_refused_with_its_page_count() {
-    let mut file = Cursor::new(Vec::new());
-    let mut encoder = TiffEncoder::new(&mut file).unwrap();
-    for page in 0..3u8 {
-        encoder.write_image::<colortype::Gray8>(1, 1, &[page]).unwrap();
-    }
-    let text = decode_image(file.get_ref(), &limits()).unwrap_err().to_string();
-    assert!(text.contains("stack of 3 pages") && text.contains("save the pages"), "{text}");
-}
-
-#[test]
-fn a_tiled_tiff_is_read() {
-    let bytes = tiled_tiff();
-    let expected = Array3::from_shape_fn((20, 20, 1), |(y, x, _)| (y * 10 + x) as u8);
-    assert_eq!(decode_image(&bytes, &limits()).unwrap(), Image::U8(expected));
-}
-
-/// 20 x 20 pixels of 8 bit in 16 x 16 tiles, written by hand because the encoder writes strips only.
-fn tiled_tiff() -> Vec<u8> {
-    let mut bytes = b"II*\0\0\0\0\0".to_vec();
-    let mut offsets = Vec::new();
-    for (top, left) in [(0, 0), (0, 16), (16, 0), (16, 16)] {
-        offsets.push(bytes.len() as u32);
-        bytes.extend((0..256).map(|at| ((top + at / 16) * 10 + left + at % 16) as u8));
-    }
-    let lists = bytes.len() as u32;
-    offsets.iter().chain(&[256u32; 4]).for_each(|value| bytes.extend(value.to_le_bytes()));
-    let directory = bytes.len() as u32;
-    bytes[4..8].copy_from_slice(&directory.to_le_bytes());
-    let entries: [(u16, u16, u32, u32); 10] = [
-        (256, 4, 1, 20),
-        (257, 4, 1, 20),
-        (258, 3, 1, 8),
-        (259, 3, 1, 1),
-        (262, 3, 1, 1),
-        (277, 3, 1, 1),
-        (322, 4, 1, 16),
-        (323, 4, 1, 16),
-        (324, 4, 4, lists),
-        (325, 4, 4, lists + 16),
-    ];
-    bytes.extend((entries.len() as u16).to_le_bytes());
-    for (tag, kind, count, value) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(kind.to_le_bytes());
-        bytes.extend(count.to_le_bytes());
-        bytes.extend(value.to_le_bytes());
-    }
-    bytes.extend([0; 4]);
-    bytes
-}
-
-#[test]
 fn jpeg_images_are_read() {
     let image = decode_image(&jpeg_bytes(), &limits()).unwrap();
     assert_eq!(image.shape(), (12, 16, 1));
+    let pixel = image.to_f32()[[3, 4, 0]];
+    assert!((pixel - 57.0).abs() < 12.0, "{pixel}");
 }
 
 #[test]
 fn every_prefix_of_every_format_is_an_error() {
-    for bytes in every_kind().into_iter().chain([tiled_tiff()]) {
+    for bytes in every_kind().into_iter().chain([super::tiff::tests::tiled_tiff()]) {
         decode_image(&bytes, &limits()).unwrap();
         for end in 0..bytes.len() {
             assert!(decode_image(&bytes[..end], &limits()).is_err(), "{} of {} bytes", end, bytes.len());
@@ -210,7 +164,7 @@ fn every_prefix_of_every_format_is_an_error() {
 #[test]
 fn damaged_bytes_never_panic() {
     let mut random = crate::random::Random::new(5, 0);
-    for bytes in every_kind().into_iter().chain([tiled_tiff()]) {
+    for bytes in every_kind().into_iter().chain([super::tiff::tests::tiled_tiff()]) {
         for _ in 0..400 {
             let mut damaged = bytes.clone();
             for _ in 0..=random.below(4) {
@@ -259,5 +213,78 @@ fn unusable_paths_are_explained() {
     fs::write(&path, tiff_bytes::<colortype::Gray8>(1, 1, &[3], Compression::Uncompressed)).unwrap();
     assert_eq!(read_image(&path).unwrap(), Image::U8(array![[[3]]]), "content decides, not the extension");
     let tight = ReadLimits { file_bytes: 10, ..limits() };
-    assert!(matches!(read_image_with(&path, &tight), Err(Error::Limit(_))));
+    assert!(matches!(read_image_with(&path, &tight.into()), Err(Error::Limit(_))));
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.tif");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [pipe.as_path(), std::path::Path::new("/dev/zero")] {
+        let text = read_image(path).unwrap_err().to_string();
+        assert!(text.contains("not a regular file") && text.contains(&path.display().to_string()), "{text}");
+        assert!(read_label_file(path).is_err());
+    }
+}
+
+#[test]
+fn a_panic_of_a_decoder_is_an_unusable_file() {
+    let numbers: [u8; 0] = [];
+    let problem = within_wall(|| Ok(numbers[std::hint::black_box(3)])).unwrap_err();
+    let text = problem.in_file(std::path::Path::new("a.tif")).to_string();
+    assert!(text.starts_with("a.tif: its decoder failed") && text.contains("report"), "{text}");
+}
+
+#[test]
+fn channels_are_chosen_by_number_and_transparency_is_told() {
+    use ::png::{BitDepth, ColorType};
+    let bytes = png_bytes(ColorType::Rgba, BitDepth::Eight, 2, 1, &[1, 2, 3, 4, 5, 6, 7, 8]);
+    let read = |channels: Option<&[usize]>| {
+        let options = ReadOptions { channels: channels.map(<[usize]>::to_vec), ..ReadOptions::default() };
+        image_from(&Source::Bytes(&bytes), &options).map_err(|problem| problem.in_memory(Error::Image))
+    };
+    let file = read(None).unwrap();
+    assert_eq!(file.image, Image::U8(array![[[1, 2, 3], [5, 6, 7]]]));
+    assert!(file.notes[0].contains("channel 4 is tagged as transparency"), "{:?}", file.notes);
+    let file = read(Some(&[4, 1])).unwrap();
+    assert_eq!((file.image, file.notes.len()), (Image::U8(array![[[4, 1], [8, 5]]]), 0));
+    for (channels, words) in [(&[5][..], "channel 5"), (&[0], "channel 0"), (&[2, 2], "twice"), (&[], "no channel")] {
+        let text = read(Some(channels)).unwrap_err().to_string();
+        assert!(text.contains(words), "{text}");
+    }
+    let options = ReadOptions { plane: Some(2), ..ReadOptions::default() };
+    let text = format!("{:?}", image_from(&Source::Bytes(&bytes), &options).unwrap_err());
+    assert!(text.contains("plane 2") && text.contains("has 1"), "{text}");
+}
+
+/// Runs over the TIFF files of a folder that `CELLSPARSE_TIFF_FILES` names, such as the test files of the `tiff` crate, and
+/// prints how many are read. Files of a folder `fuzz_images` are damaged on purpose; no other may be called so.
+#[test]
+fn tiff_files_of_others() {
+    let Some(folder) = std::env::var_os("CELLSPARSE_TIFF_FILES") else { return };
+    let (mut folders, mut read, mut refused) = (vec![std::path::PathBuf::from(folder)], 0, 0);
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if !path.extension().is_some_and(|ending| ending == "tif" || ending == "tiff") {
+                continue;
+            }
+            let Err(error) = read_image(&path) else {
+                read += 1;
+                continue;
+            };
+            refused += 1;
+            let text = error.to_string();
+            println!("{text}");
+            let blames = ["damaged", "cut off", "too early", "decoder failed"].iter().any(|word| text.contains(word));
+            assert!(!blames || path.components().any(|part| part.as_os_str() == "fuzz_images"), "{text}");
+        }
+    }
+    println!("{read} files are read and {refused} refused");
+    assert!(read > 2 * refused, "{read} files are read and {refused} refused");
 }
