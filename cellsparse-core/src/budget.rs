@@ -45,6 +45,11 @@ impl Budget {
         Self { bytes: (free / SHARE).max(LEAST) }
     }
 
+    /// What is left when so many bytes are taken.
+    pub fn less(self, taken: u64) -> Self {
+        Self { bytes: self.bytes.saturating_sub(taken) }
+    }
+
     /// The bytes.
     pub fn bytes(self) -> u64 {
         self.bytes
@@ -235,7 +240,10 @@ mod free {
             assert_eq!(system(root.path()).or(groups(root.path())).or(address_space(root.path())), None);
             write("proc/meminfo", "MemTotal: 9 kB\nMemAvailable:       5000 kB\n");
             assert_eq!(system(root.path()), Some(5000 * 1024));
-            write("proc/self/limits", "Limit  Soft Limit  Hard Limit  Units\nMax address space  1000000  unlimited  bytes\n");
+            write(
+                "proc/self/limits",
+                "Limit  Soft Limit  Hard Limit  Units\nMax address space  1000000  unlimited  bytes\n",
+            );
             write("proc/self/status", "VmPeak: 1 kB\nVmSize:\t 100 kB\n");
             assert_eq!(address_space(root.path()), Some(1_000_000 - 102_400));
             write("proc/self/limits", "Max address space         unlimited            unlimited            bytes\n");

@@ -97,7 +97,8 @@ pub struct cellsparse_training_summary {
 /// With `validation` (may be NULL) the weights with the lowest validation loss are kept and thresholds are chosen on it.
 /// `options` is a JSON object, or NULL for the defaults: steps, batch_size, patch_size, learning_rate,
 /// preset ("default" or "reference"), time_budget (seconds), seed (0), resume (false), normalized (false; true takes
-/// intensities as they are instead of scaling each image), device ("auto"), threads, checkpoint (a path). `cancel`,
+/// intensities as they are instead of scaling each image), device ("auto"), threads, memory (bytes, or a text like "4G"; half
+/// of what is free), checkpoint (a path). `cancel`,
 /// `observer`, `userdata` and `summary_out` may be NULL; `userdata` is handed to the observer.
 ///
 /// Stopping early, by the observer or by `cancel`, is no failure: the weights so far are kept. After a failure the model is

@@ -156,7 +156,7 @@ impl Model {
 
     /// Trains and returns the summary as JSON. Whatever is raised, the weights that were reached are kept.
     #[pyo3(signature = (data, validation, *, steps, batch_size, patch_size, learning_rate, preset, time_budget, seed,
-        resume, checkpoint, device, threads, observer))]
+        resume, checkpoint, device, threads, memory, observer))]
     fn train(
         &self,
         py: Python<'_>,
@@ -173,6 +173,7 @@ impl Model {
         checkpoint: Option<PathBuf>,
         device: &str,
         threads: Option<usize>,
+        memory: Option<&str>,
         observer: Option<Py<PyAny>>,
     ) -> PyResult<String> {
         let raise = |error: Error| exception(py, &error);
@@ -187,6 +188,7 @@ impl Model {
             resume,
             device: device.parse().map_err(raise)?,
             threads,
+            memory: memory.map(str::parse).transpose().map_err(raise)?,
             checkpoint,
             ..TrainOptions::default()
         };
@@ -220,7 +222,7 @@ impl Model {
 
     /// Segments one image; `tile` and the thresholds may be absent.
     #[pyo3(signature = (image, *, min_area, tile, prob_thresh, nms_thresh, flow_threshold, cellprob_threshold, diameter,
-        augment, postprocess, device, threads))]
+        augment, postprocess, device, threads, memory))]
     fn predict<'py>(
         &self,
         py: Python<'py>,
@@ -236,6 +238,7 @@ impl Model {
         postprocess: Option<&str>,
         device: &str,
         threads: Option<usize>,
+        memory: Option<&str>,
     ) -> PyResult<(Bound<'py, PyArray2<i32>>, Objects<'py>)> {
         let raise = |error: Error| exception(py, &error);
         let options = PredictOptions {
@@ -250,6 +253,7 @@ impl Model {
             tile,
             device: device.parse().map_err(raise)?,
             threads,
+            memory: memory.map(str::parse).transpose().map_err(raise)?,
             ..PredictOptions::default()
         };
         let (model, image) = (self.current(), arrays::image(image)?);

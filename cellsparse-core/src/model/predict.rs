@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Device;
-use ndarray::{Array3, ArrayView2, ArrayView3};
+use ndarray::{ArrayView2, ArrayView3};
 
+use super::work::Work;
 use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant};
+use crate::budget::{Budget, bytes_of};
 use crate::error::{Error, Result};
 use crate::geometry::exact_outlines;
 use crate::raster::{Image, LabelImage};
@@ -15,11 +16,22 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Image`] when the image is unusable or its channels do not fit the model, [`Error::Config`] for options out
-    /// of range or of another algorithm, [`Error::Device`] for an absent device, [`Error::Limit`] for too many candidates,
-    /// [`Error::Cancelled`] when the cancel token was raised.
+    /// of range or of another algorithm, [`Error::Device`] for an absent device, [`Error::Limit`] for work that the memory does not
+    /// suffice for, [`Error::Cancelled`] when the cancel token was raised.
     pub fn predict(&self, image: &Image, options: &PredictOptions) -> Result<Segmentation> {
         self.check_prediction(options)?;
-        self.segment(self.network_input(image, options.normalized)?, options)
+        self.check_channels(image.channels())?;
+        let (height, width, channels) = image.shape();
+        let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
+        // The image as floats, and one channel again to measure percentiles on.
+        let taken = bytes_of(&[height, width, channels], 4);
+        budget.require(
+            taken.saturating_add(bytes_of(&[height, width], 4)),
+            format_args!("an image of {height} x {width} pixels as the network reads it"),
+            "cut it into parts, or allow more memory",
+        )?;
+        let image = self.network_input(image, options.normalized)?;
+        self.segment(image.view(), options, budget.less(taken))
     }
 
     /// Segments one image `[H, W, C]` whose intensities are already what the network was trained on.
@@ -28,7 +40,12 @@ impl Model {
     /// As [`predict`](Self::predict).
     pub fn predict_normalized(&self, image: ArrayView3<'_, f32>, options: &PredictOptions) -> Result<Segmentation> {
         self.check_prediction(options)?;
-        self.segment(self.fit_channels(image.to_owned())?, options)
+        self.check_channels(image.dim().2)?;
+        let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
+        if image.dim().2 == self.architecture.n_channels() {
+            return self.segment(image, options, budget);
+        }
+        self.segment(self.fit_channels(image.to_owned())?.view(), options, budget)
     }
 
     fn check_prediction(&self, options: &PredictOptions) -> Result<()> {
@@ -44,35 +61,37 @@ impl Model {
         self.thresholds.with(options).map(drop)
     }
 
-    fn segment(&self, image: Array3<f32>, options: &PredictOptions) -> Result<Segmentation> {
+    fn segment(&self, image: ArrayView3<'_, f32>, options: &PredictOptions, budget: Budget) -> Result<Segmentation> {
         let (device, _) = device::resolve(options.device)?;
-        device::thread_pool(options.threads)?.install(|| self.segment_on(&device, image.view(), options))
+        let work = Work::of(options, &device, budget);
+        let found = self.engines.install(options.threads, || self.segment_on(&work, image, options))?;
+        work.cancel.check()?;
+        Ok(found)
     }
 
     fn segment_on(
         &self,
-        device: &Device,
+        work: &Work<'_>,
         image: ArrayView3<'_, f32>,
         options: &PredictOptions,
     ) -> Result<Segmentation> {
         let thresholds = self.thresholds.with(options)?;
         match &self.architecture {
             Architecture::Stardist(config) => {
-                let star = thresholds.stardist()?;
-                let scale = self.scale_for(image, device)?;
-                let found = self.candidates(config, image, scale, star.prob, options.tile, device, &options.cancel)?;
-                found.segment(&star, options.min_area)
+                let scale = self.scale_for(image, work)?;
+                self.segment_stars(config, image, scale, &thresholds.stardist()?, options.min_area, work)
             }
             Architecture::Cellpose(config) => {
                 let thresholds = thresholds.cellpose()?;
-                let maps = cellpose::maps(self, config, image, &thresholds, options, device)?;
-                maps.segment(config, &thresholds, options.min_area)
+                let maps = cellpose::maps(self, config, image, &thresholds, work)?;
+                maps.segment(config, &thresholds, options.min_area, &work.cancel)
             }
             Architecture::Elephant(_) => {
                 let thresholds = thresholds.elephant()?;
-                let scale = self.scale_for(image, device)?;
-                let probabilities = elephant::probabilities(self, image, scale, options, device)?;
-                elephant::segment(probabilities.view(), &thresholds, options.postprocess, options.min_area)
+                let scale = self.scale_for(image, work)?;
+                let probabilities = elephant::probabilities(self, image, scale, work)?;
+                let method = options.postprocess.unwrap_or_default();
+                elephant::segment(probabilities.view(), &thresholds, method, options.min_area, &work.cancel)
             }
         }
     }

@@ -9,16 +9,18 @@ use serde::Serialize;
 use ndarray::Array3;
 use rayon::prelude::*;
 
+use super::judged::Judged;
 use super::recipe::Recipe;
 use super::stardist::{self, StarDistTask};
-use super::working_scale::{self, WorkingScale};
-use super::{Algorithm, Architecture, Model, Preset, Thresholds, TrainOptions, cellpose, device, elephant};
+use super::working_scale::WorkingScale;
+use super::{Algorithm, Architecture, Model, Preset, TrainOptions, cellpose, device, elephant};
 use crate::annotations::{Dataset, background_rim};
+use crate::budget::{Budget, bytes_of};
 use crate::completion::complete_labels;
 use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
-use crate::raster::{Image, LabelImage};
+use crate::raster::LabelImage;
 use crate::training::history::History;
 use crate::training::trainer::{Engines, LoopOptions, Outcome, Stopped, Task, TrainingState, train};
 
@@ -37,19 +39,19 @@ pub struct TrainingSummary {
     pub device: String,
     /// Why it ended: `finished`, `no improvement`, `time budget` or `cancelled`.
     pub stopped: &'static str,
+    /// What the caller should know of a training that went another way than asked for, for people to read: thresholds that
+    /// could not be chosen, for example. Empty as a rule.
+    pub notes: Vec<String>,
 }
 
 /// Pixels around a drawn cell that are taken for background.
 const RIM: usize = 2;
 
+/// Batches that exist at a time: in the queues between the producer and the loop, in both of their hands, and for validation.
+const BATCHES: u64 = 9;
+
 /// Share of a step that goes forward.
 const FORWARD: f64 = 0.35;
-
-/// Pixels of the images that thresholds are chosen on after a training was stopped, at most: a few seconds.
-const PIXELS_AFTER_A_STOP: f64 = 4e6;
-
-/// Images that thresholds are chosen on, at most.
-const THRESHOLD_IMAGES: usize = 16;
 
 impl Model {
     /// Trains on annotated images, from the weights the model has now.
@@ -61,8 +63,9 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Image`] and [`Error::Labels`] for unusable data, [`Error::Config`] for options out of range,
-    /// [`Error::Device`] for an absent device, [`Error::Diverged`] when the loss is no longer finite; the model is then
-    /// as it was before.
+    /// [`Error::Device`] for an absent device, [`Error::Limit`] for a training that the memory does not suffice for,
+    /// [`Error::Diverged`] when the loss is no longer finite; the model is then as it was before. Once the last step is done,
+    /// nothing is an error: what goes wrong in the choice of thresholds is among the notes of the summary.
     pub fn train(
         &mut self,
         data: &Dataset,
@@ -76,8 +79,12 @@ impl Model {
             }
         }
         let (device, name) = device::resolve(options.device)?;
-        let pool = device::thread_pool(options.threads)?;
-        let outcome = pool.install(|| self.train_on(data, validation, options, &device, observer))?;
+        let pool = self.engines.pool_for(options.threads)?;
+        let mut train = || self.train_on(data, validation, options, &device, observer);
+        let (outcome, notes) = match pool {
+            Some(pool) => pool.install(train),
+            None => train(),
+        }?;
         let seconds = outcome.elapsed.as_secs_f64();
         Ok(TrainingSummary {
             steps: outcome.steps,
@@ -91,6 +98,7 @@ impl Model {
                 Stopped::TimeBudget => "time budget",
                 Stopped::Cancelled => "cancelled",
             },
+            notes,
         })
     }
 
@@ -101,11 +109,12 @@ impl Model {
         options: &TrainOptions,
         device: &Device,
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
-    ) -> Result<Outcome> {
+    ) -> Result<(Outcome, Vec<String>)> {
         let begin = Instant::now();
+        let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
         let mut recipe = Recipe::new(self.architecture.algorithm(), options)?;
         let mut fresh = self.clone();
-        if options.preset == Preset::Reference {
+        if options.preset == Preset::Reference && self.normalization == super::Normalization::default() {
             fresh.normalization = super::Normalization::MIN_MAX;
         }
         // Cellpose scales its crops itself.
@@ -113,16 +122,17 @@ impl Model {
         if scaled && self.untrained {
             fresh.scale = WorkingScale::of(data, options.normalized);
         }
+        let patch = fresh.patch_size(&recipe, options, data)?;
+        let budget = budget.less(fresh.check_training(&recipe, patch, data, validation, device, budget)?);
         let prepared = training_data(&fresh, data, options)?;
         let judged = match validation {
             // The reference keeps its thresholds.
             _ if options.preset == Preset::Reference => None,
-            Some(set) => Some(Judged::new(set, None, options)),
+            Some(set) => Some(Judged::new(set, None, fresh.scale.factor, options)),
             // The defaults of Cellpose and ELEPHANT are better than what a few cells tell.
             _ if self.algorithm() != Algorithm::Stardist => None,
-            None => Some(Judged::new(data, Some(&prepared.1), options)),
+            None => Some(Judged::new(data, Some(&prepared.1), fresh.scale.factor, options)),
         };
-        let patch = self.patch_size(&recipe, options, &prepared.0)?;
         if let Some(budget) = &mut recipe.limits.time_budget {
             *budget = budget.saturating_sub(begin.elapsed()).max(Duration::from_millis(1));
             let pixels = judged.as_ref().map_or(0.0, Judged::pixels) * fresh.scale.factor.powi(2);
@@ -154,25 +164,61 @@ impl Model {
             }
         };
         let outcome = learned?;
-        // Who stops a training does not want to wait for large images.
-        let waits =
-            |judged: &Judged<'_>| outcome.stopped != Stopped::Cancelled || judged.pixels() <= PIXELS_AFTER_A_STOP;
-        let judged = judged.filter(waits);
-        if outcome.steps > 0 && options.preset != Preset::Reference {
-            fresh.thresholds = match &self.architecture {
-                Architecture::Stardist(config) => {
-                    Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, judged, device)?)
-                }
-                Architecture::Cellpose(config) => {
-                    Thresholds::Cellpose(cellpose::choose_thresholds(&fresh, config, data, judged, device)?)
-                }
-                Architecture::Elephant(_) => {
-                    Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, judged, device)?)
-                }
-            };
-        }
+        // From here on, nothing takes back what was learned.
+        fresh.engines = std::mem::take(&mut self.engines);
+        fresh.engines.clear();
         *self = fresh;
-        Ok(outcome)
+        let mut notes = Vec::new();
+        if outcome.steps > 0 && options.preset != Preset::Reference {
+            let stopped = outcome.stopped == Stopped::Cancelled;
+            notes = self.settle_thresholds(data, judged, stopped, options, device, budget);
+        }
+        Ok((outcome, notes))
+    }
+
+    /// Refuses a training for which there is not enough memory; returns the bytes that its data take.
+    fn check_training(
+        &self,
+        recipe: &Recipe,
+        patch: usize,
+        data: &Dataset,
+        validation: Option<&Dataset>,
+        device: &Device,
+        budget: Budget,
+    ) -> Result<u64> {
+        let mut taken: u64 = 0;
+        for (image, labels) in data.images().iter().zip(data.labels()) {
+            let [rows, columns] = self.working_sides(image.height(), image.width(), self.scale.for_labels(labels))?;
+            // Intensities, labels, and targets of up to four values.
+            taken = taken.saturating_add(bytes_of(&[rows, columns, self.architecture.n_channels() + 5], 4));
+        }
+        budget.require(
+            taken,
+            format_args!("training on {} images, as the network sees them,", data.len()),
+            "take fewer or smaller images, or allow more memory",
+        )?;
+        let shape = [recipe.batch_size, patch, patch];
+        // Patches and what is to be learned from them, in batches that are made ahead.
+        let values = self.graph.outputs().iter().map(|&node| {
+            let node = &self.graph.nodes()[node];
+            bytes_of(&node.size(patch, patch), node.channels as u64)
+        });
+        let values = values.fold(bytes_of(&[patch, patch, self.graph.input_channels()], 1), u64::saturating_add);
+        let mut bytes = taken.saturating_add(values.saturating_mul(4 * BATCHES * recipe.batch_size as u64));
+        if matches!(device, Device::Cpu) {
+            bytes = bytes.saturating_add(self.graph.bytes(shape, true)?);
+            if let Some(set) = validation {
+                bytes = bytes.saturating_add(self.graph.bytes([set.len().min(64), patch, patch], false)?);
+            }
+        }
+        // Gradients, the weights that move, what the optimiser remembers, and copies.
+        bytes = bytes.saturating_add(32 * self.weights.count() as u64);
+        budget.require(
+            bytes,
+            format_args!("training on batches of {} patches of {patch} x {patch} pixels", recipe.batch_size),
+            "take a smaller batch_size or patch_size, or allow more memory",
+        )?;
+        Ok(taken)
     }
 
     /// Runs the training loop and takes over what was learned.
@@ -227,14 +273,18 @@ impl Model {
 
     /// The side of the training patches, rounded up to what the network divides by. A size that the caller did not ask for
     /// is no larger than the largest image.
-    fn patch_size(&self, recipe: &Recipe, options: &TrainOptions, images: &[Array3<f32>]) -> Result<usize> {
+    fn patch_size(&self, recipe: &Recipe, options: &TrainOptions, data: &Dataset) -> Result<usize> {
         let [rows, columns] = self.graph.divisor();
         let unit = rows.max(columns);
         let wanted = recipe.patch_size;
         if !(unit..=4096).contains(&wanted) {
             return Err(Error::Config(format!("patch_size is {wanted}; it must lie between {unit} and 4096 pixels")));
         }
-        let largest = images.iter().map(|image| image.dim().0.max(image.dim().1)).max().unwrap_or(wanted);
+        let mut largest = 0;
+        for (image, labels) in data.images().iter().zip(data.labels()) {
+            let scale = self.scale.for_labels(labels);
+            largest = self.working_sides(image.height(), image.width(), scale)?.into_iter().fold(largest, usize::max);
+        }
         let asked = options.patch_size.is_some() || options.preset == Preset::Reference;
         Ok(if asked { wanted } else { wanted.min(largest) }.next_multiple_of(unit))
     }
@@ -258,7 +308,9 @@ pub(super) fn training_data(
     options: &TrainOptions,
 ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
     let scales: Vec<f64> = data.labels().iter().map(|labels| model.scale.for_labels(labels)).collect();
-    let input = |(image, scale)| model.to_working(model.network_input(image, options.normalized)?, scale);
+    let input = |(image, scale)| -> Result<Array3<f32>> {
+        Ok(model.to_working(model.network_input(image, options.normalized)?.into(), scale)?.into_owned())
+    };
     let images = data.images().iter().zip(scales.iter().copied()).map(input).collect::<Result<Vec<_>>>()?;
     let drawn =
         data.labels().iter().zip(&scales).map(|(labels, scale)| model.labels_to_working(labels.labels(), *scale));
@@ -277,48 +329,6 @@ pub(super) fn training_data(
     });
     let labels = completed.collect();
     Ok((images, labels))
-}
-
-/// Images that thresholds are chosen on, with what is known of them `[H, W]`.
-pub(super) struct Judged<'a> {
-    images: Vec<(&'a Image, LabelImage)>,
-    normalized: bool,
-}
-
-impl<'a> Judged<'a> {
-    /// Some images of `set`. What was drawn counts, and where nothing was drawn what `completed` says, the labels that the
-    /// network was trained on.
-    fn new(set: &'a Dataset, completed: Option<&[LabelImage]>, options: &TrainOptions) -> Self {
-        let step = set.len().div_ceil(THRESHOLD_IMAGES).max(1);
-        let known = |index: usize| {
-            let mut labels = set.labels()[index].labels().clone();
-            if let Some(completed) = completed.and_then(|completed| completed.get(index)) {
-                let (rows, columns) = labels.dim();
-                let completed = working_scale::nearest(completed, rows, columns);
-                labels.zip_mut_with(&completed, |label, completed| {
-                    if *label < 0 {
-                        *label = *completed;
-                    }
-                });
-            }
-            (&set.images()[index], labels)
-        };
-        Self { images: (0..set.len()).step_by(step).map(known).collect(), normalized: options.normalized }
-    }
-
-    fn pixels(&self) -> f64 {
-        self.images.iter().map(|(_, labels)| labels.len() as f64).sum()
-    }
-
-    /// What the network says about each of them, with what is known.
-    pub fn predicted<T>(
-        &self,
-        model: &Model,
-        predict: impl Fn(Array3<f32>) -> Result<T>,
-    ) -> Result<Vec<(T, &LabelImage)>> {
-        let predicted = |(image, labels)| Ok((predict(model.network_input(image, self.normalized)?)?, labels));
-        self.images.iter().map(|(image, labels)| (*image, labels)).map(predicted).collect()
-    }
 }
 
 fn save_checkpoint(

@@ -53,6 +53,14 @@ impl Engine {
         Ok(Engine::Candle(Box::new(engine)))
     }
 
+    /// Bytes of maps, gradients and work space on the CPU; 0 on another device.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Engine::Cpu(plan) => plan.bytes(),
+            Engine::Candle(_) => 0,
+        }
+    }
+
     /// Takes new weights.
     ///
     /// # Errors

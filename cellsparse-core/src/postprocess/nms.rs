@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::candidates::{StarCandidates, candidates};
 use super::discs::Discs;
 use super::neighbours::{Bounds, Neighbours};
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::polygon::doubled_area;
 use crate::geometry::{COORDINATE_LIMIT, Outline, Overlap};
@@ -42,6 +43,18 @@ pub fn non_maximum_suppression_dense(
 /// [`Error::Image`] if the parts of the list differ in length, there are fewer than 3 rays, or a score or a distance is
 /// not finite; [`Error::Config`] if the threshold is not a number; [`Error::Limit`] if there are too many candidates.
 pub fn non_maximum_suppression(sorted: &StarCandidates, nms_thresh: f32) -> Result<Vec<usize>> {
+    non_maximum_suppression_until(sorted, nms_thresh, &CancelToken::new())
+}
+
+/// [`non_maximum_suppression`] that can be stopped.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`].
+pub fn non_maximum_suppression_until(
+    sorted: &StarCandidates,
+    nms_thresh: f32,
+    cancel: &CancelToken,
+) -> Result<Vec<usize>> {
     sorted.check()?;
     if nms_thresh.is_nan() {
         return Err(Error::Config("the overlap threshold is not a number; give a value between 0 and 1".into()));
@@ -57,6 +70,9 @@ pub fn non_maximum_suppression(sorted: &StarCandidates, nms_thresh: f32) -> Resu
             continue;
         }
         kept.push(i);
+        if kept.len() % PATIENCE == 0 {
+            cancel.check()?;
+        }
         rivals.clear();
         grid.visit(&stars.bounds[i], |j| {
             if j > i && !suppressed[j] && stars.may_overlap(i, j) {
@@ -66,18 +82,8 @@ pub fn non_maximum_suppression(sorted: &StarCandidates, nms_thresh: f32) -> Resu
         if rivals.is_empty() {
             continue;
         }
-        let winner = stars.outline(i);
-        if rivals.len() < PARALLEL_FROM {
-            for &j in &rivals {
-                suppressed[j] = stars.overlap_exceeds(nms_thresh, &winner, i, j, &mut workspace);
-            }
-        } else {
-            let lost =
-                |workspace: &mut Workspace, &j: &usize| stars.overlap_exceeds(nms_thresh, &winner, i, j, workspace);
-            let results: Vec<bool> = rivals.par_iter().with_min_len(16).map_init(Workspace::default, lost).collect();
-            for (&j, lost) in rivals.iter().zip(results) {
-                suppressed[j] = lost;
-            }
+        for (j, lost) in stars.losers(nms_thresh, i, &rivals, &mut workspace) {
+            suppressed[j] = lost;
         }
     }
     Ok(kept)
@@ -90,22 +96,25 @@ pub fn integer_outline(point: [i32; 2], dist: ArrayView1<f32>) -> Vec<[i32; 2]> 
     vertices
 }
 
+/// Candidates after which it is asked whether to stop.
+pub(super) const PATIENCE: usize = 64;
+
 /// Rivals of one candidate from which on their overlaps are computed in parallel.
 const PARALLEL_FROM: usize = 64;
 
 #[derive(Default)]
-struct Workspace {
+pub(super) struct Workspace {
     vertices: Vec<[i32; 2]>,
     outline: Outline,
     overlap: Overlap,
 }
 
 /// Candidates with what suppression asks about them again and again.
-struct Stars<'a> {
+pub(super) struct Stars<'a> {
     candidates: &'a StarCandidates,
     /// (sin, cos) of every ray.
     directions: Vec<[f32; 2]>,
-    bounds: Vec<Bounds>,
+    pub bounds: Vec<Bounds>,
     areas: Vec<f32>,
     discs: Vec<Discs>,
     /// Longest ray of each candidate, and of all.
@@ -114,7 +123,7 @@ struct Stars<'a> {
 }
 
 impl<'a> Stars<'a> {
-    fn new(candidates: &'a StarCandidates) -> Self {
+    pub fn new(candidates: &'a StarCandidates) -> Self {
         let mut stars = Self {
             candidates,
             directions: directions(candidates.dist.ncols()),
@@ -152,9 +161,19 @@ impl<'a> Stars<'a> {
         (ay - by) * (ay - by) + (ax - bx) * (ax - bx)
     }
 
-    fn may_overlap(&self, i: usize, j: usize) -> bool {
+    pub fn may_overlap(&self, i: usize, j: usize) -> bool {
         let reach = self.largest_radius + self.radii[i];
         self.bounds[i].meets(&self.bounds[j]) && self.squared_distance(i, j) < reach * reach
+    }
+
+    /// For every rival of candidate `i` whether the two share more than `thresh` of the smaller polygon.
+    pub fn losers(&self, thresh: f32, i: usize, rivals: &[usize], workspace: &mut Workspace) -> Vec<(usize, bool)> {
+        let winner = self.outline(i);
+        let lost = |workspace: &mut Workspace, &j: &usize| (j, self.overlap_exceeds(thresh, &winner, i, j, workspace));
+        if rivals.len() < PARALLEL_FROM {
+            return rivals.iter().map(|j| lost(workspace, j)).collect();
+        }
+        rivals.par_iter().with_min_len(16).map_init(Workspace::default, lost).collect()
     }
 
     /// Whether two polygons, the first given with its outline, share more than `thresh` of the smaller one.
