@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use cellsparse_core::Budget;
 use cellsparse_core::model::{Algorithm, Device, Postprocess, Preset};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -147,6 +148,9 @@ pub struct TrainArgs {
     /// Compute threads; without it one per core. The result does not depend on it
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,
+    /// Memory to take, like 4G or 1500M; without it half of what is free
+    #[arg(long, value_parser = Budget::from_str, value_name = "BYTES")]
+    pub memory: Option<Budget>,
     /// Print one JSON object on standard output
     #[arg(long)]
     pub json: bool,
@@ -207,6 +211,9 @@ pub struct PredictArgs {
     /// Compute threads; without it one per core
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,
+    /// Memory to take, like 4G or 1500M; without it half of what is free
+    #[arg(long, value_parser = Budget::from_str, value_name = "BYTES")]
+    pub memory: Option<Budget>,
     /// Print one JSON list on standard output
     #[arg(long)]
     pub json: bool,
@@ -299,6 +306,9 @@ pub struct ServeArgs {
     /// Compute threads of each training and prediction; without it one per core
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,
+    /// Memory that each training and prediction may take, like 4G or 1500M; without it half of what is free when it begins
+    #[arg(long, value_parser = Budget::from_str, value_name = "BYTES")]
+    pub memory: Option<Budget>,
     /// Answer only requests with the header "Authorization: Bearer TEXT" [default: $CELLSPARSE_TOKEN, or none]
     #[arg(long, value_name = "TEXT")]
     pub token: Option<String>,

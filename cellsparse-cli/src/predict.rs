@@ -34,6 +34,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         tile: args.tile,
         device: args.device,
         threads: args.threads,
+        memory: args.memory,
         ..PredictOptions::default()
     };
     let outputs = Outputs {

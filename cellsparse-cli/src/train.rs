@@ -45,6 +45,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         resume: args.resume,
         device: args.device,
         threads: args.threads,
+        memory: args.memory,
         checkpoint: Some(args.model.clone()),
         ..TrainOptions::default()
     };
@@ -72,6 +73,7 @@ pub fn train(
     let result = model.train(dataset, validation, options, &mut |event| meter.observe(event));
     let history = meter.finish();
     let summary = result?;
+    summary.notes.iter().for_each(|text| note(text));
     if options.device == Device::Auto {
         note(&format!("device: {} (chosen by auto)", summary.device));
     }

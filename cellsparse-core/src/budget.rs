@@ -45,6 +45,11 @@ impl Budget {
         Self { bytes: (free / SHARE).max(LEAST) }
     }
 
+    /// What is left when so many bytes are taken.
+    pub fn less(self, taken: u64) -> Self {
+        Self { bytes: self.bytes.saturating_sub(taken) }
+    }
+
     /// The bytes.
     pub fn bytes(self) -> u64 {
         self.bytes

@@ -128,7 +128,9 @@ pub unsafe extern "C" fn cellsparse_model_history(
 ///
 /// `options` is a JSON object, or NULL for what is stored with the model: prob_thresh, nms_thresh (StarDist), flow_threshold,
 /// cellprob_threshold, diameter, augment (Cellpose), prob_thresh, postprocess (ELEPHANT), min_area (0), tile,
-/// normalized (false; true takes intensities as they are), device ("auto"), threads. `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED at the next tile.
+/// normalized (false; true takes intensities as they are), device ("auto"), threads, memory (bytes, or a text like "4G"; half of
+/// what is free). `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED. Work that would take more
+/// memory than allowed ends with CELLSPARSE_STATUS_LIMIT before it begins.
 ///
 /// Only reads the model: many threads may predict with one model at a time.
 #[unsafe(no_mangle)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule};
 use cellsparse_core::model::{Architecture, Preset, Start};
-use cellsparse_core::{Algorithm, CancelToken, Error, PredictOptions, TrainOptions};
+use cellsparse_core::{Algorithm, Budget, CancelToken, Error, PredictOptions, TrainOptions};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -41,6 +41,7 @@ pub(crate) fn train(text: Option<&str>, cancel: CancelToken) -> Outcome<TrainOpt
         normalized: given.normalized,
         device: given.device.parse()?,
         threads: given.threads,
+        memory: given.memory.map(Memory::budget).transpose()?,
         checkpoint: given.checkpoint,
         cancel,
     })
@@ -62,6 +63,7 @@ pub(crate) fn predict(text: Option<&str>, cancel: CancelToken) -> Outcome<Predic
         normalized: given.normalized,
         device: given.device.parse()?,
         threads: given.threads,
+        memory: given.memory.map(Memory::budget).transpose()?,
         cancel,
     })
 }
@@ -87,6 +89,7 @@ struct Train {
     normalized: bool,
     device: String,
     threads: Option<usize>,
+    memory: Option<Memory>,
     checkpoint: Option<PathBuf>,
 }
 
@@ -106,6 +109,7 @@ impl Default for Train {
             normalized: options.normalized,
             device: options.device.to_string(),
             threads: options.threads,
+            memory: None,
             checkpoint: options.checkpoint,
         }
     }
@@ -126,6 +130,7 @@ struct Predict {
     normalized: bool,
     device: String,
     threads: Option<usize>,
+    memory: Option<Memory>,
 }
 
 impl Default for Predict {
@@ -144,6 +149,24 @@ impl Default for Predict {
             normalized: options.normalized,
             device: options.device.to_string(),
             threads: options.threads,
+            memory: None,
+        }
+    }
+}
+
+/// Bytes, as a number or as a text such as "4G".
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Memory {
+    Bytes(u64),
+    Text(String),
+}
+
+impl Memory {
+    fn budget(self) -> cellsparse_core::Result<Budget> {
+        match self {
+            Memory::Bytes(bytes) => Budget::new(bytes),
+            Memory::Text(text) => text.parse(),
         }
     }
 }
@@ -194,5 +217,16 @@ mod tests {
         assert!(architecture("stardist", Some("{\"rays\": 3}")).unwrap_err().message.contains("n_rays"));
         assert!(architecture("unet", None).is_err());
         assert!(predict(Some("{\"postprocess\": \"magic\"}"), CancelToken::new()).is_err());
+    }
+
+    #[test]
+    fn memory_is_a_number_or_a_text() {
+        for (text, bytes) in [("{\"memory\": \"1.5G\"}", 3 << 29), ("{\"memory\": 1048576}", 1 << 20)] {
+            assert_eq!(train(Some(text), CancelToken::new()).unwrap().memory.unwrap().bytes(), bytes);
+            assert_eq!(predict(Some(text), CancelToken::new()).unwrap().memory.unwrap().bytes(), bytes);
+        }
+        for text in ["{\"memory\": 0}", "{\"memory\": \"much\"}", "{\"memory\": -1}"] {
+            assert!(predict(Some(text), CancelToken::new()).is_err(), "{text}");
+        }
     }
 }

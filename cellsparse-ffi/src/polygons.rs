@@ -34,9 +34,6 @@ pub struct cellsparse_polygon {
     pub kind: u32,
 }
 
-/// Crossings of edges with rows of pixels above which polygons are refused.
-const CROSSINGS: f64 = 2e8;
-
 /// Draws polygons as cellsparse_dataset_add_polygons() does: -1 unlabelled, 0 background, and the foreground polygons 1, 2,
 /// ... in their order. Foreground wins over background, and a later foreground polygon over an earlier one.
 ///
@@ -74,19 +71,10 @@ pub(crate) unsafe fn draw(
     shape: (usize, usize),
 ) -> Outcome<LabelImage> {
     let (mut foreground, mut background) = (Vec::new(), Vec::new());
-    let mut crossings = 0.0;
     // SAFETY: as this function's own contract.
     for (index, polygon) in unsafe { array(polygons, count, "polygons") }?.iter().enumerate() {
         // SAFETY: as this function's own contract.
         let part = unsafe { rings(polygon, index) }?;
-        crossings += part.holes.iter().chain([&part.exterior]).map(|ring| height_walked(ring, shape.0)).sum::<f64>();
-        if crossings > CROSSINGS {
-            return Err(Error::Limit(format!(
-                "the polygons up to number {index} have too many long edges for an image of {} rows; simplify them",
-                shape.0
-            ))
-            .into());
-        }
         match polygon.kind {
             FOREGROUND => foreground.push(part),
             BACKGROUND => background.push(part),
@@ -146,12 +134,6 @@ unsafe fn rings(polygon: &cellsparse_polygon, index: usize) -> Outcome<Part> {
     }
     let mut rings = rings.into_iter();
     Ok(Part { exterior: rings.next().unwrap_or_default(), holes: rings.collect() })
-}
-
-/// Rows of the image that the edges of a ring cross, each edge counted.
-fn height_walked(ring: &[[f64; 2]], height: usize) -> f64 {
-    let clip = |y: f64| y.clamp(0.0, height as f64);
-    ring.windows(2).map(|edge| (clip(edge[0][1]) - clip(edge[1][1])).abs()).sum()
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl Model {
 
     /// Trains and returns the summary as JSON. Whatever is raised, the weights that were reached are kept.
     #[pyo3(signature = (data, validation, *, steps, batch_size, patch_size, learning_rate, preset, init, time_budget,
-        seed, resume, checkpoint, device, threads, observer))]
+        seed, resume, checkpoint, device, threads, memory, observer))]
     fn train(
         &self,
         py: Python<'_>,
@@ -167,6 +167,7 @@ impl Model {
         checkpoint: Option<PathBuf>,
         device: &str,
         threads: Option<usize>,
+        memory: Option<&str>,
         observer: Option<Py<PyAny>>,
     ) -> PyResult<String> {
         let raise = |error: Error| exception(py, &error);
@@ -182,6 +183,7 @@ impl Model {
             resume,
             device: device.parse().map_err(raise)?,
             threads,
+            memory: memory.map(str::parse).transpose().map_err(raise)?,
             checkpoint,
             ..TrainOptions::default()
         };
@@ -215,7 +217,7 @@ impl Model {
 
     /// Segments one image; `tile` and the thresholds may be absent.
     #[pyo3(signature = (image, *, min_area, tile, prob_thresh, nms_thresh, flow_threshold, cellprob_threshold, diameter,
-        augment, postprocess, device, threads))]
+        augment, postprocess, device, threads, memory))]
     fn predict<'py>(
         &self,
         py: Python<'py>,
@@ -231,6 +233,7 @@ impl Model {
         postprocess: Option<&str>,
         device: &str,
         threads: Option<usize>,
+        memory: Option<&str>,
     ) -> PyResult<(Bound<'py, PyArray2<i32>>, Objects<'py>)> {
         let raise = |error: Error| exception(py, &error);
         let options = PredictOptions {
@@ -245,6 +248,7 @@ impl Model {
             tile,
             device: device.parse().map_err(raise)?,
             threads,
+            memory: memory.map(str::parse).transpose().map_err(raise)?,
             ..PredictOptions::default()
         };
         let (model, image) = (self.current(), arrays::image(image)?);

@@ -11,7 +11,7 @@ use cellsparse_core::model::{
 };
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
-use cellsparse_core::{Flow, Image, Result, StarDistConfig, StopReason};
+use cellsparse_core::{Budget, CancelToken, Error, Flow, Image, Result, StarDistConfig, StopReason};
 use ndarray::{Array3, Axis, concatenate};
 
 /// Small networks of all algorithms.
@@ -361,4 +361,92 @@ fn state_dicts_of_both_pytorch_networks_go_around() {
     }
     let unknown = HashMap::from([("fc.weight".to_string(), (vec![1], vec![1.0]))]);
     assert!(Model::from_state_dict(unknown).unwrap_err().to_string().contains("'fc.weight'"));
+}
+
+fn megabytes(n: u64) -> Option<Budget> {
+    Some(Budget::new(n << 20).unwrap())
+}
+
+#[test]
+fn work_beyond_the_memory_is_refused_before_it_begins() {
+    let limited = |result: Result<()>, words: &[&str]| match result {
+        Err(Error::Limit(message)) => words.iter().for_each(|word| assert!(message.contains(word), "{message}")),
+        other => panic!("{other:?}"),
+    };
+    let (gigabytes, image) = (megabytes(4096), Image::U8(Array3::zeros((1000, 1000, 1))));
+    let predict = |model: &Model, image: &Image, options: PredictOptions| model.predict(image, &options).map(drop);
+    let [stardist, cellpose, elephant] = tiny().map(|architecture| Model::new(architecture, 0).unwrap());
+    // Cells of one pixel are enlarged sixteen times.
+    let tiny_cells = PredictOptions { diameter: Some(1.0), memory: gigabytes, ..on_cpu() };
+    limited(predict(&cellpose, &image, tiny_cells), &["16000 x 16000", "diameter of 1", "4.0 GiB", "larger diameter"]);
+    let whole = PredictOptions { tile: Some(65536), memory: megabytes(200), ..on_cpu() };
+    limited(predict(&elephant, &image, whole.clone()), &["tile", "200 MiB"]);
+    for model in [&stardist, &cellpose, &elephant] {
+        limited(predict(model, &image, on_cpu_with(megabytes(7))), &["1000 x 1000", "7.0 MiB"]);
+        limited(predict(model, &image, on_cpu_with(megabytes(12))), &["12 MiB", "allow more memory"]);
+    }
+    // A batch of the largest patches, from the architecture of any algorithm.
+    for architecture in tiny() {
+        let mut model = Model::new(architecture, 0).unwrap();
+        let large = TrainOptions { batch_size: Some(8), patch_size: Some(4096), memory: gigabytes, ..options(1) };
+        limited(train(&mut model, &large), &["8 patches of 4096 x 4096", "4.0 GiB", "batch_size"]);
+        assert_eq!(model.info().steps, 0);
+    }
+    // A tile may be larger than the image: it is then as large as the image.
+    let small = Image::U8(Array3::from_shape_fn((64, 64, 1), |(y, x, _)| (y * x % 251) as u8));
+    for model in [&stardist, &cellpose, &elephant] {
+        let augment = model.algorithm() == Algorithm::Cellpose;
+        let options = PredictOptions { tile: Some(65536), augment, memory: megabytes(512), ..on_cpu() };
+        let found = model.predict(&small, &options).unwrap();
+        assert_eq!(found, model.predict(&small, &PredictOptions { tile: None, ..options }).unwrap());
+    }
+}
+
+fn on_cpu_with(memory: Option<Budget>) -> PredictOptions {
+    PredictOptions { memory, ..on_cpu() }
+}
+
+#[test]
+fn less_memory_means_smaller_tiles_and_the_same_objects() {
+    let options = FieldOptions { height: 420, width: 300, ..FieldOptions::default() };
+    let image = draw_field(&options, 4).unwrap().image;
+    for architecture in &tiny()[..2] {
+        let mut model = Model::new(architecture.clone(), 0).unwrap();
+        train(&mut model, &self::options(60)).unwrap();
+        model.release();
+        let whole = model.predict(&image, &on_cpu_with(megabytes(4096))).unwrap();
+        let mut same = 0;
+        for budget in [60, 30, 20, 15, 12, 10] {
+            model.release();
+            match model.predict(&image, &on_cpu_with(megabytes(budget))) {
+                Ok(found) => {
+                    same += 1;
+                    assert_eq!(found.labels, whole.labels, "{} with {budget} MB", model.algorithm());
+                }
+                Err(error) => assert!(matches!(error, Error::Limit(_)), "{error}"),
+            }
+        }
+        assert!(same >= 2 && !whole.objects.is_empty(), "{}: {same} budgets sufficed", model.algorithm());
+    }
+}
+
+#[test]
+fn what_was_learned_survives_the_choice_of_thresholds() {
+    for architecture in tiny() {
+        let mut model = Model::new(architecture, 0).unwrap();
+        let before = model.weights().clone();
+        let cancel = CancelToken::new();
+        let options = TrainOptions { cancel: cancel.clone(), ..options(2) };
+        // Raised with the last step: too late to stop the training, in time for the thresholds.
+        let mut last = |progress: &cellsparse_core::Progress| {
+            if progress.step == 2 {
+                cancel.cancel();
+            }
+            Flow::Continue
+        };
+        let summary = model.train(&data(1), Some(&data(2)), &options, &mut last).unwrap();
+        assert_eq!(summary.steps, 2);
+        assert_ne!(model.weights(), &before, "the weights were lost");
+        assert!(summary.notes.iter().any(|note| note.contains("thresholds")), "{:?}", summary.notes);
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use axum::http::StatusCode;
+use cellsparse_core::Budget;
 use cellsparse_core::model::Device;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -24,6 +25,8 @@ pub struct App {
     pub device: Device,
     /// Compute threads of each piece of work.
     pub threads: Option<usize>,
+    /// Memory that each piece of work may take.
+    pub memory: Option<Budget>,
     /// Refuse what the original answered although it could do nothing useful.
     pub strict: bool,
     /// What requests must bring.
@@ -61,6 +64,7 @@ impl App {
             store,
             device: Device::Auto,
             threads: None,
+            memory: None,
             strict: false,
             token: None,
             local_only: true,

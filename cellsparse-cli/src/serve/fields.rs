@@ -290,14 +290,6 @@ impl Numbers {
             let msg = format!("these are {total} optimiser steps; this server does {} at most", limits.steps);
             fields.refuse("steps", msg, "value_error.number.not_le");
         }
-        let pixels = self.batch * self.patch * self.patch;
-        if pixels > BATCH_PIXELS {
-            let msg = format!(
-                "batches of {} patches of {} x {} have {pixels} pixels; this server takes {BATCH_PIXELS} at most",
-                self.batch, self.patch, self.patch
-            );
-            fields.refuse("trainpatch", msg, "value_error.number.not_le");
-        }
         if let Some(rate) = self.rate {
             let (limit_value, words, kind) = if rate > LARGEST_RATE as f64 {
                 (LARGEST_RATE, "less than or equal to", "value_error.number.not_le")
@@ -322,9 +314,6 @@ impl Numbers {
         }
     }
 }
-
-/// Pixels of a training batch at most: 8 patches of 512 x 512, which take some 3 GB with the largest network.
-const BATCH_PIXELS: i64 = 8 * 512 * 512;
 
 /// Learning rate at most.
 const LARGEST_RATE: i64 = 10_000;

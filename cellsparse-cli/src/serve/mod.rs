@@ -82,6 +82,7 @@ fn app(args: &ServeArgs) -> Result<App> {
     Ok(App {
         device: args.device,
         threads: args.threads,
+        memory: args.memory,
         strict: args.strict,
         token: token.map(|token| token.trim().to_owned()),
         ..App::new(limits, store)

@@ -136,6 +136,7 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
         resume: model.info().resumable,
         device: app.device,
         threads: app.threads,
+        memory: app.memory,
         checkpoint: Some(entry.path().clone()),
         start: work.init,
         seed,
@@ -179,8 +180,13 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
 /// # Errors
 /// What is wrong with an image.
 pub fn predict(app: &App, model: &Model, work: &Work, cancel: &CancelToken) -> Result<Vec<Vec<Feature>>, Refusal> {
-    let options =
-        PredictOptions { device: app.device, threads: app.threads, cancel: cancel.clone(), ..work.prediction.clone() };
+    let options = PredictOptions {
+        device: app.device,
+        threads: app.threads,
+        memory: app.memory,
+        cancel: cancel.clone(),
+        ..work.prediction.clone()
+    };
     let mut results = Vec::new();
     for field in &work.fields {
         if cancel.is_cancelled() {

@@ -54,7 +54,7 @@ fn bad_requests_are_refused_and_leave_no_trace() {
             (train(json!({ "steps": 100_000 })), 422, "1000 at most"),
             (train(json!({ "epochs": 9_000_000_000_000_000_000_u64 })), 422, "epochs"),
             (train(json!({ "batchsize": -1 })), 422, "batchsize"),
-            (train(json!({ "trainpatch": 4096, "batchsize": 256 })), 422, "pixels"),
+            (train(json!({ "trainpatch": 4096, "batchsize": 256 })), 413, "4096 x 4096 pixels"),
             (train(json!({ "lr": "fast" })), 422, "valid float"),
             (train(json!({ "lr": -1 })), 422, "greater than 0"),
             (train(json!({ "lr": 20_000 })), 422, "less than or equal to 10000"),

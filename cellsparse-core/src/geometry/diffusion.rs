@@ -6,6 +6,7 @@ use ndarray::{Array3, ArrayView2};
 use rayon::prelude::*;
 
 use super::label_runs::{LabelRuns, LabelledRuns, Run};
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
 /// Which implementation's flows are computed.
@@ -39,7 +40,7 @@ pub struct CellFlows<'a> {
 pub fn label_flows(labels: ArrayView2<'_, i32>, rule: FlowRule) -> Result<Array3<f32>> {
     let (height, width) = labels.dim();
     let cells = LabelRuns::new(labels);
-    let flows = map_cell_flows(&cells, rule, |cell| cell.flows.to_vec())?;
+    let flows = map_cell_flows(&cells, rule, &CancelToken::new(), |cell| cell.flows.to_vec())?;
     let mut out = Array3::zeros((2, height, width));
     for (cell, flows) in cells.iter().zip(flows) {
         let mut flows = flows.into_iter();
@@ -56,17 +57,18 @@ pub fn label_flows(labels: ArrayView2<'_, i32>, rule: FlowRule) -> Result<Array3
 /// Computes the flows of all cells in parallel and passes each cell to `map`; results are in ascending order of the ids.
 ///
 /// # Errors
-/// As [`label_flows`].
+/// As [`label_flows`], and [`Error::Cancelled`].
 pub fn map_cell_flows<R: Send>(
     cells: &LabelRuns,
     rule: FlowRule,
+    cancel: &CancelToken,
     map: impl Fn(CellFlows<'_>) -> R + Sync,
 ) -> Result<Vec<R>> {
     (0..cells.len())
         .into_par_iter()
         .map_init(Scratch::default, |scratch, index| {
             let cell = cells.object(index).ok_or_else(|| Error::Internal("a cell is missing".into()))?;
-            scratch.compute(cell, rule)?;
+            scratch.compute(cell, rule, cancel)?;
             Ok(map(CellFlows { cell, flows: &scratch.flows }))
         })
         .collect()
@@ -146,7 +148,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn compute(&mut self, cell: LabelledRuns<'_>, rule: FlowRule) -> Result<()> {
+    fn compute(&mut self, cell: LabelledRuns<'_>, rule: FlowRule, cancel: &CancelToken) -> Result<()> {
         self.flows.clear();
         let [height, width] = cell.extent();
         let steps = match rule {
@@ -159,6 +161,7 @@ impl Scratch {
         let stride = self.place(cell.runs, bounds)?;
         let source = (centre[0] + 1 - bounds[0]) * stride + centre[1] + 1 - bounds[1];
         for _ in 0..steps {
+            cancel.check()?;
             self.heat[source] += 1.0;
             self.spread(stride);
         }

@@ -1,8 +1,9 @@
 //! Outlines back to pixels.
 
-use ndarray::{Array2, s};
+use ndarray::s;
 
 use super::outline::ExactOutline;
+use crate::budget::zeros;
 use crate::error::{Error, Result};
 use crate::raster::LabelImage;
 
@@ -11,13 +12,26 @@ use crate::raster::LabelImage;
 /// earlier ones; what lies outside the image is cut off.
 ///
 /// # Errors
-/// [`Error::Labels`] for a coordinate that is not finite; [`Error::Limit`] when the shape overflows.
+/// [`Error::Labels`] for a coordinate that is not finite; [`Error::Limit`] when the shape overflows, and for outlines whose
+/// edges cross more than 200 million rows of pixels together.
 pub fn rasterize_outlines(outlines: &[ExactOutline], shape: (usize, usize)) -> Result<LabelImage> {
     let (height, width) = shape;
     if height.checked_mul(width).is_none_or(|pixels| pixels > isize::MAX as usize / 8) {
         return Err(Error::Limit(format!("a label image of {height} x {width} pixels is too large")));
     }
-    let mut labels = Array2::zeros(shape);
+    let mut crossings = 0.0;
+    for (index, outline) in outlines.iter().enumerate() {
+        let rings = outline.parts.iter().flat_map(|part| part.holes.iter().chain([&part.exterior]));
+        crossings += rings.map(|ring| rows_crossed(ring, height)).sum::<f64>();
+        if crossings > CROSSINGS {
+            return Err(Error::Limit(format!(
+                "the outlines up to number {index} have too many long edges for an image of {height} rows; simplify them"
+            )));
+        }
+    }
+    let values = zeros(height * width, "a label image")?;
+    let mut labels = LabelImage::from_shape_vec(shape, values)
+        .map_err(|error| Error::Internal(format!("a label image: {error}")))?;
     for outline in outlines {
         for part in &outline.parts {
             let rings: Vec<&[[f64; 2]]> =
@@ -32,6 +46,15 @@ pub fn rasterize_outlines(outlines: &[ExactOutline], shape: (usize, usize)) -> R
         }
     }
     Ok(labels)
+}
+
+/// Crossings of edges with rows of pixels above which outlines are refused.
+const CROSSINGS: f64 = 2e8;
+
+/// How many rows of an image the edges of a ring cross.
+fn rows_crossed(ring: &[[f64; 2]], height: usize) -> f64 {
+    let inside = |y: f64| y.clamp(0.0, height as f64);
+    ring.windows(2).map(|edge| (inside(edge[0][1]) - inside(edge[1][1])).abs()).sum()
 }
 
 /// Calls `paint(row, first, end)` for every run of pixels of an image of `shape` (rows, columns) whose centres lie inside the
@@ -74,6 +97,11 @@ mod tests {
         let outline = ExactOutline { id: 2, parts: vec![Part { exterior: triangle, holes: Vec::new() }] };
         let expected = array![[2, 2, 2], [0, 2, 2]];
         assert_eq!(rasterize_outlines(&[outline], (2, 3)).unwrap(), expected);
+        // A zigzag over all rows, more often than anyone draws.
+        let zigzag: Vec<[f64; 2]> = (0..2_000_001).map(|k| [k as f64 * 1e-6, (k % 2) as f64 * 1000.0]).collect();
+        let zigzag = Part { exterior: zigzag, holes: Vec::new() };
+        let error = rasterize_outlines(&[ExactOutline { id: 1, parts: vec![zigzag] }], (1000, 3)).unwrap_err();
+        assert!(matches!(error, Error::Limit(_)), "{error}");
         let broken = Part { exterior: vec![[f64::NAN, 0.0]; 4], holes: Vec::new() };
         assert!(rasterize_outlines(&[ExactOutline { id: 1, parts: vec![broken] }], (2, 3)).is_err());
     }

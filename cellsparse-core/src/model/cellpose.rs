@@ -1,18 +1,22 @@
 //! Cellpose behind the facade: its batches, its maps, its thresholds.
 
-use ndarray::{Array2, Array3, ArrayView3, s};
+use ndarray::{Array2, Array3, ArrayView3, CowArray, Ix3, s};
 
+use super::judged::Judged;
 use super::predict::from_labels;
-use super::thresholds::{choose, smallest_object};
-use super::train::{Judged, training_data};
-use super::{CellposeThresholds, Model, PredictOptions, Preset, Segmentation, Thresholds, TrainOptions};
+use super::thresholds::choose;
+use super::train::training_data;
+use super::work::Work;
+use super::{CellposeThresholds, Model, Preset, Segmentation, Thresholds, TrainOptions};
 use crate::annotations::Dataset;
-use crate::error::{Error, Result};
-use crate::networks::{CellposeConfig, Device};
+use crate::budget::bytes_of;
+use crate::control::CancelToken;
+use crate::error::Result;
+use crate::networks::CellposeConfig;
 use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
-use crate::postprocess::masks::{MaskOptions, compute_masks};
+use crate::postprocess::masks::{MaskOptions, compute_masks_until};
 use crate::raster::taper::{
-    TaperedSum, augmented_flip, augmented_tile_starts, flip_tile, tile_starts, unflip_flows, zero_padding,
+    TaperedSum, augmented_flip, augmented_tile_starts, tile_starts, unflip_flows, zero_padding,
 };
 use crate::raster::{LabelImage, resize_bilinear, scaled_size};
 use crate::training::augment::Augmentation;
@@ -81,24 +85,44 @@ pub(super) struct FlowMaps {
     pub cellprob: Array2<f32>,
 }
 
+/// Bytes per pixel of following flows and finding masks, at most: when all pixels belong to cells.
+const MASK_BYTES: u64 = 72;
+
 /// Runs the network over a normalised image, scaled so that its cells have the network's diameter.
 pub(super) fn maps(
     model: &Model,
     config: &CellposeConfig,
     image: ArrayView3<'_, f32>,
     thresholds: &CellposeThresholds,
-    options: &PredictOptions,
-    device: &Device,
+    work: &Work<'_>,
 ) -> Result<FlowMaps> {
-    let (height, width, _) = image.dim();
+    let (height, width, channels) = image.dim();
     let scale = f64::from(config.diam_mean) / f64::from(thresholds.diameter);
     let sides = [scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)];
-    let answer = if sides == [height, width] {
-        tiled(model, image, options, device)?
-    } else {
-        let scaled = resize_bilinear(image, sides[0], sides[1])?;
-        resize_bilinear(tiled(model, scaled.view(), options, device)?.view(), height, width)?
-    };
+    let same = sides == [height, width];
+    let tiling = Tiling::new(model, sides, work);
+    // The answer, the flows apart from it and what the masks take, at the size of the image; the scaled image, sums and
+    // weights of the tiles at that of the network.
+    let taken = bytes_of(&[height, width], 24 + MASK_BYTES)
+        .saturating_add(if same { 0 } else { bytes_of(&[sides[0], sides[1], channels], 4) })
+        .saturating_add(bytes_of(&tiling.total, 16));
+    work.budget.require(
+        taken,
+        format_args!(
+            "an image of {height} x {width} pixels, which is {} x {} for a diameter of {} pixels,",
+            sides[0], sides[1], thresholds.diameter
+        ),
+        "give a larger diameter, cut the image into parts, or allow more memory",
+    )?;
+    let work = &work.less(taken);
+    let scaled: CowArray<'_, f32, Ix3> =
+        if same { image.into() } else { resize_bilinear(image, sides[0], sides[1])?.into() };
+    let blended = tiling.run(model, scaled.view(), work)?;
+    drop(scaled);
+    let [top, left] = [tiling.paddings[0][0], tiling.paddings[1][0]];
+    let inside = blended.slice(s![top..top + sides[0], left..left + sides[1], ..]);
+    let answer: CowArray<'_, f32, Ix3> =
+        if same { inside.into() } else { resize_bilinear(inside, height, width)?.into() };
     let plane = |channel: usize| answer.slice(s![.., .., channel]);
     let mut flows = Array3::zeros((2, height, width));
     for channel in 0..2 {
@@ -107,49 +131,94 @@ pub(super) fn maps(
     Ok(FlowMaps { flows, cellprob: plane(2).to_owned() })
 }
 
-/// The network's maps `[H, W, 3]` of an image at the network's scale: zeros around it, overlapping tiles, blended. With
-/// `options.augment`, tiles overlap by half and are mirrored in turn.
-fn tiled(model: &Model, image: ArrayView3<'_, f32>, options: &PredictOptions, device: &Device) -> Result<Array3<f32>> {
-    let (height, width, channels) = image.dim();
-    let [divisor, _] = model.graph.divisor();
-    let paddings = [zero_padding(height), zero_padding(width)];
-    let padded_size = [height + paddings[0].iter().sum::<usize>(), width + paddings[1].iter().sum::<usize>()];
-    let tile = options.tile.unwrap_or(TILE).next_multiple_of(divisor.max(16));
-    let side: [usize; 2] = match options.augment {
-        true => [tile; 2],
-        false => std::array::from_fn(|axis| tile.min(padded_size[axis].next_multiple_of(divisor))),
-    };
-    let total: [usize; 2] = std::array::from_fn(|axis| padded_size[axis].max(side[axis]));
-    let inside = s![paddings[0][0]..paddings[0][0] + height, paddings[1][0]..paddings[1][0] + width, ..];
-    let mut padded = Array3::zeros((total[0], total[1], channels));
-    padded.slice_mut(inside).assign(&image);
-    let starts: [Vec<usize>; 2] = std::array::from_fn(|axis| match options.augment {
-        true => augmented_tile_starts(total[axis], side[axis]),
-        false => tile_starts(total[axis], side[axis], OVERLAP),
-    });
-    let mut places = Vec::new();
-    for (row, &y) in starts[0].iter().enumerate() {
-        for (column, &x) in starts[1].iter().enumerate() {
-            let flip = if options.augment { augmented_flip(row, column) } else { [false; 2] };
-            places.push(([y, x], flip));
-        }
+/// How an image at the network's scale is read: zeros around it, overlapping tiles, blended. With `augment`, tiles overlap by
+/// half and are mirrored in turn.
+struct Tiling {
+    /// Zeros before and after each axis.
+    paddings: [[usize; 2]; 2],
+    /// Sides of the padded image and of the tiles.
+    total: [usize; 2],
+    side: [usize; 2],
+    augment: bool,
+}
+
+impl Tiling {
+    fn new(model: &Model, sides: [usize; 2], work: &Work<'_>) -> Self {
+        let [divisor, _] = model.graph.divisor();
+        let paddings = sides.map(zero_padding);
+        let padded: [usize; 2] = std::array::from_fn(|axis| sides[axis] + paddings[axis][0] + paddings[axis][1]);
+        let tile = work.tile.unwrap_or(TILE).next_multiple_of(divisor.max(16));
+        let side = std::array::from_fn(|axis| {
+            let whole = padded[axis].next_multiple_of(divisor);
+            // A mirrored tile is as large as a tile of the reference even where the image is smaller.
+            tile.min(if work.augment { whole.max(TILE.next_multiple_of(divisor)) } else { whole })
+        });
+        let total = std::array::from_fn(|axis| padded[axis].max(side[axis]));
+        Self { paddings, total, side, augment: work.augment }
     }
-    let mut sum = TaperedSum::new(total[0], total[1], 3, side)?;
-    for group in places.chunks(TILES) {
-        if options.cancel.is_cancelled() {
-            return Err(Error::Cancelled);
+
+    /// First pixels and mirrored axes of all tiles.
+    fn places(&self) -> Vec<([usize; 2], [bool; 2])> {
+        let starts: [Vec<usize>; 2] = std::array::from_fn(|axis| match self.augment {
+            true => augmented_tile_starts(self.total[axis], self.side[axis]),
+            false => tile_starts(self.total[axis], self.side[axis], OVERLAP),
+        });
+        let mut places = Vec::new();
+        for (row, &y) in starts[0].iter().enumerate() {
+            for (column, &x) in starts[1].iter().enumerate() {
+                places.push(([y, x], if self.augment { augmented_flip(row, column) } else { [false; 2] }));
+            }
         }
-        let cut = |&([y, x], flip): &([usize; 2], [bool; 2])| {
-            flip_tile(padded.slice(s![y..y + side[0], x..x + side[1], ..]), flip)
+        places
+    }
+
+    /// The network's maps `[H, W, 3]` of the padded image.
+    fn run(&self, model: &Model, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<Array3<f32>> {
+        let places = self.places();
+        let [rows, columns] = self.side;
+        let many = TILES.min(places.len().max(1));
+        let groups = std::iter::successors(Some(many), |n| Some(n / 2).filter(|n| *n > 0));
+        let together = model.first_fitting(work, groups, |n| [n, rows, columns])?.unwrap_or(1);
+        let mut sum = TaperedSum::new(self.total[0], self.total[1], 3, self.side)?;
+        for group in places.chunks(together) {
+            let fill = |input: &mut [f32]| {
+                let len = input.len() / group.len();
+                for (tile, place) in input.chunks_exact_mut(len).zip(group) {
+                    self.read(image, *place, tile);
+                }
+            };
+            let answers = model.run(work, [group.len(), rows, columns], fill)?;
+            for (outputs, (corner, flip)) in answers.iter().zip(group) {
+                let Some(maps) = outputs.first() else { continue };
+                match flip {
+                    [false, false] => sum.add(maps.view(), *corner)?,
+                    flip => sum.add(unflip_flows(maps.view(), *flip).view(), *corner)?,
+                }
+            }
+        }
+        Ok(sum.finish())
+    }
+
+    /// Writes a tile of the padded image, mirrored as its place says.
+    fn read(&self, image: ArrayView3<'_, f32>, (corner, flip): ([usize; 2], [bool; 2]), to: &mut [f32]) {
+        let (height, width, channels) = image.dim();
+        let [rows, columns] = self.side;
+        let at = |axis: usize, index: usize, of: usize| -> Option<usize> {
+            let index = if flip[axis] { of - 1 - index } else { index };
+            (corner[axis] + index).checked_sub(self.paddings[axis][0])
         };
-        let tiles: Vec<Array3<f32>> = group.iter().map(cut).collect();
-        let views: Vec<_> = tiles.iter().map(|tile| tile.view()).collect();
-        for (outputs, (corner, flip)) in model.run(device, &views)?.iter().zip(group) {
-            let Some(maps) = outputs.first() else { continue };
-            sum.add(unflip_flows(maps.view(), *flip).view(), *corner)?;
+        for (y, line) in to.chunks_exact_mut(columns * channels).enumerate() {
+            let row = at(0, y, rows).filter(|row| *row < height);
+            for (x, pixel) in line.chunks_exact_mut(channels).enumerate() {
+                match (row, at(1, x, columns).filter(|column| *column < width)) {
+                    (Some(row), Some(column)) => {
+                        pixel.iter_mut().enumerate().for_each(|(c, value)| *value = image[[row, column, c]]);
+                    }
+                    _ => pixel.fill(0.0),
+                }
+            }
         }
     }
-    Ok(sum.finish().slice(inside).to_owned())
 }
 
 impl FlowMaps {
@@ -159,6 +228,7 @@ impl FlowMaps {
         config: &CellposeConfig,
         thresholds: &CellposeThresholds,
         min_area: f32,
+        cancel: &CancelToken,
     ) -> Result<Segmentation> {
         let options = MaskOptions {
             steps: MaskOptions::steps_for(f64::from(thresholds.diameter), f64::from(config.diam_mean)),
@@ -166,8 +236,8 @@ impl FlowMaps {
             flow_threshold: thresholds.flow,
             ..MaskOptions::default()
         };
-        let mut labels =
-            compute_masks(self.flows.view(), self.cellprob.view(), &MaskOptions { min_size: 0, ..options })?;
+        let options = MaskOptions { min_size: 0, ..options };
+        let mut labels = compute_masks_until(self.flows.view(), self.cellprob.view(), &options, cancel)?;
         remove_small_labels(&mut labels, thresholds.smallest_object.max(min_area));
         let labels = relabel_sequential(&labels, 1)?;
         from_labels(labels, self.cellprob.mapv(|logit| 1.0 / (1.0 + (-logit).exp())).view())
@@ -185,15 +255,11 @@ const FLOWS: [f32; 3] = [0.0, 0.4, 0.8];
 pub(super) fn choose_thresholds(
     model: &Model,
     config: &CellposeConfig,
-    data: &Dataset,
-    judged: Option<Judged<'_>>,
-    device: &Device,
+    default: CellposeThresholds,
+    judged: Judged<'_>,
+    work: &Work<'_>,
 ) -> Result<CellposeThresholds> {
-    let default =
-        CellposeThresholds { smallest_object: smallest_object(data.labels().iter()), ..model.thresholds.cellpose()? };
-    let Some(judged) = judged else { return Ok(default) };
-    let options = PredictOptions::default();
-    let images = judged.predicted(model, |image| maps(model, config, image.view(), &default, &options, device))?;
+    let images = judged.predicted(model, work, |image, _| maps(model, config, image, &default, work))?;
     let mut choices = Vec::new();
     for flow in FLOWS {
         for cellprob in CELLPROBS {
@@ -201,6 +267,8 @@ pub(super) fn choose_thresholds(
             choices.push((CellposeThresholds { flow, cellprob, ..default }, distance));
         }
     }
-    let segment = |maps: &FlowMaps, thresholds: &CellposeThresholds| Ok(maps.segment(config, thresholds, 0.0)?.labels);
+    let segment = |maps: &FlowMaps, thresholds: &CellposeThresholds| {
+        Ok(maps.segment(config, thresholds, 0.0, &work.cancel)?.labels)
+    };
     Ok(choose(&choices, &images, segment)?.unwrap_or(default))
 }

@@ -60,15 +60,25 @@ fn absent(device: Device, reason: &str) -> Error {
     Error::Device(format!("{device} cannot be used: {reason}, or choose --device cpu"))
 }
 
-/// A pool of `threads` threads (one per core when `None`), so that no global pool is touched.
+/// Threads for what the caller asked for: one per core when `None`, and no more than twice as many.
 ///
 /// # Errors
-/// [`Error::Config`] for a number outside 1..=1024, [`Error::Internal`] when the threads cannot be started.
-pub(super) fn thread_pool(threads: Option<usize>) -> Result<rayon::ThreadPool> {
-    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+/// [`Error::Config`] for a number outside 1..=1024.
+pub(super) fn thread_count(threads: Option<usize>) -> Result<usize> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.unwrap_or(cores);
     if !(1..=1024).contains(&threads) {
         return Err(Error::Config(format!("{threads} threads; give a number between 1 and 1024")));
     }
+    // More only wait for each other.
+    Ok(threads.min(2 * cores))
+}
+
+/// A pool of so many threads, so that no global pool is touched.
+///
+/// # Errors
+/// [`Error::Internal`] when the threads cannot be started.
+pub(super) fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("cellsparse-{index}"))
@@ -90,6 +100,10 @@ mod tests {
                 assert!(message.contains(&device.to_string()) && message.contains("--device cpu"), "{message}");
             }
         }
-        assert!(thread_pool(Some(0)).is_err());
+        for threads in [0, 1025] {
+            assert!(matches!(thread_count(Some(threads)), Err(Error::Config(_))));
+        }
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!((thread_count(None).unwrap(), thread_count(Some(1024)).unwrap()), (cores, (2 * cores).min(1024)));
     }
 }

@@ -2,18 +2,22 @@
 
 use ndarray::{Array3, ArrayView3, s};
 
+use super::judged::Judged;
+use super::network::fill_from;
 use super::predict::from_labels;
-use super::thresholds::{choose, smallest_object};
-use super::train::{Judged, training_data};
-use super::{ElephantThresholds, Model, Postprocess, PredictOptions, Preset, Segmentation, TrainOptions};
+use super::thresholds::choose;
+use super::train::training_data;
+use super::work::Work;
+use super::{ElephantThresholds, Model, Postprocess, Preset, Segmentation, TrainOptions};
 use crate::annotations::Dataset;
+use crate::budget::bytes_of;
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
-use crate::networks::Device;
 use crate::postprocess::clean::relabel_sequential;
-use crate::postprocess::elephant::{Method, WatershedOptions, elephant_instances};
+use crate::postprocess::elephant::{Method, WatershedOptions, elephant_instances_until};
 use crate::postprocess::spots::SpotOptions;
 use crate::raster::taper::{TaperedSum, tile_starts};
-use crate::raster::{LabelImage, reflect_pad, resize_bilinear, resize_bilinear_aligned};
+use crate::raster::{LabelImage, read_reflected, resize_bilinear, resize_bilinear_aligned};
 use crate::targets::elephant::ClassRule;
 use crate::training::batch_elephant::{ElephantBatchConfig, ElephantBatches};
 use crate::training::loss_elephant::ElephantLossConfig;
@@ -60,6 +64,9 @@ fn batch_config(options: &TrainOptions, batch: [usize; 2]) -> ElephantBatchConfi
     }
 }
 
+/// Bytes per pixel of finding the objects in probabilities, at most.
+const OBJECT_BYTES: u64 = 48;
+
 /// Probabilities `[H, W, 3]` of background, rim and centre, of an image seen at that scale.
 ///
 /// Group normalisation makes every pixel depend on all others, so an image is read whole as long as it is not larger than
@@ -69,53 +76,64 @@ pub(super) fn probabilities(
     model: &Model,
     image: ArrayView3<'_, f32>,
     scale: f64,
-    options: &PredictOptions,
-    device: &Device,
+    work: &Work<'_>,
 ) -> Result<Array3<f32>> {
-    let (full_height, full_width, _) = image.dim();
-    let working = model.to_working(image.to_owned(), scale)?;
+    let (full_height, full_width, channels) = image.dim();
+    let [height, width] = model.working_sides(full_height, full_width, scale)?;
+    // The answer and what the objects take, at the size of the image; sums and weights of the tiles, or the probabilities of
+    // the whole, at that of the network.
+    let taken = bytes_of(&[full_height, full_width], 12 + OBJECT_BYTES)
+        .saturating_add(model.working_bytes([full_height, full_width, channels], scale)?)
+        .saturating_add(bytes_of(&[height, width], 24));
+    work.budget.require(
+        taken,
+        format_args!("an image of {full_height} x {full_width} pixels, which the network sees as {height} x {width},"),
+        "cut it into parts, or allow more memory",
+    )?;
+    let work = &work.less(taken);
+    let working = model.to_working(image.into(), scale)?;
     let image = working.view();
-    let (height, width, _) = image.dim();
     let back = |maps: Array3<f32>| match (height, width) == (full_height, full_width) {
         true => Ok(maps),
         false => resize_bilinear(maps.view(), full_height, full_width),
     };
-    let tile = options.tile.unwrap_or(if height * width <= TILE * TILE { height.max(width) } else { TILE });
+    let tile = work.tile.unwrap_or(if height * width <= TILE * TILE { height.max(width) } else { TILE });
     if height <= tile && width <= tile {
-        return back(whole(model, image, device)?);
+        return back(whole(model, image, work)?);
     }
     let side = [tile.min(height), tile.min(width)];
     let mut sum = TaperedSum::new(height, width, 3, side)?;
     for y in tile_starts(height, side[0], OVERLAP) {
         for x in tile_starts(width, side[1], OVERLAP) {
-            if options.cancel.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let part = whole(model, image.slice(s![y..y + side[0], x..x + side[1], ..]), device)?;
+            let part = whole(model, image.slice(s![y..y + side[0], x..x + side[1], ..]), work)?;
             sum.add(part.view(), [y, x])?;
         }
     }
     back(sum.finish())
 }
 
-fn whole(model: &Model, image: ArrayView3<'_, f32>, device: &Device) -> Result<Array3<f32>> {
+fn whole(model: &Model, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<Array3<f32>> {
     let (height, width, _) = image.dim();
     let divisor = model.graph.divisor();
     let sides = [height.next_multiple_of(divisor[0]), width.next_multiple_of(divisor[1])];
-    let read = |image: ArrayView3<'_, f32>| -> Result<Array3<f32>> {
-        let outputs = model.run(device, &[image])?.into_iter().next().and_then(|outputs| outputs.into_iter().next());
-        outputs.map(log_softmax).ok_or_else(|| Error::Internal("a network without outputs".into()))
+    let read = |fill: &mut dyn FnMut(&mut [f32])| -> Result<Array3<f32>> {
+        let outputs = model.run(work, [1, sides[0], sides[1]], fill)?.into_iter().next();
+        let logits = outputs.and_then(|outputs| outputs.into_iter().next());
+        logits.map(log_softmax).ok_or_else(|| Error::Internal("a network without outputs".into()))
     };
-    let logs = if sides == [height, width] {
-        read(image)?
+    let mut logs = if sides == [height, width] {
+        read(&mut |input| fill_from(image)(input))?
     } else if height.min(width) < divisor[0].max(divisor[1]) {
         // Too small to be stretched to something that looks the same.
-        let padded = reflect_pad(image, sides[0], sides[1]);
-        read(padded.view())?.slice(s![..height, ..width, ..]).to_owned()
+        let padded = read(&mut |input| read_reflected(image, [0, 0], sides[1], input))?;
+        padded.slice(s![..height, ..width, ..]).to_owned()
     } else {
-        resize_bilinear_aligned(read(resize_bilinear_aligned(image, sides)?.view())?.view(), [height, width])?
+        let stretched = resize_bilinear_aligned(image, sides)?;
+        let logs = read(&mut |input| fill_from(stretched.view())(input))?;
+        resize_bilinear_aligned(logs.view(), [height, width])?
     };
-    Ok(logs.mapv(f32::exp))
+    logs.mapv_inplace(f32::exp);
+    Ok(logs)
 }
 
 /// Logarithms of the probabilities of each pixel.
@@ -132,10 +150,11 @@ fn log_softmax(mut logits: Array3<f32>) -> Array3<f32> {
 pub(super) fn segment(
     probabilities: ArrayView3<'_, f32>,
     thresholds: &ElephantThresholds,
-    postprocess: Option<Postprocess>,
+    postprocess: Postprocess,
     min_area: f32,
+    cancel: &CancelToken,
 ) -> Result<Segmentation> {
-    let method = match postprocess.unwrap_or_default() {
+    let method = match postprocess {
         Postprocess::Watershed => Method::Watershed(WatershedOptions {
             center_threshold: thresholds.center,
             foreground_threshold: thresholds.foreground,
@@ -143,7 +162,8 @@ pub(super) fn segment(
         }),
         Postprocess::Ellipse => Method::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() }),
     };
-    let labels = elephant_instances(probabilities, &method, thresholds.smallest_object.max(min_area))?;
+    let smallest = thresholds.smallest_object.max(min_area);
+    let labels = elephant_instances_until(probabilities, &method, smallest, cancel)?;
     let foreground = probabilities.slice(s![.., .., 0]).mapv(|background| 1.0 - background);
     from_labels(relabel_sequential(&labels, 1)?, foreground.view())
 }
@@ -156,16 +176,11 @@ const FOREGROUNDS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
 /// training, low thresholds would be taken for good, since objects between the drawn cells are not counted.
 pub(super) fn choose_thresholds(
     model: &Model,
-    data: &Dataset,
-    judged: Option<Judged<'_>>,
-    device: &Device,
+    default: ElephantThresholds,
+    judged: Judged<'_>,
+    work: &Work<'_>,
 ) -> Result<ElephantThresholds> {
-    let default = ElephantThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
-    let Some(judged) = judged else { return Ok(default) };
-    let options = PredictOptions::default();
-    let images = judged.predicted(model, |image| {
-        probabilities(model, image.view(), model.scale_for(image.view(), device)?, &options, device)
-    })?;
+    let images = judged.predicted(model, work, |image, scale| probabilities(model, image, scale, work))?;
     let mut choices = Vec::new();
     for center in CENTERS {
         for foreground in FOREGROUNDS {
@@ -174,7 +189,7 @@ pub(super) fn choose_thresholds(
         }
     }
     let segment = |probabilities: &Array3<f32>, thresholds: &ElephantThresholds| {
-        Ok(segment(probabilities.view(), thresholds, None, 0.0)?.labels)
+        Ok(segment(probabilities.view(), thresholds, Postprocess::default(), 0.0, &work.cancel)?.labels)
     };
     Ok(choose(&choices, &images, segment)?.unwrap_or(default))
 }

@@ -1,22 +1,44 @@
-//! Networks laid out in memory, kept between predictions.
+//! Networks laid out in memory, and threads, kept between calls.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
+use rayon::ThreadPool;
+
+use super::device;
+use crate::error::Result;
 use crate::networks::{Device, Engine};
 
-/// Engines that are not in use, by shape and device. Cleared when the weights change.
+/// What a model keeps to be quick when it is used again.
+///
+/// Nothing waits here: whoever finds it in use works with something of its own. So a process that was forked while another
+/// thread held it does not wait for a thread that it does not have.
 #[derive(Debug, Default)]
-pub(super) struct Engines(Mutex<Vec<(Key, Engine)>>);
+pub(super) struct Engines {
+    /// Engines that are not in use, by shape and device. Cleared when the weights change.
+    idle: Mutex<Vec<(Key, Engine)>>,
+    pools: Mutex<Vec<Pool>>,
+}
 
 type Key = ([usize; 3], String);
 
-/// Engines kept at most; each holds the maps of one image.
+/// A pool of threads, and the process that has them.
+#[derive(Debug)]
+struct Pool {
+    process: u32,
+    threads: Arc<ThreadPool>,
+}
+
+/// Engines kept at most, and their bytes together; each holds the maps of one image.
 const KEPT: usize = 2;
+const KEPT_BYTES: usize = 1 << 30;
+
+/// Pools kept at most, of different numbers of threads.
+const POOLS: usize = 2;
 
 impl Engines {
     /// An engine for that shape with the current weights, if one is free.
     pub fn take(&self, shape: [usize; 3], device: &Device) -> Option<Engine> {
-        let mut engines = self.0.lock().ok()?;
+        let mut engines = now(&self.idle)?;
         let key = key(shape, device);
         let found = engines.iter().position(|(other, _)| *other == key)?;
         Some(engines.swap_remove(found).1)
@@ -24,22 +46,129 @@ impl Engines {
 
     /// Keeps an engine for later.
     pub fn put(&self, shape: [usize; 3], device: &Device, engine: Engine) {
-        if let Ok(mut engines) = self.0.lock() {
-            if engines.len() >= KEPT {
+        if let Some(mut engines) = now(&self.idle) {
+            engines.push((key(shape, device), engine));
+            let bytes = |engines: &[(Key, Engine)]| engines.iter().map(|(_, engine)| engine.bytes()).sum::<usize>();
+            while engines.len() > KEPT || bytes(&engines) > KEPT_BYTES {
                 engines.remove(0);
             }
-            engines.push((key(shape, device), engine));
         }
     }
 
     /// Forgets all engines.
     pub fn clear(&self) {
-        if let Ok(mut engines) = self.0.lock() {
+        if let Some(mut engines) = now(&self.idle) {
             engines.clear();
         }
+    }
+
+    /// Forgets engines and threads.
+    pub fn release(&self) {
+        self.clear();
+        if let Some(mut pools) = now(&self.pools) {
+            pools.drain(..).for_each(Pool::end);
+        }
+    }
+
+    /// Runs `work` on so many threads: in the pool that the caller is in, or in one of the model's own.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for a number outside 1..=1024,
+    /// [`Error::Internal`](crate::Error::Internal) when the threads cannot be started.
+    pub fn install<T: Send>(&self, threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        match self.pool_for(threads)? {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    /// The pool for so many threads; `None` for a caller who is in one.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install).
+    pub fn pool_for(&self, threads: Option<usize>) -> Result<Option<Arc<ThreadPool>>> {
+        let threads = device::thread_count(threads)?;
+        if rayon::current_thread_index().is_some() { Ok(None) } else { self.pool(threads).map(Some) }
+    }
+
+    fn pool(&self, threads: usize) -> Result<Arc<ThreadPool>> {
+        let Some(mut pools) = now(&self.pools) else { return Ok(Arc::new(device::thread_pool(threads)?)) };
+        let process = std::process::id();
+        // The threads of a parent did not come along with a fork.
+        let (mine, others) = pools.drain(..).partition(|pool| pool.process == process);
+        *pools = mine;
+        Vec::into_iter(others).for_each(Pool::end);
+        if let Some(found) = pools.iter().find(|pool| pool.threads.current_num_threads() == threads) {
+            return Ok(Arc::clone(&found.threads));
+        }
+        if pools.len() >= POOLS {
+            pools.remove(0).end();
+        }
+        let made = Arc::new(device::thread_pool(threads)?);
+        pools.push(Pool { process, threads: Arc::clone(&made) });
+        Ok(made)
+    }
+}
+
+impl Pool {
+    /// Ends the threads, if they are there. Those of a parent took locks that nobody gives back here.
+    fn end(self) {
+        if self.process != std::process::id() {
+            std::mem::forget(self.threads);
+        }
+    }
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        if let Ok(pools) = self.pools.get_mut() {
+            pools.drain(..).for_each(Pool::end);
+        }
+    }
+}
+
+/// The content of a lock that nobody holds.
+fn now<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match lock.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
 fn key(shape: [usize; 3], device: &Device) -> Key {
     (shape, device.location())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_are_kept_and_that_of_the_caller_is_taken() {
+        let engines = Engines::default();
+        let seen = |threads| engines.install(threads, || Ok(std::thread::current().id())).unwrap();
+        let first = engines.pool(1).unwrap();
+        assert!(Arc::ptr_eq(&first, &engines.pool(1).unwrap()));
+        assert_eq!(seen(Some(1)), seen(Some(1)), "the one thread of one pool");
+        let own = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let inside = own.install(|| (std::thread::current().id(), seen(Some(2))));
+        assert_eq!(inside.0, inside.1);
+        engines.release();
+        assert!(!Arc::ptr_eq(&first, &engines.pool(1).unwrap()));
+        // A pool of another process is not used and not waited for.
+        engines.pools.lock().unwrap()[0].process = 0;
+        let begin = std::time::Instant::now();
+        assert_ne!(seen(Some(1)), seen(Some(2)));
+        assert_eq!(engines.pools.lock().unwrap().len(), 2);
+        assert!(begin.elapsed().as_secs() < 5);
+    }
+
+    #[test]
+    fn a_lock_that_is_held_is_not_waited_for() {
+        let engines = Engines::default();
+        let (_idle, _pools) = (engines.idle.lock().unwrap(), engines.pools.lock().unwrap());
+        assert!(engines.take([1, 2, 3], &Device::cpu()).is_none());
+        assert_eq!(engines.install(Some(1), || Ok(rayon::current_num_threads())).unwrap(), 1);
+    }
 }

@@ -3,11 +3,11 @@
 use ndarray::{ArrayView3, s};
 
 use super::recipe::Begin;
+use super::work::Work;
 use super::{Model, PredictOptions, Thresholds, TrainOptions};
 use crate::annotations::Dataset;
 use crate::error::Result;
 use crate::metrics::{Criterion, matching_dataset};
-use crate::networks::Device;
 use crate::raster::LabelImage;
 
 /// Images that are looked at, at most, and their pixels together: a second or two.
@@ -72,10 +72,10 @@ impl Drawn {
     }
 
     /// How well a model segments them.
-    pub fn score(&self, model: &Model, device: &Device, predict: &PredictOptions) -> Result<Score> {
+    pub fn score(&self, model: &Model, work: &Work<'_>, predict: &PredictOptions) -> Result<Score> {
         let mut found = Vec::new();
         for (image, labels) in &self.parts {
-            found.push((labels, model.segment_on(device, ArrayView3::from(image), predict)?.labels));
+            found.push((labels, model.segment_on(work, ArrayView3::from(image), predict)?.labels));
         }
         let pairs: Vec<_> = found.iter().map(|(labels, found)| (*labels, found)).collect();
         let scores = matching_dataset(&pairs, &[0.5], Criterion::Iou, false)?;
@@ -85,9 +85,9 @@ impl Drawn {
     }
 
     /// Lowers the thresholds of a model that finds none of the drawn cells until it does; if no threshold does, they stay.
-    pub fn lower_thresholds(&self, model: &mut Model, device: &Device) -> Result<Option<Score>> {
+    pub fn lower_thresholds(&self, model: &mut Model, work: &Work<'_>) -> Result<Option<Score>> {
         for options in lower(&model.thresholds) {
-            let score = self.score(model, device, &options)?;
+            let score = self.score(model, work, &options)?;
             if score.accuracy > 0.0 {
                 model.thresholds = model.thresholds.with(&options)?;
                 return Ok(Some(score));

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array3, ArrayView3, Axis, concatenate};
+use ndarray::{Array3, ArrayView3};
 
+use super::work::Work;
 use super::{Architecture, Model};
+use crate::budget::zeros;
 use crate::error::{Error, Result};
-use crate::networks::{Device, Engine};
+use crate::networks::Engine;
 use crate::raster::Image;
 
 impl Model {
@@ -58,35 +60,50 @@ impl Model {
         Ok(result)
     }
 
-    /// Runs the network on images `[h, w, c]` of one size, each side a multiple of what the network divides by, and returns
-    /// the outputs `[h, w, channels]` of each image.
-    pub(super) fn run(&self, device: &Device, images: &[ArrayView3<'_, f32>]) -> Result<Vec<Vec<Array3<f32>>>> {
-        let Some(first) = images.first() else { return Ok(Vec::new()) };
-        let (height, width, _) = first.dim();
-        let shape = [images.len(), height, width];
-        let mut engine = match self.engines.take(shape, device) {
+    /// Runs the network on a batch of that shape, `[batch, height, width]`, each side a multiple of what the network divides
+    /// by, and returns the outputs `[h, w, channels]` of each image. `fill` writes the input `[batch, height, width, channels]`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] when there is no memory for it, [`Error::Cancelled`].
+    pub(super) fn run(
+        &self,
+        work: &Work<'_>,
+        shape: [usize; 3],
+        fill: impl FnOnce(&mut [f32]),
+    ) -> Result<Vec<Vec<Array3<f32>>>> {
+        work.cancel.check()?;
+        let [batch, height, width] = shape;
+        let mut engine = match self.engines.take(shape, work.device) {
             Some(engine) => engine,
             None => {
-                let mut engine = Engine::new(&Arc::clone(&self.graph), device, shape, false)?;
+                self.first_fitting(work, [shape], |shape| shape)?;
+                let mut engine = Engine::new(&Arc::clone(&self.graph), work.device, shape, false)?;
                 engine.set_weights(&self.weights)?;
                 engine
             }
         };
-        let input = concatenate(Axis(0), images).map_err(|error| Error::Internal(format!("a batch: {error}")))?;
-        let input: Vec<f32> = input.iter().copied().collect();
+        let mut input = zeros(batch * height * width * self.graph.input_channels(), "the input of the network")?;
+        fill(&mut input);
         let mut outputs = Vec::new();
         engine.forward(&self.weights, &input, &mut outputs)?;
-        self.engines.put(shape, device, engine);
-        let mut results: Vec<Vec<Array3<f32>>> = images.iter().map(|_| Vec::new()).collect();
-        for (&id, values) in self.graph.outputs().iter().zip(outputs) {
+        self.engines.put(shape, work.device, engine);
+        let mut results: Vec<Vec<Array3<f32>>> = (0..batch).map(|_| Vec::new()).collect();
+        for (&id, mut values) in self.graph.outputs().iter().zip(outputs) {
             let node = &self.graph.nodes()[id];
             let [rows, columns] = node.size(height, width);
             let len = rows * columns * node.channels;
-            for (result, values) in results.iter_mut().zip(values.chunks_exact(len)) {
-                let array = Array3::from_shape_vec((rows, columns, node.channels), values.to_vec());
+            // From the last image on, so that nothing is moved and the first one keeps the buffer.
+            for (index, result) in results.iter_mut().enumerate().rev() {
+                let own = if index == 0 { std::mem::take(&mut values) } else { values.split_off(index * len) };
+                let array = Array3::from_shape_vec((rows, columns, node.channels), own);
                 result.push(array.map_err(|error| Error::Internal(format!("output of the network: {error}")))?);
             }
         }
         Ok(results)
     }
+}
+
+/// Writes an image `[h, w, c]` as the input of a network.
+pub(super) fn fill_from(image: ArrayView3<'_, f32>) -> impl FnOnce(&mut [f32]) {
+    move |input| input.iter_mut().zip(image).for_each(|(to, from)| *to = *from)
 }

@@ -4,7 +4,7 @@ use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::raster::{Image, percentile_normalize};
+use crate::raster::{Image, Percentiles};
 
 /// Percentiles of every image, channel by channel, that become 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,7 @@ impl Normalization {
     /// [`Error::Image`] for an image without pixels or with samples that are not finite.
     pub fn apply(&self, image: &Image) -> Result<Array3<f32>> {
         image.check()?;
-        percentile_normalize(image.to_f32().view(), self.pmin, self.pmax)
+        let pixels = image.to_f32();
+        Percentiles::measure(pixels.view(), self.pmin, self.pmax)?.apply_in_place(pixels)
     }
 }

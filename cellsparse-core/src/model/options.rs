@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::starters::Start;
+use crate::budget::Budget;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
@@ -179,14 +180,18 @@ pub struct TrainOptions {
     pub normalized: bool,
     /// Where to run.
     pub device: Device,
-    /// Compute threads; `None` takes one per core. The result does not depend on it.
+    /// Compute threads; `None` takes one per core, and more than twice as many are not made. A call from inside a pool of
+    /// rayon runs in that pool and makes none. The result does not depend on it.
     pub threads: Option<usize>,
+    /// Memory that the training may take, beyond data set and model; `None` means half of what is free when it begins.
+    pub memory: Option<Budget>,
     /// Write the model here after the first step, after every epoch (25 steps; 200 with the reference preset) and in between
     /// as often as takes a twentieth of the time, so that a crash loses little.
     /// Thresholds are chosen at the end of the training: those in a checkpoint are the ones from before.
     pub checkpoint: Option<PathBuf>,
     /// Raised by another thread to stop training; the weights reached so far are kept. Thresholds are then chosen on images of 4
-    /// million pixels together at most; above, the defaults are taken.
+    /// million pixels together at most; above, the defaults are taken. Raised (once more) while they are chosen, it ends the
+    /// choice, and the defaults are taken.
     pub cancel: CancelToken,
 }
 
@@ -205,6 +210,7 @@ impl Default for TrainOptions {
             normalized: false,
             device: Device::Auto,
             threads: None,
+            memory: None,
             checkpoint: None,
             cancel: CancelToken::new(),
         }
@@ -230,14 +236,18 @@ pub struct PredictOptions {
     pub postprocess: Option<Postprocess>,
     /// Objects with fewer pixels are removed, beyond those that are much smaller than any annotated cell. Default 0.
     pub min_area: f32,
-    /// Side of the tiles in pixels; `None` chooses one.
+    /// Side of the tiles in pixels; `None` chooses one. StarDist takes no tile below four times the receptive radius of its
+    /// network, most of which would be read for its surroundings alone; no tile is larger than the image.
     pub tile: Option<usize>,
     /// Take the intensities of the image as they are, as in [`TrainOptions::normalized`].
     pub normalized: bool,
     /// Where to run.
     pub device: Device,
-    /// Compute threads; `None` takes one per core.
+    /// Compute threads, as in [`TrainOptions::threads`].
     pub threads: Option<usize>,
-    /// Raised by another thread to stop at the next tile.
+    /// Memory that the prediction may take, beyond image and model; `None` means half of what is free when it begins. With
+    /// less, StarDist reads smaller tiles and Cellpose fewer at a time, which changes no result.
+    pub memory: Option<Budget>,
+    /// Raised by another thread to stop.
     pub cancel: CancelToken,
 }

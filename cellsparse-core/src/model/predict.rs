@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array3, ArrayView2, ArrayView3, Axis};
+use ndarray::{ArrayView2, ArrayView3, Axis};
 
+use super::work::Work;
 use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant};
+use crate::budget::{Budget, bytes_of};
 use crate::error::{Error, Result};
 use crate::geometry::{disc_diameter, exact_outlines};
-use crate::networks::Device;
 use crate::raster::{Image, LabelImage};
 
 impl Model {
@@ -15,15 +16,26 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Image`] when the image is unusable or its channels do not fit the model, [`Error::Config`] for options out
-    /// of range or of another algorithm, [`Error::Device`] for an absent device, [`Error::Limit`] for too many candidates,
-    /// [`Error::Cancelled`] when the cancel token was raised.
+    /// of range or of another algorithm, [`Error::Device`] for an absent device, [`Error::Limit`] for work that the memory does not
+    /// suffice for, [`Error::Cancelled`] when the cancel token was raised.
     pub fn predict(&self, image: &Image, options: &PredictOptions) -> Result<Segmentation> {
         self.check_prediction(options)?;
-        let input = self.network_input(image, options.normalized)?;
-        match self.seen.and_then(|seen| seen.nothing_in(image, options.normalized)) {
-            Some(reason) => Ok(nothing(&input, &reason)),
-            None => self.segment(input, options),
+        self.check_channels(image.channels())?;
+        let (height, width, channels) = image.shape();
+        let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
+        // The image as floats, and one channel again to measure percentiles on.
+        let taken = bytes_of(&[height, width, channels], 4);
+        budget.require(
+            taken.saturating_add(bytes_of(&[height, width], 4)),
+            format_args!("an image of {height} x {width} pixels as the network reads it"),
+            "cut it into parts, or allow more memory",
+        )?;
+        let reason = self.seen.and_then(|seen| seen.nothing_in(image, options.normalized));
+        if let Some(reason) = reason {
+            return Ok(nothing([height, width], &reason));
         }
+        let image = self.network_input(image, options.normalized)?;
+        self.segment(image.view(), options, budget.less(taken))
     }
 
     /// Segments one image `[H, W, C]` whose intensities are already what the network was trained on.
@@ -32,11 +44,16 @@ impl Model {
     /// As [`predict`](Self::predict).
     pub fn predict_normalized(&self, image: ArrayView3<'_, f32>, options: &PredictOptions) -> Result<Segmentation> {
         self.check_prediction(options)?;
-        let input = self.fit_channels(image.to_owned())?;
-        match self.seen.and_then(|seen| seen.nothing_in(&Image::F32(image.to_owned()), true)) {
-            Some(reason) => Ok(nothing(&input, &reason)),
-            None => self.segment(input, options),
+        self.check_channels(image.dim().2)?;
+        let [height, width] = [image.dim().0, image.dim().1];
+        if let Some(reason) = self.seen.and_then(|seen| seen.nothing_in(&Image::F32(image.to_owned()), true)) {
+            return Ok(nothing([height, width], &reason));
         }
+        let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
+        if image.dim().2 == self.architecture.n_channels() {
+            return self.segment(image, options, budget);
+        }
+        self.segment(self.fit_channels(image.to_owned())?.view(), options, budget)
     }
 
     fn check_prediction(&self, options: &PredictOptions) -> Result<()> {
@@ -52,14 +69,17 @@ impl Model {
         self.thresholds.with(options).map(drop)
     }
 
-    fn segment(&self, image: Array3<f32>, options: &PredictOptions) -> Result<Segmentation> {
+    fn segment(&self, image: ArrayView3<'_, f32>, options: &PredictOptions, budget: Budget) -> Result<Segmentation> {
         let (device, _) = device::resolve(options.device)?;
-        device::thread_pool(options.threads)?.install(|| self.segment_on(&device, image.view(), options))
+        let work = Work::of(options, &device, budget);
+        let found = self.engines.install(options.threads, || self.segment_on(&work, image, options))?;
+        work.cancel.check()?;
+        Ok(found)
     }
 
     pub(super) fn segment_on(
         &self,
-        device: &Device,
+        work: &Work<'_>,
         image: ArrayView3<'_, f32>,
         options: &PredictOptions,
     ) -> Result<Segmentation> {
@@ -68,25 +88,23 @@ impl Model {
         let (mut found, highest, threshold) = match &self.architecture {
             Architecture::Stardist(config) => {
                 let star = thresholds.stardist()?;
-                let scale = self.scale_for(image, device)?;
-                let found = self.candidates(config, image, scale, star.prob, options.tile, device, &options.cancel)?;
-                (found.segment(&star, options.min_area)?, found.highest, star.prob)
+                let scale = self.scale_for(image, work)?;
+                let (found, highest) = self.segment_stars(config, image, scale, &star, options.min_area, work)?;
+                (found, highest, star.prob)
             }
             Architecture::Cellpose(config) => {
                 let thresholds = thresholds.cellpose()?;
-                let maps = cellpose::maps(self, config, image, &thresholds, options, device)?;
-                (
-                    maps.segment(config, &thresholds, options.min_area)?,
-                    highest(maps.cellprob.iter()),
-                    thresholds.cellprob,
-                )
+                let maps = cellpose::maps(self, config, image, &thresholds, work)?;
+                let highest = highest(maps.cellprob.iter());
+                (maps.segment(config, &thresholds, options.min_area, &work.cancel)?, highest, thresholds.cellprob)
             }
             Architecture::Elephant(_) => {
                 let thresholds = thresholds.elephant()?;
-                let scale = self.scale_for(image, device)?;
-                let maps = elephant::probabilities(self, image, scale, options, device)?;
+                let scale = self.scale_for(image, work)?;
+                let maps = elephant::probabilities(self, image, scale, work)?;
                 let highest = highest(maps.index_axis(Axis(2), 2).iter());
-                let found = elephant::segment(maps.view(), &thresholds, options.postprocess, options.min_area)?;
+                let method = options.postprocess.unwrap_or_default();
+                let found = elephant::segment(maps.view(), &thresholds, method, options.min_area, &work.cancel)?;
                 (found, highest, thresholds.center)
             }
         };
@@ -130,9 +148,8 @@ fn highest<'a>(values: impl Iterator<Item = &'a f32>) -> f32 {
     values.copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// No object in an input of the network.
-fn nothing(input: &Array3<f32>, reason: &str) -> Segmentation {
-    let (rows, columns, _) = input.dim();
+/// No object in an image of that size.
+fn nothing([rows, columns]: [usize; 2], reason: &str) -> Segmentation {
     let mut nothing = Segmentation::new(LabelImage::zeros((rows, columns)), Vec::new());
     nothing.notes.push(format!("nothing found: {reason}"));
     nothing

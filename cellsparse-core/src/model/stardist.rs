@@ -1,17 +1,20 @@
 //! StarDist behind the facade: its training task and its maps.
 
+use std::ops::ControlFlow;
+
 use ndarray::{Array2, Array3, ArrayView3, s};
 
-use super::thresholds::{choose, smallest_object};
-use super::train::{Judged, training_data};
+use super::judged::Judged;
+use super::thresholds::choose;
+use super::train::training_data;
+use super::work::Work;
 use super::working_scale::WorkingScale;
 use super::{Model, Preset, StarThresholds, TrainOptions};
 use crate::annotations::Dataset;
-use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::disc_diameter;
-use crate::networks::{Device, StarDistConfig, Weights};
-use crate::raster::{LabelImage, reflect_pad, tile_axis};
+use crate::networks::{StarDistConfig, Weights};
+use crate::raster::{LabelImage, Span, read_reflected, tile_axis};
 use crate::targets::stardist::ObjectClasses;
 use crate::training::augment::Augmentation;
 use crate::training::batch::{Batch, BatchConfig, BatchMaker, ImageClasses};
@@ -175,51 +178,57 @@ const SHORTEST_RAY: f32 = 1e-3;
 /// Side of a tile when the image does not fit into one.
 const TILE: usize = 1024;
 
-/// Runs the network over a normalised image tile by tile and hands the maps of every tile to `visit`.
+/// Side of the smallest tile, in receptive radii: half of it is kept, a quarter of the pixels that are read.
+const LEAST_TILE: usize = 4;
+
+/// Runs the network over a normalised image tile by tile, row of tiles by row of tiles, and hands the maps of every tile to
+/// `visit`, until it says to stop.
 ///
 /// The image is continued by reflection to a multiple of what the network divides by. Tiles overlap by the receptive
-/// field, so the maps are those of the whole image.
+/// field, so the maps are those of the whole image, whatever the size of the tiles: it is chosen by the memory that there is.
 pub(super) fn for_each_tile(
     model: &Model,
     config: &StarDistConfig,
     image: ArrayView3<'_, f32>,
-    tile: Option<usize>,
-    device: &Device,
-    cancel: &CancelToken,
-    visit: &mut dyn FnMut(StarMaps) -> Result<()>,
-) -> Result<()> {
+    work: &Work<'_>,
+    visit: &mut dyn FnMut(StarMaps) -> Result<ControlFlow<()>>,
+) -> Result<ControlFlow<()>> {
     let (height, width, _) = image.dim();
     let block = model.graph.divisor();
     let blocks = [height.div_ceil(block[0]), width.div_ceil(block[1])];
-    let padded = reflect_pad(image, blocks[0] * block[0], blocks[1] * block[1]);
     let radius = config.receptive_radius();
-    let spans: [_; 2] = std::array::from_fn(|axis| {
-        let side = tile.unwrap_or(if blocks[0] * block[0] * blocks[1] * block[1] <= TILE * TILE {
-            blocks[axis] * block[axis]
-        } else {
-            TILE
-        });
-        tile_axis(blocks[axis], side.div_ceil(block[axis]), radius[axis].div_ceil(block[axis]))
-    });
+    let spans = |sides: [usize; 2]| -> [Vec<Span>; 2] {
+        std::array::from_fn(|axis| {
+            tile_axis(blocks[axis], sides[axis].div_ceil(block[axis]), radius[axis].div_ceil(block[axis]))
+        })
+    };
+    let shape = |sides: [usize; 2]| {
+        let spans = spans(sides);
+        let side = |axis: usize| spans[axis].first().map_or(0, |span| (span.end - span.begin) * block[axis]);
+        [1, side(0), side(1)]
+    };
+    let pixels = blocks[0] * block[0] * blocks[1] * block[1];
+    let first = work.tile.unwrap_or(if pixels <= TILE * TILE { height.max(width) } else { TILE });
+    let least = radius.map(|radius| LEAST_TILE * radius);
+    // Sides that fall by a quarter each; where memory is short, down to tiles that are read for their surroundings alone.
+    let smaller = |side: &usize| Some(side - side / 4).filter(|next| next < side && *next > least[0].max(least[1]));
+    let sensible = std::iter::successors(Some(first), smaller).map(|side| least.map(|least| side.max(least)));
+    let sides = sensible.chain([LEAST_TILE, 3, 2].map(|times| radius.map(|radius| times * radius)));
+    let Some(sides) = model.first_fitting(work, sides, shape)? else { return Ok(ControlFlow::Continue(())) };
+    let ([rows, columns], shape) = (spans(sides), shape(sides));
     let cells = [block[0] / config.grid[0], block[1] / config.grid[1]];
-    for rows in &spans[0] {
-        for columns in &spans[1] {
-            if cancel.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let part = padded.slice(s![
-                rows.begin * block[0]..rows.end * block[0],
-                columns.begin * block[1]..columns.end * block[1],
-                ..
-            ]);
-            let outputs = model.run(device, &[part])?.swap_remove(0);
+    for rows in &rows {
+        for columns in &columns {
+            let corner = [rows.begin * block[0], columns.begin * block[1]];
+            let read = |input: &mut [f32]| read_reflected(image, corner, shape[2], input);
+            let outputs = model.run(work, shape, read)?.swap_remove(0);
             let keep = s![
                 (rows.keep_begin - rows.begin) * cells[0]..(rows.keep_end - rows.begin) * cells[0],
                 (columns.keep_begin - columns.begin) * cells[1]..(columns.keep_end - columns.begin) * cells[1],
                 ..
             ];
             let prob = outputs[0].slice(keep).mapv(|logit| 1.0 / (1.0 + (-logit).exp()));
-            visit(StarMaps {
+            let visited = visit(StarMaps {
                 prob: prob.remove_axis(ndarray::Axis(2)),
                 dist: outputs[1].slice(keep).mapv(|length| length.max(SHORTEST_RAY)),
                 class: outputs.get(2).map(|logits| logits.slice(keep).map_axis(ndarray::Axis(2), argmax)),
@@ -229,9 +238,12 @@ pub(super) fn for_each_tile(
                     [columns.keep_begin == 0, columns.keep_end == blocks[1]],
                 ],
             })?;
+            if visited.is_break() {
+                return Ok(visited);
+            }
         }
     }
-    Ok(())
+    Ok(ControlFlow::Continue(()))
 }
 
 fn argmax(scores: ndarray::ArrayView1<'_, f32>) -> usize {
@@ -250,21 +262,23 @@ pub(super) fn probability(
     config: &StarDistConfig,
     image: ArrayView3<'_, f32>,
     scale: f64,
-    device: &Device,
+    work: &Work<'_>,
 ) -> Result<Array2<f32>> {
-    let working = model.to_working(image.to_owned(), scale)?;
+    let working = model.to_working(image.into(), scale)?;
     let (rows, columns, _) = working.dim();
     let mut whole = Array2::zeros((rows.div_ceil(config.grid[0]), columns.div_ceil(config.grid[1])));
-    for_each_tile(model, config, working.view(), None, device, &CancelToken::new(), &mut |maps| {
+    for_each_tile(model, config, working.view(), work, &mut |maps| {
         let [top, left] = maps.origin;
         for ((y, x), prob) in maps.prob.indexed_iter() {
             if let Some(out) = whole.get_mut((top + y, left + x)) {
                 *out = *prob;
             }
         }
-        Ok(())
-    })?;
-    Ok(whole)
+        Ok(ControlFlow::Continue(()))
+    })?
+    .is_continue()
+    .then_some(whole)
+    .ok_or_else(|| Error::Internal("a map that was not finished".into()))
 }
 
 /// Lets a new network begin with rays as long as the mean radius of the annotated cells that it sees: with rays of length 0
@@ -295,26 +309,25 @@ const LIKELY: f32 = 0.35;
 /// Overlaps that are tried, as in the reference.
 const OVERLAPS: [f32; 3] = [0.3, 0.4, 0.5];
 
+/// Candidates that thresholds are chosen on, at most: those of the images that are judged, together.
+const MOST_CANDIDATES: usize = 1 << 21;
+
 /// The thresholds that segment the images whose objects are known best.
 pub(super) fn choose_thresholds(
     model: &Model,
     config: &StarDistConfig,
-    data: &Dataset,
-    judged: Option<Judged<'_>>,
-    device: &Device,
+    default: StarThresholds,
+    judged: Judged<'_>,
+    work: &Work<'_>,
 ) -> Result<StarThresholds> {
-    let default = StarThresholds { smallest_object: smallest_object(data.labels().iter()), ..Default::default() };
-    let Some(judged) = judged else { return Ok(default) };
-    let cancel = CancelToken::new();
     let segment = |found: &super::stardist_objects::Candidates, thresholds: &StarThresholds| {
-        Ok(found.segment(thresholds, 0.0)?.labels)
+        Ok(found.segment(thresholds, 0.0, &work.cancel)?.labels)
     };
+    let most = MOST_CANDIDATES / judged.len().max(1);
     for probabilities in [&PROBABILITIES[..], &LOW_PROBABILITIES[..]] {
         let lowest = probabilities.iter().copied().fold(1.0, f32::min);
-        let images = judged.predicted(model, |image| {
-            let scale = model.scale_for(image.view(), device)?;
-            model.candidates(config, image.view(), scale, lowest, None, device, &cancel)
-        })?;
+        let images =
+            judged.predicted(model, work, |image, scale| model.candidates(config, image, scale, lowest, most, work))?;
         let mut choices = Vec::new();
         for nms in OVERLAPS {
             for prob in probabilities {

@@ -1,50 +1,136 @@
 //! From StarDist maps to objects.
 
-use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use ndarray::ArrayView3;
 
-use super::stardist::for_each_tile;
+use super::stardist::{StarMaps, for_each_tile};
+use super::work::Work;
 use super::{Model, Object, Segmentation, StarThresholds};
+use crate::budget::bytes_of;
 use crate::control::CancelToken;
 use crate::error::Result;
-use crate::networks::{Device, StarDistConfig};
+use crate::networks::StarDistConfig;
 use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
-use crate::postprocess::nms::non_maximum_suppression;
+use crate::postprocess::nms::non_maximum_suppression_until;
 use crate::postprocess::stars::{coord_to_label, dist_to_coord};
+use crate::postprocess::strips::{Strip, StripSuppression};
 use crate::postprocess::{BORDER, StarCandidates, candidates};
 
 /// The object candidates of one image, before suppression, from a low threshold on.
 pub(super) struct Candidates {
     stars: StarCandidates,
-    /// Class of each candidate point, for models with classes.
-    classes: HashMap<[i32; 2], usize>,
+    /// Class of each candidate, for models with classes.
+    classes: Vec<u8>,
     shape: [usize; 2],
-    /// The highest probability of the image, below the threshold or above.
-    pub highest: f32,
 }
 
+/// The candidates of a row of tiles.
+struct RowOfTiles {
+    stars: StarCandidates,
+    classes: Vec<u8>,
+    /// First row of the image in which those of later rows of tiles lie.
+    frontier: i32,
+    /// The highest probability in it, below the threshold or above.
+    highest: f32,
+}
+
+/// Pixels that the network sees by which polygons are expected to reach over a row of tiles at most. Longer ones cost a second
+/// run of the network, no accuracy.
+const REACH: f64 = 256.0;
+
 impl Model {
-    /// The candidates of a normalised image, seen at that scale, whose probability is above `prob`.
+    /// Segments a normalised image that is seen at that scale: row of tiles by row of tiles, so that an image has as many
+    /// candidates as it likes. With the highest probability in it, below the threshold or above.
+    pub(super) fn segment_stars(
+        &self,
+        config: &StarDistConfig,
+        image: ArrayView3<'_, f32>,
+        scale: f64,
+        thresholds: &StarThresholds,
+        min_area: f32,
+        work: &Work<'_>,
+    ) -> Result<(Segmentation, f32)> {
+        let (height, width, _) = image.dim();
+        // The label image and its renumbered copy.
+        let work = &work.less(bytes_of(&[height, width], 8));
+        let mut reach = Some((REACH / scale).ceil() as i32);
+        let mut highest = 0.0_f32;
+        let (kept, classes) = loop {
+            let mut suppression = StripSuppression::new(config.n_rays, thresholds.nms, reach, &work.cancel);
+            let mut take = |row: RowOfTiles| {
+                highest = highest.max(row.highest);
+                if suppression.add(&row.stars, &row.classes, row.frontier)? == Strip::ReachExceeded {
+                    return Ok(ControlFlow::Break(()));
+                }
+                let cure =
+                    "raise the probability threshold, train longer, cut the image into parts, or allow more memory";
+                work.budget.require(suppression.bytes(), "sorting out the object candidates of the image", cure)?;
+                Ok(ControlFlow::Continue(()))
+            };
+            if self.for_each_row_of_tiles(config, image, scale, thresholds.prob, work, &mut take)?.is_continue() {
+                break suppression.finish()?;
+            }
+            reach = None;
+        };
+        let smallest = thresholds.smallest_object.max(min_area);
+        Ok((paint(&kept, &classes, [height, width], smallest, &work.cancel)?, highest))
+    }
+
+    /// The candidates of a normalised image, seen at that scale, whose probability is above `prob`; of more than `most` those
+    /// with the highest.
     pub(super) fn candidates(
         &self,
         config: &StarDistConfig,
         image: ArrayView3<'_, f32>,
         scale: f64,
         prob: f32,
-        tile: Option<usize>,
-        device: &Device,
-        cancel: &CancelToken,
+        most: usize,
+        work: &Work<'_>,
     ) -> Result<Candidates> {
         let (height, width, _) = image.dim();
-        let working = self.to_working(image.to_owned(), scale)?;
+        let mut found =
+            Candidates { stars: StarCandidates::empty(config.n_rays), classes: Vec::new(), shape: [height, width] };
+        let mut take = |row: RowOfTiles| {
+            found.stars.append(&row.stars)?;
+            found.classes.extend(row.classes);
+            found.keep_best(most);
+            Ok(ControlFlow::Continue(()))
+        };
+        let _ = self.for_each_row_of_tiles(config, image, scale, prob, work, &mut take)?;
+        Ok(found)
+    }
+
+    /// Hands the candidates of every row of tiles of a normalised image to `take`, from the top on, until it says to stop.
+    fn for_each_row_of_tiles(
+        &self,
+        config: &StarDistConfig,
+        image: ArrayView3<'_, f32>,
+        scale: f64,
+        prob: f32,
+        work: &Work<'_>,
+        take: &mut dyn FnMut(RowOfTiles) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let (height, width, channels) = image.dim();
+        let taken = self.working_bytes([height, width, channels], scale)?;
+        work.budget.require(
+            taken,
+            format_args!("an image of {height} x {width} pixels at {scale:.2} times its size, as the network sees it,"),
+            "cut it into parts, or allow more memory",
+        )?;
+        let work = &work.less(taken);
+        let working = self.to_working(image.into(), scale)?;
         let (rows, columns, _) = working.dim();
         let grid = config.grid;
-        let mut parts = vec![StarCandidates::empty(config.n_rays)];
-        let mut classes = HashMap::new();
-        let mut highest = 0.0_f32;
-        for_each_tile(self, config, working.view(), tile, device, cancel, &mut |maps| {
-            highest = maps.prob.iter().copied().fold(highest, f32::max);
+        let empty = || RowOfTiles {
+            stars: StarCandidates::empty(config.n_rays),
+            classes: Vec::new(),
+            frontier: 0,
+            highest: 0.0,
+        };
+        let mut row = empty();
+        for_each_tile(self, config, working.view(), work, &mut |maps| {
+            row.highest = maps.prob.iter().copied().fold(row.highest, f32::max);
             let border = std::array::from_fn(|axis| {
                 std::array::from_fn(|side| if maps.border[axis][side] { BORDER[axis][side] } else { 0 })
             });
@@ -59,20 +145,28 @@ impl Model {
                     inside.push(index);
                     // Back to the pixels of the image.
                     *point = [rescaled(point[0], rows, height), rescaled(point[1], columns, width)];
-                    if let Some(class) = &maps.class {
-                        classes.insert(*point, class[cell]);
-                    }
+                    // There are at most 255 classes and the background.
+                    row.classes.extend(maps.class.as_ref().map(|class| class[cell] as u8));
                 }
             }
             if scale != 1.0 {
                 let factor = (1.0 / scale) as f32;
                 part.dist.mapv_inplace(|length| length * factor);
             }
-            parts.push(part.select(&inside));
-            Ok(())
-        })?;
-        Ok(Candidates { stars: StarCandidates::concatenate(&parts)?, classes, shape: [height, width], highest })
+            row.stars.append(&part.select(&inside))?;
+            if !maps.border[1][1] {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let below = below(&maps, grid[0]);
+            let frontier = if below < rows { rescaled(below as i32, rows, height) } else { i32::MAX };
+            take(RowOfTiles { frontier, ..std::mem::replace(&mut row, empty()) })
+        })
     }
+}
+
+/// The first row of pixels below those that the maps of a tile stand for.
+fn below(maps: &StarMaps, grid: usize) -> usize {
+    (maps.origin[0] + maps.prob.nrows()) * grid
 }
 
 /// The place of the middle of pixel `at` of `from` on an axis of `to` pixels.
@@ -86,25 +180,61 @@ fn rescaled(at: i32, from: usize, to: usize) -> i32 {
 
 impl Candidates {
     /// Suppresses overlapping candidates, paints the rest and removes small objects.
-    pub fn segment(&self, thresholds: &StarThresholds, min_area: f32) -> Result<Segmentation> {
-        let above: Vec<usize> = (0..self.stars.len()).filter(|&i| self.stars.prob[i] > thresholds.prob).collect();
-        let sorted = self.stars.select(&above).sorted();
-        let kept = sorted.select(&non_maximum_suppression(&sorted, thresholds.nms)?);
-        let points: Vec<[f64; 2]> = kept.points.iter().map(|point| point.map(f64::from)).collect();
-        let coord = dist_to_coord(kept.dist.view(), &points, [1.0, 1.0])?;
-        let mut labels = coord_to_label(coord.view(), self.shape, Some(&kept.prob))?;
-        remove_small_labels(&mut labels, thresholds.smallest_object.max(min_area));
-        let mut present = vec![false; kept.len() + 1];
-        labels.iter().for_each(|&id| present[id as usize] = true);
-        let mut objects = Vec::new();
-        for index in (0..kept.len()).filter(|index| present[index + 1]) {
-            objects.push(Object {
-                id: objects.len() as i32 + 1,
-                polygon: (0..kept.dist.ncols()).map(|k| [coord[[index, 0, k]], coord[[index, 1, k]]]).collect(),
-                probability: kept.prob[index],
-                class: self.classes.get(&kept.points[index]).copied(),
-            });
-        }
-        Ok(Segmentation::new(relabel_sequential(&labels, 1)?, objects))
+    pub fn segment(&self, thresholds: &StarThresholds, min_area: f32, cancel: &CancelToken) -> Result<Segmentation> {
+        let mut order: Vec<usize> = (0..self.stars.len()).filter(|&i| self.stars.prob[i] > thresholds.prob).collect();
+        let score = |place: usize| self.stars.prob[place] + 0.0;
+        order.sort_unstable_by(|&a, &b| score(b).total_cmp(&score(a)).then(b.cmp(&a)));
+        let sorted = self.stars.select(&order);
+        let kept = non_maximum_suppression_until(&sorted, thresholds.nms, cancel)?;
+        let classes: Vec<u8> = match self.classes.is_empty() {
+            true => Vec::new(),
+            false => kept.iter().map(|&place| self.classes[order[place]]).collect(),
+        };
+        let smallest = thresholds.smallest_object.max(min_area);
+        paint(&sorted.select(&kept), &classes, self.shape, smallest, cancel)
     }
+
+    /// Leaves out those with the lowest probability when there are more than `most`; the rest stays in order.
+    fn keep_best(&mut self, most: usize) {
+        if self.stars.len() <= most {
+            return;
+        }
+        let mut places: Vec<usize> = (0..self.stars.len()).collect();
+        let score = |place: usize| self.stars.prob[place];
+        places.select_nth_unstable_by(most, |&a, &b| score(b).total_cmp(&score(a)).then(b.cmp(&a)));
+        places.truncate(most);
+        places.sort_unstable();
+        self.stars = self.stars.select(&places);
+        if !self.classes.is_empty() {
+            self.classes = places.iter().map(|&place| self.classes[place]).collect();
+        }
+    }
+}
+
+/// The objects of candidates that survived, by descending probability, in an image of that shape.
+fn paint(
+    kept: &StarCandidates,
+    classes: &[u8],
+    shape: [usize; 2],
+    smallest: f32,
+    cancel: &CancelToken,
+) -> Result<Segmentation> {
+    cancel.check()?;
+    let points: Vec<[f64; 2]> = kept.points.iter().map(|point| point.map(f64::from)).collect();
+    let coord = dist_to_coord(kept.dist.view(), &points, [1.0, 1.0])?;
+    let mut labels = coord_to_label(coord.view(), shape, Some(&kept.prob))?;
+    cancel.check()?;
+    remove_small_labels(&mut labels, smallest);
+    let mut present = vec![false; kept.len() + 1];
+    labels.iter().for_each(|&id| present[id as usize] = true);
+    let mut objects = Vec::new();
+    for index in (0..kept.len()).filter(|index| present[index + 1]) {
+        objects.push(Object {
+            id: objects.len() as i32 + 1,
+            polygon: (0..kept.dist.ncols()).map(|k| [coord[[index, 0, k]], coord[[index, 1, k]]]).collect(),
+            probability: kept.prob[index],
+            class: classes.get(index).map(|class| usize::from(*class)),
+        });
+    }
+    Ok(Segmentation::new(relabel_sequential(&labels, 1)?, objects))
 }

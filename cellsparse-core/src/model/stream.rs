@@ -51,8 +51,13 @@ impl Model {
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<usize> {
         let (device, _) = device::resolve(options.device)?;
-        let pool = device::thread_pool(options.threads)?;
-        Ok(pool.install(|| self.train_on_pools(pools, options, &device, observer))?.steps)
+        let pool = self.engines.pool_for(options.threads)?;
+        let mut train = || self.train_on_pools(pools, options, &device, observer);
+        let outcome = match pool {
+            Some(pool) => pool.install(train),
+            None => train(),
+        }?;
+        Ok(outcome.steps)
     }
 
     fn train_on_pools(
@@ -111,7 +116,7 @@ impl Model {
                 Architecture::Cellpose(_) => 1.0,
                 _ => image_factor(&truth) * drawn,
             };
-            images.push(self.to_working(self.network_input(&image, options.normalized)?, scale)?);
+            images.push(self.to_working(self.network_input(&image, options.normalized)?.into(), scale)?.into_owned());
             labels.push(self.labels_to_working(&truth, scale)?);
         }
         Ok((images, labels))

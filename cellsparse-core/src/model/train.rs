@@ -9,20 +9,23 @@ use rayon::prelude::*;
 
 use super::contrast::Seen;
 use super::file::Parts;
+use super::judged::Judged;
 use super::keep::{Drawn, Score};
 use super::recipe::{Begin, Recipe};
 use super::stardist::{self, StarDistTask};
 use super::starters::{Start, Starter};
-use super::working_scale::{self, WorkingScale};
+use super::work::Work;
+use super::working_scale::WorkingScale;
 use super::{
     Algorithm, Architecture, Model, PredictOptions, Preset, Thresholds, TrainOptions, cellpose, device, elephant,
 };
 use crate::annotations::{Dataset, background_rim};
+use crate::budget::{Budget, bytes_of};
 use crate::completion::complete_labels;
 use crate::control::{Flow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Device, Engine, Weights};
-use crate::raster::{Image, LabelImage};
+use crate::raster::LabelImage;
 use crate::training::history::History;
 use crate::training::trainer::{Engines, LoopOptions, Outcome, Task, TrainingState, train};
 
@@ -57,17 +60,21 @@ struct Ending {
     notes: Vec<String>,
 }
 
+/// What can be gone back to after a training.
+struct Before {
+    weights: Weights,
+    thresholds: Thresholds,
+    scale: WorkingScale,
+}
+
 /// Pixels around a drawn cell that are taken for background.
 const RIM: usize = 2;
 
+/// Batches that exist at a time: in the queues between the producer and the loop, in both of their hands, and for validation.
+const BATCHES: u64 = 9;
+
 /// Share of a step that goes forward.
 const FORWARD: f64 = 0.35;
-
-/// Pixels of the images that thresholds are chosen on after a training was stopped, at most: a few seconds.
-const PIXELS_AFTER_A_STOP: f64 = 4e6;
-
-/// Images that thresholds are chosen on, at most.
-const THRESHOLD_IMAGES: usize = 16;
 
 impl Model {
     /// Trains on annotated images, from the weights the model has now.
@@ -79,8 +86,9 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Image`] and [`Error::Labels`] for unusable data, [`Error::Config`] for options out of range,
-    /// [`Error::Device`] for an absent device, [`Error::Diverged`] when the loss is no longer finite; the model is then
-    /// as it was before.
+    /// [`Error::Device`] for an absent device, [`Error::Limit`] for a training that the memory does not suffice for,
+    /// [`Error::Diverged`] when the loss is no longer finite; the model is then as it was before. Once the last step is done,
+    /// nothing is an error: what goes wrong in the choice of thresholds is among the notes of the summary.
     pub fn train(
         &mut self,
         data: &Dataset,
@@ -94,8 +102,12 @@ impl Model {
             }
         }
         let (device, name) = device::resolve(options.device)?;
-        let pool = device::thread_pool(options.threads)?;
-        let ending = pool.install(|| self.train_on(data, validation, options, &device, observer))?;
+        let pool = self.engines.pool_for(options.threads)?;
+        let mut train = || self.train_on(data, validation, options, &device, observer);
+        let ending = match pool {
+            Some(pool) => pool.install(train),
+            None => train(),
+        }?;
         let outcome = ending.outcome;
         let seconds = outcome.elapsed.as_secs_f64();
         Ok(TrainingSummary {
@@ -120,11 +132,12 @@ impl Model {
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<Ending> {
         let began = Instant::now();
+        let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
         let mut fresh = self.clone();
         let mut notes = Vec::new();
         let begin = fresh.begin(options, &mut notes)?;
         let mut recipe = Recipe::new(self.architecture.algorithm(), options, begin)?;
-        if options.preset == Preset::Reference {
+        if options.preset == Preset::Reference && self.normalization == super::Normalization::default() {
             fresh.normalization = super::Normalization::MIN_MAX;
         }
         // Cellpose scales its crops itself.
@@ -132,21 +145,22 @@ impl Model {
         if scaled && self.untrained {
             fresh.scale = WorkingScale::of(data, options.normalized);
         }
+        let patch = fresh.patch_size(&recipe, options, data)?;
+        let budget = budget.less(fresh.check_training(&recipe, patch, data, validation, device, budget)?);
         let prepared = training_data(&fresh, data, options)?;
         let judged = match validation {
             // The reference keeps its thresholds.
             _ if options.preset == Preset::Reference => None,
-            Some(set) => Some(Judged::new(set, None, options)),
+            Some(set) => Some(Judged::new(set, None, fresh.scale.factor, options)),
             // The defaults of Cellpose and ELEPHANT are better than what a few cells tell.
             _ if self.algorithm() != Algorithm::Stardist => None,
-            None => Some(Judged::new(data, Some(&prepared.1), options)),
+            None => Some(Judged::new(data, Some(&prepared.1), fresh.scale.factor, options)),
         };
         let drawn = match options.preset {
             Preset::Reference => None,
             _ => Some(Drawn::new(&fresh, data, options)?),
         };
         let started = fresh.weights.clone();
-        let patch = self.patch_size(&recipe, options, &prepared.0)?;
         if let Some(budget) = &mut recipe.limits.time_budget {
             *budget = budget.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
             let scored = if begin == Begin::Random { 1.0 } else { 2.0 } * drawn.as_ref().map_or(0.0, Drawn::pixels);
@@ -179,30 +193,27 @@ impl Model {
             }
         };
         let outcome = learned?;
-        // Who stops a training does not want to wait for large images.
-        let waits =
-            |judged: &Judged<'_>| outcome.stopped != StopReason::Cancelled || judged.pixels() <= PIXELS_AFTER_A_STOP;
-        let judged = judged.filter(waits);
-        if outcome.steps > 0 && options.preset != Preset::Reference {
-            fresh.thresholds = match &self.architecture {
-                Architecture::Stardist(config) => {
-                    Thresholds::Stardist(stardist::choose_thresholds(&fresh, config, data, judged, device)?)
-                }
-                Architecture::Cellpose(config) => {
-                    Thresholds::Cellpose(cellpose::choose_thresholds(&fresh, config, data, judged, device)?)
-                }
-                Architecture::Elephant(_) => {
-                    Thresholds::Elephant(elephant::choose_thresholds(&fresh, data, judged, device)?)
-                }
-            };
-        }
+        // From here on, nothing takes back what was learned.
+        fresh.engines = std::mem::take(&mut self.engines);
+        fresh.engines.clear();
         fresh.seen = Some(Seen::of(data, options.normalized).with(self.seen));
-        let mut start_kept = false;
-        if let Some(drawn) = drawn.filter(|_| outcome.steps > 0) {
-            let stopped = outcome.stopped == StopReason::Cancelled;
-            start_kept = fresh.keep_better(self, started, begin, stopped, &drawn, device, &mut notes)?;
-        }
+        let before = Before { weights: started, thresholds: self.thresholds, scale: self.scale };
         *self = fresh;
+        let mut start_kept = false;
+        if outcome.steps > 0 && options.preset != Preset::Reference {
+            let stopped = outcome.stopped == StopReason::Cancelled;
+            notes.extend(self.settle_thresholds(data, judged, stopped, options, device, budget));
+            // The request that ended the training was answered; the next one ends the comparison.
+            let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
+            let work = Work::plain(device, &cancel, budget);
+            let compared = drawn.map(|drawn| self.keep_better(before, begin, stopped, &drawn, &work, &mut notes));
+            match compared.unwrap_or(Ok(false)) {
+                Ok(kept) => start_kept = kept,
+                Err(error) => notes.push(format!(
+                    "the weights before and after the training could not be compared, those after it are kept: {error}"
+                )),
+            }
+        }
         Ok(Ending { outcome, begin, start_kept, notes })
     }
 
@@ -227,33 +238,32 @@ impl Model {
         }
     }
 
-    /// Goes back to the weights `started` of the model `before` the training when these segment what was drawn better, and
+    /// Goes back to what was there `before` the training when that segments what was drawn better, and
     /// says whether it did. Thresholds that find none of the drawn cells are lowered, unless the training
     /// was `stopped`.
     fn keep_better(
         &mut self,
-        before: &Model,
-        started: Weights,
+        before: Before,
         begin: Begin,
         stopped: bool,
         drawn: &Drawn,
-        device: &Device,
+        work: &Work<'_>,
         notes: &mut Vec<String>,
     ) -> Result<bool> {
         let stored = PredictOptions::default();
-        let mut trained = drawn.score(self, device, &stored)?;
+        let mut trained = drawn.score(self, work, &stored)?;
         if trained.accuracy == 0.0 && !stopped {
-            trained = drawn.lower_thresholds(self, device)?.unwrap_or_default();
+            trained = drawn.lower_thresholds(self, work)?.unwrap_or_default();
         }
         if begin != Begin::Random {
-            let mut start = Model { weights: started, ..self.clone() };
+            let mut start = Model { weights: before.weights, ..self.clone() };
             if begin == Begin::Trained {
                 (start.thresholds, start.scale) = (before.thresholds, before.scale);
             } else {
                 // Statistics of the drawn fields say nothing about these images.
                 start.weights.take_statistics(&self.weights);
             }
-            let score = drawn.score(&start, device, &stored)?;
+            let score = drawn.score(&start, work, &stored)?;
             if score.beats(&trained, begin) {
                 notes.push(format!(
                     "the weights before the training were kept: on the drawn cells they reach {:.2}, those after it {:.2}",
@@ -270,6 +280,51 @@ impl Model {
             );
         }
         Ok(false)
+    }
+
+    /// Refuses a training for which there is not enough memory; returns the bytes that its data take.
+    fn check_training(
+        &self,
+        recipe: &Recipe,
+        patch: usize,
+        data: &Dataset,
+        validation: Option<&Dataset>,
+        device: &Device,
+        budget: Budget,
+    ) -> Result<u64> {
+        let mut taken: u64 = 0;
+        for (image, labels) in data.images().iter().zip(data.labels()) {
+            let [rows, columns] = self.working_sides(image.height(), image.width(), self.scale.for_labels(labels))?;
+            // Intensities, labels, and targets of up to four values.
+            taken = taken.saturating_add(bytes_of(&[rows, columns, self.architecture.n_channels() + 5], 4));
+        }
+        budget.require(
+            taken,
+            format_args!("training on {} images, as the network sees them,", data.len()),
+            "take fewer or smaller images, or allow more memory",
+        )?;
+        let shape = [recipe.batch_size, patch, patch];
+        // Patches and what is to be learned from them, in batches that are made ahead.
+        let values = self.graph.outputs().iter().map(|&node| {
+            let node = &self.graph.nodes()[node];
+            bytes_of(&node.size(patch, patch), node.channels as u64)
+        });
+        let values = values.fold(bytes_of(&[patch, patch, self.graph.input_channels()], 1), u64::saturating_add);
+        let mut bytes = taken.saturating_add(values.saturating_mul(4 * BATCHES * recipe.batch_size as u64));
+        if device.is_cpu() {
+            bytes = bytes.saturating_add(self.graph.bytes(shape, true)?);
+            if let Some(set) = validation {
+                bytes = bytes.saturating_add(self.graph.bytes([set.len().min(64), patch, patch], false)?);
+            }
+        }
+        // Gradients, the weights that move, what the optimiser remembers, and copies.
+        bytes = bytes.saturating_add(32 * self.weights.count() as u64);
+        budget.require(
+            bytes,
+            format_args!("training on batches of {} patches of {patch} x {patch} pixels", recipe.batch_size),
+            "take a smaller batch_size or patch_size, or allow more memory",
+        )?;
+        Ok(taken)
     }
 
     /// Runs the training loop and takes over what was learned.
@@ -324,14 +379,18 @@ impl Model {
 
     /// The side of the training patches, rounded up to what the network divides by. A size that the caller did not ask for
     /// is no larger than the largest image.
-    fn patch_size(&self, recipe: &Recipe, options: &TrainOptions, images: &[Array3<f32>]) -> Result<usize> {
+    fn patch_size(&self, recipe: &Recipe, options: &TrainOptions, data: &Dataset) -> Result<usize> {
         let [rows, columns] = self.graph.divisor();
         let unit = rows.max(columns);
         let wanted = recipe.patch_size;
         if !(unit..=4096).contains(&wanted) {
             return Err(Error::Config(format!("patch_size is {wanted}; it must lie between {unit} and 4096 pixels")));
         }
-        let largest = images.iter().map(|image| image.dim().0.max(image.dim().1)).max().unwrap_or(wanted);
+        let mut largest = 0;
+        for (image, labels) in data.images().iter().zip(data.labels()) {
+            let scale = self.scale.for_labels(labels);
+            largest = self.working_sides(image.height(), image.width(), scale)?.into_iter().fold(largest, usize::max);
+        }
         let asked = options.patch_size.is_some() || options.preset == Preset::Reference;
         Ok(if asked { wanted } else { wanted.min(largest) }.next_multiple_of(unit))
     }
@@ -356,7 +415,9 @@ pub(super) fn training_data(
     options: &TrainOptions,
 ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
     let scales: Vec<f64> = data.labels().iter().map(|labels| model.scale.for_labels(labels)).collect();
-    let input = |(image, scale)| model.to_working(model.network_input(image, options.normalized)?, scale);
+    let input = |(image, scale)| -> Result<Array3<f32>> {
+        Ok(model.to_working(model.network_input(image, options.normalized)?.into(), scale)?.into_owned())
+    };
     let images = data.images().iter().zip(scales.iter().copied()).map(input).collect::<Result<Vec<_>>>()?;
     let drawn =
         data.labels().iter().zip(&scales).map(|(labels, scale)| model.labels_to_working(labels.labels(), *scale));
@@ -375,48 +436,6 @@ pub(super) fn training_data(
     });
     let labels = completed.collect();
     Ok((images, labels))
-}
-
-/// Images that thresholds are chosen on, with what is known of them `[H, W]`.
-pub(super) struct Judged<'a> {
-    images: Vec<(&'a Image, LabelImage)>,
-    normalized: bool,
-}
-
-impl<'a> Judged<'a> {
-    /// Some images of `set`. What was drawn counts, and where nothing was drawn what `completed` says, the labels that the
-    /// network was trained on.
-    fn new(set: &'a Dataset, completed: Option<&[LabelImage]>, options: &TrainOptions) -> Self {
-        let step = set.len().div_ceil(THRESHOLD_IMAGES).max(1);
-        let known = |index: usize| {
-            let mut labels = set.labels()[index].labels().clone();
-            if let Some(completed) = completed.and_then(|completed| completed.get(index)) {
-                let (rows, columns) = labels.dim();
-                let completed = working_scale::nearest(completed, rows, columns);
-                labels.zip_mut_with(&completed, |label, completed| {
-                    if *label < 0 {
-                        *label = *completed;
-                    }
-                });
-            }
-            (&set.images()[index], labels)
-        };
-        Self { images: (0..set.len()).step_by(step).map(known).collect(), normalized: options.normalized }
-    }
-
-    fn pixels(&self) -> f64 {
-        self.images.iter().map(|(_, labels)| labels.len() as f64).sum()
-    }
-
-    /// What the network says about each of them, with what is known.
-    pub fn predicted<T>(
-        &self,
-        model: &Model,
-        predict: impl Fn(Array3<f32>) -> Result<T>,
-    ) -> Result<Vec<(T, &LabelImage)>> {
-        let predicted = |(image, labels)| Ok((predict(model.network_input(image, self.normalized)?)?, labels));
-        self.images.iter().map(|(image, labels)| (*image, labels)).map(predicted).collect()
-    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array2, Array3, ArrayView3, Axis, s};
+use ndarray::{Array2, ArrayView3, Axis, CowArray, Ix3, s};
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Model, PredictOptions, elephant, stardist};
+use super::work::Work;
+use super::{Architecture, Model, elephant, stardist};
 use crate::annotations::{Dataset, SparseLabels};
+use crate::budget::bytes_of;
 use crate::completion::part_areas;
 use crate::error::Result;
 use crate::geometry::disc_diameter;
-use crate::networks::Device;
 use crate::raster::{LabelImage, gaussian_blur, resize_bilinear, scaled_size};
 
 /// Diameter in pixels at which the annotated cells are trained on.
@@ -94,7 +95,7 @@ const SPECK: f64 = 0.03;
 impl Model {
     /// The factor for an image `[H, W, C]` of which nothing is known: the usual one, or, when cells differ in size from image
     /// to image, that which fits the cells that the network finds in the middle of this one.
-    pub(super) fn scale_for(&self, image: ArrayView3<'_, f32>, device: &Device) -> Result<f64> {
+    pub(super) fn scale_for(&self, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<f64> {
         let mut scale = self.scale.factor;
         if !self.scale.by_image {
             return Ok(scale);
@@ -105,7 +106,7 @@ impl Model {
             let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
             let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
             let part = image.slice(s![top..bottom, left..right, ..]);
-            let Some(diameter) = self.seen_diameter(part, scale, device)? else { break };
+            let Some(diameter) = self.seen_diameter(part, scale, work)? else { break };
             let next = factor(diameter, true);
             let change = (next / scale).max(scale / next);
             scale = next;
@@ -117,11 +118,12 @@ impl Model {
     }
 
     /// The diameter in pixels of `image` of the cells that the network sees at that scale; `None` without any.
-    fn seen_diameter(&self, image: ArrayView3<'_, f32>, scale: f64, device: &Device) -> Result<Option<f64>> {
+    fn seen_diameter(&self, image: ArrayView3<'_, f32>, scale: f64, work: &Work<'_>) -> Result<Option<f64>> {
+        let work = &Work { tile: None, ..work.clone() };
         // Pixels of cells, their side in pixels of the image, and the share of a cell's radius that they cover.
         let (inside, pixel, share): (Array2<bool>, f64, f64) = match &self.architecture {
             Architecture::Stardist(config) => {
-                let prob = stardist::probability(self, config, image, scale, device)?;
+                let prob = stardist::probability(self, config, image, scale, work)?;
                 // The probability falls from 1 in the middle of a cell to 0 at its edge.
                 let pixel = ((config.grid[0] * config.grid[1]) as f64).sqrt() / scale;
                 (prob.mapv(|prob| prob > EDGE as f32), pixel, 1.0 - EDGE)
@@ -129,8 +131,7 @@ impl Model {
             // Cellpose has one diameter for all images.
             Architecture::Cellpose(_) => return Ok(None),
             Architecture::Elephant(_) => {
-                let options = PredictOptions::default();
-                let maps = elephant::probabilities(self, image, scale, &options, device)?;
+                let maps = elephant::probabilities(self, image, scale, work)?;
                 (maps.slice(s![.., .., 0]).mapv(|background| background < 0.5), 1.0, 1.0)
             }
         };
@@ -153,8 +154,19 @@ impl Model {
         Ok([scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)])
     }
 
+    /// Bytes of an image of that shape as the network sees it, besides the image; nothing when it is seen as it is.
+    pub(super) fn working_bytes(&self, [height, width, channels]: [usize; 3], scale: f64) -> Result<u64> {
+        let sides = self.working_sides(height, width, scale)?;
+        if sides == [height, width] {
+            return Ok(0);
+        }
+        // Made smaller, an image is copied and smoothed first, one channel at a time.
+        let smooth = if scale < 1.0 { bytes_of(&[height, width, channels + 2], 4) } else { 0 };
+        Ok(bytes_of(&[sides[0], sides[1], channels], 4).saturating_add(smooth))
+    }
+
     /// The image `[H, W, C]` as the network sees it.
-    pub(super) fn to_working(&self, image: Array3<f32>, scale: f64) -> Result<Array3<f32>> {
+    pub(super) fn to_working<'a>(&self, image: CowArray<'a, f32, Ix3>, scale: f64) -> Result<CowArray<'a, f32, Ix3>> {
         let (height, width, _) = image.dim();
         let [rows, columns] = self.working_sides(height, width, scale)?;
         if [rows, columns] == [height, width] {
@@ -169,7 +181,7 @@ impl Model {
                 channel.assign(&smooth);
             }
         }
-        resize_bilinear(image.view(), rows, columns)
+        Ok(resize_bilinear(image.view(), rows, columns)?.into())
     }
 
     /// The labels `[H, W]` as the network sees them: those of the nearest pixels.
@@ -185,14 +197,32 @@ impl Model {
 
 /// Labels of other sides: those of the nearest pixels.
 pub(super) fn nearest(labels: &LabelImage, rows: usize, columns: usize) -> LabelImage {
-    let (height, width) = labels.dim();
-    let source = |i: usize, n: usize, of: usize| ((2 * i + 1) * of / (2 * n)).min(of.saturating_sub(1));
-    LabelImage::from_shape_fn((rows, columns), |(y, x)| labels[[source(y, rows, height), source(x, columns, width)]])
+    let nearest = Nearest::new(labels.dim(), (rows, columns));
+    LabelImage::from_shape_fn((rows, columns), |(y, x)| labels[nearest.of(y, x)])
+}
+
+/// Which pixel of an image is nearest to one of the same image at other sides.
+pub(super) struct Nearest {
+    from: (usize, usize),
+    to: (usize, usize),
+}
+
+impl Nearest {
+    /// From an image of those sides to one of these.
+    pub fn new(from: (usize, usize), to: (usize, usize)) -> Self {
+        Self { from, to }
+    }
+
+    /// The pixel of the first image for one of the second.
+    pub fn of(&self, y: usize, x: usize) -> [usize; 2] {
+        let source = |i: usize, n: usize, of: usize| ((2 * i + 1) * of / (2 * n)).min(of.saturating_sub(1));
+        [source(y, self.to.0, self.from.0), source(x, self.to.1, self.from.1)]
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::s;
+    use ndarray::{Array3, s};
 
     use super::*;
     use crate::raster::Image;

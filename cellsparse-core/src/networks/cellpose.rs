@@ -52,13 +52,13 @@ impl CellposeConfig {
         Ok(())
     }
 
-    /// The network. Outputs: vertical flow, horizontal flow and cell probability logit (3 channels), and the style, a
+    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs: vertical flow, horizontal flow and cell probability logit (3 channels), and the style, a
     /// vector. Layers have the names of the state dicts of the Cellpose package.
     pub fn graph(&self) -> Graph {
         let mut builder = Builder { graph: Graph::new(Recipe::FanIn) };
-        let mut x = builder.graph.input(self.n_channels);
+        let mut x = builder.graph.input(self.n_channels.clamp(1, 64));
         let mut levels = Vec::new();
-        for (level, &width) in self.widths.iter().enumerate() {
+        for (level, width) in widths_in_range(&self.widths).into_iter().enumerate() {
             if level > 0 {
                 x = builder.graph.max_pool(&format!("downsample.maxpool_{level}"), x, [2, 2]);
             }
@@ -79,6 +79,12 @@ impl CellposeConfig {
         builder.graph.output(style);
         builder.graph
     }
+}
+
+/// Channels of 1 to 6 levels, each 1 to 1024.
+pub(super) fn widths_in_range(widths: &[usize]) -> Vec<usize> {
+    let widths = if widths.is_empty() { &[1] } else { widths };
+    widths.iter().take(6).map(|width| (*width).clamp(1, 1024)).collect()
 }
 
 struct Builder {

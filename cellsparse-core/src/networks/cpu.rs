@@ -348,3 +348,43 @@ fn is_convolved_only(graph: &Graph) -> bool {
         .filter(|&id| graph.reads(id).contains(&0))
         .all(|id| matches!(graph.nodes()[id].op, Op::Conv { .. }) && graph.reads(id) == [0])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::{CellposeConfig, ElephantConfig, StarDistConfig};
+
+    #[test]
+    fn what_a_plan_takes_is_known_before() {
+        let graphs = [
+            StarDistConfig { n_filter_base: 4, n_depth: 2, net_conv_after_unet: 8, ..Default::default() }.graph(),
+            CellposeConfig { widths: vec![8, 20, 16], ..Default::default() }.graph(),
+            ElephantConfig { widths: vec![8, 16, 32], residual: true, ..Default::default() }.graph(),
+        ];
+        for graph in graphs.map(Arc::new) {
+            for training in [false, true] {
+                let shape = [2, 48, 32];
+                let weights = Weights::init(&graph, 1);
+                let mut plan = CpuPlan::new(&graph, Method::Fast, shape, training).unwrap();
+                let (bytes, known) = (plan.bytes() as u64, graph.bytes(shape, training).unwrap());
+                assert!(bytes <= known && known < 4 * bytes, "{bytes} bytes, {known} said");
+                plan.set_weights(&weights);
+                let outputs: Vec<Vec<f32>> =
+                    (0..plan.output_count()).map(|k| vec![0.5; plan.output_shape(k).iter().product()]).collect();
+                let outputs: Vec<&[f32]> = outputs.iter().map(Vec::as_slice).collect();
+                let mut gradients: Vec<Vec<f32>> =
+                    weights.parameters().iter().map(|parameter| vec![0.0; parameter.values.len()]).collect();
+                for _ in 0..if training { 3 } else { 1 } {
+                    plan.forward(&weights, &vec![0.5; 2 * 48 * 32 * graph.input_channels()]);
+                    if training {
+                        plan.backward(&weights, &outputs, &mut gradients);
+                    }
+                    assert_eq!(plan.bytes() as u64, bytes, "a step took memory");
+                }
+            }
+            // A batch that no machine has room for is no reason to end the process.
+            assert!(graph.bytes([256, 1 << 16, 1 << 16], true).unwrap() > 1 << 45);
+            assert!(matches!(graph.bytes([1, 33, 32], false), Err(Error::Config(_))));
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cellpose::widths_in_range;
 use super::graph::{Activation, Graph, NodeId, Recipe, Statistics};
 use crate::error::{Error, Result};
 
@@ -45,13 +46,17 @@ impl ElephantConfig {
         Ok(())
     }
 
-    /// The network. Output: logits of background, rim and centre (3 channels). Layers have the names of the state dicts of
+    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Output: logits of background, rim and centre (3 channels). Layers have the names of the state dicts of
     /// elephant-core.
     pub fn graph(&self) -> Graph {
         let mut graph = Graph::new(Recipe::He);
-        let mut x = graph.input(self.n_channels);
+        let mut x = graph.input(self.n_channels.clamp(1, 64));
         let mut levels = Vec::new();
-        let (base, encoder) = self.widths.split_last().unwrap_or((&1, &[]));
+        let widths: Vec<usize> = widths_in_range(&self.widths)
+            .into_iter()
+            .map(|width| if width > GROUPS { width.next_multiple_of(GROUPS) } else { width })
+            .collect();
+        let (base, encoder) = widths.split_last().unwrap_or((&1, &[]));
         for (level, &width) in encoder.iter().enumerate() {
             x = self.encoder_block(&mut graph, &format!("encoder.{level}"), x, width);
             levels.push((x, width));
@@ -92,4 +97,20 @@ fn norm(graph: &mut Graph, name: &str, x: NodeId) -> NodeId {
     let channels = graph.nodes()[x].channels;
     let statistics = Statistics::Group { channels: channels / channels.min(GROUPS) };
     graph.norm(name, x, None, statistics, 1e-5, Activation::Linear)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::CellposeConfig;
+    use super::*;
+
+    #[test]
+    fn every_configuration_gives_a_network_and_those_out_of_range_are_refused() {
+        for widths in [vec![], vec![0, 2000], vec![4; 70], vec![usize::MAX, 33]] {
+            let elephant = ElephantConfig { widths: widths.clone(), n_channels: 0, residual: true };
+            assert!(elephant.check().is_err() && elephant.graph().outputs().len() == 1, "{widths:?}");
+            let cellpose = CellposeConfig { widths, n_channels: 0, ..CellposeConfig::default() };
+            assert!(cellpose.check().is_err() && cellpose.graph().outputs().len() == 2);
+        }
+    }
 }

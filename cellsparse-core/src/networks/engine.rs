@@ -40,6 +40,15 @@ impl Engine {
         Ok(Self(Executor::Cpu(Box::new(CpuPlan::new(graph, Method::Fast, shape, training)?))))
     }
 
+    /// Bytes of maps, gradients and work space on the CPU; 0 on another device.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Executor::Cpu(plan) => plan.bytes(),
+            #[cfg(feature = "candle")]
+            Executor::Candle(_) => 0,
+        }
+    }
+
     /// Takes new weights.
     ///
     /// # Errors

@@ -78,25 +78,42 @@ impl StarDistConfig {
         Ok(())
     }
 
-    /// The network. Outputs: probability logit (1), distances (`n_rays`) and, with classes, class logits
+    /// The configuration with every value that [`check`](Self::check) refuses moved into its range: a network can be built of
+    /// any configuration, if not always the one that was meant.
+    fn in_range(&self) -> Self {
+        Self {
+            n_channels: self.n_channels.clamp(1, 64),
+            n_rays: self.n_rays.clamp(3, 1024),
+            grid: self.grid.map(|step| step.clamp(1, 16).next_power_of_two()),
+            n_filter_base: self.n_filter_base.clamp(1, 512),
+            n_depth: self.n_depth.clamp(1, 6),
+            n_conv_per_depth: self.n_conv_per_depth.clamp(1, 8),
+            net_conv_after_unet: self.net_conv_after_unet.min(2048),
+            batch_norm: self.batch_norm,
+            n_classes: self.n_classes.map(|classes| classes.clamp(1, 255)),
+        }
+    }
+
+    /// The network; values out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs: probability logit (1), distances (`n_rays`) and, with classes, class logits
     /// (`n_classes + 1`), each on the grid. Layers have the names that Keras gives them in the original.
     pub fn graph(&self) -> Graph {
-        let mut builder = Builder { graph: Graph::new(Recipe::Glorot), config: self, norms: 0 };
-        let input = builder.graph.input(self.n_channels);
+        let config = self.in_range();
+        let mut builder = Builder { graph: Graph::new(Recipe::Glorot), config: &config, norms: 0 };
+        let input = builder.graph.input(config.n_channels);
         let on_grid = builder.grid(input);
         let unet = builder.unet(on_grid);
         let graph = &mut builder.graph;
-        let features = self.net_conv_after_unet;
+        let features = config.net_conv_after_unet;
         let feature_map = |graph: &mut Graph, name: &str| match features {
             0 => unet,
             _ => graph.conv(name, unet, 3, features, Activation::Relu),
         };
         let shared = feature_map(graph, "features");
         let prob = graph.conv("prob", shared, 1, 1, Activation::Linear);
-        let dist = graph.conv("dist", shared, 1, self.n_rays, Activation::Linear);
+        let dist = graph.conv("dist", shared, 1, config.n_rays, Activation::Linear);
         graph.output(prob);
         graph.output(dist);
-        if let Some(classes) = self.n_classes {
+        if let Some(classes) = config.n_classes {
             let own = feature_map(graph, "features_class");
             let class = graph.conv("prob_class", own, 1, classes + 1, Activation::Linear);
             graph.output(class);
@@ -109,19 +126,20 @@ impl StarDistConfig {
     /// Counted from the layers: every 3x3 convolution adds one pixel of its level. For the default network
     /// this is 47 times the grid.
     pub fn receptive_radius(&self) -> [usize; 2] {
+        let config = self.in_range();
         std::array::from_fn(|axis| {
             let mut pooled = [1, 1];
             let mut radius = 0;
-            while pooled != self.grid {
-                radius += self.n_conv_per_depth * pooled[axis] + pooled[axis];
+            while pooled != config.grid {
+                radius += config.n_conv_per_depth * pooled[axis] + pooled[axis];
                 for a in 0..2 {
-                    pooled[a] *= if self.grid[a] > pooled[a] { 2 } else { 1 };
+                    pooled[a] *= if config.grid[a] > pooled[a] { 2 } else { 1 };
                 }
             }
-            let grid = self.grid[axis];
-            let per_level: usize = (0..self.n_depth).map(|n| (2 * self.n_conv_per_depth + 1) << n).sum();
-            let middle = (self.n_conv_per_depth + 1) << self.n_depth;
-            let after = usize::from(self.net_conv_after_unet > 0);
+            let grid = config.grid[axis];
+            let per_level: usize = (0..config.n_depth).map(|n| (2 * config.n_conv_per_depth + 1) << n).sum();
+            let middle = (config.n_conv_per_depth + 1) << config.n_depth;
+            let after = usize::from(config.net_conv_after_unet > 0);
             radius + grid * (per_level + middle + after)
         })
     }
@@ -194,4 +212,28 @@ impl Builder<'_> {
 /// `name`, `name_1`, `name_2`, ...
 fn numbered(name: &str, index: usize) -> String {
     if index == 0 { name.to_string() } else { format!("{name}_{index}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_configuration_gives_a_network_and_those_out_of_range_are_refused() {
+        let usual = StarDistConfig { n_filter_base: 2, ..StarDistConfig::default() };
+        let odd = [
+            StarDistConfig { grid: [3, 3], ..usual.clone() },
+            StarDistConfig { grid: [0, usize::MAX], ..usual.clone() },
+            StarDistConfig { n_conv_per_depth: 0, ..usual.clone() },
+            StarDistConfig { n_depth: 0, ..usual.clone() },
+            StarDistConfig { n_depth: 1000, n_conv_per_depth: 1000, ..usual.clone() },
+            StarDistConfig { n_channels: 0, n_rays: 0, n_filter_base: 0, n_classes: Some(0), ..usual.clone() },
+        ];
+        for config in odd {
+            assert!(config.check().is_err(), "{config:?}");
+            assert!(!config.graph().outputs().is_empty() && config.receptive_radius()[0] > 0, "{config:?}");
+        }
+        assert_eq!(StarDistConfig { grid: [3, 3], ..usual.clone() }.graph().divisor(), [32, 32]);
+        assert_eq!(usual.in_range(), usual);
+    }
 }

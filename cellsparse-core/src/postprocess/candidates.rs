@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
+use crate::budget::zeros;
 use crate::error::{Error, Result};
 
 /// Polygons given by a centre, a score and the distances from the centre to the outline along equally spaced rays.
@@ -20,8 +21,8 @@ pub struct StarCandidates {
 /// Cells left out along the image border when nothing else is asked for: `[[top, bottom], [left, right]]`.
 pub const BORDER: [[usize; 2]; 2] = [[2, 2], [2, 2]];
 
-/// The most candidates that are accepted at once.
-pub const MAX_CANDIDATES: usize = 4_000_000;
+/// The most candidates that a list holds: they are counted in 32 bits.
+pub const MAX_CANDIDATES: usize = i32::MAX as usize;
 
 /// The largest number of rays that is accepted.
 pub const MAX_RAYS: usize = 1024;
@@ -35,7 +36,7 @@ pub const MAX_RAYS: usize = 1024;
 /// # Errors
 /// [`Error::Image`] if the shapes differ, there are fewer than 3 rays, or a probability in use or a distance of a
 /// candidate is not finite; [`Error::Config`] if the grid is 0 or the threshold is not a number; [`Error::Limit`] if there
-/// are more than [`MAX_CANDIDATES`].
+/// are more than [`MAX_CANDIDATES`], or there is no memory for them.
 pub fn candidates(
     prob: ArrayView2<f32>,
     dist: ArrayView3<f32>,
@@ -78,7 +79,9 @@ pub fn candidates(
             }
         }
     }
-    let mut rows = Array2::zeros((chosen.len(), rays));
+    let values = zeros(chosen.len().saturating_mul(rays), "the ray lengths of the object candidates")?;
+    let mut rows = Array2::from_shape_vec((chosen.len(), rays), values)
+        .map_err(|error| Error::Internal(format!("ray lengths: {error}")))?;
     for (mut row, &[i, j]) in rows.outer_iter_mut().zip(&chosen) {
         row.assign(&dist.index_axis(Axis(0), i).index_axis(Axis(0), j));
     }
@@ -124,6 +127,23 @@ impl StarCandidates {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(b.cmp(&a)));
         self.select(&order)
+    }
+
+    /// Adds a list to the end of this one.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if the numbers of rays differ, [`Error::Limit`] if there are too many.
+    pub fn append(&mut self, other: &Self) -> Result<()> {
+        let total = self.len().saturating_add(other.len());
+        if total > MAX_CANDIDATES {
+            return Err(too_many(Some(total)));
+        }
+        self.dist.append(Axis(0), other.dist.view()).map_err(|_| {
+            Error::Image(format!("candidates of {} rays after some of {}", other.dist.ncols(), self.dist.ncols()))
+        })?;
+        self.points.extend_from_slice(&other.points);
+        self.prob.extend_from_slice(&other.prob);
+        Ok(())
     }
 
     /// The lists joined in order, as the candidates of the tiles of one image.
@@ -182,7 +202,7 @@ impl StarCandidates {
 fn too_many(count: Option<usize>) -> Error {
     let count = count.map_or(format!("more than {MAX_CANDIDATES}"), |count| count.to_string());
     Error::Limit(format!(
-        "{count} object candidates, at most {MAX_CANDIDATES} can be sorted out at once; raise prob_thresh, train longer, \
-         or predict the image in parts"
+        "{count} object candidates, a list holds {MAX_CANDIDATES} at most; raise the probability threshold, or cut the maps \
+         into parts"
     ))
 }

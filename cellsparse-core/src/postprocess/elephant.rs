@@ -2,11 +2,12 @@
 
 use ndarray::{ArrayView3, Axis};
 
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::distance::{distance_transform_edt, distance_transform_squared};
 use crate::postprocess::clean::{relabel_sequential, remove_small_labels, remove_small_labels_literal};
 use crate::postprocess::spots::{SpotOptions, draw_spots, find_spots};
-use crate::postprocess::watershed::watershed;
+use crate::postprocess::watershed::watershed_until;
 use crate::raster::{Connectivity, LabelImage, label_components};
 
 /// What the seeds of the watershed grow over.
@@ -60,6 +61,19 @@ impl Default for Method {
 /// # Errors
 /// [`Error::Image`] unless there are three channels, [`Error::Config`] and [`Error::Limit`] as the parts.
 pub fn elephant_instances(probabilities: ArrayView3<'_, f32>, method: &Method, min_area: f32) -> Result<LabelImage> {
+    elephant_instances_until(probabilities, method, min_area, &CancelToken::new())
+}
+
+/// [`elephant_instances`] that can be stopped.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`].
+pub fn elephant_instances_until(
+    probabilities: ArrayView3<'_, f32>,
+    method: &Method,
+    min_area: f32,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
     let (height, width, channels) = probabilities.dim();
     if channels != 3 {
         return Err(Error::Image(format!(
@@ -68,13 +82,15 @@ pub fn elephant_instances(probabilities: ArrayView3<'_, f32>, method: &Method, m
     }
     match method {
         Method::Watershed(options) => {
-            let mut labels = seeded_cells(probabilities, options)?;
+            let mut labels = seeded_cells(probabilities, options, cancel)?;
             remove_small_labels(&mut labels, min_area);
             relabel_sequential(&labels, 1)
         }
         Method::Ellipse(options) => {
             let spots = find_spots(probabilities.index_axis(Axis(2), 2), options)?;
+            cancel.check()?;
             let mut labels = draw_spots(&spots, [height, width])?;
+            cancel.check()?;
             if min_area > 0.0 {
                 remove_small_labels_literal(&mut labels, min_area);
             }
@@ -83,22 +99,28 @@ pub fn elephant_instances(probabilities: ArrayView3<'_, f32>, method: &Method, m
     }
 }
 
-fn seeded_cells(probabilities: ArrayView3<'_, f32>, options: &WatershedOptions) -> Result<LabelImage> {
+fn seeded_cells(
+    probabilities: ArrayView3<'_, f32>,
+    options: &WatershedOptions,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
     let (background, center) = (probabilities.index_axis(Axis(2), 0), probabilities.index_axis(Axis(2), 2));
     // The background alone is compared, so that no sum is rounded.
     let mask = background.mapv(|p| p < 1.0 - options.foreground_threshold);
     let (seeds, _) = label_components(center.mapv(|p| p > options.center_threshold).view(), Connectivity::Four)?;
+    cancel.check()?;
+    let (four, mask) = (Connectivity::Four, mask.view());
     match options.landscape {
-        Landscape::Probability => watershed(background, seeds.view(), Some(mask.view()), Connectivity::Four),
+        Landscape::Probability => watershed_until(background, seeds.view(), Some(mask), four, cancel),
         Landscape::Distance => {
             // Squares have the order of the distances and are whole numbers. Those above 2^31 - 1 are the exception.
-            let squares = distance_transform_squared(mask.view());
+            let squares = distance_transform_squared(mask);
             if squares.iter().all(|square| *square <= i32::MAX as u64 || *square == u64::MAX) {
                 let landscape = squares.mapv(|square| -(square.min(i32::MAX as u64) as i32));
-                return watershed(landscape.view(), seeds.view(), Some(mask.view()), Connectivity::Four);
+                return watershed_until(landscape.view(), seeds.view(), Some(mask), four, cancel);
             }
-            let landscape = distance_transform_edt(mask.view()).mapv(|distance| -distance);
-            watershed(landscape.view(), seeds.view(), Some(mask.view()), Connectivity::Four)
+            let landscape = distance_transform_edt(mask).mapv(|distance| -distance);
+            watershed_until(landscape.view(), seeds.view(), Some(mask), four, cancel)
         }
     }
 }

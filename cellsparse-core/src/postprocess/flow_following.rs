@@ -3,6 +3,7 @@
 use ndarray::{ArrayView2, ArrayView3};
 use rayon::prelude::*;
 
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
 /// Positions that are walked side by side.
@@ -98,12 +99,26 @@ impl FlowField {
 /// Positions are f32, flows between pixels bilinear, or those of the pixel that the position truncates to.
 /// Pixels outside the image are moved to its last row or column. Runs in parallel; every pixel goes alone.
 pub fn follow_flows(field: &FlowField, pixels: &[[usize; 2]], steps: usize, interpolate: bool) -> Vec<[f32; 2]> {
+    follow_flows_until(field, pixels, steps, interpolate, &CancelToken::new())
+}
+
+/// [`follow_flows`] that can be stopped: from then on pixels stay where they are.
+pub(super) fn follow_flows_until(
+    field: &FlowField,
+    pixels: &[[usize; 2]],
+    steps: usize,
+    interpolate: bool,
+    cancel: &CancelToken,
+) -> Vec<[f32; 2]> {
     if field.flows.is_empty() {
         return vec![[0.0; 2]; pixels.len()];
     }
     let last = [field.rows - 1, field.columns - 1];
     let mut ends: Vec<[f32; 2]> = pixels.iter().map(|&[y, x]| [y.min(last[0]) as f32, x.min(last[1]) as f32]).collect();
     ends.par_chunks_mut(ABREAST).with_min_len(64).for_each(|group| {
+        if cancel.is_cancelled() {
+            return;
+        }
         let mut positions = [[0.0; 2]; ABREAST];
         positions[..group.len()].copy_from_slice(group);
         field.walk(&mut positions, steps, interpolate);

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use ndarray::{ArrayView2, ArrayView3};
 
-use super::flow_following::{FlowField, follow_flows};
+use super::flow_following::{FlowField, follow_flows_until};
 use super::mask_cleaning::{fill_holes_and_remove_small_masks, fill_holes_and_renumber_as_fork};
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 pub use crate::geometry::diffusion::FlowRule;
 use crate::geometry::diffusion::map_cell_flows;
@@ -81,10 +82,25 @@ pub fn compute_masks(
     cellprob: ArrayView2<'_, f32>,
     options: &MaskOptions,
 ) -> Result<LabelImage> {
-    let mut masks = raw_masks(flows, cellprob, options)?;
+    compute_masks_until(flows, cellprob, options, &CancelToken::new())
+}
+
+/// [`compute_masks`] that can be stopped.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`].
+pub fn compute_masks_until(
+    flows: ArrayView3<'_, f32>,
+    cellprob: ArrayView2<'_, f32>,
+    options: &MaskOptions,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
+    let mut masks = raw_masks_until(flows, cellprob, options, cancel)?;
     if options.flow_threshold > 0.0 {
-        remove_bad_flow_masks(&mut masks, flows, options.flow_threshold, options.rule)?;
+        let errors = flow_errors_until(masks.view(), flows, options.rule, cancel)?;
+        remove_bad(&mut masks, errors, options.flow_threshold);
     }
+    cancel.check()?;
     Ok(match options.rule {
         FlowRule::Reference => fill_holes_and_remove_small_masks(masks.view(), options.min_size),
         FlowRule::Fork => fill_holes_and_renumber_as_fork(masks.view(), options.min_size),
@@ -100,6 +116,15 @@ pub fn raw_masks(
     cellprob: ArrayView2<'_, f32>,
     options: &MaskOptions,
 ) -> Result<LabelImage> {
+    raw_masks_until(flows, cellprob, options, &CancelToken::new())
+}
+
+fn raw_masks_until(
+    flows: ArrayView3<'_, f32>,
+    cellprob: ArrayView2<'_, f32>,
+    options: &MaskOptions,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
     let inside = cellprob.mapv(|logit| logit > options.cellprob_threshold);
     let field = FlowField::new(flows, inside.view())?;
     let moving = |[y, x]: [usize; 2]| match options.rule {
@@ -111,7 +136,8 @@ pub fn raw_masks(
     if pixels.len() < fewest || !inside.iter().any(|&inside| inside) {
         return Ok(LabelImage::zeros(cellprob.dim()));
     }
-    let ends = follow_flows(&field, &pixels, options.steps, options.interpolate);
+    let ends = follow_flows_until(&field, &pixels, options.steps, options.interpolate, cancel);
+    cancel.check()?;
     match options.rule {
         FlowRule::Reference => masks_of_ends(&pixels, &ends, cellprob.dim(), options),
         FlowRule::Fork => {
@@ -132,6 +158,15 @@ pub fn raw_masks(
 /// # Errors
 /// [`Error::Image`] when the shapes differ, [`Error::Limit`] when a cell does not fit into memory.
 pub fn flow_errors(masks: ArrayView2<'_, i32>, flows: ArrayView3<'_, f32>, rule: FlowRule) -> Result<Vec<(i32, f64)>> {
+    flow_errors_until(masks, flows, rule, &CancelToken::new())
+}
+
+fn flow_errors_until(
+    masks: ArrayView2<'_, i32>,
+    flows: ArrayView3<'_, f32>,
+    rule: FlowRule,
+    cancel: &CancelToken,
+) -> Result<Vec<(i32, f64)>> {
     let (height, width) = masks.dim();
     if flows.dim() != (2, height, width) {
         return Err(Error::Image(format!(
@@ -140,7 +175,7 @@ pub fn flow_errors(masks: ArrayView2<'_, i32>, flows: ArrayView3<'_, f32>, rule:
         )));
     }
     let cells = LabelRuns::new(masks);
-    map_cell_flows(&cells, rule, |found| {
+    map_cell_flows(&cells, rule, cancel, |found| {
         let pixels = found.cell.runs.iter().flat_map(|run| (run.begin..run.end).map(|column| (run.row, column)));
         let mut sum = 0.0;
         for ((row, column), flow) in pixels.zip(found.flows) {
@@ -164,13 +199,18 @@ pub fn remove_bad_flow_masks(
     rule: FlowRule,
 ) -> Result<()> {
     let errors = flow_errors(masks.view(), flows, rule)?;
+    remove_bad(masks, errors, threshold);
+    Ok(())
+}
+
+/// Sets to 0 every cell whose error exceeds `threshold`, or is not a number.
+fn remove_bad(masks: &mut LabelImage, errors: Vec<(i32, f64)>, threshold: f32) {
     let is_bad = |error: f64| error.is_nan() || error > f64::from(threshold);
     let bad: Vec<i32> = errors.into_iter().filter(|(_, error)| is_bad(*error)).map(|(label, _)| label).collect();
     if !bad.is_empty() {
         // Ids come in ascending order.
         masks.mapv_inplace(|label| if bad.binary_search(&label).is_ok() { 0 } else { label });
     }
-    Ok(())
 }
 
 /// Finds the places where end positions meet and gives each pixel the id of the place that it ends in.

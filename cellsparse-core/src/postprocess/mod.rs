@@ -15,6 +15,7 @@ pub mod nms;
 pub mod patches;
 pub mod spots;
 pub mod stars;
+pub mod strips;
 mod terraces;
 pub mod thresholds;
 pub mod watershed;

@@ -86,18 +86,8 @@ pub fn non_maximum_suppression_until(
         if rivals.is_empty() {
             continue;
         }
-        let winner = stars.outline(i);
-        if rivals.len() < PARALLEL_FROM {
-            for &j in &rivals {
-                suppressed[j] = stars.overlap_exceeds(nms_thresh, &winner, i, j, &mut workspace);
-            }
-        } else {
-            let lost =
-                |workspace: &mut Workspace, &j: &usize| stars.overlap_exceeds(nms_thresh, &winner, i, j, workspace);
-            let results: Vec<bool> = rivals.par_iter().with_min_len(16).map_init(Workspace::default, lost).collect();
-            for (&j, lost) in rivals.iter().zip(results) {
-                suppressed[j] = lost;
-            }
+        for (j, lost) in stars.losers(nms_thresh, i, &rivals, &mut workspace) {
+            suppressed[j] = lost;
         }
     }
     Ok(kept)
@@ -110,22 +100,25 @@ pub fn integer_outline(point: [i32; 2], dist: ArrayView1<f32>) -> Vec<[i32; 2]> 
     vertices
 }
 
+/// Candidates after which it is asked whether to stop.
+pub(super) const PATIENCE: usize = 64;
+
 /// Rivals of one candidate from which on their overlaps are computed in parallel.
 const PARALLEL_FROM: usize = 64;
 
 #[derive(Default)]
-struct Workspace {
+pub(super) struct Workspace {
     vertices: Vec<[i32; 2]>,
     outline: Outline,
     overlap: Overlap,
 }
 
 /// Candidates with what suppression asks about them again and again.
-struct Stars<'a> {
+pub(super) struct Stars<'a> {
     candidates: &'a StarCandidates,
     /// (sin, cos) of every ray.
     directions: Vec<[f32; 2]>,
-    bounds: Vec<Bounds>,
+    pub bounds: Vec<Bounds>,
     areas: Vec<f32>,
     discs: Vec<Discs>,
     /// Longest ray of each candidate, and of all.
@@ -134,7 +127,7 @@ struct Stars<'a> {
 }
 
 impl<'a> Stars<'a> {
-    fn new(candidates: &'a StarCandidates) -> Self {
+    pub fn new(candidates: &'a StarCandidates) -> Self {
         let mut stars = Self {
             candidates,
             directions: directions(candidates.dist.ncols()),
@@ -178,9 +171,19 @@ impl<'a> Stars<'a> {
         y[0] == y[1] || x[0] == x[1]
     }
 
-    fn may_overlap(&self, i: usize, j: usize) -> bool {
+    pub fn may_overlap(&self, i: usize, j: usize) -> bool {
         let reach = self.largest_radius + self.radii[i];
         self.bounds[i].meets(&self.bounds[j]) && self.squared_distance(i, j) < reach * reach
+    }
+
+    /// For every rival of candidate `i` whether the two share more than `thresh` of the smaller polygon.
+    pub fn losers(&self, thresh: f32, i: usize, rivals: &[usize], workspace: &mut Workspace) -> Vec<(usize, bool)> {
+        let winner = self.outline(i);
+        let lost = |workspace: &mut Workspace, &j: &usize| (j, self.overlap_exceeds(thresh, &winner, i, j, workspace));
+        if rivals.len() < PARALLEL_FROM {
+            return rivals.iter().map(|j| lost(workspace, j)).collect();
+        }
+        rivals.par_iter().with_min_len(16).map_init(Workspace::default, lost).collect()
     }
 
     /// Whether two polygons, the first given with its outline, share more than `thresh` of the smaller one.

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::level_table::LevelTable;
 use super::marker_heap::{MarkerHeap, Order};
-use super::watershed::Level;
+use super::watershed::{Level, PATIENCE};
+use crate::control::CancelToken;
 use crate::raster::{Connectivity, LabelImage};
 use cellsparse_kernels::prefetch;
 
@@ -35,6 +36,8 @@ pub(super) struct Terraces {
     levels: usize,
     /// Pixels that are not outside.
     inside: u32,
+    /// Ends the flood where it is.
+    cancel: CancelToken,
 }
 
 impl Terraces {
@@ -92,7 +95,12 @@ impl Terraces {
         if connectivity == Connectivity::Eight {
             offsets.extend([-row - 1, -row + 1, row - 1, row + 1]);
         }
-        Some(Self { cells, stride, offsets, markers: rows.concat(), levels, inside })
+        Some(Self { cells, stride, offsets, markers: rows.concat(), levels, inside, cancel: CancelToken::new() })
+    }
+
+    /// The same, ended by that token.
+    pub(super) fn stopped_by(self, cancel: &CancelToken) -> Self {
+        Self { cancel: cancel.clone(), ..self }
     }
 
     /// Floods everything; the result is the label image.
@@ -153,7 +161,7 @@ impl Terraces {
                 front.flood(level, at, |level| heap.push(order(level), 0));
             }
             let mut done = 0;
-            while done < front.queues[level].len() {
+            while done < front.queues[level].len() && !self.cancel.is_cancelled() {
                 // `O::NONE` stands for a pixel that is taken out.
                 let end = done + CHUNK;
                 done = front.advance(level, done, end, |next| log.push(next.map_or(O::NONE, &mut order)));
@@ -174,7 +182,10 @@ impl Terraces {
             for &at in &groups[level] {
                 front.flood(level, at, |_| {});
             }
-            front.advance(level, 0, usize::MAX, |_| {});
+            let mut done = 0;
+            while done < front.queues[level].len() && !self.cancel.is_cancelled() {
+                done = front.advance(level, done, done + PATIENCE, |_| {});
+            }
             front.queues[level] = Vec::new();
         }
         self.cells = front.cells;

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::flood_queue::{Key, LiteralHeap, MonotoneQueue};
 use super::terraces::Terraces;
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::raster::{Connectivity, LabelImage};
 
@@ -82,6 +83,20 @@ pub fn watershed<T: Level>(
     mask: Option<ArrayView2<'_, bool>>,
     connectivity: Connectivity,
 ) -> Result<LabelImage> {
+    watershed_until(landscape, markers, mask, connectivity, &CancelToken::new())
+}
+
+/// [`watershed`] that can be stopped.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`].
+pub fn watershed_until<T: Level>(
+    landscape: ArrayView2<'_, T>,
+    markers: ArrayView2<'_, i32>,
+    mask: Option<ArrayView2<'_, bool>>,
+    connectivity: Connectivity,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
     let (height, width) = landscape.dim();
     check_shape("marker image", markers.dim(), landscape.dim())?;
     if let Some(mask) = &mask {
@@ -94,10 +109,13 @@ pub fn watershed<T: Level>(
     if landscape.is_empty() {
         return Ok(LabelImage::zeros((height, width)));
     }
-    Ok(match Terraces::new(landscape, markers, mask, connectivity) {
-        Some(terraces) => terraces.flood(),
-        None => flood_many_levels(landscape, markers, mask, connectivity),
-    })
+    let labels = match Terraces::new(landscape, markers, mask, connectivity) {
+        Some(terraces) => terraces.stopped_by(cancel).flood(),
+        None => flood_many_levels(landscape, markers, mask, connectivity, cancel),
+    };
+    // A flood that was stopped ends at once, with pixels left out.
+    cancel.check()?;
+    Ok(labels)
 }
 
 /// The same for landscapes of any number of levels.
@@ -106,10 +124,11 @@ fn flood_many_levels<T: Level>(
     markers: ArrayView2<'_, i32>,
     mask: Option<ArrayView2<'_, bool>>,
     connectivity: Connectivity,
+    cancel: &CancelToken,
 ) -> LabelImage {
     let (height, width) = landscape.dim();
     let mut labels = LabelImage::zeros((height, width));
-    let mut basin = Basin::new(landscape, markers, mask, connectivity);
+    let mut basin = Basin { cancel: cancel.clone(), ..Basin::new(landscape, markers, mask, connectivity) };
     basin.flood();
     let stride = width + 2;
     labels.axis_iter_mut(Axis(0)).into_par_iter().zip(basin.cells.par_chunks(stride).skip(1)).for_each(
@@ -158,7 +177,12 @@ struct Basin<K> {
     offsets: Vec<isize>,
     /// The pixels of all markers in raster order, with their labels.
     markers: Vec<(u32, i32)>,
+    /// Ends the flood where it is.
+    cancel: CancelToken,
 }
+
+/// Pixels after which a flood asks whether to stop.
+pub(super) const PATIENCE: usize = 1 << 16;
 
 impl<K: Key> Basin<K> {
     fn new<T: Level<Key = K>>(
@@ -189,7 +213,7 @@ impl<K: Key> Basin<K> {
         if connectivity == Connectivity::Eight {
             offsets.extend([-row - 1, -row + 1, row - 1, row + 1]);
         }
-        Self { cells, offsets, markers }
+        Self { cells, offsets, markers, cancel: CancelToken::new() }
     }
 
     /// Whether a pixel of a marker has anything to grow into. One that has not may be released at any time: it changes
@@ -285,6 +309,9 @@ impl<K: Key> Basin<K> {
         let mut age = 1;
         let offsets: Vec<i32> = self.offsets.iter().map(|offset| *offset as i32).collect();
         while let Some((level, at)) = heap.pop_up_to(last) {
+            if age as usize % PATIENCE == 0 && self.cancel.is_cancelled() {
+                return Vec::new();
+            }
             let label = self.cells[at as usize].label;
             for offset in &offsets {
                 let next = at.wrapping_add_signed(*offset);
@@ -311,9 +338,15 @@ impl<K: Key> Basin<K> {
         let cells = self.cells.as_mut_slice();
         let mut ready: Vec<u32> = Vec::new();
         while let Some(level) = queue.next_level(&mut ready) {
+            if self.cancel.is_cancelled() {
+                return Ok(());
+            }
             let mut done = 0;
             while let Some(&at) = ready.get(done) {
                 done += 1;
+                if done % PATIENCE == 0 && self.cancel.is_cancelled() {
+                    return Ok(());
+                }
                 let Cell { label, trace: before, .. } = cells[at as usize];
                 for offset in offsets {
                     let next = at.wrapping_add_signed(offset);

@@ -64,7 +64,7 @@ fn compare(landscape: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, c
         let (mask, markers) = (Some(mask.view()), markers.view());
         let found = watershed(landscape.view(), markers, mask, connectivity).unwrap();
         assert_eq!(found, expected, "{case} {connectivity:?}");
-        let found = flood_many_levels(landscape.view(), markers, mask, connectivity);
+        let found = flood_many_levels(landscape.view(), markers, mask, connectivity, &CancelToken::new());
         assert_eq!(found, expected, "{case} {connectivity:?}, many levels");
         let terraces = Terraces::new(landscape.view(), markers, mask, connectivity).unwrap();
         assert_eq!(terraces.flood_wide(), expected, "{case} {connectivity:?}, wide items in the heap");

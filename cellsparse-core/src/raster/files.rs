@@ -92,7 +92,9 @@ fn list(path: &Path, skip: impl Fn(&str) -> bool) -> Result<Listing> {
     listing.skipped.sort();
     if listing.files.is_empty() {
         let skipped = match listing.skipped.first() {
-            Some(first) => format!(", {} named as labels or thumbnails such as {}", listing.skipped.len(), image_stem(first)),
+            Some(first) => {
+                format!(", {} named as labels or thumbnails such as {}", listing.skipped.len(), image_stem(first))
+            }
             None => String::new(),
         };
         return Err(Error::file(
@@ -229,7 +231,7 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), b"x").unwrap();
         }
-        let names = |files: &[PathBuf]| -> Vec<String> { files.iter().map(|path| stem(path)).collect() };
+        let names = |files: &[PathBuf]| -> Vec<String> { files.iter().map(|path| image_stem(path)).collect() };
         let found = find_images(folder.path()).unwrap();
         assert_eq!(names(&found.files), ["a", "b", "thumb_joint"]);
         assert_eq!(found.skipped.len(), 4, "{:?}", found.skipped);

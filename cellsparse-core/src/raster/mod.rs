@@ -25,7 +25,7 @@ pub use self::read::{
 };
 pub use self::resize::{resize_bilinear, resize_nearest, scaled_size};
 pub use self::resize_aligned::resize_bilinear_aligned;
-pub use self::tiles::{Span, reflect_pad, tile_axis};
+pub use self::tiles::{Span, read_reflected, reflect_pad, tile_axis};
 pub use self::write::{
     write_atomically, write_gray_png8, write_gray_png16, write_labels, write_rgb_png, write_wire_labels,
 };

@@ -48,6 +48,14 @@ impl Percentiles {
     /// # Errors
     /// [`Error::Image`] when the image has another number of channels.
     pub fn apply(&self, image: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
+        self.apply_in_place(image.to_owned())
+    }
+
+    /// [`apply`](Self::apply) to an image that is not needed any more, without a copy.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_in_place(&self, mut image: Array3<f32>) -> Result<Array3<f32>> {
         let channels = image.len_of(Axis(2));
         if channels != self.low.len() || channels != self.high.len() {
             return Err(Error::Image(format!(
@@ -55,12 +63,11 @@ impl Percentiles {
                 self.low.len()
             )));
         }
-        let mut result = image.to_owned();
-        for ((mut channel, &low), &high) in result.axis_iter_mut(Axis(2)).zip(&self.low).zip(&self.high) {
+        for ((mut channel, &low), &high) in image.axis_iter_mut(Axis(2)).zip(&self.low).zip(&self.high) {
             let range = high - low + EPSILON;
             channel.mapv_inplace(|value| (value - low) / range);
         }
-        Ok(result)
+        Ok(image)
     }
 }
 

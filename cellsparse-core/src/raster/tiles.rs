@@ -1,6 +1,6 @@
 //! Overlapping tiles that cover an axis, and reflection at its end.
 
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array3, ArrayView3, Axis};
 
 /// One tile along one axis, in blocks: what is read, and the part of it whose results are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +43,34 @@ pub fn tile_axis(n: usize, tile: usize, overlap: usize) -> Vec<Span> {
 /// Sizes below those of the image leave the image as it is along that axis. An axis of one pixel is repeated.
 pub fn reflect_pad(image: ArrayView3<'_, f32>, height: usize, width: usize) -> Array3<f32> {
     let (h, w, channels) = image.dim();
-    let at = |index: usize, n: usize| {
-        if n <= 1 {
-            return 0;
+    let shape = (height.max(h), width.max(w), channels);
+    Array3::from_shape_fn(shape, |(y, x, c)| image[[reflected(y, h), reflected(x, w), c]])
+}
+
+/// Fills `to` (`[height, width, C]`) with the part that begins at row `top` and column `left` of an image `[H, W, C]` continued
+/// at its bottom and right as by [`reflect_pad`]. Rows that are not whole are left as they are.
+pub fn read_reflected(image: ArrayView3<'_, f32>, [top, left]: [usize; 2], width: usize, to: &mut [f32]) {
+    let (h, w, channels) = image.dim();
+    let row = width * channels;
+    if row == 0 || image.is_empty() {
+        return;
+    }
+    for (y, line) in to.chunks_exact_mut(row).enumerate() {
+        let source = image.index_axis(Axis(0), reflected(top + y, h));
+        for (x, pixel) in line.chunks_exact_mut(channels).enumerate() {
+            let source = source.index_axis(Axis(0), reflected(left + x, w));
+            pixel.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
         }
-        let place = index % (2 * (n - 1));
-        place.min(2 * (n - 1) - place)
-    };
-    Array3::from_shape_fn((height.max(h), width.max(w), channels), |(y, x, c)| image[[at(y, h), at(x, w), c]])
+    }
+}
+
+/// The pixel that continues an axis of `n` pixels at `index`, by reflection.
+fn reflected(index: usize, n: usize) -> usize {
+    if n <= 1 {
+        return 0;
+    }
+    let place = index % (2 * (n - 1));
+    place.min(2 * (n - 1) - place)
 }
 
 #[cfg(test)]
@@ -86,6 +106,18 @@ mod tests {
         let padded = reflect_pad(image.view(), 2, 8);
         let row: Vec<f32> = padded.row_values();
         assert_eq!(row, [0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0, 1.0]);
+    }
+
+    #[test]
+    fn a_part_is_read_as_from_the_padded_image() {
+        let image = Array3::from_shape_fn((5, 3, 2), |(y, x, c)| (y * 100 + x * 10 + c) as f32);
+        let padded = reflect_pad(image.view(), 17, 9);
+        for ([top, left], [height, width]) in [([0, 0], [17, 9]), ([4, 2], [13, 7]), ([3, 1], [1, 1])] {
+            let mut part = vec![0.0; height * width * 2];
+            read_reflected(image.view(), [top, left], width, &mut part);
+            let expected = padded.slice(ndarray::s![top..top + height, left..left + width, ..]);
+            assert!(part.iter().eq(expected.iter()));
+        }
     }
 
     trait RowValues {

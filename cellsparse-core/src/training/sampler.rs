@@ -1,5 +1,7 @@
 //! Where training patches are cut.
 
+use std::sync::{Mutex, PoisonError};
+
 use ndarray::ArrayView2;
 
 use crate::error::{Error, Result};
@@ -41,6 +43,33 @@ pub struct PatchSampler {
     images: Vec<Corners>,
     /// The images that are drawn from.
     used: Vec<usize>,
+    latest: Latest,
+}
+
+/// The order of the images that was asked for last: of many images, many patches have one order.
+#[derive(Debug, Default)]
+struct Latest(Mutex<Option<(u64, u64, Vec<usize>)>>);
+
+impl Clone for Latest {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Latest {
+    /// Place `at` of the order `pass` of `count` images.
+    fn place(&self, seed: u64, pass: u64, count: usize, at: usize) -> usize {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*latest {
+            Some((of, number, order)) if (*of, *number) == (seed, pass) => order[at],
+            _ => {
+                let order = Random::new(seed, ORDER_STREAM.wrapping_add(pass)).permutation(count);
+                let place = order[at];
+                *latest = Some((seed, pass, order));
+                place
+            }
+        }
+    }
 }
 
 /// Where the patches of one image may begin.
@@ -84,15 +113,14 @@ impl PatchSampler {
                 n => format!("nothing is annotated in {n} label images; draw at least one object"),
             }));
         }
-        Ok(Self { foreground_share, images, used })
+        Ok(Self { foreground_share, images, used, latest: Latest::default() })
     }
 
     /// The image of patch `number` (counted over the whole training): an endless sequence of random permutations of
     /// the images, which depends on the seed alone.
     pub fn image(&self, seed: u64, number: u64) -> usize {
         let count = self.used.len() as u64;
-        let order = Random::new(seed, ORDER_STREAM.wrapping_add(number / count)).permutation(self.used.len());
-        self.used[order[(number % count) as usize]]
+        self.used[self.latest.place(seed, number / count, self.used.len(), (number % count) as usize)]
     }
 
     /// The place of patch `number`. `random` is the patch's own generator, see [`patch_random`].

@@ -88,6 +88,7 @@ class History:
     seconds: float | None
     device: str | None
     stopped: str | None
+    notes: list[str]
 
     def __init__(self, values: dict[str, Any], summary: dict[str, Any] | None = None, after: int = 0) -> None:
         steps = np.asarray(values["steps"], np.int64)
@@ -107,6 +108,7 @@ class History:
         self.seconds = summary.get("seconds")
         self.device = summary.get("device")
         self.stopped = summary.get("stopped")
+        self.notes = list(summary.get("notes", []))
 
     def __len__(self) -> int:
         return len(self.steps)

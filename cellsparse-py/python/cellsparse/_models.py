@@ -125,6 +125,7 @@ class Model:
         resume: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         threads: int | None = None,
+        memory: int | str | None = None,
     ) -> History:
         """Trains on annotated images, from the weights the model has now.
 
@@ -177,6 +178,9 @@ class Model:
             between as often as takes a twentieth of the time.
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
+        memory : int or str, optional
+            Bytes to take at most, or a text such as "4G"; half of what is free by default. Work that would take more is done
+            in smaller pieces, or refused with LimitError before it begins.
 
         Returns
         -------
@@ -238,6 +242,7 @@ class Model:
                 checkpoint=None if checkpoint is None else os.fspath(checkpoint),
                 device=self.device,
                 threads=None if threads is None else _arrays.whole("threads", threads, 1, 1024),
+                memory=None if memory is None else str(memory),
                 observer=shown.observer,
             )
         return History(json.loads(self._model.history()), json.loads(summary), after=before)
@@ -262,6 +267,7 @@ class Model:
         tile: int | None = None,
         *,
         threads: int | None = None,
+        memory: int | str | None = None,
         **thresholds: Unpack[PredictOptions],
     ) -> Segmentation:
         """Segments one image.
@@ -276,6 +282,9 @@ class Model:
             Side of the tiles in pixels in which large images are read; chosen by default.
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
+        memory : int or str, optional
+            Bytes to take at most, or a text such as "4G"; half of what is free by default. Work that would take more is done
+            in smaller pieces, or refused with LimitError before it begins.
         prob_thresh, nms_thresh : float
             StarDist: smallest probability of an object, largest overlap of two. ELEPHANT has the first alone, for centres.
         flow_threshold, cellprob_threshold, diameter : float
@@ -295,7 +304,7 @@ class Model:
         ImageError, ConfigError
             For an unusable image or other channels than the model's; for an option out of range or of another algorithm.
         DeviceError, LimitError
-            For an absent device; for too many candidates.
+            For an absent device; for work that the memory does not suffice for.
 
         >>> import cellsparse as cs
         >>> model = cs.Elephant(widths=[4, 8])
@@ -306,7 +315,7 @@ class Model:
         unknown = sorted(set(thresholds) - set(PredictOptions.__annotations__))
         if unknown:
             known = ", ".join(PredictOptions.__annotations__)
-            raise TypeError(f"predict has no option {unknown[0]!r}; its options are min_area, tile, threads, {known}")
+            raise TypeError(f"predict has no option {unknown[0]!r}; its options are min_area, tile, threads, memory, {known}")
         values: dict[str, float | None] = {}
         for name in ("prob_thresh", "nms_thresh", "flow_threshold", "cellprob_threshold", "diameter"):
             value = thresholds.get(name)
@@ -324,6 +333,7 @@ class Model:
             postprocess=thresholds.get("postprocess"),
             device=self.device,
             threads=None if threads is None else _arrays.whole("threads", threads, 1, 1024),
+            memory=None if memory is None else str(memory),
             **values,
         )
         return Segmentation(labels, Objects(map(Object, ids, polygons, probabilities, classes)))

@@ -86,6 +86,7 @@ class Model:
         checkpoint: str | None,
         device: str,
         threads: int | None,
+        memory: str | None,
         observer: Callable[..., bool] | None,
     ) -> str: ...
     def predict(
@@ -103,6 +104,7 @@ class Model:
         postprocess: str | None,
         device: str,
         threads: int | None,
+        memory: str | None,
     ) -> tuple[NDArray[np.int32], _Objects]: ...
 
 def geojson(

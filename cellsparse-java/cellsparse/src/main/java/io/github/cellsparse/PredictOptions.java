@@ -94,6 +94,14 @@ public final class PredictOptions {
             return set("threads", value);
         }
 
+        /**
+         * Memory to take at most, in bytes. Work that would take more is refused with {@link CellsparseException} before it
+         * begins. Default: half of what is free.
+         */
+        public Builder memory(long bytes) {
+            return set("memory", bytes);
+        }
+
         /** Stops the prediction from another thread. */
         public Builder cancel(CancelToken value) {
             cancel = value;

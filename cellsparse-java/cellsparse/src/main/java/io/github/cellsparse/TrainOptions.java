@@ -119,6 +119,14 @@ public final class TrainOptions {
             return set("threads", threads);
         }
 
+        /**
+         * Memory to take at most, in bytes. Work that would take more is refused with {@link CellsparseException} before it
+         * begins. Default: half of what is free.
+         */
+        public Builder memory(long bytes) {
+            return set("memory", bytes);
+        }
+
         /** Write the model here again and again, so that a crash loses little. Default: nowhere. */
         public Builder checkpoint(Path checkpoint) {
             return set("checkpoint", Model.fileName(checkpoint));

@@ -1,0 +1,247 @@
+//! Thresholds chosen at the end of a training, on annotated images or the parts of them that are annotated.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView3, s};
+
+use super::thresholds::smallest_object;
+use super::work::Work;
+use super::{
+    Architecture, CellposeThresholds, ElephantThresholds, Model, StarThresholds, Thresholds, TrainOptions, cellpose,
+    elephant, stardist, working_scale,
+};
+use crate::annotations::Dataset;
+use crate::budget::Budget;
+use crate::error::{Error, Result};
+use crate::networks::Device;
+use crate::raster::{Image, LabelImage};
+
+/// Images that thresholds are chosen on, at most.
+const IMAGES: usize = 16;
+
+/// Pixels that thresholds are chosen on, as the network sees them: of all images together, and bounds of what each of them may
+/// have.
+const PIXELS: usize = 1 << 24;
+const PIXELS_OF_ONE: [usize; 2] = [1 << 20, 1 << 22];
+
+/// Pixels of the images that thresholds are chosen on after a training was stopped, at most: a few seconds.
+const PIXELS_AFTER_A_STOP: f64 = 4e6;
+
+/// Side of the blocks in whose steps the part of an image is looked for that is judged.
+const BLOCK: usize = 64;
+
+/// Images that thresholds are chosen on, with what is known of them.
+///
+/// Of a large image, the part with most of the drawn cells is judged: how sure a network is of its objects shows there, and
+/// it takes the same time for an image of any size.
+pub(super) struct Judged<'a> {
+    images: Vec<Part<'a>>,
+    normalized: bool,
+}
+
+/// A part of an image, and what is known of it `[H, W]`.
+struct Part<'a> {
+    image: &'a Image,
+    window: [Range<usize>; 2],
+    labels: LabelImage,
+}
+
+impl<'a> Judged<'a> {
+    /// Some images of `set`, which a network sees at `scale`. What was drawn counts, and where nothing was drawn what
+    /// `completed` says, the labels that the network was trained on.
+    pub fn new(set: &'a Dataset, completed: Option<&[LabelImage]>, scale: f64, options: &TrainOptions) -> Self {
+        let step = set.len().div_ceil(IMAGES).max(1);
+        let most = (PIXELS / set.len().div_ceil(step).max(1)).clamp(PIXELS_OF_ONE[0], PIXELS_OF_ONE[1]);
+        let most = (most as f64 / scale.powi(2).max(1.0)) as usize;
+        let known = |index: usize| {
+            let whole = set.labels()[index].labels();
+            let window = busiest(whole, most);
+            let [rows, columns] = window.clone();
+            let mut labels = whole.slice(s![rows.clone(), columns.clone()]).to_owned();
+            if let Some(completed) = completed.and_then(|completed| completed.get(index)) {
+                let source = working_scale::Nearest::new(completed.dim(), whole.dim());
+                labels.indexed_iter_mut().filter(|(_, label)| **label < 0).for_each(|((y, x), label)| {
+                    *label = completed[source.of(y + rows.start, x + columns.start)];
+                });
+            }
+            forget_cut_objects(&mut labels, &window, whole.dim());
+            Part { image: &set.images()[index], window, labels }
+        };
+        Self { images: (0..set.len()).step_by(step).map(known).collect(), normalized: options.normalized }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Pixels that are judged.
+    pub fn pixels(&self) -> f64 {
+        self.images.iter().map(|part| part.labels.len() as f64).sum()
+    }
+
+    /// What the network says about each part, which is handed to `predict` with the scale of its image, with what is known.
+    pub fn predicted<T>(
+        &self,
+        model: &Model,
+        work: &Work<'_>,
+        predict: impl Fn(ArrayView3<'_, f32>, f64) -> Result<T>,
+    ) -> Result<Vec<(T, &LabelImage)>> {
+        let mut found = Vec::new();
+        for Part { image, window: [rows, columns], labels } in &self.images {
+            work.cancel.check()?;
+            let image = model.network_input(image, self.normalized)?;
+            let scale = model.scale_for(image.view(), work)?;
+            found.push((predict(image.slice(s![rows.clone(), columns.clone(), ..]), scale)?, labels));
+        }
+        Ok(found)
+    }
+}
+
+/// The part of at most `most` pixels with most pixels of objects; the whole image when it is not larger.
+fn busiest(labels: &LabelImage, most: usize) -> [Range<usize>; 2] {
+    let (height, width) = labels.dim();
+    if height.saturating_mul(width) <= most {
+        return [0..height, 0..width];
+    }
+    let side = (most as f64).sqrt() as usize;
+    let rows = side.clamp(1, height.max(1)).max((most / width.max(1)).min(height));
+    let columns = (most / rows.max(1)).clamp(1, width.max(1));
+    let blocks = [height.div_ceil(BLOCK), width.div_ceil(BLOCK)];
+    // Pixels of objects in all blocks above and to the left.
+    let mut sums = Array2::<u64>::zeros((blocks[0] + 1, blocks[1] + 1));
+    for ((y, x), _) in labels.indexed_iter().filter(|(_, label)| **label > 0) {
+        sums[[y / BLOCK + 1, x / BLOCK + 1]] += 1;
+    }
+    for y in 1..=blocks[0] {
+        for x in 1..=blocks[1] {
+            sums[[y, x]] += sums[[y - 1, x]] + sums[[y, x - 1]] - sums[[y - 1, x - 1]];
+        }
+    }
+    let place = |at: usize, side: usize, of: usize| (at * BLOCK).min(of - side);
+    let mut best = (0, [0, 0]);
+    for y in 0..blocks[0] {
+        for x in 0..blocks[1] {
+            let [top, left] = [place(y, rows, height), place(x, columns, width)];
+            let [first, second] = [top.div_ceil(BLOCK), left.div_ceil(BLOCK)];
+            let [bottom, right] = [(top + rows) / BLOCK, (left + columns) / BLOCK];
+            let [bottom, right] = [bottom.max(first), right.max(second)];
+            let inside = sums[[bottom, right]] + sums[[first, second]] - sums[[first, right]] - sums[[bottom, second]];
+            if inside > best.0 {
+                best = (inside, [top, left]);
+            }
+        }
+    }
+    let [top, left] = best.1;
+    [top..top + rows, left..left + columns]
+}
+
+/// Makes objects at the sides of a part unknown where the image goes on: they may be cut, and no prediction is to be judged by
+/// half an object.
+fn forget_cut_objects(labels: &mut LabelImage, window: &[Range<usize>; 2], whole: (usize, usize)) {
+    let (rows, columns) = labels.dim();
+    let mut cut = BTreeSet::new();
+    let sides = [
+        (window[0].start > 0).then(|| labels.slice(s![..1, ..])),
+        (window[0].end < whole.0).then(|| labels.slice(s![rows.saturating_sub(1).., ..])),
+        (window[1].start > 0).then(|| labels.slice(s![.., ..1])),
+        (window[1].end < whole.1).then(|| labels.slice(s![.., columns.saturating_sub(1)..])),
+    ];
+    sides.iter().flatten().for_each(|side| cut.extend(side.iter().copied().filter(|label| *label > 0)));
+    if !cut.is_empty() {
+        labels.mapv_inplace(|label| if cut.contains(&label) { -1 } else { label });
+    }
+}
+
+impl Model {
+    /// Gives a trained model the thresholds that segment the judged images best, or the usual ones, and says why when it is
+    /// the usual ones against expectation. What was learned is not at stake here, so nothing is an error.
+    pub(super) fn settle_thresholds(
+        &mut self,
+        data: &Dataset,
+        judged: Option<Judged<'_>>,
+        stopped: bool,
+        options: &TrainOptions,
+        device: &Device,
+        budget: Budget,
+    ) -> Vec<String> {
+        let smallest_object = smallest_object(data.labels().iter());
+        let usual = match self.thresholds {
+            Thresholds::Stardist(_) => {
+                Thresholds::Stardist(StarThresholds { smallest_object, ..StarThresholds::default() })
+            }
+            Thresholds::Cellpose(own) => Thresholds::Cellpose(CellposeThresholds { smallest_object, ..own }),
+            Thresholds::Elephant(_) => {
+                Thresholds::Elephant(ElephantThresholds { smallest_object, ..ElephantThresholds::default() })
+            }
+        };
+        self.thresholds = usual;
+        let Some(judged) = judged else { return Vec::new() };
+        // Who stops a training does not want to wait for large images.
+        if stopped && judged.pixels() > PIXELS_AFTER_A_STOP {
+            return vec!["the training was stopped, and its images are large: the usual thresholds are taken".into()];
+        }
+        // The request that ended the training was answered; the next one ends the choice.
+        let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
+        match self.chosen(usual, judged, &Work::plain(device, &cancel, budget)) {
+            Ok(chosen) => {
+                self.thresholds = chosen;
+                Vec::new()
+            }
+            Err(Error::Cancelled) => vec!["the choice of thresholds was stopped: the usual ones are taken".into()],
+            Err(error) => vec![format!("thresholds could not be chosen, the usual ones are taken: {error}")],
+        }
+    }
+
+    fn chosen(&self, usual: Thresholds, judged: Judged<'_>, work: &Work<'_>) -> Result<Thresholds> {
+        Ok(match &self.architecture {
+            Architecture::Stardist(config) => {
+                Thresholds::Stardist(stardist::choose_thresholds(self, config, usual.stardist()?, judged, work)?)
+            }
+            Architecture::Cellpose(config) => {
+                Thresholds::Cellpose(cellpose::choose_thresholds(self, config, usual.cellpose()?, judged, work)?)
+            }
+            Architecture::Elephant(_) => {
+                Thresholds::Elephant(elephant::choose_thresholds(self, usual.elephant()?, judged, work)?)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_with_most_drawn_pixels_is_judged() {
+        let mut labels = LabelImage::from_elem((1000, 700), -1);
+        labels.slice_mut(s![800..840, 500..540]).fill(3);
+        labels.slice_mut(s![10..20, 10..20]).fill(1);
+        assert_eq!(busiest(&labels, 700_000), [0..1000, 0..700]);
+        let [rows, columns] = busiest(&labels, 40_000);
+        assert!(rows.len() * columns.len() <= 40_000 && rows.len() * columns.len() > 30_000, "{rows:?} {columns:?}");
+        assert!(rows.start <= 800 && rows.end >= 840 && columns.start <= 500 && columns.end >= 540);
+        // A long image gives a long part, an image without objects any.
+        let [rows, columns] = busiest(&LabelImage::zeros((10, 9000)), 20_000);
+        assert_eq!((rows, columns.len()), (0..10, 2000));
+        assert_eq!(busiest(&LabelImage::zeros((3, 0)), 0), [0..3, 0..0]);
+    }
+
+    #[test]
+    fn objects_that_a_part_may_cut_are_unknown() {
+        let mut labels = LabelImage::zeros((6, 6));
+        labels[[0, 2]] = 1;
+        labels[[5, 3]] = 2;
+        labels[[2, 5]] = 3;
+        labels[[3, 3]] = 4;
+        let cut = |window: [Range<usize>; 2]| {
+            let mut labels = labels.clone();
+            forget_cut_objects(&mut labels, &window, (20, 20));
+            [labels[[0, 2]], labels[[5, 3]], labels[[2, 5]], labels[[3, 3]]]
+        };
+        assert_eq!(cut([0..20, 0..20]), [1, 2, 3, 4]);
+        assert_eq!(cut([0..6, 0..6]), [1, -1, -1, 4]);
+        assert_eq!(cut([14..20, 14..20]), [-1, 2, 3, 4]);
+    }
+}
