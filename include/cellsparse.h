@@ -3,7 +3,7 @@
  * Generated from cellsparse-ffi by cbindgen; do not edit. docs/c.md leads from nothing to a result.
  *
  * Conventions
- * - Every call that can fail returns a cellsparse_status. Its message is had from cellsparse_last_error_message(), on the
+ * - Every call that can fail returns a cellsparse_status. Its message is available from cellsparse_last_error_message(), on the
  *   thread of the call. Numbers of status codes never change their meaning.
  * - Results come out through the last parameters (named ..._out). They are written only on success.
  * - Pointers are checked for NULL. A parameter that may be NULL says so.
@@ -213,7 +213,7 @@ typedef uint32_t cellsparse_polygon_kind;
 #endif // __cplusplus
 
 /**
- * Why a training ended.
+ * Why a training ended. The numbers never change; later versions may add some.
  */
 enum cellsparse_stop_reason
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -879,7 +879,7 @@ cellsparse_status cellsparse_segmentation_object(const struct cellsparse_segment
 /**
  * Copies the polygon of object `index`: x, y, x, y, ..., not closed, in pixel-corner coordinates. `capacity` must be twice
  * its `n_points`. StarDist: the star-convex polygon, which may reach over the image border and below neighbours. Cellpose
- * and ELEPHANT: the outline of the largest part. The exact pixels are had from cellsparse_segmentation_outlines(). Any
+ * and ELEPHANT: the outline of the largest part. The exact pixels are available from cellsparse_segmentation_outlines(). Any
  * thread.
  */
 cellsparse_status cellsparse_segmentation_polygon(const struct cellsparse_segmentation *segmentation,

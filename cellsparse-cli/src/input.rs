@@ -167,10 +167,7 @@ pub fn refuse_overwrite(out: &Path, name: &str, read: &[PathBuf]) -> Result<()> 
 
 /// Adds the file to an error about its content.
 pub fn at(path: &Path, error: Error) -> Error {
-    match error {
-        Error::Image(reason) | Error::Labels(reason) => Error::file(path, reason),
-        other => other,
-    }
+    error.in_file(path)
 }
 
 /// Number of different cells in a label image.

@@ -12,6 +12,7 @@ mod convert;
 mod demo;
 mod demo_data;
 mod evaluate;
+mod hint;
 mod info;
 mod input;
 mod interrupt;
@@ -38,8 +39,7 @@ fn main() -> ExitCode {
     match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let line = in_own_words(&error.to_string()).split_whitespace().collect::<Vec<_>>().join(" ");
-            let _ = writeln!(std::io::stderr(), "error: {line}");
+            let _ = writeln!(std::io::stderr(), "error: {}", in_own_words(&hint::line(&error)));
             ExitCode::from(1)
         }
     }
@@ -71,7 +71,7 @@ fn print_json(value: &serde_json::Value) {
 
 /// Prints a line to standard error.
 fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", in_own_words(text));
+    let _ = writeln!(std::io::stderr(), "{}", hint::harmless(&in_own_words(text)));
 }
 
 /// A message of the library with the option of the command line where it names a label encoding.

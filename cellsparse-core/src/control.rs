@@ -34,12 +34,15 @@ pub struct Progress {
 
 /// What the observer of a training wants next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
+pub enum ControlFlow {
     /// Go on.
     Continue,
     /// Stop after this step and keep the weights reached so far.
     Stop,
 }
+
+/// The former name of [`ControlFlow`]; the flows of this library are those of Cellpose.
+pub type Flow = ControlFlow;
 
 /// Why a training ended.
 ///

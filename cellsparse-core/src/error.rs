@@ -1,13 +1,19 @@
 //! One error type for the whole library, grouped by whose fault it is.
 
+mod reason;
+
 use std::path::{Path, PathBuf};
+
+pub use self::reason::{Detail, ErrorKind, Reason};
 
 /// The result of every fallible call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong. Every message says what was found, what was expected and what to do about it.
 ///
-/// The variants are the kinds that other languages see (C status codes, Python and Java exception classes).
+/// The variants are the kinds that other languages see (C status codes, Python and Java exception classes). Some errors also
+/// carry a [`Reason`], or the error that led to them: [`kind`](Self::kind), [`reason`](Self::reason),
+/// [`message`](Self::message) and [`path`](Self::path) ask an error without looking at its variant.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -60,6 +66,9 @@ pub enum Error {
     /// A defect of this library.
     #[error("internal error (please report it): {0}")]
     Internal(String),
+    /// One of the others with more about it.
+    #[error(transparent)]
+    Detailed(Box<Detail>),
 }
 
 impl Error {

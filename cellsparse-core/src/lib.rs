@@ -9,7 +9,7 @@
 //! ```no_run
 //! use cellsparse_core::annotations::LabelEncoding;
 //! use cellsparse_core::raster::{read_image, read_label_file};
-//! use cellsparse_core::{Dataset, Flow, Model, PredictOptions, SparseLabels, StarDistConfig, TrainOptions};
+//! use cellsparse_core::{ControlFlow, Dataset, Model, PredictOptions, SparseLabels, StarDistConfig, TrainOptions};
 //!
 //! # fn main() -> cellsparse_core::Result<()> {
 //! // Label files in the wire encoding: 0 unlabelled, 1 background, 2 and up cells.
@@ -19,7 +19,7 @@
 //! let mut model = Model::stardist(StarDistConfig::default(), 0)?; // or Model::cellpose, Model::elephant
 //! model.train(&data, None, &TrainOptions::default(), &mut |progress| {
 //!     eprintln!("{} / {}: loss {}", progress.step, progress.total_steps, progress.loss);
-//!     Flow::Continue
+//!     ControlFlow::Continue
 //! })?;
 //! model.save("nuclei.safetensors")?;
 //!
@@ -67,8 +67,8 @@ pub mod training;
 
 pub use annotations::{Dataset, SparseLabels};
 pub use budget::Budget;
-pub use control::{CancelToken, Flow, Progress, StopReason};
-pub use error::{Error, Result};
+pub use control::{CancelToken, ControlFlow, Flow, Progress, StopReason};
+pub use error::{Error, ErrorKind, Reason, Result};
 pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions, starters};
 pub use networks::StarDistConfig;
 pub use raster::{Image, LabelImage};

@@ -5,10 +5,20 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::status::{Failure, Outcome, cellsparse_status};
+use cellsparse_core::Reason;
+
+use crate::status::{Failure, Outcome, cellsparse_status, hint};
 
 thread_local! {
     static LAST_MESSAGE: RefCell<CString> = RefCell::default();
+    /// The same for languages above C, which say it in words of their own.
+    static LAST_FAILURE: RefCell<(String, Option<Reason>)> = RefCell::default();
+}
+
+/// The message of the last failed call of this thread without advice in the words of C, and what it is about.
+/// cbindgen:ignore
+pub fn last_failure() -> (String, Option<Reason>) {
+    LAST_FAILURE.try_with(|failure| failure.borrow().clone()).unwrap_or_default()
 }
 
 /// Why the last failed call of this thread failed: what was found, what was expected and what to do. An empty text when no
@@ -31,10 +41,13 @@ pub(crate) fn enter(body: impl FnOnce() -> Outcome<()>) -> cellsparse_status {
         Ok(Err(failure)) => failure,
         Err(payload) => Failure::internal(panic_message(&*payload)),
     };
-    let text = CString::new(failure.message.replace('\0', " ")).unwrap_or_default();
+    let Failure { status, message, reason } = failure;
+    let advice = reason.as_ref().and_then(hint).map(|advice| format!("; {advice}")).unwrap_or_default();
+    let text = CString::new(format!("{message}{advice}").replace('\0', " ")).unwrap_or_default();
     // A thread whose locals are gone can still have its status.
-    let _ = LAST_MESSAGE.try_with(|message| message.replace(text));
-    failure.status
+    let _ = LAST_MESSAGE.try_with(|last| last.replace(text));
+    let _ = LAST_FAILURE.try_with(|last| last.replace((message, reason)));
+    status
 }
 
 /// What a panic said.
@@ -66,6 +79,16 @@ mod tests {
         assert!(message().contains("please report it") && message().contains("on purpose"), "{}", message());
         assert_eq!(enter(|| std::panic::panic_any(7)), cellsparse_status::Internal);
         assert!(message().contains("without a message"));
+    }
+
+    #[test]
+    fn advice_is_in_the_words_of_the_language() {
+        let dense = || cellsparse_core::Error::Labels("they look dense".into());
+        enter(|| Err(dense().because(Reason::label_encoding("dense")).into()));
+        assert_eq!(message(), "labels: they look dense; pass CELLSPARSE_ENCODING_DENSE");
+        assert_eq!(last_failure(), ("labels: they look dense".into(), Some(Reason::label_encoding("dense"))));
+        enter(|| Err(dense().into()));
+        assert_eq!((message().as_str(), last_failure().1), ("labels: they look dense", None));
     }
 
     #[test]

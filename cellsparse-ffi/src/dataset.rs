@@ -30,7 +30,7 @@ pub(crate) struct Contents {
     whole: Option<Arc<Dataset>>,
 }
 
-/// The lock is never held for long: pixels are copied before it is taken, so its callers wait.
+/// The lock is never held for long: pixels are copied before it is taken and advice is found after it, so its callers wait.
 pub(crate) struct Pairs(Mutex<Contents>);
 
 impl Behind for Pairs {
@@ -80,8 +80,9 @@ impl Contents {
     /// The pairs, separate again so that they can be changed.
     fn parts(&mut self) -> (&mut Vec<Image>, &mut Vec<SparseLabels>) {
         if let Some(whole) = self.whole.take() {
-            self.images = whole.images().to_vec();
-            self.labels = whole.labels().to_vec();
+            // Copied only while a training reads it.
+            let whole = Arc::try_unwrap(whole).unwrap_or_else(|shared| Dataset::clone(&shared));
+            (self.images, self.labels) = whole.into_parts();
         }
         (&mut self.images, &mut self.labels)
     }
@@ -213,11 +214,15 @@ pub unsafe extern "C" fn cellsparse_dataset_advice(
     enter(|| {
         expect(&json_out, "json_out")?;
         let pairs = Pairs::find(dataset)?;
-        let contents = pairs.lock();
-        let doubts = contents.images().iter().zip(contents.labels()).take(LOOKED_AT);
+        // Copies, so that nobody waits for the advice.
+        let (images, labels) = {
+            let contents = pairs.lock();
+            let images: Vec<_> = contents.images().iter().take(LOOKED_AT).cloned().collect();
+            (images, contents.labels().to_vec())
+        };
+        let doubts = images.iter().zip(&labels);
         let doubts = doubts.filter_map(|(image, labels)| doubtful_background(image.to_f32().view(), labels.labels()));
-        let mut hints: Vec<String> = doubts.chain(contents.labels().iter().flat_map(advice)).collect();
-        drop(contents);
+        let mut hints: Vec<String> = doubts.chain(labels.iter().flat_map(advice)).collect();
         let mut seen = BTreeSet::new();
         hints.retain(|hint| seen.insert(hint.clone()));
         put_text(json_out, serde_json::to_string(&hints).map_err(Failure::internal)?, "json_out")
@@ -231,4 +236,45 @@ const LOOKED_AT: usize = 8;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cellsparse_dataset_free(dataset: *mut cellsparse_dataset) -> cellsparse_status {
     enter(|| Pairs::free(dataset))
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array3, array};
+
+    use super::*;
+
+    fn pair() -> (Image, SparseLabels) {
+        let image = Image::U8(Array3::from_shape_fn((2, 3, 1), |(y, x, _)| (y * 3 + x) as u8));
+        (image, SparseLabels::from_signed(array![[-1, 0, 1], [2, 2, 0]]).unwrap())
+    }
+
+    fn first_pixel(image: &Image) -> *const u8 {
+        match image {
+            Image::U8(pixels) => pixels.as_ptr(),
+            _ => panic!("the image is one of bytes"),
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_copied_only_while_a_training_reads_it() {
+        let pairs = Pairs(Mutex::default());
+        let add = || {
+            let (image, labels) = pair();
+            pairs.lock().add(image, labels).unwrap();
+        };
+        add();
+        let place = first_pixel(&pairs.lock().images()[0]);
+        drop(pairs.dataset().unwrap());
+        add();
+        assert_eq!(
+            first_pixel(&pairs.lock().images()[0]),
+            place,
+            "a training that is over leaves the pixels where they are"
+        );
+        let reading = pairs.dataset().unwrap();
+        add();
+        assert_eq!((reading.len(), pairs.lock().images().len()), (2, 3), "a training sees what it began with");
+        assert_eq!(first_pixel(&reading.images()[0]), place);
+    }
 }

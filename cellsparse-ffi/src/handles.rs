@@ -1,7 +1,7 @@
 //! Handles: tokens that are looked up in a table, so that a wrong one is an error and no crash.
 //!
-//! A token is a number that is given out once, in the clothes of a pointer so that C tells the types apart. Nothing is ever
-//! read through it.
+//! A token is a number that is given out once, typed as a pointer so that C tells the types apart. Nothing is ever read
+//! through it.
 
 use std::collections::HashMap;
 use std::ptr;

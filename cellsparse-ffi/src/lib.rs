@@ -25,9 +25,11 @@ mod status;
 mod train;
 mod views;
 
-pub use self::boundary::cellsparse_last_error_message;
+pub use cellsparse_core::Reason;
+
 #[cfg(debug_assertions)]
 pub use self::boundary::cellsparse_test_panic;
+pub use self::boundary::{cellsparse_last_error_message, last_failure};
 pub use self::dataset::*;
 pub use self::library::*;
 pub use self::metrics::{cellsparse_matching, cellsparse_matching_dataset, cellsparse_scores};

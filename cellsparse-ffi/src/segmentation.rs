@@ -119,7 +119,7 @@ pub unsafe extern "C" fn cellsparse_segmentation_object(
 
 /// Copies the polygon of object `index`: x, y, x, y, ..., not closed, in pixel-corner coordinates. `capacity` must be twice
 /// its `n_points`. StarDist: the star-convex polygon, which may reach over the image border and below neighbours. Cellpose
-/// and ELEPHANT: the outline of the largest part. The exact pixels are had from cellsparse_segmentation_outlines(). Any
+/// and ELEPHANT: the outline of the largest part. The exact pixels are available from cellsparse_segmentation_outlines(). Any
 /// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cellsparse_segmentation_polygon(

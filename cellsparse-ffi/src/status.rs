@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use cellsparse_core::Error;
+use cellsparse_core::{Error, ErrorKind, Reason};
 
 /// What a call came to. The numbers never change; later versions may add some.
 #[repr(u32)]
@@ -49,6 +49,8 @@ pub enum cellsparse_status {
 pub(crate) struct Failure {
     pub status: cellsparse_status,
     pub message: String,
+    /// What the error of the library is about.
+    pub reason: Option<Reason>,
 }
 
 /// The result of everything behind the border.
@@ -56,7 +58,7 @@ pub(crate) type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
     pub fn new(status: cellsparse_status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), reason: None }
     }
 
     pub fn null(name: &str) -> Self {
@@ -74,20 +76,70 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let status = match &error {
-            Error::Image(_) => cellsparse_status::Image,
-            Error::Labels(_) => cellsparse_status::Labels,
-            Error::Config(_) => cellsparse_status::Config,
-            Error::NotFound { .. } => cellsparse_status::NotFound,
-            Error::File { .. } => cellsparse_status::File,
-            Error::Io { .. } => cellsparse_status::Io,
-            Error::Weights(_) => cellsparse_status::Weights,
-            Error::Limit(_) => cellsparse_status::Limit,
-            Error::Device(_) => cellsparse_status::Device,
-            Error::Diverged(_) => cellsparse_status::Diverged,
-            Error::Cancelled => cellsparse_status::Cancelled,
+        let status = match error.kind() {
+            ErrorKind::Image => cellsparse_status::Image,
+            ErrorKind::Labels => cellsparse_status::Labels,
+            ErrorKind::Config => cellsparse_status::Config,
+            ErrorKind::NotFound => cellsparse_status::NotFound,
+            ErrorKind::File => cellsparse_status::File,
+            ErrorKind::Io => cellsparse_status::Io,
+            ErrorKind::Weights => cellsparse_status::Weights,
+            ErrorKind::Limit => cellsparse_status::Limit,
+            ErrorKind::Device => cellsparse_status::Device,
+            ErrorKind::Diverged => cellsparse_status::Diverged,
+            ErrorKind::Cancelled => cellsparse_status::Cancelled,
             _ => cellsparse_status::Internal,
         };
-        Self::new(status, error.to_string())
+        Self { reason: error.reason().cloned(), ..Self::new(status, error.to_string()) }
+    }
+}
+
+/// What to do about an error, in the words of C.
+pub(crate) fn hint(reason: &Reason) -> Option<String> {
+    Some(match reason {
+        Reason::LabelEncoding { suggested, .. } => {
+            format!("pass CELLSPARSE_ENCODING_{}", suggested.to_ascii_uppercase())
+        }
+        Reason::DeviceAbsent { feature: Some(feature), .. } => {
+            format!("build the library with the feature {feature}, or set the option device to \"cpu\"")
+        }
+        Reason::DeviceAbsent { .. } => "set the option device to \"cpu\"".into(),
+        Reason::NotResumable => "set the option resume to false".into(),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_the_status_of_its_number() {
+        let path = || std::path::PathBuf::from("a");
+        let errors = [
+            Error::Image(String::new()),
+            Error::Labels(String::new()),
+            Error::Config(String::new()),
+            Error::NotFound { path: path() },
+            Error::file("a", "b"),
+            Error::io("a", std::io::Error::other("b")),
+            Error::Weights(String::new()),
+            Error::Limit(String::new()),
+            Error::Device(String::new()),
+            Error::Diverged(String::new()),
+            Error::Cancelled,
+            Error::Internal(String::new()),
+        ];
+        assert_eq!(errors.len(), ErrorKind::ALL.len());
+        for error in errors {
+            let kind = error.kind();
+            assert_eq!(Failure::from(error).status as u32, kind.code(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn hints_name_constants_and_options_of_this_interface() {
+        assert_eq!(hint(&Reason::label_encoding("wire")).unwrap(), "pass CELLSPARSE_ENCODING_WIRE");
+        assert_eq!(hint(&Reason::Damaged), None);
     }
 }

@@ -259,23 +259,37 @@ impl Place {
         }
         let mut samples = Vec::new();
         samples.try_reserve_exact(count).map_err(|_| too_large())?;
-        for row in 0..height as i128 {
-            for column in 0..width as i128 {
-                for channel in 0..channels as i128 {
-                    let at = self.offset as i128 + row * strides[0] + column * strides[1] + channel * strides[2];
-                    // Within the buffer by the check of the extreme samples.
-                    let found = usize::try_from(at).ok().and_then(|at| bytes.get(at..)?.first_chunk::<N>());
-                    samples.push(sample(*found.ok_or_else(|| Failure::internal("a sample outside of its buffer"))?));
+        // By the check of the extreme samples, all of them lie within the buffer, so these numbers fit.
+        let outside = || Failure::internal("a sample outside of its buffer");
+        let from = |at: isize| usize::try_from(at).ok().and_then(|at| bytes.get(at..)).ok_or_else(outside);
+        let [next_row, next_column, next_channel] = strides;
+        let in_one_piece =
+            (channels == 1 || next_channel == N as isize) && (width == 1 || next_column == (channels * N) as isize);
+        let mut row_at = isize::try_from(self.offset).map_err(Failure::internal)?;
+        for _ in 0..height {
+            if in_one_piece {
+                let row = from(row_at)?.get(..width * channels * N).ok_or_else(outside)?;
+                samples.extend(row.as_chunks::<N>().0.iter().map(|bytes| sample(*bytes)));
+            } else {
+                let mut column_at = row_at;
+                for _ in 0..width {
+                    let mut at = column_at;
+                    for _ in 0..channels {
+                        samples.push(sample(*from(at)?.first_chunk::<N>().ok_or_else(outside)?));
+                        at = at.wrapping_add(next_channel);
+                    }
+                    column_at = column_at.wrapping_add(next_column);
                 }
             }
+            row_at = row_at.wrapping_add(next_row);
         }
         Ok(samples)
     }
 
     /// The strides, once the extreme samples are known to lie within `size` bytes.
-    fn checked_strides(&self, size: usize, item: usize) -> Outcome<[i128; 3]> {
+    fn checked_strides(&self, size: usize, item: usize) -> Outcome<[isize; 3]> {
         let shape = self.shape.map(|extent| extent as i128);
-        let overflow = || Failure::argument("the strides and the shape are too large to be true");
+        let overflow = || Failure::argument("the strides and the shape reach further than any buffer");
         let strides = if self.strides == [0; 3] {
             let item = item as i128;
             let column = shape[2].checked_mul(item).ok_or_else(overflow)?;
@@ -301,7 +315,8 @@ impl Place {
                 self.shape[0], self.shape[1], self.shape[2]
             )));
         }
-        Ok(strides)
+        // A stride that is not followed may be any number.
+        Ok(std::array::from_fn(|axis| if shape[axis] > 1 { strides[axis] as isize } else { 0 }))
     }
 }
 
@@ -322,6 +337,41 @@ mod tests {
         assert_eq!(read([2, 3, 1], [-6, 2, 2], 6, &bytes).unwrap(), [3, 4, 5, 0, 1, 2], "bottom-up");
         assert_eq!(read([2, 2, 2], [2, 4, 12], 0, &bytes).unwrap(), [0, 6, 2, 8, 1, 7, 3, 9], "any order of the axes");
         assert_eq!(read([1, 1, 1], [0; 3], 3, &bytes).unwrap().len(), 1, "samples need not be aligned");
+        assert_eq!(
+            read([1, 2, 1], [isize::MIN, 2, isize::MAX], 2, &bytes).unwrap(),
+            [1, 2],
+            "strides that lead nowhere"
+        );
+    }
+
+    #[test]
+    fn every_layout_is_read_alike() {
+        let bytes: Vec<u8> = (0..240).collect();
+        let at = |at: isize| u16::from_ne_bytes([bytes[at as usize], bytes[at as usize + 1]]);
+        let mut layouts = 0;
+        for shape in [[2, 3, 2], [3, 1, 2], [2, 4, 1], [1, 3, 3], [1, 1, 1]] {
+            for strides in [[24, 4, 2], [-24, 4, 2], [24, -6, 2], [7, 40, 3], [40, 2, 80], [12, 2, 2], [16, 5, -2]] {
+                let offset = 100;
+                let mut expected = Vec::new();
+                for y in 0..shape[0] as isize {
+                    for x in 0..shape[1] as isize {
+                        for c in 0..shape[2] as isize {
+                            expected.push(offset + y * strides[0] + x * strides[1] + c * strides[2]);
+                        }
+                    }
+                }
+                if expected.iter().all(|at| (0..239).contains(at)) {
+                    let expected: Vec<u16> = expected.into_iter().map(at).collect();
+                    assert_eq!(
+                        read(shape, strides, offset as usize, &bytes).unwrap(),
+                        expected,
+                        "{shape:?} {strides:?}"
+                    );
+                    layouts += 1;
+                }
+            }
+        }
+        assert!(layouts > 20, "{layouts}");
     }
 
     #[test]

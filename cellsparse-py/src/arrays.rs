@@ -1,7 +1,7 @@
 //! NumPy arrays as arrays of the library, and back.
 
 use cellsparse_core::{Image, LabelImage};
-use ndarray::Array3;
+use ndarray::{Array2, Array3};
 use numpy::{Element, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -22,10 +22,20 @@ pub fn image(object: &Bound<'_, PyAny>) -> PyResult<Image> {
 
 fn samples<T: Element + Copy>(object: &Bound<'_, PyAny>) -> Option<Array3<T>> {
     let array = object.extract::<PyReadonlyArray3<'_, T>>().ok()?;
-    Some(array.as_array().as_standard_layout().into_owned())
+    Some(volume(&array))
 }
 
-/// A copy of a label image, for functions that keep it or change it.
+/// A copy of a label image.
 pub fn label_image(array: &PyReadonlyArray2<'_, i32>) -> LabelImage {
+    plane(array)
+}
+
+/// A copy of an array, so that the caller may change its own while the interpreter goes on.
+pub fn plane<T: Element + Copy>(array: &PyReadonlyArray2<'_, T>) -> Array2<T> {
+    array.as_array().as_standard_layout().into_owned()
+}
+
+/// As [`plane`], of three axes.
+pub fn volume<T: Element + Copy>(array: &PyReadonlyArray3<'_, T>) -> Array3<T> {
     array.as_array().as_standard_layout().into_owned()
 }

@@ -8,12 +8,13 @@ use ndarray::{Array2, Array3};
 use numpy::{IntoPyArray, PyArray2, PyArray3, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 
+use crate::arrays;
 use crate::work::compute;
 
 #[pyfunction]
 pub fn masks_to_flows<'py>(py: Python<'py>, masks: PyReadonlyArray2<'_, i32>) -> PyResult<Bound<'py, PyArray3<f32>>> {
-    let masks = masks.as_array();
-    Ok(compute(py, || cellpose::masks_to_flows(masks, FlowRule::Reference))?.into_pyarray(py))
+    let masks = arrays::plane(&masks);
+    Ok(compute(py, move || cellpose::masks_to_flows(masks.view(), FlowRule::Reference))?.into_pyarray(py))
 }
 
 /// Where every pixel ends; `flows` are in pixels per step.
@@ -24,11 +25,11 @@ pub fn follow_flows<'py>(
     steps: usize,
     interpolate: bool,
 ) -> PyResult<Bound<'py, PyArray3<f32>>> {
-    let flows = flows.as_array();
+    let flows = arrays::volume(&flows);
     let (_, rows, columns) = flows.dim();
-    let ends = compute(py, || {
+    let ends = compute(py, move || {
         // A field takes the flows of a network, which are five times as long as a step.
-        let scaled = flows.mapv(|flow| 5.0 * flow);
+        let scaled = flows.mapv_into(|flow| 5.0 * flow);
         let field = FlowField::new(scaled.view(), Array2::from_elem((rows, columns), true).view())?;
         let pixels: Vec<[usize; 2]> = (0..rows).flat_map(|y| (0..columns).map(move |x| [y, x])).collect();
         let ends = flow_following::follow_flows(&field, &pixels, steps, interpolate);
@@ -58,8 +59,8 @@ pub fn compute_masks<'py>(
         interpolate,
         rule: FlowRule::Reference,
     };
-    let (flows, cellprob) = (flows.as_array(), cellprob.as_array());
-    Ok(compute(py, || masks::compute_masks(flows, cellprob, &options))?.into_pyarray(py))
+    let (flows, cellprob) = (arrays::volume(&flows), arrays::plane(&cellprob));
+    Ok(compute(py, move || masks::compute_masks(flows.view(), cellprob.view(), &options))?.into_pyarray(py))
 }
 
 #[pyfunction]
@@ -68,6 +69,7 @@ pub fn fill_holes_and_remove_small_masks<'py>(
     masks: PyReadonlyArray2<'_, i32>,
     min_size: usize,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
-    let masks = masks.as_array();
-    Ok(compute(py, || Ok(mask_cleaning::fill_holes_and_remove_small_masks(masks, min_size)))?.into_pyarray(py))
+    let masks = arrays::plane(&masks);
+    Ok(compute(py, move || Ok(mask_cleaning::fill_holes_and_remove_small_masks(masks.view(), min_size)))?
+        .into_pyarray(py))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cellsparse_core::annotations::{EncodingChoice, LabelEncoding, LabelSource, SparseLabels, advice, choose_encoding};
 use cellsparse_core::completion::doubtful_background;
 use cellsparse_core::raster::RawLabels;
+use cellsparse_core::{Error, ErrorKind};
 use numpy::PyReadonlyArray2;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -33,7 +34,7 @@ impl Dataset {
         let images = images.iter().map(arrays::image).collect::<PyResult<Vec<_>>>()?;
         let labels = labels.iter().map(raw_labels).collect::<PyResult<Vec<_>>>()?;
         let encoding: LabelEncoding = encoding.parse().map_err(|error| exception(py, &error))?;
-        let (made, choice) = compute(py, || {
+        let (made, choice) = compute(py, move || {
             let sources: Vec<LabelSource> = labels.into_iter().map(LabelSource::Values).collect();
             let choice = choose_encoding(&sources, encoding)?;
             let parse = |(place, source): (usize, LabelSource)| {
@@ -91,11 +92,9 @@ fn raw_labels(object: &Bound<'_, PyAny>) -> PyResult<RawLabels> {
 }
 
 /// Adds the place of the labels in the list, counted from 0.
-fn at(place: usize, error: cellsparse_core::Error) -> cellsparse_core::Error {
-    match error {
-        cellsparse_core::Error::Labels(reason) => {
-            cellsparse_core::Error::Labels(format!("label image {place}: {reason}"))
-        }
-        other => other,
+fn at(place: usize, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Labels => error.map_message(|message| format!("label image {place}: {message}")),
+        _ => error,
     }
 }

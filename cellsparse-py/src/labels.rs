@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cellsparse_core::annotations::LabelEncoding;
 use cellsparse_core::formats::annotation_files::AnnotationOptions;
-use cellsparse_core::formats::geojson::{GeoJsonOptions, ObjectInfo, geojson_string, to_geojson};
+use cellsparse_core::formats::geojson::{GeoJsonOptions, ObjectInfo, OutlineRule, geojson_string, to_geojson};
 use cellsparse_core::geometry::distance;
 use cellsparse_core::postprocess::{clean, watershed as flooding};
 use cellsparse_core::raster::{self, Connectivity, RawLabels, percentile_normalize};
@@ -33,9 +33,10 @@ pub fn geojson(
     objects: Vec<Known>,
 ) -> PyResult<String> {
     let labels = arrays::label_image(&labels);
-    compute(py, || {
+    let outline: OutlineRule = outline.parse().map_err(|error| exception(py, &error))?;
+    compute(py, move || {
         let known = objects.into_iter().map(|(id, probability, class)| (id, ObjectInfo { probability, class }));
-        let options = GeoJsonOptions { outline: outline.parse()?, simplify, objects: known.collect() };
+        let options = GeoJsonOptions { outline, simplify, objects: known.collect() };
         geojson_string(&to_geojson(&labels, &options)?)
     })
 }
@@ -50,9 +51,10 @@ pub fn sparsify<'py>(
     background: bool,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
     let (labels, image) = (arrays::label_image(&labels), arrays::image(image)?);
-    let sparse = compute(py, || {
+    let mode: annotations::SparsifyMode = mode.parse().map_err(|error| exception(py, &error))?;
+    let sparse = compute(py, move || {
         image.check()?;
-        annotations::sparsify(&labels, image.to_f32().view(), k, mode.parse()?, background)
+        annotations::sparsify(&labels, image.to_f32().view(), k, mode, background)
     })?;
     Ok(sparse.into_pyarray(py))
 }
@@ -65,7 +67,7 @@ pub fn remove_small_labels<'py>(
     literal: bool,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
     let mut labels = arrays::label_image(&labels);
-    let clean = compute(py, || {
+    let clean = compute(py, move || {
         if min_area.is_nan() {
             return Err(Error::Config("min_area is not a number; give the smallest area in pixels".into()));
         }
@@ -85,8 +87,8 @@ pub fn normalize<'py>(
     pmin: f64,
     pmax: f64,
 ) -> PyResult<Bound<'py, PyArray3<f32>>> {
-    let image = image.as_array();
-    Ok(compute(py, || percentile_normalize(image, pmin, pmax))?.into_pyarray(py))
+    let image = arrays::volume(&image);
+    Ok(compute(py, move || percentile_normalize(image.view(), pmin, pmax))?.into_pyarray(py))
 }
 
 /// `landscape` is an array of uint8, uint16, int32, float32 or float64.
@@ -102,10 +104,11 @@ pub fn watershed<'py>(
     macro_rules! flood {
         ($($sample:ty),*) => {$(
             if let Ok(landscape) = landscape.extract::<PyReadonlyArray2<'_, $sample>>() {
-                let (landscape, markers) = (landscape.as_array(), markers.as_array());
-                let mask = mask.as_ref().map(|mask| mask.as_array());
-                let flooded = compute(py, || {
-                    flooding::watershed(landscape, markers, mask, neighbours(connectivity)?)
+                let (landscape, markers) = (arrays::plane(&landscape), arrays::plane(&markers));
+                let mask = mask.as_ref().map(arrays::plane);
+                let flooded = compute(py, move || {
+                    let mask = mask.as_ref().map(|mask| mask.view());
+                    flooding::watershed(landscape.view(), markers.view(), mask, neighbours(connectivity)?)
                 })?;
                 return Ok(flooded.into_pyarray(py));
             }
@@ -131,8 +134,8 @@ pub fn distance_transform_edt<'py>(
     mask: PyReadonlyArray2<'_, bool>,
     sampling: [f64; 2],
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-    let mask = mask.as_array();
-    Ok(compute(py, || distance::distance_transform_edt_sampled(mask, sampling))?.into_pyarray(py))
+    let mask = arrays::plane(&mask);
+    Ok(compute(py, move || distance::distance_transform_edt_sampled(mask.view(), sampling))?.into_pyarray(py))
 }
 
 /// Without `min_area` the drawn outlines are divided, with it ellipses are.
@@ -144,12 +147,12 @@ pub fn class_labels<'py>(
     center_ratio: f64,
     min_area: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
-    let labels = labels.as_array();
+    let labels = arrays::plane(&labels);
     let rule = match min_area {
         Some(min_area) => ClassRule::Ellipse { center_ratio, min_area },
         None => ClassRule::Outline { center_ratio },
     };
-    Ok(compute(py, || divide(labels, &rule))?.into_pyarray(py))
+    Ok(compute(py, move || divide(labels.view(), &rule))?.into_pyarray(py))
 }
 
 /// An RGB picture, possibly enlarged by a whole factor.
@@ -163,7 +166,7 @@ pub fn overlay<'py>(
 ) -> PyResult<Bound<'py, PyArray3<u8>>> {
     let (image, labels) = (arrays::image(image)?, arrays::label_image(&labels));
     let annotations = annotations.as_ref().map(arrays::label_image);
-    Ok(compute(py, || formats::overlay(&image, &labels, annotations.as_ref()))?.into_pyarray(py))
+    Ok(compute(py, move || formats::overlay(&image, &labels, annotations.as_ref()))?.into_pyarray(py))
 }
 
 /// An image file as `[H, W]` or `[H, W, C]`.
@@ -175,7 +178,7 @@ pub fn read_image(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
             _ => pixels.into_pyarray(py).into_any(),
         }
     }
-    match compute(py, || raster::read_image(path))? {
+    match compute(py, move || raster::read_image(path))? {
         Image::U8(pixels) => Ok(object(py, pixels)),
         Image::U16(pixels) => Ok(object(py, pixels)),
         Image::F32(pixels) => Ok(object(py, pixels)),
@@ -187,14 +190,13 @@ pub fn read_image(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
 #[pyfunction]
 #[pyo3(signature = (path, encoding))]
 pub fn read_labels<'py>(py: Python<'py>, path: PathBuf, encoding: Option<&str>) -> PyResult<Bound<'py, PyArray2<i32>>> {
-    let labels = compute(py, || {
+    let encoding: Option<LabelEncoding> =
+        encoding.map(str::parse).transpose().map_err(|error| exception(py, &error))?;
+    let labels = compute(py, move || {
         let raw = raster::read_label_file(&path)?;
         if let Some(encoding) = encoding {
-            let encoding: LabelEncoding = encoding.parse()?;
-            return match SparseLabels::parse(raw, encoding) {
-                Err(Error::Labels(reason)) => Err(Error::file(&path, reason)),
-                parsed => Ok(parsed?.labels().clone()),
-            };
+            let parsed = SparseLabels::parse(raw, encoding).map_err(|error| error.in_file(&path))?;
+            return Ok(parsed.labels().clone());
         }
         match raw {
             RawLabels::Signed(values) => Ok(values),
@@ -253,9 +255,9 @@ pub fn write_labels(
     labels: PyReadonlyArray2<'_, i32>,
     wire: bool,
 ) -> PyResult<PathBuf> {
-    let labels = arrays::label_image(&labels);
-    compute(py, || match wire {
-        true => raster::write_wire_labels(&folder, stem, &labels),
-        false => raster::write_labels(&folder, stem, &labels),
+    let (labels, stem) = (arrays::label_image(&labels), stem.to_owned());
+    compute(py, move || match wire {
+        true => raster::write_wire_labels(&folder, &stem, &labels),
+        false => raster::write_labels(&folder, &stem, &labels),
     })
 }

@@ -6,6 +6,7 @@ use numpy::PyReadonlyArray2;
 use pyo3::prelude::*;
 
 use crate::arrays;
+use crate::errors::exception;
 use crate::work::compute;
 
 /// One result for every threshold, as a JSON array.
@@ -19,8 +20,8 @@ pub fn matching(
     report_matches: bool,
 ) -> PyResult<String> {
     let (y_true, y_pred) = (arrays::label_image(&y_true), arrays::label_image(&y_pred));
-    compute(py, || {
-        let criterion = criterion_of(criterion)?;
+    let criterion = criterion_of(criterion).map_err(|error| exception(py, &error))?;
+    compute(py, move || {
         let one = |thresh: &f64| metrics::matching(&y_true, &y_pred, *thresh, criterion, report_matches);
         json(&thresholds.iter().map(one).collect::<Result<Vec<_>>>()?)
     })
@@ -38,9 +39,10 @@ pub fn matching_dataset(
 ) -> PyResult<String> {
     let images = |arrays: &[PyReadonlyArray2<'_, i32>]| arrays.iter().map(arrays::label_image).collect::<Vec<_>>();
     let (y_true, y_pred) = (images(&y_true), images(&y_pred));
-    compute(py, || {
+    let criterion = criterion_of(criterion).map_err(|error| exception(py, &error))?;
+    compute(py, move || {
         let pairs: Vec<(&LabelImage, &LabelImage)> = y_true.iter().zip(&y_pred).collect();
-        json(&metrics::matching_dataset(&pairs, &thresholds, criterion_of(criterion)?, by_image)?)
+        json(&metrics::matching_dataset(&pairs, &thresholds, criterion, by_image)?)
     })
 }
 

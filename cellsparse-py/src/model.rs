@@ -10,6 +10,7 @@ use cellsparse_core::model::{Object, Thresholds, TrainOptions, TrainingSummary};
 use cellsparse_core::{Error, Flow, PredictOptions, Result, Segmentation};
 use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::dataset::Dataset;
@@ -78,26 +79,24 @@ impl Model {
     /// A new network; `architecture` is JSON: `{"algorithm": ..., "config": {...}}`.
     #[staticmethod]
     fn create(py: Python<'_>, architecture: &str, seed: u64) -> PyResult<Self> {
-        compute(py, || {
-            let architecture: Architecture = from_json(architecture)?;
-            cellsparse_core::Model::new(architecture, seed).map(Self::of)
-        })
+        let architecture: Architecture = from_json(architecture).map_err(|error| exception(py, &error))?;
+        compute(py, move || cellsparse_core::Model::new(architecture, seed).map(Self::of))
     }
 
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        compute(py, || cellsparse_core::Model::load(path).map(Self::of))
+        compute(py, move || cellsparse_core::Model::load(path).map(Self::of))
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         let model = self.current();
-        compute(py, || model.save(path))
+        compute(py, move || model.save(path))
     }
 
     /// The content of the file that `save` would write.
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let model = self.current();
-        let bytes = compute(py, || {
+        let bytes = compute(py, move || {
             let mut bytes = Vec::new();
             model.to_writer(&mut bytes).map(|()| bytes)
         })?;
@@ -106,8 +105,8 @@ impl Model {
 
     /// The model of `to_bytes`.
     #[staticmethod]
-    fn from_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
-        compute(py, || cellsparse_core::Model::from_reader(bytes).map(Self::of))
+    fn from_bytes(py: Python<'_>, bytes: PyBackedBytes) -> PyResult<Self> {
+        compute(py, move || cellsparse_core::Model::from_reader(&bytes[..]).map(Self::of))
     }
 
     fn copy(&self) -> Self {

@@ -6,12 +6,13 @@ use cellsparse_core::targets::stardist;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 
+use crate::arrays;
 use crate::work::compute;
 
 #[pyfunction]
 pub fn edt_prob<'py>(py: Python<'py>, labels: PyReadonlyArray2<'_, i32>) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let labels = labels.as_array();
-    Ok(compute(py, || Ok(stardist::edt_prob(labels)))?.into_pyarray(py))
+    let labels = arrays::plane(&labels);
+    Ok(compute(py, move || Ok(stardist::edt_prob(labels.view())))?.into_pyarray(py))
 }
 
 #[pyfunction]
@@ -21,8 +22,8 @@ pub fn star_dist<'py>(
     n_rays: usize,
     grid: [usize; 2],
 ) -> PyResult<Bound<'py, PyArray3<f32>>> {
-    let labels = labels.as_array();
-    Ok(compute(py, || stardist::star_dist(labels, n_rays, grid))?.into_pyarray(py))
+    let labels = arrays::plane(&labels);
+    Ok(compute(py, move || stardist::star_dist(labels.view(), n_rays, grid))?.into_pyarray(py))
 }
 
 /// Points `[n, 2]`, scores and distances of the survivors.
@@ -38,8 +39,10 @@ pub fn non_maximum_suppression<'py>(
     prob_thresh: f32,
     nms_thresh: f32,
 ) -> PyResult<Survivors<'py>> {
-    let (dist, prob) = (dist.as_array(), prob.as_array());
-    let found = compute(py, || non_maximum_suppression_dense(prob, dist, grid, border, prob_thresh, nms_thresh))?;
+    let (dist, prob) = (arrays::volume(&dist), arrays::plane(&prob));
+    let found = compute(py, move || {
+        non_maximum_suppression_dense(prob.view(), dist.view(), grid, border, prob_thresh, nms_thresh)
+    })?;
     let points = &found.points;
     let points = ndarray::Array2::from_shape_fn((points.len(), 2), |(i, axis)| i64::from(points[i][axis]));
     Ok((points.into_pyarray(py), found.prob.into_pyarray(py), found.dist.into_pyarray(py)))
@@ -52,8 +55,8 @@ pub fn dist_to_coord<'py>(
     points: PyReadonlyArray2<'_, f64>,
     scale: [f64; 2],
 ) -> PyResult<Bound<'py, PyArray3<f32>>> {
-    let (dist, points) = (dist.as_array(), pairs(&points));
-    Ok(compute(py, || stars::dist_to_coord(dist, &points, scale))?.into_pyarray(py))
+    let (dist, points) = (arrays::plane(&dist), pairs(&points));
+    Ok(compute(py, move || stars::dist_to_coord(dist.view(), &points, scale))?.into_pyarray(py))
 }
 
 #[pyfunction]
@@ -66,8 +69,8 @@ pub fn polygons_to_label<'py>(
     prob: Option<Vec<f32>>,
     scale: [f64; 2],
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
-    let (dist, points) = (dist.as_array(), pairs(&points));
-    let drawn = compute(py, || stars::polygons_to_label(dist, &points, shape, prob.as_deref(), scale))?;
+    let (dist, points) = (arrays::plane(&dist), pairs(&points));
+    let drawn = compute(py, move || stars::polygons_to_label(dist.view(), &points, shape, prob.as_deref(), scale))?;
     Ok(drawn.into_pyarray(py))
 }
 

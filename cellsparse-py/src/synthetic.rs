@@ -21,7 +21,7 @@ pub fn field<'py>(
     cells: usize,
     strokes: usize,
 ) -> PyResult<Drawn<'py>> {
-    let (image, truth, annotation) = compute(py, || {
+    let (image, truth, annotation) = compute(py, move || {
         let options = FieldOptions { height: shape[0], width: shape[1], density, radius, ..FieldOptions::default() };
         let field = synthetic::draw_field(&options, seed)?;
         let options = AnnotationOptions { cells, strokes, ..AnnotationOptions::default() };

@@ -17,8 +17,9 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Runs work that is not interrupted, on the calling thread and a pool of threads of its own.
 ///
+/// The work borrows nothing: other threads of Python go on meanwhile, and may write to the arrays that the caller gave.
 /// The pool is not the global one of rayon: that one does not survive a fork, and Python forks worker processes.
-pub fn compute<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+pub fn compute<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send + 'static) -> PyResult<T> {
     py.detach(|| guarded(|| pool()?.install(work))).map_err(|error| exception(py, &error))
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import multiprocessing
 import pickle
 import subprocess
@@ -41,9 +42,9 @@ def test_the_contract_of_signatures():
     train = inspect.signature(cs.StarDist.train).parameters
     expected = {
         "validation": None,
-        "steps": 200,
-        "batch_size": 8,
-        "patch_size": 224,
+        "steps": None,
+        "batch_size": None,
+        "patch_size": None,
         "learning_rate": None,
         "preset": "default",
         "time_budget": None,
@@ -68,16 +69,31 @@ def test_events(field, model):
     assert set(event.losses) == {"prob", "dist"} and event.learning_rate > 0 and event.loss > 0
 
 
-def test_steps_that_are_not_given_are_more_than_those_of_the_signature(field):
+def test_the_defaults_that_are_shown_are_those_that_are_used(field):
     totals = []
+    shown = {name: value.default for name, value in inspect.signature(cs.StarDist.train).parameters.items()}
+    # As a form that is made from the signature gives them back.
+    steps = json.loads(json.dumps({"steps": shown["steps"]}))
 
     def callback(event):
         totals.append(event.total_steps)
         return False
 
-    for options in ({}, {"steps": 200}, {"preset": "reference"}):
+    for options in ({}, steps, {"steps": 200}, {"preset": "reference"}):
         small().train(field.image, field.annotation, callback=callback, **QUICK, **options)
-    assert totals == [800, 200, 200]
+    assert totals == [800, 800, 200, 200]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [cs.StarDist(n_rays=8, n_filter_base=4, grid=(1, 2), seed=2), cs.Cellpose(widths=[4, 8]), cs.Elephant(widths=[4, 8])],
+    ids=str,
+)
+def test_a_model_can_be_made_again_from_its_parameters(model):
+    params = model.get_params()
+    assert set(params) == set(inspect.signature(type(model)).parameters)
+    again = type(model)(**params)
+    assert again.get_params() == params and again.info() == model.info()
 
 
 @pytest.mark.parametrize("answer", [False, np.False_])

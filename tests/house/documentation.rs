@@ -51,18 +51,25 @@ fn every_option_of_the_command_line_is_in_the_readme_and_the_reverse() {
     }
 }
 
-#[test]
-fn every_kind_of_error_is_explained() {
-    let source = read("cellsparse-core/src/error.rs");
-    let kinds: Vec<&str> = between(&source, "pub enum Error {", "\n}")
+/// The variants of an enum in a source text, by name.
+fn variants<'a>(source: &'a str, name: &str) -> Vec<&'a str> {
+    between(source, &format!("pub enum {name} {{"), "\n}")
         .lines()
         .filter(|line| line.starts_with("    ") && !line.starts_with("     "))
         .filter_map(|line| line.trim().split(['(', '{', ',', ' ']).next())
         .filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase()))
-        .collect();
-    assert!(kinds.len() >= 12, "{kinds:?}");
+        .collect()
+}
+
+#[test]
+fn every_kind_of_error_and_every_reason_is_explained() {
+    let (errors, reasons) = (read("cellsparse-core/src/error.rs"), read("cellsparse-core/src/error/reason.rs"));
+    let (mut kinds, reasons) = (variants(&errors, "Error"), variants(&reasons, "Reason"));
+    assert!(kinds.len() >= 12 && reasons.len() >= 10, "{kinds:?} {reasons:?}");
+    // One of the other kinds, with a reason.
+    kinds.retain(|kind| *kind != "Detailed");
     let document = read("docs/errors.md");
-    for kind in kinds {
-        assert!(document.contains(&format!("| `{kind}` |")), "docs/errors.md does not explain {kind}");
+    for name in kinds.into_iter().chain(reasons) {
+        assert!(document.contains(&format!("| `{name}` |")), "docs/errors.md does not explain {name}");
     }
 }

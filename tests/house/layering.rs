@@ -237,3 +237,31 @@ fn the_table_is_read() {
     assert!(rooms["a"].may_import.is_empty());
     assert_eq!(rooms["c"].may_import, BTreeSet::from([0, 1, 2]));
 }
+
+/// Whether a line of code names an option such as --device; comments may.
+fn names_an_option(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    code.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+#[test]
+fn the_library_names_no_option_of_the_command_line() {
+    assert!(names_an_option("pass --device cpu") && !names_an_option("a -- b // --device"));
+    let mut files = Vec::new();
+    rust_files(&root().join("cellsparse-core/src"), &mut files);
+    let mut named = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().enumerate().filter(|(_, line)| names_an_option(line));
+        named.extend(lines.map(|(number, line)| format!("{}:{}: {}", file.display(), number + 1, line.trim())));
+    }
+    assert!(
+        named.is_empty(),
+        "a front end says it in its own words, from the reason of the error:
+{}",
+        named.join(
+            "
+"
+        )
+    );
+}

@@ -1,4 +1,4 @@
-//! Bodies of requests: read within limits, or thrown away politely.
+//! Bodies of requests: read within limits, or read and thrown away so that the client gets to its answer.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,9 @@
 //! Connections of clients: accepted, bounded in number and patience, and ended with the server.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -8,15 +11,19 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
 /// Connections at a time; others wait. Well below the number of files that a program may have open.
 const MOST: usize = 512;
 
 /// Time that a client has to send the head of a request, and that a connection may be idle.
 const HEAD: Duration = Duration::from_secs(30);
+
+/// Time that a client has to take the bytes of an answer that wait for it.
+const READ: Duration = Duration::from_secs(60);
 
 /// Pause after an error of the system, which may be short of something.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -46,7 +53,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+            .serve_connection(TokioIo::new(Patient::new(stream, READ)), TowerToHyperService::new(router.clone()));
         let connection = open.watch(connection);
         tokio::spawn(async move {
             let _place = place;
@@ -56,4 +63,122 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
     }
     drop(listener);
     let _ = timeout(grace, open.shutdown()).await;
+}
+
+/// A connection that fails when the other side takes no byte for a while: otherwise clients that read nothing would hold
+/// all connections.
+struct Patient<T> {
+    stream: T,
+    patience: Duration,
+    /// Runs while bytes wait to be taken.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Patient<T> {
+    fn new(stream: T, patience: Duration) -> Self {
+        Self { stream, patience, waiting: None }
+    }
+
+    /// A result as it is, or an error when it has been waited for too long.
+    fn wait<R>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if result.is_ready() {
+            self.waiting = None;
+            return result;
+        }
+        let patience = self.patience;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(waiting.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, into)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.wait(context, result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(context, bytes);
+        this.wait(context, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_flush(context);
+        this.wait(context, result)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_shutdown(context);
+        this.wait(context, result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use axum::routing::get;
+
+    use super::*;
+
+    /// Serves 64 MiB to one client with `patience`, and says how the connection ended.
+    fn served(patience: Duration, client: impl FnOnce(std::net::TcpStream) + Send + 'static) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let client = std::thread::spawn(move || client(std::net::TcpStream::connect(address).unwrap()));
+            let (stream, _) = listener.accept().await.unwrap();
+            let router: Router = Router::new().route("/x", get(async || vec![7_u8; 1 << 26]));
+            let connection = http1::Builder::new()
+                .serve_connection(TokioIo::new(Patient::new(stream, patience)), TowerToHyperService::new(router));
+            let ended = timeout(Duration::from_secs(20), connection).await.expect("the connection ends");
+            tokio::task::spawn_blocking(|| client.join()).await.unwrap().unwrap();
+            ended.is_ok()
+        })
+    }
+
+    const REQUEST: &[u8] = b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+    #[test]
+    fn a_client_that_reads_nothing_is_let_go() {
+        let idle = |mut stream: std::net::TcpStream| {
+            stream.write_all(REQUEST).unwrap();
+            std::thread::sleep(Duration::from_millis(1500));
+        };
+        assert!(!served(Duration::from_millis(200), idle));
+    }
+
+    #[test]
+    fn a_client_that_is_slow_gets_its_answer() {
+        let slow = |mut stream: std::net::TcpStream| {
+            stream.write_all(REQUEST).unwrap();
+            let (mut bytes, mut count) = (vec![0; 1 << 23], 0);
+            while let Ok(read @ 1..) = stream.read(&mut bytes) {
+                count += read;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(count > 1 << 26, "{count}");
+        };
+        assert!(served(Duration::from_secs(10), slow));
+    }
 }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cellsparse_core::Error;
+use cellsparse_core::{Error, ErrorKind, Reason};
 use serde::Serialize;
 
 /// Why a request is not answered with a result.
@@ -112,22 +112,23 @@ impl Refusal {
 
     /// An error of the library; `loc` is the field that it is about when it is about the request.
     pub fn from_core(error: Error, loc: Vec<Place>) -> Self {
-        let text = error.to_string();
-        match error {
-            Error::Image(reason) => Self::field(loc, reason, "value_error.image"),
-            Error::Labels(reason) => Self::field(loc, reason, "value_error.labels"),
-            Error::Config(reason) => Self::field(vec!["body".into()], reason, "value_error.option"),
-            Error::Diverged(_) => Self::field(vec!["body".into(), "lr".into()], text, "value_error.diverged"),
-            Error::Limit(reason) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, reason),
-            Error::Device(_) | Error::Cancelled => Self::new(StatusCode::SERVICE_UNAVAILABLE, text),
+        let (text, message) = (error.to_string(), with_hint(&error));
+        match error.kind() {
+            ErrorKind::Image => Self::field(loc, message, "value_error.image"),
+            ErrorKind::Labels => Self::field(loc, message, "value_error.labels"),
+            ErrorKind::Config => Self::field(vec!["body".into()], message, "value_error.option"),
+            ErrorKind::Diverged => Self::field(vec!["body".into(), "lr".into()], text, "value_error.diverged"),
+            ErrorKind::Limit => Self::new(StatusCode::PAYLOAD_TOO_LARGE, message),
+            ErrorKind::Device => Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("device: {message}")),
+            ErrorKind::Cancelled => Self::new(StatusCode::SERVICE_UNAVAILABLE, text),
             // Paths of the server are none of the client's business.
-            Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "there is no such file in the folder"),
-            Error::File { reason, .. } => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the model file cannot be used: {reason}"))
+            ErrorKind::NotFound => Self::new(StatusCode::NOT_FOUND, "there is no such file in the folder"),
+            ErrorKind::File => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the model file cannot be used: {message}"))
             }
-            Error::Io { source, .. } => Self::new(
+            ErrorKind::Io => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
-                format!("the model folder cannot be read or written: {source}"),
+                format!("the model folder cannot be read or written: {message}"),
             ),
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, text),
         }
@@ -145,6 +146,19 @@ impl Refusal {
             Detail::Text(text) => text.clone(),
             Detail::Fields(errors) => errors.iter().map(|e| e.msg.as_str()).collect::<Vec<_>>().join("; "),
         }
+    }
+}
+
+/// The message of an error with what a client of this interface can do about it.
+fn with_hint(error: &Error) -> String {
+    let message = error.message();
+    match error.reason() {
+        // The encoding of this interface is fixed.
+        Some(Reason::LabelEncoding { .. }) => {
+            format!("{message}; in b64lbl, 0 is unlabelled, 1 background, and cells begin at 2")
+        }
+        Some(Reason::DeviceAbsent { device, .. }) => format!("{message}; whoever runs the server chose {device}"),
+        _ => message,
     }
 }
 
@@ -173,4 +187,19 @@ pub fn answer(status: StatusCode, json: String) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_about_fields_and_not_about_options_of_the_command_line() {
+        let dense = Error::Labels("they look dense".into()).because(Reason::label_encoding("dense"));
+        let refusal = Refusal::from_core(dense, vec!["body".into(), "b64lbl".into()]);
+        assert_eq!(refusal.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refusal.reason().contains("cells begin at 2") && !refusal.reason().contains("--"), "{refusal:?}");
+        let file = Error::Labels("a".into()).in_file("/home/x").because(Reason::Damaged);
+        assert!(!Refusal::from_core(file, Vec::new()).reason().contains("/home"), "no path leaves the server");
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use cellsparse_core::model::Algorithm;
-use cellsparse_core::{Error, Model, Result as CoreResult};
+use cellsparse_core::{Error, ErrorKind, Model, Result as CoreResult};
 use serde_json::{Value, json};
 
 use super::entry::Entry;
@@ -138,13 +138,13 @@ impl Store {
         let place = || vec!["body".into(), "pretrained".into()];
         let stem = name.as_str().strip_suffix(&format!(".{ENDING}")).unwrap_or(name.as_str());
         let path = self.pretrained.join(format!("{stem}.{ENDING}"));
-        let model = Model::load(&path).map_err(|error| match error {
-            Error::NotFound { .. } => Refusal::field(
+        let model = Model::load(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Refusal::field(
                 place(),
                 format!("there is no '{stem}.{ENDING}' in the server's folder of pretrained models"),
                 "value_error.pretrained",
             ),
-            other => Refusal::field(place(), other_reason(other), "value_error.pretrained"),
+            _ => Refusal::field(place(), other_reason(error), "value_error.pretrained"),
         })?;
         if model.algorithm() != algorithm {
             let msg = format!("'{stem}' is a model of {}, not of {algorithm}", model.algorithm());
@@ -217,11 +217,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// The reason of an error without the path, which is the server's own business.
 fn other_reason(error: Error) -> String {
-    match error {
-        Error::File { reason, .. } => reason,
-        Error::Io { source, .. } => source.to_string(),
-        Error::NotFound { .. } => "there is no such file".into(),
-        other => other.to_string(),
+    match error.kind() {
+        ErrorKind::File | ErrorKind::Io => error.message(),
+        ErrorKind::NotFound => "there is no such file".into(),
+        _ => error.to_string(),
     }
 }
 

@@ -7,7 +7,7 @@ use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, OutlineRule};
 use cellsparse_core::model::{Algorithm, Architecture, PredictOptions, Start, TrainOptions};
 use cellsparse_core::raster::Image;
-use cellsparse_core::{CancelToken, Error, Flow, Model};
+use cellsparse_core::{CancelToken, Error, Flow, Model, Reason};
 
 use super::app::App;
 use super::entry::Entry;
@@ -152,7 +152,7 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
         Flow::Continue
     };
     let mut result = model.train(&data, None, &options, &mut observer);
-    if matches!(result, Err(Error::Config(_))) && options.resume {
+    if result.as_ref().is_err_and(|error| error.reason() == Some(&Reason::NotResumable)) {
         // The optimiser of another preset cannot go on with this one; the weights can.
         options.resume = false;
         result = model.train(&data, None, &options, &mut observer);

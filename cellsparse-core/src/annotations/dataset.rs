@@ -1,7 +1,7 @@
 //! Images with their annotations, checked against each other once.
 
 use super::sparse_labels::{SparseLabels, nothing_drawn};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::raster::Image;
 
 /// Pairs of an image and its sparse labels that fit each other, with one number of channels throughout and at least one
@@ -68,6 +68,11 @@ impl Dataset {
         &self.labels
     }
 
+    /// The images and their labels.
+    pub fn into_parts(self) -> (Vec<Image>, Vec<SparseLabels>) {
+        (self.images, self.labels)
+    }
+
     /// Channels of every image.
     pub fn channels(&self) -> usize {
         self.images.first().map_or(0, Image::channels)
@@ -75,10 +80,11 @@ impl Dataset {
 }
 
 fn at(index: usize, error: Error) -> Error {
-    match error {
-        Error::Image(reason) => Error::Image(format!("number {index} (counted from 0): {reason}")),
-        Error::Labels(reason) => Error::Labels(format!("number {index} (counted from 0): {reason}")),
-        other => other,
+    match error.kind() {
+        ErrorKind::Image | ErrorKind::Labels => {
+            error.map_message(|message| format!("number {index} (counted from 0): {message}"))
+        }
+        _ => error,
     }
 }
 

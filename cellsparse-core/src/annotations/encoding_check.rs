@@ -8,7 +8,7 @@ use ndarray::Array2;
 
 use super::encoding::LabelEncoding;
 use super::sparse_labels::{SparseLabels, median};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::raster::{Component, Components, LabelImage, connected_components};
 
 /// Fewest objects on which a suspicion may rest.
@@ -28,7 +28,8 @@ pub(super) fn refuse_wrapped(values: &Array2<u32>) -> Result<()> {
              number; save the labels as signed 16 or 32 bit TIFF and use label encoding 'signed', or add 1 to every \
              value and use label encoding 'wire'",
             100.0 * count as f64 / values.len() as f64
-        )));
+        ))
+        .because(Reason::label_encoding("wire")));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::encoding::LabelEncoding;
 use super::encoding_check;
 use super::encoding_choice::choose_encoding;
 use super::label_source::LabelSource;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::geometry::disc_diameter;
 use crate::raster::{Image, LabelImage, RawLabels};
 
@@ -178,7 +178,8 @@ impl SparseLabels {
             image.height(),
             image.width(),
             if turned { ": rows and columns seem to be exchanged" } else { "" }
-        )))
+        ))
+        .because(Reason::Size { found: [rows, columns], expected: [image.height(), image.width()] }))
     }
 
     /// The label image `[H, W]`: -1 unlabelled, 0 background, `>= 1` object.
@@ -255,10 +256,11 @@ mod tests {
     use ndarray::array;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn refusal(result: Result<SparseLabels>) -> String {
         match result {
-            Err(Error::Labels(text)) => text,
+            Err(error) if error.kind() == ErrorKind::Labels => error.message(),
             other => panic!("expected a refusal of the labels, found {other:?}"),
         }
     }

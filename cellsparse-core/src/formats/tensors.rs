@@ -250,6 +250,7 @@ fn too_large(path: &Path, bytes: impl std::fmt::Display) -> Error {
 
 fn damaged(path: &Path, error: SafeTensorError) -> Error {
     Error::file(path, format!("not a whole safetensors file ({error}); it may be damaged or of another format"))
+        .caused_by(error)
 }
 
 fn number(dtype: Dtype) -> Option<Number> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Algorithm;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::networks::{CellposeConfig, ElephantConfig, Graph, StarDistConfig};
 
 /// Parameters of a network at most: 4 GiB, the largest model file that is read.
@@ -66,7 +66,8 @@ impl Architecture {
         if parameters > MOST_PARAMETERS {
             return Err(Error::Limit(format!(
                 "the network has {parameters} parameters; {MOST_PARAMETERS} is the most. Take fewer filters or levels"
-            )));
+            ))
+            .because(Reason::too_large("parameters", parameters as u64, MOST_PARAMETERS as u64)));
         }
         Ok(())
     }
@@ -102,12 +103,14 @@ impl From<ElephantConfig> for Architecture {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_network_that_no_file_could_hold_is_refused_before_it_is_made() {
         let config = StarDistConfig { n_filter_base: 512, n_depth: 6, ..StarDistConfig::default() };
         assert!(config.check().is_ok(), "each field is within its range");
-        assert!(matches!(Architecture::Stardist(config).check(), Err(Error::Limit(_))));
+        let error = Architecture::Stardist(config).check().unwrap_err();
+        assert!(error.kind() == ErrorKind::Limit && matches!(error.reason(), Some(Reason::TooLarge { .. })), "{error}");
         assert!(Architecture::of(Algorithm::Cellpose, 3).check().is_ok());
     }
 }

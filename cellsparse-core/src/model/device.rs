@@ -1,6 +1,6 @@
 //! Which device the work runs on, and on how many threads.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::model::options::Device;
 use crate::networks;
 
@@ -21,14 +21,14 @@ pub(super) fn resolve(device: Device) -> Result<(networks::Device, String)> {
         }
         Device::Cuda(index) => {
             if !cfg!(feature = "cuda") {
-                return Err(absent(device, "this build has no CUDA support; build with --features cuda"));
+                return Err(absent(device, "this build has no CUDA support"));
             }
             let found = networks::Device::cuda(index).map_err(|error| absent(device, &error.to_string()))?;
             Ok((found, device.to_string()))
         }
         Device::Metal => {
             if !cfg!(feature = "metal") {
-                return Err(absent(device, "this build has no Metal support; build with --features metal"));
+                return Err(absent(device, "this build has no Metal support"));
             }
             let found = networks::Device::metal().map_err(|error| absent(device, &error.to_string()))?;
             Ok((found, device.to_string()))
@@ -57,7 +57,13 @@ fn accelerators() -> Vec<Device> {
 
 fn absent(device: Device, reason: &str) -> Error {
     let reason = reason.lines().next().unwrap_or_default();
-    Error::Device(format!("{device} cannot be used: {reason}, or choose --device cpu"))
+    let feature = match device {
+        Device::Cuda(_) if !cfg!(feature = "cuda") => Some("cuda"),
+        Device::Metal if !cfg!(feature = "metal") => Some("metal"),
+        _ => None,
+    };
+    Error::Device(format!("{device} cannot be used: {reason}"))
+        .because(Reason::DeviceAbsent { device: device.to_string(), feature })
 }
 
 /// Threads for what the caller asked for: one per core when `None`, and no more than twice as many.
@@ -68,7 +74,8 @@ pub(super) fn thread_count(threads: Option<usize>) -> Result<usize> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.unwrap_or(cores);
     if !(1..=1024).contains(&threads) {
-        return Err(Error::Config(format!("{threads} threads; give a number between 1 and 1024")));
+        return Err(Error::Config(format!("{threads} threads; give a number between 1 and 1024"))
+            .because(Reason::out_of_range("threads", threads as f64, 1.0..=1024.0)));
     }
     // More only wait for each other.
     Ok(threads.min(2 * cores))
@@ -96,8 +103,11 @@ mod tests {
             assert_eq!(resolve(Device::Auto).unwrap().1, "cpu");
             assert_eq!(available_devices(), [Device::Cpu]);
             for device in [Device::Cuda(1), Device::Metal] {
-                let message = resolve(device).unwrap_err().to_string();
-                assert!(message.contains(&device.to_string()) && message.contains("--device cpu"), "{message}");
+                let error = resolve(device).unwrap_err();
+                assert!(error.to_string().contains(&device.to_string()), "{error}");
+                let feature = if device == Device::Metal { "metal" } else { "cuda" };
+                let reason = Reason::DeviceAbsent { device: device.to_string(), feature: Some(feature) };
+                assert_eq!(error.reason(), Some(&reason));
             }
         }
         for threads in [0, 1025] {

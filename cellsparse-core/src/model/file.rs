@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::contrast::Seen;
 use super::working_scale::WorkingScale;
 use super::{Architecture, Model, ModelInfo, Normalization, StarThresholds, Thresholds};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::formats::tensors::{
     NamedArrays, PlainArray, TensorFile, peek_tensors, read_tensors, read_tensors_from, write_tensors,
 };
@@ -188,7 +188,8 @@ pub(super) fn peek(path: &Path) -> Result<ModelInfo> {
                 Some(shape) => format!("has the shape {shape:?}, its network needs {:?}", spec.shape),
                 None => "is missing".into(),
             };
-            return Err(Error::file(path, format!("its array '{}' {reason}; the file is damaged", spec.name)));
+            return Err(Error::file(path, format!("its array '{}' {reason}; the file is damaged", spec.name))
+                .because(Reason::Damaged));
         }
     }
     Ok(ModelInfo {
@@ -205,11 +206,12 @@ pub(super) fn peek(path: &Path) -> Result<ModelInfo> {
 impl Header {
     /// The header in a file's JSON, with every field checked.
     fn parse(json: &str, path: &Path) -> Result<Self> {
-        let unreadable = |error| Error::file(path, format!("its configuration: {error}"));
+        let unreadable =
+            |error: serde_json::Error| Error::file(path, format!("its configuration: {error}")).caused_by(error);
         let fields: serde_json::Value = serde_json::from_str(json).map_err(unreadable)?;
         check_version(fields.get("format_version"), path)?;
         let header: Self = serde_json::from_str(json).map_err(unreadable)?;
-        let in_file = |error: Error| Error::file(path, error.to_string());
+        let in_file = |error: Error| Error::file(path, error.to_string()).caused_by(error);
         header.architecture.check().map_err(in_file)?;
         if header.thresholds.algorithm() != header.architecture.algorithm() {
             return Err(in_file(header.thresholds.misplaced(header.architecture.algorithm())));
@@ -232,18 +234,21 @@ fn check_version(stated: Option<&serde_json::Value>, path: &Path) -> Result<()> 
         (Some(other), _) => format!("format version {other}; there is no such version, the file is damaged"),
         (None, _) => "its configuration states no format version; the file is damaged, or no model".into(),
     };
-    Err(Error::file(path, reason))
+    let found = stated.and_then(serde_json::Value::as_u64);
+    Err(Error::file(path, reason).because(Reason::FormatVersion { found, expected: FORMAT_VERSION.into() }))
 }
 
 fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
     let header = Header::parse(json, path)?;
-    let in_file = |error: Error| Error::file(path, error.to_string());
+    let in_file = |error: Error| Error::file(path, error.to_string()).caused_by(error);
     let graph = Arc::new(header.architecture.graph());
     let moving = take_prefixed(&mut arrays, MOVING);
     let memory: Vec<NamedArrays> = MEMORY.iter().map(|prefix| take_prefixed(&mut arrays, prefix)).collect();
     let weights = Weights::from_named(&graph, arrays).map_err(in_file)?;
     if hash(&weights) != header.weights_hash {
-        return Err(Error::file(path, "its weights do not match their checksum; the file is damaged"));
+        return Err(
+            Error::file(path, "its weights do not match their checksum; the file is damaged").because(Reason::Damaged)
+        );
     }
     let state = match header.optimizer {
         Some(OptimizerHeader { steps, batches, memory: sets, carried }) => {
@@ -286,7 +291,10 @@ fn hash(weights: &Weights) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
+    use crate::error::ErrorKind;
     use crate::networks::StarDistConfig;
 
     #[test]
@@ -318,14 +326,16 @@ mod tests {
         let mut damaged = whole.clone();
         *damaged.last_mut().unwrap() ^= 1;
         std::fs::write(&path, &damaged).unwrap();
-        assert!(Model::load(&path).unwrap_err().to_string().contains("checksum"));
+        let error = Model::load(&path).unwrap_err();
+        assert!(error.to_string().contains("checksum") && error.reason() == Some(&Reason::Damaged), "{error}");
         assert!(same(Model::peek(&path).unwrap()), "no weight is read");
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        assert!(Model::peek(&path).unwrap_err().to_string().contains("not a whole safetensors file"));
+        let error = Model::peek(&path).unwrap_err();
+        assert!(error.to_string().contains("not a whole safetensors file") && error.source().is_some(), "{error}");
         std::fs::write(&path, &whole[..4]).unwrap();
-        assert!(matches!(Model::peek(&path), Err(Error::File { .. })));
-        assert!(matches!(Model::peek(folder.path()), Err(Error::File { .. })));
-        assert!(matches!(Model::peek(folder.path().join("none")), Err(Error::NotFound { .. })));
+        let kind = |path: &Path| Model::peek(path).unwrap_err().kind();
+        assert_eq!((kind(&path), kind(folder.path())), (ErrorKind::File, ErrorKind::File));
+        assert_eq!(kind(&folder.path().join("none")), ErrorKind::NotFound);
     }
 
     #[test]
@@ -341,7 +351,7 @@ mod tests {
         let back = Model::from_reader(&bytes[..]).unwrap();
         assert_eq!(hash(back.weights()), hash(model.weights()));
         let error = Model::from_reader(&bytes[1..]).unwrap_err();
-        assert!(matches!(error, Error::File { .. }) && error.to_string().starts_with("model: "), "{error}");
+        assert!(error.kind() == ErrorKind::File && error.to_string().starts_with("model: "), "{error}");
         let mut full = std::io::Cursor::new([0; 100]);
         assert!(matches!(model.to_writer(&mut full.get_mut()[..]), Err(Error::Io { .. })));
     }

@@ -1,5 +1,6 @@
 //! The facade: a model is built from a typed config, trained on sparse labels, and predicts objects.
 
+mod algorithm_options;
 mod architecture;
 mod cellpose;
 mod choice;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use self::algorithm_options::{AlgorithmOptions, CellposeOptions, ElephantOptions, StarDistOptions};
 pub use self::architecture::Architecture;
 pub use self::choice::{Choice, Trial, choose_algorithm};
 pub use self::device::available_devices;

@@ -7,7 +7,7 @@ use ndarray::{Array3, ArrayView3};
 use super::work::Work;
 use super::{Architecture, Model};
 use crate::budget::zeros;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::networks::Engine;
 use crate::raster::Image;
 
@@ -42,7 +42,8 @@ impl Model {
         }
         Err(Error::Image(format!(
             "it has {found} channels, the model takes {wanted}; convert the image, or train a model for {found} channels"
-        )))
+        ))
+        .because(Reason::Channels { found, expected: wanted }))
     }
 
     pub(super) fn fit_channels(&self, image: Array3<f32>) -> Result<Array3<f32>> {

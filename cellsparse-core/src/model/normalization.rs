@@ -3,7 +3,7 @@
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::raster::{Image, Percentiles};
 
 /// Percentiles of every image, channel by channel, that become 0 and 1.
@@ -34,10 +34,12 @@ impl Normalization {
         if self.pmin >= 0.0 && self.pmin < self.pmax && self.pmax <= 100.0 {
             return Ok(());
         }
+        let (option, found) = if (0.0..100.0).contains(&self.pmin) { ("pmax", self.pmax) } else { ("pmin", self.pmin) };
         Err(Error::Config(format!(
             "percentiles {} and {}; they must satisfy 0 <= pmin < pmax <= 100",
             self.pmin, self.pmax
-        )))
+        ))
+        .because(Reason::out_of_range(option, found, 0.0..=100.0)))
     }
 
     /// The image as `[H, W, C]` floats, scaled.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::starters::Start;
 use crate::budget::Budget;
 use crate::control::CancelToken;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 
 /// A segmentation algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +50,7 @@ impl FromStr for Algorithm {
             "stardist" => Ok(Algorithm::Stardist),
             "cellpose" => Ok(Algorithm::Cellpose),
             "elephant" => Ok(Algorithm::Elephant),
-            other => Err(Error::Config(format!(
-                "unknown algorithm '{other}'; the algorithms are stardist, cellpose and elephant"
-            ))),
+            other => Err(unknown("algorithm", other, "the algorithms are stardist, cellpose and elephant")),
         }
     }
 }
@@ -87,8 +85,7 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let unknown =
-            || Error::Config(format!("unknown device '{text}'; the devices are auto, cpu, cuda, cuda:N and metal"));
+        let unknown = || unknown("device", text, "the devices are auto, cpu, cuda, cuda:N and metal");
         match text {
             "auto" => Ok(Device::Auto),
             "cpu" => Ok(Device::Cpu),
@@ -121,7 +118,7 @@ impl FromStr for Preset {
         match text {
             "default" => Ok(Preset::Default),
             "reference" => Ok(Preset::Reference),
-            other => Err(Error::Config(format!("unknown preset '{other}'; the presets are default and reference"))),
+            other => Err(unknown("preset", other, "the presets are default and reference")),
         }
     }
 }
@@ -144,9 +141,14 @@ impl FromStr for Postprocess {
         match text {
             "watershed" => Ok(Postprocess::Watershed),
             "ellipse" => Ok(Postprocess::Ellipse),
-            other => Err(Error::Config(format!("unknown post-processing '{other}'; there are watershed and ellipse"))),
+            other => Err(unknown("post-processing", other, "there are watershed and ellipse")),
         }
     }
+}
+
+fn unknown(what: &'static str, found: &str, known: &str) -> Error {
+    Error::Config(format!("unknown {what} '{found}'; {known}"))
+        .because(Reason::UnknownName { what, found: found.to_owned() })
 }
 
 /// How to train.
@@ -218,6 +220,8 @@ impl Default for TrainOptions {
 }
 
 /// How to predict. `None` takes the value stored with the model.
+///
+/// The options of one algorithm can also be made as a type of its own, see [`AlgorithmOptions`](super::AlgorithmOptions).
 #[derive(Debug, Clone, Default)]
 pub struct PredictOptions {
     /// StarDist: smallest object probability of a candidate; ELEPHANT: smallest centre probability of a seed. In `(0, 1)`.

@@ -7,7 +7,7 @@ use ndarray::{ArrayView2, ArrayView3, Axis};
 use super::work::Work;
 use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant};
 use crate::budget::{Budget, bytes_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::geometry::{disc_diameter, exact_outlines};
 use crate::raster::{Image, LabelImage};
 
@@ -58,13 +58,12 @@ impl Model {
 
     fn check_prediction(&self, options: &PredictOptions) -> Result<()> {
         if !(options.min_area >= 0.0 && options.min_area.is_finite()) {
-            return Err(Error::Config(format!("min_area is {}; it must be 0 or more pixels", options.min_area)));
+            return Err(Error::Config(format!("min_area is {}; it must be 0 or more pixels", options.min_area))
+                .because(Reason::out_of_range("min_area", options.min_area, 0.0..=f64::INFINITY)));
         }
-        if options.tile.is_some_and(|tile| !(32..=65536).contains(&tile)) {
-            return Err(Error::Config(format!(
-                "tile is {}; it must lie between 32 and 65536 pixels",
-                options.tile.unwrap_or_default()
-            )));
+        if let Some(tile) = options.tile.filter(|tile| !(32..=65536).contains(tile)) {
+            return Err(Error::Config(format!("tile is {tile}; it must lie between 32 and 65536 pixels"))
+                .because(Reason::out_of_range("tile", tile as f64, 32.0..=65536.0)));
         }
         self.thresholds.with(options).map(drop)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Algorithm, Preset, TrainOptions};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::networks::Weights;
 use crate::training::optimizer::{Adam, Optimizer, Sgd};
 use crate::training::schedule::Schedule;
@@ -79,13 +79,19 @@ impl Recipe {
         let usual = if reference || options.steps.is_some() { LARGE } else { SMALL };
         let batch_size = options.batch_size.unwrap_or(usual.batch_size);
         if batch_size == 0 || batch_size > 256 {
-            return Err(Error::Config(format!("batch_size is {batch_size}; it must lie between 1 and 256")));
+            return Err(Error::Config(format!("batch_size is {batch_size}; it must lie between 1 and 256"))
+                .because(Reason::out_of_range("batch_size", batch_size as f64, 1.0..=256.0)));
         }
         if options.steps == Some(0) {
-            return Err(Error::Config("steps is 0; it must be at least 1".into()));
+            return Err(Error::Config("steps is 0; it must be at least 1".into()).because(Reason::out_of_range(
+                "steps",
+                0.0,
+                1.0..=f64::INFINITY,
+            )));
         }
         if options.time_budget.is_some_and(|budget| budget < Duration::from_millis(1)) {
-            return Err(Error::Config("the time budget is 0; give it in seconds, like 60".into()));
+            return Err(Error::Config("the time budget is 0; give it in seconds, like 60".into())
+                .because(Reason::out_of_range("time_budget", 0.0, 0.001..=f64::INFINITY)));
         }
         let steps = options.steps.unwrap_or(if options.time_budget.is_some() { 1_000_000 } else { usual.steps });
         let (rate, schedule, weight_decay) = match (algorithm, reference) {
@@ -96,7 +102,8 @@ impl Recipe {
         };
         let learning_rate = options.learning_rate.unwrap_or(rate);
         if !(learning_rate > 0.0 && learning_rate <= 1e4) {
-            return Err(Error::Config(format!("the learning rate is {learning_rate}; it must be above 0, like 0.001")));
+            return Err(Error::Config(format!("the learning rate is {learning_rate}; it must be above 0, like 0.001"))
+                .because(Reason::out_of_range("learning_rate", learning_rate, 0.0..=1e4)));
         }
         let limits = LoopOptions {
             steps,
@@ -150,7 +157,8 @@ impl Recipe {
                 "the model was trained with the optimiser of another preset; resume with that preset, or train without \
                  resume"
                     .into(),
-            )),
+            )
+            .because(Reason::NotResumable)),
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Object {
     /// Its value in the label image.
     pub id: i32,
     /// Vertices `[y, x]` in pixels, pixel centres at integers. StarDist: the star-convex polygon, which is not clipped to the
-    /// image and may extend below neighbours; the outline of the pixels is had from the label image. Cellpose and ELEPHANT:
+    /// image and may extend below neighbours; the outline of the pixels is available from the label image. Cellpose and ELEPHANT:
     /// the outline of the object's largest connected part along the edges of its pixels.
     pub polygon: Vec<[f32; 2]>,
     /// Confidence in `[0, 1]`. StarDist: of the chosen candidate; Cellpose and ELEPHANT: the mean probability of belonging to

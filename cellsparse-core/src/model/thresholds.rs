@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Algorithm, PredictOptions};
+use super::{Algorithm, AlgorithmOptions, PredictOptions};
 use crate::annotations::SparseLabels;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::metrics::{Criterion, matching_dataset};
 use crate::raster::LabelImage;
 
@@ -101,40 +101,46 @@ impl Thresholds {
     /// # Errors
     /// [`Error::Config`] that names the value and its range.
     pub fn check(&self) -> Result<()> {
-        let fraction = |name: &str, value: f32| match value > 0.0 && value < 1.0 {
+        let wrong = |option, found: f32, range, message| {
+            Err(Error::Config(message).because(Reason::out_of_range(option, found, range)))
+        };
+        let fraction = |option, name: &str, value: f32| match value > 0.0 && value < 1.0 {
             true => Ok(()),
-            false => Err(Error::Config(format!("{name} is {value}; it must lie between 0 and 1"))),
+            false => wrong(option, value, 0.0..=1.0, format!("{name} is {value}; it must lie between 0 and 1")),
         };
         let smallest = match self {
             Self::Stardist(StarThresholds { prob, nms, smallest_object }) => {
-                fraction("prob_thresh", *prob)?;
+                fraction("prob_thresh", "prob_thresh", *prob)?;
                 if !(0.0..=1.0).contains(nms) {
-                    return Err(Error::Config(format!("nms_thresh is {nms}; it must lie between 0 and 1")));
+                    let message = format!("nms_thresh is {nms}; it must lie between 0 and 1");
+                    return wrong("nms_thresh", *nms, 0.0..=1.0, message);
                 }
                 smallest_object
             }
             Self::Cellpose(CellposeThresholds { flow, cellprob, diameter, smallest_object }) => {
                 if !(*flow >= 0.0 && flow.is_finite()) {
-                    return Err(Error::Config(format!("flow_threshold is {flow}; it must be 0 (no filter) or more")));
+                    let message = format!("flow_threshold is {flow}; it must be 0 (no filter) or more");
+                    return wrong("flow_threshold", *flow, 0.0..=f64::INFINITY, message);
                 }
                 if !cellprob.is_finite() {
-                    return Err(Error::Config(format!("cellprob_threshold is {cellprob}; give a number, like 0")));
+                    let message = format!("cellprob_threshold is {cellprob}; give a number, like 0");
+                    return wrong("cellprob_threshold", *cellprob, f64::MIN..=f64::MAX, message);
                 }
                 if !(1.0..=10_000.0).contains(diameter) {
-                    return Err(Error::Config(format!(
-                        "the diameter is {diameter}; it must lie between 1 and 10000 pixels"
-                    )));
+                    let message = format!("the diameter is {diameter}; it must lie between 1 and 10000 pixels");
+                    return wrong("diameter", *diameter, 1.0..=10_000.0, message);
                 }
                 smallest_object
             }
             Self::Elephant(ElephantThresholds { center, foreground, smallest_object }) => {
-                fraction("prob_thresh", *center)?;
-                fraction("the foreground threshold", *foreground)?;
+                fraction("prob_thresh", "prob_thresh", *center)?;
+                fraction("foreground", "the foreground threshold", *foreground)?;
                 smallest_object
             }
         };
         if !(*smallest >= 0.0 && smallest.is_finite()) {
-            return Err(Error::Config(format!("the smallest object is {smallest} pixels; it must be 0 or more")));
+            let message = format!("the smallest object is {smallest} pixels; it must be 0 or more");
+            return wrong("smallest_object", *smallest, 0.0..=f64::INFINITY, message);
         }
         Ok(())
     }
@@ -145,38 +151,20 @@ impl Thresholds {
     /// [`Error::Config`] for values out of range, and for options of another algorithm.
     pub fn with(&self, options: &PredictOptions) -> Result<Self> {
         let mut result = *self;
-        let known: &[&str] = match &mut result {
-            Self::Stardist(star) => {
-                star.prob = options.prob_thresh.unwrap_or(star.prob);
-                star.nms = options.nms_thresh.unwrap_or(star.nms);
-                &["prob_thresh", "nms_thresh"]
+        match (&mut result, options.of(self.algorithm())?) {
+            (Self::Stardist(star), AlgorithmOptions::Stardist(given)) => {
+                star.prob = given.prob_thresh.unwrap_or(star.prob);
+                star.nms = given.nms_thresh.unwrap_or(star.nms);
             }
-            Self::Cellpose(cellpose) => {
-                cellpose.flow = options.flow_threshold.unwrap_or(cellpose.flow);
-                cellpose.cellprob = options.cellprob_threshold.unwrap_or(cellpose.cellprob);
-                cellpose.diameter = options.diameter.unwrap_or(cellpose.diameter);
-                &["flow_threshold", "cellprob_threshold", "diameter", "augment"]
+            (Self::Cellpose(cellpose), AlgorithmOptions::Cellpose(given)) => {
+                cellpose.flow = given.flow_threshold.unwrap_or(cellpose.flow);
+                cellpose.cellprob = given.cellprob_threshold.unwrap_or(cellpose.cellprob);
+                cellpose.diameter = given.diameter.unwrap_or(cellpose.diameter);
             }
-            Self::Elephant(elephant) => {
-                elephant.center = options.prob_thresh.unwrap_or(elephant.center);
-                &["prob_thresh", "postprocess"]
+            (Self::Elephant(elephant), AlgorithmOptions::Elephant(given)) => {
+                elephant.center = given.prob_thresh.unwrap_or(elephant.center);
             }
-        };
-        let given = [
-            ("prob_thresh", options.prob_thresh.is_some()),
-            ("nms_thresh", options.nms_thresh.is_some()),
-            ("flow_threshold", options.flow_threshold.is_some()),
-            ("cellprob_threshold", options.cellprob_threshold.is_some()),
-            ("diameter", options.diameter.is_some()),
-            ("augment", options.augment),
-            ("postprocess", options.postprocess.is_some()),
-        ];
-        if let Some((name, _)) = given.iter().find(|(name, given)| *given && !known.contains(name)) {
-            return Err(Error::Config(format!(
-                "{name} is not an option of {}, which is the algorithm of this model; its options are {}",
-                self.algorithm(),
-                known.join(", ")
-            )));
+            (other, given) => return Err(other.misplaced(given.algorithm())),
         }
         result.check()?;
         Ok(result)

@@ -23,7 +23,7 @@ use crate::annotations::{Dataset, background_rim};
 use crate::budget::{Budget, bytes_of};
 use crate::completion::complete_labels;
 use crate::control::{Flow, Progress, StopReason};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::networks::{Device, Engine, Weights};
 use crate::raster::LabelImage;
 use crate::training::history::History;
@@ -98,7 +98,8 @@ impl Model {
     ) -> Result<TrainingSummary> {
         for (name, set) in [("training", Some(data)), ("validation", validation)] {
             for image in set.map(Dataset::images).unwrap_or_default() {
-                self.check_channels(image.channels()).map_err(|error| Error::Image(format!("{name} set: {error}")))?;
+                let place = |error: Error| error.map_message(|message| format!("{name} set: {message}"));
+                self.check_channels(image.channels()).map_err(place)?;
             }
         }
         let (device, name) = device::resolve(options.device)?;
@@ -372,6 +373,7 @@ impl Model {
         }
         let mut state = self.state.clone().ok_or_else(|| {
             Error::Config("the model holds no optimiser state to resume from; train it first, or without resume".into())
+                .because(Reason::NotResumable)
         })?;
         recipe.take_over(&mut state)?;
         Ok(state)
@@ -384,7 +386,8 @@ impl Model {
         let unit = rows.max(columns);
         let wanted = recipe.patch_size;
         if !(unit..=4096).contains(&wanted) {
-            return Err(Error::Config(format!("patch_size is {wanted}; it must lie between {unit} and 4096 pixels")));
+            return Err(Error::Config(format!("patch_size is {wanted}; it must lie between {unit} and 4096 pixels"))
+                .because(Reason::out_of_range("patch_size", wanted as f64, unit as f64..=4096.0)));
         }
         let mut largest = 0;
         for (image, labels) in data.images().iter().zip(data.labels()) {

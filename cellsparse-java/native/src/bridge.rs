@@ -1,10 +1,10 @@
-//! What all methods share: errors become exceptions, and values change their clothes.
+//! What all methods share: errors become exceptions, and values are converted between Java and C.
 
 use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use cellsparse::{cellsparse_last_error_message, cellsparse_status, cellsparse_string_free};
+use cellsparse::{Reason, cellsparse_status, cellsparse_string_free, last_failure};
 use jni::errors::{Error, ThrowRuntimeExAndDefault};
 use jni::objects::{JClass, JDoubleArray, JIntArray, JString, JThrowable};
 use jni::sys::{jint, jlong};
@@ -88,11 +88,21 @@ pub(crate) fn check(status: cellsparse_status) -> Outcome<()> {
     match status {
         cellsparse_status::Ok => Ok(()),
         status => {
-            // SAFETY: the message of this thread is a text that ends with NUL and lives until the next failure.
-            let message = unsafe { CStr::from_ptr(cellsparse_last_error_message()) };
-            Err(Trouble::Status(status, message.to_string_lossy().into_owned()))
+            let (message, reason) = last_failure();
+            let advice = reason.as_ref().and_then(hint).map(|advice| format!("; {advice}")).unwrap_or_default();
+            Err(Trouble::Status(status, message + &advice))
         }
     }
+}
+
+/// What to do about an error, in the words of Java.
+fn hint(reason: &Reason) -> Option<String> {
+    Some(match reason {
+        Reason::LabelEncoding { suggested, .. } => format!("use Labels.Encoding.{}", suggested.to_ascii_uppercase()),
+        Reason::DeviceAbsent { .. } => "choose device(\"cpu\")".into(),
+        Reason::NotResumable => "choose resume(false)".into(),
+        _ => return None,
+    })
 }
 
 /// The output of a function of the C library.

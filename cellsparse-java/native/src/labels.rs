@@ -152,7 +152,10 @@ pub fn dataset_set_classes<'local>(
         let negative = || refuse("a class is negative; classes begin at 1");
         let classes = ints(env, &classes)?.into_iter().map(|value| u32::try_from(value).map_err(|_| negative()));
         let classes = classes.collect::<Outcome<Vec<u32>>>()?;
-        let count = ids.len().min(classes.len());
+        let count = ids.len();
+        if classes.len() != count {
+            return Err(refuse(format!("{} classes for {count} objects; give one for each", classes.len())));
+        }
         let index = size(index)?;
         check(c!(cellsparse_dataset_set_classes(token(dataset), index, ids.as_ptr(), classes.as_ptr(), count)))
     })

@@ -36,16 +36,6 @@ class PredictOptions(TypedDict, total=False):
     postprocess: Literal["watershed", "ellipse"]
 
 
-class _Usual(int):
-    """A default that can be told from the same number given by a caller."""
-
-    __slots__ = ()
-
-
-_USUAL_STEPS = _Usual(200)
-_USUAL_BATCH = _Usual(8)
-_USUAL_PATCH = _Usual(224)
-
 # Thresholds are stored under short names; users see those of the options of `predict`.
 _THRESHOLDS = {
     "stardist": {"prob_thresh": "prob", "nms_thresh": "nms", "smallest_object": "smallest_object"},
@@ -109,9 +99,9 @@ class Model:
         images: ArrayLike | Sequence[ArrayLike],
         labels: ArrayLike | Sequence[ArrayLike],
         validation: tuple[ArrayLike | Sequence[ArrayLike], ArrayLike | Sequence[ArrayLike]] | None = None,
-        steps: int | None = _USUAL_STEPS,
-        batch_size: int | None = _USUAL_BATCH,
-        patch_size: int | None = _USUAL_PATCH,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        patch_size: int | None = None,
         learning_rate: float | None = None,
         preset: Literal["default", "reference"] = "default",
         time_budget: float | None = None,
@@ -141,13 +131,13 @@ class Model:
         validation : (images, labels), optional
             The weights with the lowest validation loss are kept.
         steps : int, optional
-            Optimiser steps (batches). Without `steps` a training has 800 steps of small batches, fewer when the loss
-            falls no more; with a `time_budget` and without `steps`, the budget alone decides. The reference preset has 200.
+            Optimiser steps (batches). `None`: 800 steps of small batches, fewer when the loss falls no more; with a
+            `time_budget` the budget alone decides; with the reference preset 200.
         batch_size : int, optional
-            Patches in a batch, 1 to 256. Usually 8; 4 without `steps`, unless the preset is the reference.
+            Patches in a batch, 1 to 256. `None`: 8 when `steps` are given and with the reference preset, otherwise 4.
         patch_size : int, optional
-            Side of the square training patches in pixels; a few cells should fit in. Usually 224, or the side of the
-            largest image if that is smaller; 128 instead of 224 without `steps`, unless the preset is the reference.
+            Side of the square training patches in pixels; a few cells should fit in. `None`: 224 when `steps` are given
+            and with the reference preset, otherwise 128; and no more than the side of the largest image.
         learning_rate : float, optional
             That of the preset by default.
         preset : {"default", "reference"}
@@ -222,9 +212,6 @@ class Model:
             print(f"labels: {encoding} ({meaning}), because {reason}", file=sys.stderr)
         for hint in data.advice():
             warnings.warn(hint, AnnotationWarning, stacklevel=2)
-        steps = None if steps is _USUAL_STEPS else steps
-        batch_size = None if batch_size is _USUAL_BATCH else batch_size
-        patch_size = None if patch_size is _USUAL_PATCH else patch_size
         before = self.steps
         with Progress(progress, callback, str(self.algorithm)) as shown:
             summary = self._model.train(
@@ -381,6 +368,21 @@ class Model:
         stored = info["thresholds"][info["algorithm"]]
         info["thresholds"] = {name: stored[key] for name, key in names.items()}
         return info
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments that make a model like this one: those of the architecture, and `seed` and `device`.
+
+        As in scikit-learn, `type(model)(**model.get_params())` is an untrained model with the same settings. `deep` is
+        for scikit-learn and changes nothing.
+
+        >>> import cellsparse as cs
+        >>> model = cs.Elephant(widths=[4, 8], seed=3)
+        >>> model.get_params()
+        {'n_channels': 1, 'widths': [4, 8], 'residual': False, 'seed': 3, 'device': 'auto'}
+        >>> cs.Elephant(**model.get_params()).info() == model.info()
+        True
+        """
+        return {**self.config, "seed": self._seed, "device": self.device}
 
     @property
     def algorithm(self) -> str:

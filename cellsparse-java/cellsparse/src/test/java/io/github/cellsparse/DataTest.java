@@ -143,6 +143,9 @@ class DataTest {
             assertThrows(CellsparseException.Labels.class, () -> first.setClasses(0, Map.of(9, 1)));
             assertThrows(IllegalArgumentException.class, () -> first.setClasses(3, Map.of(1, 1)));
             assertThrows(IllegalArgumentException.class, () -> first.setClasses(0, Map.of(1, -1)));
+            int[] ids = {1, 2};
+            assertThrows(IllegalArgumentException.class,
+                    () -> Native.datasetSetClasses(first.token(), 0, ids, new int[] {1}));
             assertTrue(first.advice().size() > 0);
         }
     }
