@@ -773,7 +773,9 @@ cellsparse_status cellsparse_model_history(const struct cellsparse_model *model,
  *
  * `options` is a JSON object, or NULL for what is stored with the model: prob_thresh, nms_thresh (StarDist), flow_threshold,
  * cellprob_threshold, diameter, augment (Cellpose), prob_thresh, postprocess (ELEPHANT), min_area (0), tile,
- * normalized (false; true takes intensities as they are), device ("auto"), threads. `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED at the next tile.
+ * normalized (false; true takes intensities as they are), device ("auto"), threads, memory (bytes, or a text like "4G"; half of
+ * what is free). `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED. Work that would take more
+ * memory than allowed ends with CELLSPARSE_STATUS_LIMIT before it begins.
  *
  * Only reads the model: many threads may predict with one model at a time.
  */
@@ -916,7 +918,8 @@ cellsparse_status cellsparse_segmentation_free(struct cellsparse_segmentation *s
  * With `validation` (may be NULL) the weights with the lowest validation loss are kept and thresholds are chosen on it.
  * `options` is a JSON object, or NULL for the defaults: steps, batch_size, patch_size, learning_rate,
  * preset ("default" or "reference"), time_budget (seconds), seed (0), resume (false), normalized (false; true takes
- * intensities as they are instead of scaling each image), device ("auto"), threads, checkpoint (a path). `cancel`,
+ * intensities as they are instead of scaling each image), device ("auto"), threads, memory (bytes, or a text like "4G"; half
+ * of what is free), checkpoint (a path). `cancel`,
  * `observer`, `userdata` and `summary_out` may be NULL; `userdata` is handed to the observer.
  *
  * Stopping early, by the observer or by `cancel`, is no failure: the weights so far are kept. After a failure the model is

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Budget {
     bytes: u64,
+    /// Bytes of it that are taken.
+    taken: u64,
 }
 
 /// The share of the free memory that a call takes when nothing else is said, as 1 in so many.
@@ -33,7 +35,7 @@ impl Budget {
         if bytes == 0 {
             return Err(Error::Config("memory is 0 bytes; give a number like 4G".into()));
         }
-        Ok(Self { bytes })
+        Ok(Self { bytes, taken: 0 })
     }
 
     /// Half of the memory that is free now, and at least 128 MiB.
@@ -42,29 +44,35 @@ impl Budget {
     /// on address space leave. Other systems are taken to have 8 GiB free.
     pub fn of_free_memory() -> Self {
         let free = free::memory().unwrap_or(UNKNOWN);
-        Self { bytes: (free / SHARE).max(LEAST) }
+        Self { bytes: (free / SHARE).max(LEAST), taken: 0 }
     }
 
-    /// What is left when so many bytes are taken.
+    /// The same with so many bytes more taken.
     pub fn less(self, taken: u64) -> Self {
-        Self { bytes: self.bytes.saturating_sub(taken) }
+        Self { taken: self.taken.saturating_add(taken), ..self }
     }
 
-    /// The bytes.
+    /// The bytes that are not taken.
+    pub fn left(self) -> u64 {
+        self.bytes.saturating_sub(self.taken)
+    }
+
+    /// All bytes.
     pub fn bytes(self) -> u64 {
         self.bytes
     }
 
-    /// Refuses work that would take more. `what` names it, `cure` says what can be done instead.
+    /// Refuses work that would take more than is left. `what` names it, `cure` says what can be done instead.
     ///
     /// # Errors
     /// [`Error::Limit`] with what it would take, what is allowed and `cure`.
     pub fn require(self, bytes: u64, what: impl fmt::Display, cure: impl fmt::Display) -> Result<()> {
-        if bytes <= self.bytes {
+        if bytes <= self.left() {
             return Ok(());
         }
+        let beside = if self.taken > 0 { format!(" beside {}", Size(self.taken)) } else { String::new() };
         Err(Error::Limit(format!(
-            "{what} would take about {} of memory, {} are allowed; {cure}",
+            "{what} would take about {} of memory{beside}, {} are allowed; {cure}",
             Size(bytes),
             Size(self.bytes)
         )))
@@ -291,6 +299,10 @@ mod tests {
         assert!(budget.require(1 << 30, "it", "do less").is_ok());
         let message = budget.require(3 << 30, "a batch", "take a smaller one").unwrap_err().to_string();
         assert!(message.contains("3.0 GiB") && message.contains("1.0 GiB") && message.contains("smaller"), "{message}");
+        let rest = budget.less(1 << 29);
+        assert!(rest.left() == 1 << 29 && rest.bytes() == 1 << 30 && budget.less(u64::MAX).left() == 0);
+        let message = rest.require(1 << 30, "a batch", "take a smaller one").unwrap_err().to_string();
+        assert!(message.contains("beside 512 MiB, 1.0 GiB are allowed"), "{message}");
         assert!(matches!(reserve::<u64>(usize::MAX, "a list"), Err(Error::Limit(_))));
         assert_eq!(zeros::<f32>(3, "a list").unwrap(), [0.0; 3]);
         assert_eq!(bytes_of(&[usize::MAX, 4], 4), u64::MAX);

@@ -250,7 +250,7 @@ pub struct PredictOptions {
     /// Compute threads, as in [`TrainOptions::threads`].
     pub threads: Option<usize>,
     /// Memory that the prediction may take, beyond image and model; `None` means half of what is free when it begins. With
-    /// less, StarDist reads smaller tiles and Cellpose fewer at a time, which changes no result.
+    /// less, StarDist reads smaller tiles and Cellpose fewer at a time, which changes nothing but rounding.
     pub memory: Option<Budget>,
     /// Raised by another thread to stop.
     pub cancel: CancelToken,

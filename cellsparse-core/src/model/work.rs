@@ -58,7 +58,7 @@ impl Model {
         for choice in choices {
             let shape = shape(choice);
             let bytes = self.network_bytes(shape, work.device)?;
-            if bytes <= work.budget.bytes() {
+            if bytes <= work.budget.left() {
                 return Ok(Some(choice));
             }
             last = Some((shape, bytes));
