@@ -330,7 +330,13 @@ fn fields() -> Map<String, Value> {
         ("minarea", number("number", json!(10.0), "Objects with fewer pixels are left out")),
         ("simplify_tol", optional("number", "Tolerance of the outlines in pixels")),
         ("seed", optional("integer", "Of a new network, and of the order of batches and augmentations; without it 0")),
-        ("init", optional("string", "Weights of a new network: starter for those learned on drawn fields, the default, or none for random ones")),
+        (
+            "init",
+            optional(
+                "string",
+                "Weights of a new network: starter for those learned on drawn fields, the default, or none for random ones",
+            ),
+        ),
         ("low", range("Intensities that become 0; without low and high each image is scaled by its own percentiles")),
         ("high", range("Intensities that become 1")),
     ];
