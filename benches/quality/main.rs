@@ -5,7 +5,7 @@
 //! DATA is a folder with `train/images`, `train/sparse/CASE`, `test/images` and `test/masks`, or it holds `dsb2018` and
 //! `dsb2018-mini`. Cases of the latter: `scribble` and `far` train on one image and are scored on its siblings, `k4` and `k16` train on all of `dsb2018/train` and are scored on `dsb2018/test`, `stained` (with strokes) and
 //! `stained-k4` do the same on the stained images of `dsb2018-brightfield`. Keys: `algorithm`, `steps`,
-//! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (at most so many to train on),
+//! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `threads`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (at most so many to train on),
 //! `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
 //! scored images with the found outlines in them), `verbose`.
 
@@ -152,6 +152,7 @@ fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, T
     options.learning_rate = number("lr")?.map(|rate| rate as f32);
     options.patch_size = number("patch")?.map(|patch| patch as usize);
     options.batch_size = number("batch")?.map(|batch| batch as usize);
+    options.threads = number("threads")?.map(|threads| threads as usize);
     if let Some(preset) = keys.get("preset") {
         options.preset = preset.parse()?;
     }
