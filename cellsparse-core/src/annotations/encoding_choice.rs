@@ -107,7 +107,7 @@ struct Seen {
     pieces: usize,
     /// Whether 1 may be background.
     wire: bool,
-    /// Whether every value lies in several pieces, as strokes of classes do.
+    /// Whether every value lies in several pieces or thin lines, as strokes of classes do.
     strokes: bool,
 }
 
@@ -154,7 +154,7 @@ impl Seen {
         }
         if self.strokes {
             return Err(Error::Labels(format!(
-                "these look like strokes of {} classes, because every value lies in several pieces: cells need numbers of \
+                "these look like strokes of {} classes, because every value lies in several pieces or thin lines: cells need numbers of \
                  their own. Give every cell a number from 2, background the number 1, and leave the rest 0",
                 self.highest
             )));
@@ -223,9 +223,17 @@ impl Seen {
     }
 }
 
-/// Few values, each of them in several pieces of some size.
+/// A piece with so little of the ellipse of its moments, or so long, is a stroke.
+const THIN: (f64, f64) = (0.5, 12.0);
+
+/// Few values, each of them in several pieces of some size or a thin stroke.
 fn are_strokes(components: &Components, by_value: &BTreeMap<i32, Vec<usize>>) -> bool {
-    let sizable = |pieces: &Vec<usize>| large(components, pieces).len() >= 2;
+    let thin =
+        |index: &usize| form(components, *index).is_some_and(|form| form.fill < THIN.0 || form.elongation > THIN.1);
+    let sizable = |pieces: &Vec<usize>| {
+        let large = large(components, pieces);
+        large.len() >= 2 || large.iter().all(thin)
+    };
     (2..=4).contains(&by_value.len())
         && by_value.keys().next_back() == Some(&(by_value.len() as i32))
         && by_value.values().all(sizable)
@@ -358,5 +366,11 @@ mod tests {
             values.slice_mut(s![10 + 15 * at..13 + 15 * at, 10..80]).fill(value);
         }
         assert!(choose(&[values]).unwrap_err().to_string().contains("strokes of 2 classes"));
+        let mut bent = Array2::zeros((100, 100));
+        for (at, value) in [(5, 1), (55, 2)] {
+            bent.slice_mut(s![at..at + 40, 10..13]).fill(value);
+            bent.slice_mut(s![at + 37..at + 40, 10..90]).fill(value);
+        }
+        assert!(choose(&[bent]).unwrap_err().to_string().contains("strokes of 2 classes"));
     }
 }

@@ -9,7 +9,7 @@ use crate::raster::LabelImage;
 /// Pixels and crossings of edges with rows that drawing one file may cost.
 const WORK: f64 = 2e8;
 
-/// Most pixels of an image whose size is taken from the shapes.
+/// Most pixels of an image whose size is taken from the file or its shapes.
 const PIXELS: f64 = 2.7e8;
 
 /// Widest background stroke in pixels.
@@ -98,6 +98,7 @@ impl Drawing {
     /// shapes: -1 where nothing was drawn, 0 background, `>= 1` cells. Cells win over background and later cells over earlier
     /// ones; what lies outside the image is cut off.
     pub(super) fn draw(&mut self, shape: Option<(usize, usize)>) -> Result<LabelImage> {
+        let most = if shape.is_some() { f64::from(u32::MAX) } else { PIXELS };
         let shape = match (shape, self.size) {
             (Some(shape), Some(size)) if shape != size => {
                 return Err(Error::Labels(format!(
@@ -108,7 +109,7 @@ impl Drawing {
             (Some(shape), _) | (None, Some(shape)) => shape,
             (None, None) => self.extent()?,
         };
-        if shape.0 as f64 * shape.1 as f64 > PIXELS.max(u32::MAX as f64) {
+        if shape.0 as f64 * shape.1 as f64 > most {
             return Err(Error::Limit(format!("a label image of {} x {} pixels is too large", shape.0, shape.1)));
         }
         let mut labels = LabelImage::from_elem(shape, -1);
@@ -331,6 +332,9 @@ mod tests {
         let zigzag = (0..100_000).map(|at| [f64::from(at), f64::from(at % 2) * 1e9]).collect();
         drawing.add(Kind::Background, Region::Parts(vec![vec![closed(zigzag).unwrap()]]));
         assert!(matches!(drawing.draw(Some((10_000, 4))), Err(Error::Limit(_))));
+        assert!(matches!(drawing.draw(None), Err(Error::Limit(_))));
+        let mut drawing = Drawing::of_size(Some((60_000, 60_000)));
+        drawing.add(Kind::Background, square(0.0, 0.0, 1.0));
         assert!(matches!(drawing.draw(None), Err(Error::Limit(_))));
         let mut drawing = Drawing::default();
         drawing.add(Kind::Background, square(f64::NAN, 0.0, 1.0));
