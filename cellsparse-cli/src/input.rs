@@ -4,40 +4,76 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels, advice};
-use cellsparse_core::raster::{RawLabels, list_images, pair_by_stem, read_image, read_label_file};
-use cellsparse_core::{Error, LabelImage, Result};
+use cellsparse_core::raster::{
+    RawLabels, ReadOptions, find_images, list_images, list_label_images, pair_by_stem, read_image_with,
+    read_label_file, read_label_file_with,
+};
+use cellsparse_core::{Error, Image, LabelImage, Result};
 
 use crate::args::Encoding;
 use crate::note;
 
 /// Pairs the files of two paths. Two single files are a pair whatever their names; otherwise names without ending pair.
 pub fn pairs(images: &Path, labels: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let (image_files, label_files) = (list_images(images)?, list_images(labels)?);
+    let (image_files, label_files) = (list_images(images)?, list_label_images(labels)?);
     if images.is_file() && labels.is_file() {
         return Ok(image_files.into_iter().zip(label_files).collect());
     }
     pair_by_stem(&image_files, &label_files)
 }
 
+/// The images behind a path; says which files of an image format are not taken.
+pub fn images(path: &Path) -> Result<Vec<PathBuf>> {
+    let found = find_images(path)?;
+    if let Some(first) = found.skipped.first() {
+        let more = found.skipped.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        note(&format!(
+            "not taken as images (named as labels or thumbnails, or no regular files): {}{more}",
+            first.display()
+        ));
+    }
+    Ok(found.files)
+}
+
+/// Remarks on files, each printed once however many files it holds for.
+#[derive(Default)]
+pub struct Remarks(BTreeSet<String>);
+
+impl Remarks {
+    /// Reads an image and prints what is new to say about it.
+    pub fn read_image(&mut self, path: &Path, options: &ReadOptions) -> Result<Image> {
+        let file = read_image_with(path, options)?;
+        for remark in file.notes {
+            if !self.0.contains(&remark) {
+                note(&format!("{}: {remark}", path.display()));
+                self.0.insert(remark);
+            }
+        }
+        Ok(file.image)
+    }
+}
+
 /// Reads images with sparse labels for training.
-pub fn dataset(images: &Path, labels: &Path, encoding: Encoding) -> Result<Dataset> {
+pub fn dataset(images: &Path, labels: &Path, encoding: Encoding, options: &ReadOptions) -> Result<Dataset> {
+    let mut remarks = Remarks::default();
     let mut all_images = Vec::new();
     let mut all_labels = Vec::new();
     for (image, label) in pairs(images, labels)? {
-        all_images.push(read_image(&image)?);
-        all_labels.push(sparse_labels(&label, encoding)?);
+        all_images.push(remarks.read_image(&image, options)?);
+        all_labels.push(sparse_labels(&label, encoding, options)?);
     }
     Dataset::new(all_images, all_labels)
 }
 
 /// Reads one file of sparse labels.
-pub fn sparse_labels(path: &Path, encoding: Encoding) -> Result<SparseLabels> {
+pub fn sparse_labels(path: &Path, encoding: Encoding, options: &ReadOptions) -> Result<SparseLabels> {
     let encoding = match encoding {
         Encoding::Wire => LabelEncoding::Wire,
         Encoding::Dense => LabelEncoding::Dense,
         Encoding::Signed => LabelEncoding::Signed,
     };
-    SparseLabels::parse(read_label_file(path)?, encoding).map_err(|error| at(path, error))
+    SparseLabels::parse(read_label_file_with(path, options)?, encoding).map_err(|error| at(path, error))
 }
 
 /// Reads one label image as it stands in the file: 0 background, `>= 1` instance. Only [`Encoding::Signed`] admits
@@ -93,6 +129,7 @@ pub fn refuse_overwrite(out: &Path, name: &str, read: &[PathBuf]) -> Result<()> 
 pub fn at(path: &Path, error: Error) -> Error {
     match error {
         Error::Image(reason) | Error::Labels(reason) => Error::file(path, reason),
+        Error::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
         other => other,
     }
 }

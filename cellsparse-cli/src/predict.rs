@@ -7,7 +7,7 @@ use std::time::Instant;
 use cellsparse_core::formats::geojson::{GeoJsonOptions, ObjectInfo, OutlineRule, to_geojson, write_geojson};
 use cellsparse_core::formats::overlay;
 use cellsparse_core::model::{Model, PredictOptions, Segmentation};
-use cellsparse_core::raster::{list_images, read_image, write_labels, write_rgb_png};
+use cellsparse_core::raster::{write_labels, write_rgb_png};
 use cellsparse_core::{Error, Image, Result};
 use serde_json::{Value, json};
 
@@ -17,7 +17,8 @@ use crate::{input, note, print_json, print_out};
 /// Segments every image and writes what was asked for.
 pub fn run(args: &PredictArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
-    let files = list_images(&args.images)?;
+    let files = input::images(&args.images)?;
+    let (read, mut remarks) = (args.read.options(), input::Remarks::default());
     input::refuse_twins(&files)?;
     let options = PredictOptions {
         prob_thresh: args.prob_thresh,
@@ -47,7 +48,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     }
     let mut results = Vec::new();
     for (index, file) in files.iter().enumerate() {
-        let image = read_image(file)?;
+        let image = remarks.read_image(file, &read)?;
         let start = Instant::now();
         let segmentation = model.predict(&image, &options).map_err(|error| input::at(file, error))?;
         let seconds = start.elapsed().as_secs_f64();

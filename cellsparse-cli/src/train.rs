@@ -16,9 +16,10 @@ use crate::{input, interrupt, note, print_json, print_out};
 /// Reads the data, trains, saves the model, reports.
 pub fn run(args: &TrainArgs) -> Result<()> {
     prepare_target(&args.model)?;
-    let dataset = input::dataset(&args.images, &args.labels, args.label_encoding)?;
+    let read = args.read.options();
+    let dataset = input::dataset(&args.images, &args.labels, args.label_encoding, &read)?;
     let validation = match (&args.val_images, &args.val_labels) {
-        (Some(images), Some(labels)) => Some(input::dataset(images, labels, args.label_encoding)?),
+        (Some(images), Some(labels)) => Some(input::dataset(images, labels, args.label_encoding, &read)?),
         _ => None,
     };
     input::advise(&dataset);

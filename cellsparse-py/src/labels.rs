@@ -6,7 +6,7 @@ use cellsparse_core::annotations::LabelEncoding;
 use cellsparse_core::formats::geojson::{GeoJsonOptions, ObjectInfo, geojson_string, to_geojson};
 use cellsparse_core::geometry::distance;
 use cellsparse_core::postprocess::{clean, watershed as flooding};
-use cellsparse_core::raster::{self, Connectivity, RawLabels, percentile_normalize};
+use cellsparse_core::raster::{self, Connectivity, RawLabels, ReadOptions, percentile_normalize};
 use cellsparse_core::targets::elephant::{ClassRule, class_labels as divide};
 use cellsparse_core::{Error, Image, Result, SparseLabels, annotations, formats};
 use ndarray::Axis;
@@ -165,29 +165,46 @@ pub fn overlay<'py>(
     Ok(compute(py, || formats::overlay(&image, &labels, annotations.as_ref()))?.into_pyarray(py))
 }
 
-/// An image file as `[H, W]` or `[H, W, C]`.
+/// An image file as `[H, W]` or `[H, W, C]`, micrometres per pixel `(y, x)` if known, and remarks.
 #[pyfunction]
-pub fn read_image(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
+#[pyo3(signature = (path, channels=None, plane=None, frame=None))]
+pub fn read_image(
+    py: Python<'_>,
+    path: PathBuf,
+    channels: Option<Vec<usize>>,
+    plane: Option<usize>,
+    frame: Option<usize>,
+) -> PyResult<(Bound<'_, PyAny>, Option<(f64, f64)>, Vec<String>)> {
     fn object<'py, T: numpy::Element>(py: Python<'py>, pixels: ndarray::Array3<T>) -> Bound<'py, PyAny> {
         match pixels.dim().2 {
             1 => pixels.index_axis_move(Axis(2), 0).into_pyarray(py).into_any(),
             _ => pixels.into_pyarray(py).into_any(),
         }
     }
-    match compute(py, || raster::read_image(path))? {
-        Image::U8(pixels) => Ok(object(py, pixels)),
-        Image::U16(pixels) => Ok(object(py, pixels)),
-        Image::F32(pixels) => Ok(object(py, pixels)),
-        _ => Err(exception(py, &Error::Internal("an image of an unknown sample type".into()))),
-    }
+    let options = ReadOptions { channels, plane, frame, ..ReadOptions::default() };
+    let file = compute(py, || raster::read_image_with(path, &options))?;
+    let pixels = match file.image {
+        Image::U8(pixels) => object(py, pixels),
+        Image::U16(pixels) => object(py, pixels),
+        Image::F32(pixels) => object(py, pixels),
+        _ => return Err(exception(py, &Error::Internal("an image of an unknown sample type".into()))),
+    };
+    Ok((pixels, file.pixel_size.map(|[y, x]| (y, x)), file.notes))
 }
 
 /// A label file as int32; with an encoding it is checked as labels for training are.
 #[pyfunction]
-#[pyo3(signature = (path, encoding))]
-pub fn read_labels<'py>(py: Python<'py>, path: PathBuf, encoding: Option<&str>) -> PyResult<Bound<'py, PyArray2<i32>>> {
+#[pyo3(signature = (path, encoding, plane=None, frame=None))]
+pub fn read_labels<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    encoding: Option<&str>,
+    plane: Option<usize>,
+    frame: Option<usize>,
+) -> PyResult<Bound<'py, PyArray2<i32>>> {
+    let options = ReadOptions { plane, frame, ..ReadOptions::default() };
     let labels = compute(py, || {
-        let raw = raster::read_label_file(&path)?;
+        let raw = raster::read_label_file_with(&path, &options)?;
         if let Some(encoding) = encoding {
             let encoding: LabelEncoding = encoding.parse()?;
             return match SparseLabels::parse(raw, encoding) {
