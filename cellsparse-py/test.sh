@@ -54,6 +54,8 @@ run() {
   (cd cellsparse-py && "$work/$1/bin/python" -m pytest -p no:cacheprovider "${@:2}")
 }
 
+# Writers of image files whose files have to be read as they were written.
+"$work/newest/bin/python" -m pip install --quiet --disable-pip-version-check tifffile imagecodecs pillow
 run newest "$@"
 if [ -n "$lowest" ]; then
   environment lowest "numpy==$lowest" pytest safetensors tqdm

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use cellsparse_core::Budget;
 use cellsparse_core::model::{Algorithm, Device, Postprocess, Preset};
+use cellsparse_core::raster::ReadOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Train cell segmentation from a few drawn cells and background strokes; predict; evaluate.
@@ -105,6 +106,9 @@ pub struct TrainArgs {
     /// Class of the background among drawn shapes [default: Background]
     #[arg(long, value_name = "NAME")]
     pub background_class: Option<String>,
+    /// Which part of the files is read
+    #[command(flatten)]
+    pub read: ReadArgs,
     /// Images to validate on
     #[arg(long, requires = "val_labels", value_name = "PATH")]
     pub val_images: Option<PathBuf>,
@@ -165,6 +169,9 @@ pub struct PredictArgs {
     /// Images to segment
     #[arg(long, value_name = "PATH")]
     pub images: PathBuf,
+    /// Which part of the files is read
+    #[command(flatten)]
+    pub read: ReadArgs,
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -217,6 +224,33 @@ pub struct PredictArgs {
     /// Print one JSON list on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which part of image files is read.
+#[derive(Debug, Default, Args)]
+pub struct ReadArgs {
+    /// Channels of the images in the order wanted, counted from 1, separated by commas; without it all but transparency. In
+    /// a TIFF that does not tell what its pages are, pages
+    #[arg(long, value_delimiter = ',', value_parser = positive, value_name = "N,...")]
+    pub select_channels: Option<Vec<usize>>,
+    /// Plane (Z) of stacks, counted from 1. In a TIFF that does not tell what its pages are, a page
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub plane: Option<usize>,
+    /// Time point (T) of series, counted from 1
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub frame: Option<usize>,
+}
+
+impl ReadArgs {
+    /// For the readers of the library.
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            channels: self.select_channels.clone(),
+            plane: self.plane,
+            frame: self.frame,
+            ..ReadOptions::default()
+        }
+    }
 }
 
 /// `cellsparse evaluate`
@@ -482,6 +516,11 @@ mod tests {
         let all = [Format::Labels, Format::Geojson, Format::Overlay, Format::Csv, Format::Rois, Format::Ometiff];
         assert_eq!(predict.format, all);
         assert_eq!(predict.outline, OutlineChoice::Exact);
+        assert_eq!(predict.read.options(), ReadOptions::default());
+        let line = "cellsparse predict --model m --images i --out o --select-channels 3,1 --plane 2 --frame 4";
+        let Command::Predict(predict) = Cli::parse_from(line.split(' ')).command else { panic!("not predict") };
+        let options = predict.read.options();
+        assert_eq!((options.channels, options.plane, options.frame), (Some(vec![3, 1]), Some(2), Some(4)));
         let Command::Demo(demo) = Cli::parse_from(["cellsparse", "demo"]).command else { panic!("not demo") };
         assert_eq!((demo.algorithm, demo.steps, demo.seed), (AlgorithmChoice::Auto, 200, 0));
     }
@@ -496,6 +535,8 @@ mod tests {
             "cellsparse train --algorithm unet --images i --labels l --model m",
             "cellsparse evaluate --pred p --truth t --thresholds 0.5,2",
             "cellsparse predict --model m --images i --out o --format png",
+            "cellsparse predict --model m --images i --out o --plane 0",
+            "cellsparse predict --model m --images i --out o --select-channels 0,1",
             "cellsparse demo --device tpu",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

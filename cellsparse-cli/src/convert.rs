@@ -83,6 +83,7 @@ fn expect_ending(to: &Path, endings: &[&str], rule: &str) -> Result<()> {
 
 fn read_settings(path: &Path) -> Result<Settings> {
     let mut text = String::new();
+    cellsparse_core::raster::require_regular_file(path)?;
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
     file.take(MAX_CONFIG + 1).read_to_string(&mut text).map_err(|source| Error::io(path, source))?;
     if text.len() as u64 > MAX_CONFIG {

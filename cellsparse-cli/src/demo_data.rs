@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cellsparse_core::annotations::SparseLabels;
-use cellsparse_core::raster::{list_images, list_label_images, read_image};
+use cellsparse_core::raster::{ReadOptions, list_images, list_label_images, read_image};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 use cellsparse_core::{Error, Image, LabelImage, Result};
 
@@ -91,7 +91,11 @@ impl DemoData {
             match sparse_files.iter().find(|file| input::stem(file) == name) {
                 Some(file) => {
                     let image = read_image(&path)?;
-                    annotated.push(Annotated { name, image, labels: input::sparse_labels(file, Encoding::Wire)? });
+                    annotated.push(Annotated {
+                        name,
+                        image,
+                        labels: input::sparse_labels(file, Encoding::Wire, &ReadOptions::default())?,
+                    });
                 }
                 None => rest.push(path),
             }

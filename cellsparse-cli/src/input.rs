@@ -7,9 +7,10 @@ use cellsparse_core::annotations::{Dataset, LabelEncoding, LabelSource, SparseLa
 use cellsparse_core::completion::doubtful_background;
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
 use cellsparse_core::raster::{
-    RawLabels, image_stem, list_images, list_label_images, pair_by_stem, read_image, read_label_file,
+    RawLabels, ReadOptions, find_images, image_stem, list_images, list_label_images, pair_by_stem, read_image_with,
+    read_label_file, read_label_file_with,
 };
-use cellsparse_core::{Error, LabelImage, Result};
+use cellsparse_core::{Error, Image, LabelImage, Result};
 
 use crate::args::Encoding;
 use crate::note;
@@ -21,6 +22,38 @@ pub fn pairs(images: &Path, labels: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
         return Ok(image_files.into_iter().zip(label_files).collect());
     }
     pair_by_stem(&image_files, &label_files)
+}
+
+/// The images behind a path; says which files of an image format are not taken.
+pub fn images(path: &Path) -> Result<Vec<PathBuf>> {
+    let found = find_images(path)?;
+    if let Some(first) = found.skipped.first() {
+        let more = found.skipped.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        note(&format!(
+            "not taken as images (named as labels or thumbnails, or no regular files): {}{more}",
+            first.display()
+        ));
+    }
+    Ok(found.files)
+}
+
+/// Remarks on files, each printed once however many files it holds for.
+#[derive(Default)]
+pub struct Remarks(BTreeSet<String>);
+
+impl Remarks {
+    /// Reads an image and prints what is new to say about it.
+    pub fn read_image(&mut self, path: &Path, options: &ReadOptions) -> Result<Image> {
+        let file = read_image_with(path, options)?;
+        for remark in file.notes {
+            if !self.0.contains(&remark) {
+                note(&format!("{}: {remark}", path.display()));
+                self.0.insert(remark);
+            }
+        }
+        Ok(file.image)
+    }
 }
 
 /// Pairs label images of two paths. Of a label image that is there as OME-TIFF too, as `predict` writes it, one is enough.
@@ -45,16 +78,19 @@ pub struct Reading {
     pub foreground: Option<String>,
     /// The class of background among drawn shapes.
     pub background: Option<String>,
+    /// Which part of the images is read.
+    pub read: ReadOptions,
 }
 
 /// Reads images with their annotations for training, and says in a line how the labels were read. Also what was not used, in
 /// half sentences.
 pub fn dataset(images: &Path, labels: &Path, how: &Reading) -> Result<(Dataset, Vec<String>)> {
-    let Matches { pairs, mut unused } = match_annotations(&list_images(images)?, labels)?;
+    let Matches { pairs, mut unused } = match_annotations(&self::images(images)?, labels)?;
+    let mut remarks = Remarks::default();
     let mut pixels = Vec::new();
     let mut sources = Vec::new();
     for (image, file) in &pairs {
-        let read = read_image(image)?;
+        let read = remarks.read_image(image, &how.read)?;
         let options = AnnotationOptions {
             shape: Some((read.height(), read.width())),
             image: image.file_name().map(|name| name.to_string_lossy().into_owned()),
@@ -100,8 +136,8 @@ pub fn list_unused(unused: &[String]) {
 const UNUSED: usize = 20;
 
 /// Reads one file of sparse labels.
-pub fn sparse_labels(path: &Path, encoding: Encoding) -> Result<SparseLabels> {
-    SparseLabels::parse(read_label_file(path)?, encoding.into()).map_err(|error| at(path, error))
+pub fn sparse_labels(path: &Path, encoding: Encoding, options: &ReadOptions) -> Result<SparseLabels> {
+    SparseLabels::parse(read_label_file_with(path, options)?, encoding.into()).map_err(|error| at(path, error))
 }
 
 impl From<Encoding> for LabelEncoding {

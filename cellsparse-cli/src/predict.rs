@@ -9,7 +9,7 @@ use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule, write_geojs
 use cellsparse_core::formats::{overlay, write_ome_tiff};
 use cellsparse_core::geometry::measure::MeasureOptions;
 use cellsparse_core::model::{Model, PredictOptions, Segmentation};
-use cellsparse_core::raster::{list_images, read_image, write_labels, write_rgb_png};
+use cellsparse_core::raster::{ReadOptions, write_labels, write_rgb_png};
 use cellsparse_core::{Error, Image, Result};
 use serde_json::{Value, json};
 
@@ -20,7 +20,8 @@ use crate::{input, note, print_json, print_out};
 /// Segments every image and writes what was asked for.
 pub fn run(args: &PredictArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
-    let files = list_images(&args.images)?;
+    let files = input::images(&args.images)?;
+    let read = args.read.options();
     input::refuse_twins(&files)?;
     let options = PredictOptions {
         prob_thresh: args.prob_thresh,
@@ -49,7 +50,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for file in &files {
         input::refuse_overwrite(&args.out, &input::stem(file), &files)?;
     }
-    let outcome = segment_all(&model, &files, &options, &outputs);
+    let outcome = segment_all(&model, &files, &options, &outputs, &read);
     if args.json {
         print_json(&Value::Array(outcome.facts));
     } else {
@@ -73,13 +74,20 @@ struct Outcome {
 }
 
 /// Segments every image that can be read, and tells of each on standard error.
-fn segment_all(model: &Model, files: &[PathBuf], options: &PredictOptions, outputs: &Outputs) -> Outcome {
+fn segment_all(
+    model: &Model,
+    files: &[PathBuf],
+    options: &PredictOptions,
+    outputs: &Outputs,
+    read: &ReadOptions,
+) -> Outcome {
+    let mut remarks = input::Remarks::default();
     let mut outcome = Outcome { facts: Vec::new(), written: Vec::new(), failures: Failures::default(), fatal: None };
     let mut all_objects = 0;
     let begin = Instant::now();
     for (index, file) in files.iter().enumerate() {
         let place = format!("{}/{}  {}", index + 1, files.len(), file.display());
-        match segment(model, file, options, outputs) {
+        match segment(model, file, options, outputs, |file| remarks.read_image(file, read)) {
             Ok((objects, seconds, written)) => {
                 note(&format!("{place}  {objects} objects  {seconds:.2} s"));
                 all_objects += objects;
@@ -112,8 +120,9 @@ fn segment(
     file: &Path,
     options: &PredictOptions,
     outputs: &Outputs,
+    read: impl FnOnce(&Path) -> Result<Image>,
 ) -> Result<(usize, f64, Vec<PathBuf>)> {
-    let image = read_image(file)?;
+    let image = read(file)?;
     let start = Instant::now();
     let segmentation = model.predict(&image, options).map_err(|error| input::at(file, error))?;
     let seconds = start.elapsed().as_secs_f64();

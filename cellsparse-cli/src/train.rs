@@ -22,6 +22,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         encoding: args.label_encoding,
         foreground: args.foreground_class.clone(),
         background: args.background_class.clone(),
+        read: args.read.options(),
     };
     let (dataset, mut unused) = input::dataset(&args.images, &args.labels, &how)?;
     let validation = match (&args.val_images, &args.val_labels) {

@@ -53,12 +53,13 @@ impl Dataset {
 
     /// Hints about the annotations, each once.
     fn advice(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        compute(py, || {
-            let doubts = self.0.images().iter().zip(self.0.labels()).take(LOOKED_AT);
+        let data = Arc::clone(&self.0);
+        compute(py, move || {
+            let doubts = data.images().iter().zip(data.labels()).take(LOOKED_AT);
             let doubts =
                 doubts.filter_map(|(image, labels)| doubtful_background(image.to_f32().view(), labels.labels()));
             let mut hints = Vec::new();
-            for hint in doubts.chain(self.0.labels().iter().flat_map(advice)).map(|hint| in_words_of_python(&hint)) {
+            for hint in doubts.chain(data.labels().iter().flat_map(advice)).map(|hint| in_words_of_python(&hint)) {
                 if !hints.contains(&hint) {
                     hints.push(hint);
                 }

@@ -7,7 +7,7 @@ use cellsparse_core::formats::annotation_files::AnnotationOptions;
 use cellsparse_core::formats::geojson::{GeoJsonOptions, ObjectInfo, OutlineRule, geojson_string, to_geojson};
 use cellsparse_core::geometry::distance;
 use cellsparse_core::postprocess::{clean, watershed as flooding};
-use cellsparse_core::raster::{self, Connectivity, RawLabels, percentile_normalize};
+use cellsparse_core::raster::{self, Connectivity, RawLabels, ReadOptions, percentile_normalize};
 use cellsparse_core::targets::elephant::{ClassRule, class_labels as divide};
 use cellsparse_core::{Error, Image, Result, SparseLabels, annotations, formats};
 use ndarray::Axis;
@@ -36,7 +36,7 @@ pub fn geojson(
     let outline: OutlineRule = outline.parse().map_err(|error| exception(py, &error))?;
     compute(py, move || {
         let known = objects.into_iter().map(|(id, probability, class)| (id, ObjectInfo { probability, class }));
-        let options = GeoJsonOptions { outline, simplify, objects: known.collect() };
+        let options = GeoJsonOptions { outline, simplify, objects: known.collect(), ..GeoJsonOptions::default() };
         geojson_string(&to_geojson(&labels, &options)?)
     })
 }
@@ -169,31 +169,48 @@ pub fn overlay<'py>(
     Ok(compute(py, move || formats::overlay(&image, &labels, annotations.as_ref()))?.into_pyarray(py))
 }
 
-/// An image file as `[H, W]` or `[H, W, C]`.
+/// An image file as `[H, W]` or `[H, W, C]`, micrometres per pixel `(y, x)` if known, and remarks.
 #[pyfunction]
-pub fn read_image(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
+#[pyo3(signature = (path, channels=None, plane=None, frame=None))]
+pub fn read_image(
+    py: Python<'_>,
+    path: PathBuf,
+    channels: Option<Vec<usize>>,
+    plane: Option<usize>,
+    frame: Option<usize>,
+) -> PyResult<(Bound<'_, PyAny>, Option<(f64, f64)>, Vec<String>)> {
     fn object<'py, T: numpy::Element>(py: Python<'py>, pixels: ndarray::Array3<T>) -> Bound<'py, PyAny> {
         match pixels.dim().2 {
             1 => pixels.index_axis_move(Axis(2), 0).into_pyarray(py).into_any(),
             _ => pixels.into_pyarray(py).into_any(),
         }
     }
-    match compute(py, move || raster::read_image(path))? {
-        Image::U8(pixels) => Ok(object(py, pixels)),
-        Image::U16(pixels) => Ok(object(py, pixels)),
-        Image::F32(pixels) => Ok(object(py, pixels)),
-        _ => Err(exception(py, &Error::Internal("an image of an unknown sample type".into()))),
-    }
+    let options = ReadOptions { channels, plane, frame, ..ReadOptions::default() };
+    let file = compute(py, move || raster::read_image_with(path, &options))?;
+    let pixels = match file.image {
+        Image::U8(pixels) => object(py, pixels),
+        Image::U16(pixels) => object(py, pixels),
+        Image::F32(pixels) => object(py, pixels),
+        _ => return Err(exception(py, &Error::Internal("an image of an unknown sample type".into()))),
+    };
+    Ok((pixels, file.pixel_size.map(|[y, x]| (y, x)), file.notes))
 }
 
 /// A label file as int32; with an encoding it is checked as labels for training are.
 #[pyfunction]
-#[pyo3(signature = (path, encoding))]
-pub fn read_labels<'py>(py: Python<'py>, path: PathBuf, encoding: Option<&str>) -> PyResult<Bound<'py, PyArray2<i32>>> {
+#[pyo3(signature = (path, encoding, plane=None, frame=None))]
+pub fn read_labels<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    encoding: Option<&str>,
+    plane: Option<usize>,
+    frame: Option<usize>,
+) -> PyResult<Bound<'py, PyArray2<i32>>> {
+    let options = ReadOptions { plane, frame, ..ReadOptions::default() };
     let encoding: Option<LabelEncoding> =
         encoding.map(str::parse).transpose().map_err(|error| exception(py, &error))?;
     let labels = compute(py, move || {
-        let raw = raster::read_label_file(&path)?;
+        let raw = raster::read_label_file_with(&path, &options)?;
         if let Some(encoding) = encoding {
             let parsed = SparseLabels::parse(raw, encoding).map_err(|error| error.in_file(&path))?;
             return Ok(parsed.labels().clone());
@@ -224,8 +241,8 @@ pub fn read_annotations<'py>(
     foreground: Option<String>,
     background: Option<String>,
 ) -> PyResult<(Bound<'py, PyArray2<i32>>, Vec<String>)> {
-    let (labels, unused) = compute(py, || {
-        let encoding: LabelEncoding = encoding.parse()?;
+    let encoding: LabelEncoding = encoding.parse().map_err(|error| exception(py, &error))?;
+    let (labels, unused) = compute(py, move || {
         let options = AnnotationOptions { shape, image, foreground, background };
         let found = formats::annotation_files::read_annotations(&path, &options)?;
         let in_file = |error| match error {

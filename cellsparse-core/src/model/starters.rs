@@ -216,7 +216,12 @@ mod tests {
     }
 
     fn outputs(model: &Model, image: &Array3<f32>) -> Vec<Array3<f32>> {
-        model.run(&crate::networks::Device::cpu(), &[image.view()]).unwrap().swap_remove(0)
+        let device = crate::networks::Device::cpu();
+        let cancel = crate::control::CancelToken::new();
+        let work = super::super::work::Work::plain(&device, &cancel, crate::budget::Budget::of_free_memory());
+        let (rows, columns, _) = image.dim();
+        let fill = |input: &mut [f32]| input.iter_mut().zip(image).for_each(|(to, from)| *to = *from);
+        model.run(&work, [1, rows, columns], fill).unwrap().swap_remove(0)
     }
 
     #[test]

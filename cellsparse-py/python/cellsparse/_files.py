@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,13 +18,32 @@ from ._errors import AnnotationWarning, ConfigError
 LabelEncoding: TypeAlias = Literal["auto", "wire", "cells", "dense", "signed"]
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """An image file (PNG, TIFF, JPEG) as `[H, W]` or `[H, W, C]` of uint8, uint16 or float32. Transparency is dropped.
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    channels: Sequence[int] | None = None,
+    plane: int | None = None,
+    frame: int | None = None,
+) -> NDArray[Any]:
+    """An image file (PNG, TIFF, JPEG) as `[H, W]` or `[H, W, C]` of uint8, uint16 or float32.
+
+    Pages of a TIFF are channels where its metadata (ImageJ, OME-XML, tifffile's axes) says so. Transparency is dropped; what
+    is left out or changed is said in a warning.
+
+    Parameters
+    ----------
+    path : str or path
+    channels : sequence of int, optional
+        The channels in the order wanted, **counted from 1** as ImageJ does; without it all but transparency. In a TIFF that
+        does not tell what its pages are, pages.
+    plane, frame : int, optional
+        The plane (Z) and time point (T) of a stack, counted from 1. In a TIFF that does not tell what its pages are, `plane`
+        is a page.
 
     Raises
     ------
     NotFoundError, IoError, FileError, LimitError
-        When the file is absent, unreadable, not an image of these formats, or too large.
+        When the file is absent, unreadable, not an image of these formats, or too large; a stack of which no plane was chosen.
 
     >>> import cellsparse as cs, tempfile
     >>> folder = tempfile.mkdtemp()
@@ -31,13 +52,32 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     array([[0, 1],
            [2, 3]], dtype=uint16)
     """
-    return _native.read_image(os.fspath(path))
+    chosen = None if channels is None else [_number("channels", channel) for channel in channels]
+    numbers = [None if n is None else _number(name, n) for name, n in (("plane", plane), ("frame", frame))]
+    pixels, _, notes = _native.read_image(os.fspath(path), chosen, *numbers)
+    for note in notes:
+        warnings.warn(f"{os.fspath(path)}: {note}", stacklevel=2)
+    return pixels
+
+
+def _number(name: str, value: int) -> int:
+    number = operator.index(value)
+    if number < 1:
+        raise ConfigError(f"option: {name} has {number}; channels, planes and frames are counted from 1")
+    return number
 
 
 def read_labels(
-    path: str | os.PathLike[str], label_encoding: LabelEncoding | None = None
+    path: str | os.PathLike[str],
+    label_encoding: LabelEncoding | None = None,
+    *,
+    plane: int | None = None,
+    frame: int | None = None,
 ) -> NDArray[np.int32]:
     """A label file (PNG or TIFF) as int32 `[H, W]`: below 0 unlabelled, 0 background, 1 and up cells.
+
+    The number that is stored counts: the index of a colour table, not its colour; "0 is white" is not turned around; signed
+    numbers that ImageJ stored as unsigned ones are signed again.
 
     Parameters
     ----------
@@ -47,6 +87,8 @@ def read_labels(
         for cellsparse; `cells`: 0 unlabelled, 1 and up cells, no background; `dense`: 0 background, 1 and up cells;
         `signed`: below 0 unlabelled; `auto`: what the values and shapes say. With one of them the labels are checked as
         those for training are; by default the values are returned as they are.
+    plane, frame : int, optional
+        Of a stack, counted from 1. A file with one plane is read whatever they are.
 
     Raises
     ------
@@ -59,7 +101,8 @@ def read_labels(
     >>> cs.read_labels(path).tolist(), cs.read_labels(path, "wire").tolist()
     ([[0, 1], [4, 4]], [[-1, 0], [3, 3]])
     """
-    return _native.read_labels(os.fspath(path), label_encoding)
+    numbers = [None if n is None else _number(name, n) for name, n in (("plane", plane), ("frame", frame))]
+    return _native.read_labels(os.fspath(path), label_encoding, *numbers)
 
 
 def read_annotations(

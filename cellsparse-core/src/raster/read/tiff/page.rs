@@ -117,8 +117,10 @@ impl Page {
         let extra = tiff.numbers(directory, tags::EXTRA_SAMPLES)?.unwrap_or_default();
         // The tag describes the last samples, also where a writer counts fewer colours than the specification.
         let first_extra = base.max(samples.saturating_sub(extra.len()));
-        let transparent =
-            (0..samples).map(|at| at >= first_extra && matches!(extra.get(at - first_extra), Some(1 | 2))).collect();
+        // Writers of RGBA that leave the tag out mean transparency by a fourth sample.
+        let untold = color == Color::Rgb && samples == 4 && !directory.has(tags::EXTRA_SAMPLES);
+        let tagged = |at: usize| at >= first_extra && matches!(extra.get(at - first_extra), Some(1 | 2));
+        let transparent = (0..samples).map(|at| tagged(at) || (untold && at == 3)).collect();
         let planar = samples > 1 && number(tags::PLANAR_CONFIGURATION)? == Some(2);
         let subsampling = match tiff.numbers(directory, tags::YCBCR_SUBSAMPLING)?.as_deref() {
             _ if color != Color::YCbCr => (1, 1),

@@ -282,6 +282,9 @@ fn extra_samples_are_kept_and_transparency_is_named() {
     assert!(file.notes[0].contains("channel 5 is tagged as transparency"), "{:?}", file.notes);
     let opaque = read_with(&rgb(4, &[2], &[1, 2, 3, 255, 4, 5, 6, 255]), &ReadOptions::default()).unwrap();
     assert_eq!((opaque.image.channels(), opaque.notes.len()), (3, 0));
+    let untold = Draft::gray(1, 1, 8, &[1, 2, 3, 4]).samples(4, 8).short(tags::PHOTOMETRIC, 2).bytes();
+    assert_eq!(read(&untold), Image::U8(array![[[1, 2, 3]]]));
+    assert_eq!(read(&rgb(4, &[0], &[1, 2, 3, 4, 5, 6, 7, 8])).channels(), 4);
     let chosen = read_with(&rgb(5, &[0, 2], &data), &channels(&[5, 1])).unwrap();
     assert_eq!((chosen.image, chosen.notes.len()), (Image::U8(array![[[5, 1], [10, 6]]]), 0));
 }
