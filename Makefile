@@ -13,7 +13,6 @@ STEPS ?=
 ALGORITHM ?=
 PREFIX ?= /usr/local
 STARTERS ?= stardist cellpose elephant
-SEED ?= 1
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAVEN := $(shell command -v mvn)
@@ -29,10 +28,10 @@ help: ## Show this help
 demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR] [OUT=demo-out] [STEPS=N] [ALGORITHM=A]
 	cargo run --release -p cellsparse-cli -- demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(STEPS),--steps $(STEPS)) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
 
-starters: ## Make the starting weights in cellsparse-core/starters anew, or go on where the last run ended (hours); [STARTERS="stardist cellpose elephant"] [SEED=1]
+starters: ## Make the starting weights in cellsparse-core/starters anew, or go on where the last run ended (hours); [STARTERS="stardist cellpose elephant"]
 	for algorithm in $(STARTERS); do \
-	  steps=$$(sed -n 's/.*"steps": \([0-9]*\).*/\1/p' cellsparse-core/starters/$$algorithm.json); \
-	  cargo run --release $(PACKAGES) --example starters -- --algorithm $$algorithm --steps $$steps --seed $(SEED) --out target/starters; \
+	  number() { sed -n "s/.*\"$$1\": \([0-9]*\).*/\1/p" cellsparse-core/starters/$$algorithm.json; }; steps=$$(number steps); seed=$$(number seed); \
+	  cargo run --release $(PACKAGES) --example starters -- --algorithm $$algorithm --steps $$steps --seed $$seed --out target/starters; \
 	  cp target/starters/$$algorithm.bin target/starters/$$algorithm.json cellsparse-core/starters/; \
 	done
 
