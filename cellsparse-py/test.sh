@@ -38,7 +38,7 @@ if [ -n "$anew" ]; then
 fi
 
 rm -rf "${work:?}/wheels"
-environment newest "maturin>=1.9.4,<2" numpy pytest safetensors matplotlib tqdm types-tqdm mypy nbclient ipykernel
+environment newest "maturin>=1.9.4,<2" numpy pytest safetensors matplotlib tqdm types-tqdm mypy nbclient ipykernel scikit-image shapely roifile tifffile
 # The profile and the features of `cargo test`, whose compiled dependencies are used again.
 PATH="$work/newest/bin:$PATH" "$work/newest/bin/maturin" build --quiet --manifest-path cellsparse-py/Cargo.toml \
   --profile dev --out "$work/wheels"

@@ -34,7 +34,8 @@ pub fn geojson(
     let labels = arrays::label_image(&labels);
     compute(py, || {
         let known = objects.into_iter().map(|(id, probability, class)| (id, ObjectInfo { probability, class }));
-        let options = GeoJsonOptions { outline: outline.parse()?, simplify, objects: known.collect() };
+        let options =
+            GeoJsonOptions { outline: outline.parse()?, simplify, objects: known.collect(), ..Default::default() };
         geojson_string(&to_geojson(&labels, &options)?)
     })
 }

@@ -46,9 +46,10 @@ from ._native import __version__
 if TYPE_CHECKING:
     from . import cellpose, elephant, metrics, plot, stardist, synthetic
     from ._algorithms import Cellpose, Elephant, StarDist, load
-    from ._files import read_image, read_labels, write_labels
+    from ._files import read_image, read_labels, write_labels, write_rois
     from ._functions import (
         distance_transform_edt,
+        measure,
         normalize,
         remove_small_labels,
         sparsify,
@@ -63,9 +64,10 @@ if TYPE_CHECKING:
 _MODULES = ("cellpose", "elephant", "metrics", "plot", "stardist", "synthetic")
 _NAMES = {
     "_algorithms": ("Cellpose", "Elephant", "StarDist", "load"),
-    "_files": ("read_image", "read_labels", "write_labels"),
+    "_files": ("read_image", "read_labels", "write_labels", "write_rois"),
     "_functions": (
         "distance_transform_edt",
+        "measure",
         "normalize",
         "remove_small_labels",
         "sparsify",
@@ -109,6 +111,7 @@ __all__ = [
     "distance_transform_edt",
     "elephant",
     "load",
+    "measure",
     "metrics",
     "normalize",
     "plot",
@@ -121,6 +124,7 @@ __all__ = [
     "to_geojson",
     "watershed",
     "write_labels",
+    "write_rois",
 ]
 
 
