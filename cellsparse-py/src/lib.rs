@@ -15,6 +15,7 @@ mod labels;
 mod metrics;
 mod model;
 mod observer;
+mod results;
 mod stardist;
 mod synthetic;
 mod work;
@@ -36,6 +37,8 @@ mod _native {
     use super::metrics::{matching, matching_dataset};
     #[pymodule_export]
     use super::model::{Model, starters};
+    #[pymodule_export]
+    use super::results::{measure, write_ome_labels, write_rois};
     #[pymodule_export]
     use super::stardist::{dist_to_coord, edt_prob, non_maximum_suppression, polygons_to_label, star_dist};
     #[pymodule_export]

@@ -46,9 +46,10 @@ from ._native import __version__
 if TYPE_CHECKING:
     from . import cellpose, elephant, metrics, plot, stardist, synthetic
     from ._algorithms import Cellpose, Elephant, StarDist, load
-    from ._files import read_annotations, read_image, read_labels, write_labels
+    from ._files import read_annotations, read_image, read_labels, write_labels, write_rois
     from ._functions import (
         distance_transform_edt,
+        measure,
         normalize,
         remove_small_labels,
         sparsify,
@@ -64,9 +65,10 @@ if TYPE_CHECKING:
 _MODULES = ("cellpose", "elephant", "metrics", "plot", "stardist", "synthetic")
 _NAMES = {
     "_algorithms": ("Cellpose", "Elephant", "StarDist", "load"),
-    "_files": ("read_annotations", "read_image", "read_labels", "write_labels"),
+    "_files": ("read_annotations", "read_image", "read_labels", "write_labels", "write_rois"),
     "_functions": (
         "distance_transform_edt",
+        "measure",
         "normalize",
         "remove_small_labels",
         "sparsify",
@@ -111,6 +113,7 @@ __all__ = [
     "distance_transform_edt",
     "elephant",
     "load",
+    "measure",
     "metrics",
     "normalize",
     "plot",
@@ -125,6 +128,7 @@ __all__ = [
     "to_geojson",
     "watershed",
     "write_labels",
+    "write_rois",
 ]
 
 

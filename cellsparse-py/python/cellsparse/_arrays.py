@@ -179,6 +179,17 @@ def number(name: str, value: object) -> float:
     return float(value)
 
 
+def pixel_size(value: Any) -> tuple[float, float] | None:
+    """Height and width of a pixel in micrometres, from a number or a pair."""
+    if value is None:
+        return None
+    if np.ndim(value) == 0:
+        value = (value, value)
+    if np.shape(value) != (2,):
+        raise ConfigError(f"option: pixel_size is {value!r}; it must be a number, or height and width of a pixel")
+    return number("pixel_size", value[0]), number("pixel_size", value[1])
+
+
 def two(name: str, value: Any, low: int = 0) -> tuple[int, int]:
     """A pair of whole numbers, rows first."""
     if hasattr(value, "__index__"):

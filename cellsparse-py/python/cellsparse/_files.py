@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _arrays, _native
 from ._errors import AnnotationWarning, ConfigError
+from ._results import Object, known
 
 LabelEncoding: TypeAlias = Literal["auto", "wire", "cells", "dense", "signed"]
 
@@ -163,17 +164,23 @@ def read_annotations(
 
 
 def write_labels(
-    path: str | os.PathLike[str], labels: ArrayLike, label_encoding: Literal["dense", "wire"] = "dense"
+    path: str | os.PathLike[str],
+    labels: ArrayLike,
+    label_encoding: Literal["dense", "wire"] = "dense",
+    pixel_size: float | tuple[float, float] | None = None,
 ) -> Path:
     """Writes a label image as 16-bit PNG, or as 32-bit TIFF when an id exceeds 65,535. ImageJ and QuPath read both.
 
     Parameters
     ----------
     path : str or path
-        The ending is replaced by that of the format; an existing file is replaced as a whole.
+        With the ending `.ome.tif` or `.ome.tiff`, an OME-TIFF of 16 or 32 bit is written; other endings are replaced by
+        that of the format. An existing file is replaced as a whole.
     labels : [H, W]
     label_encoding : {"dense", "wire"}
-        `dense` cannot hold unlabelled pixels, `wire` can; see `read_labels`.
+        `dense` cannot hold unlabelled pixels, `wire` can; see `read_labels`. An OME-TIFF is always `dense`.
+    pixel_size : float or (height, width), optional
+        Of a pixel in micrometres, for an OME-TIFF.
 
     Returns
     -------
@@ -182,8 +189,8 @@ def write_labels(
 
     Raises
     ------
-    LabelsError, IoError, NotFoundError
-        For unlabelled pixels in a dense file; when the file cannot be written.
+    LabelsError, ConfigError, IoError, NotFoundError
+        For unlabelled pixels in a dense file; for a pixel size that the file cannot hold; when the file cannot be written.
 
     >>> import cellsparse as cs, tempfile
     >>> cs.write_labels(tempfile.mkdtemp() + "/cells", [[0, 70000]]).suffix
@@ -192,6 +199,56 @@ def write_labels(
     if label_encoding not in ("dense", "wire"):
         raise ConfigError(f"option: label_encoding is {label_encoding!r}; labels are written as dense or wire")
     target = Path(path)
+    size = _arrays.pixel_size(pixel_size)
+    if target.name.lower().endswith((".ome.tif", ".ome.tiff")):
+        if label_encoding != "dense":
+            raise ConfigError("option: an OME-TIFF of labels is always dense; write wire labels as .png or .tif")
+        name = target.name[: target.name.lower().rindex(".ome.")]
+        _native.write_ome_labels(os.fspath(target), name, _arrays.labels(labels), size)
+        return target
+    if size is not None:
+        raise ConfigError("option: pixel_size is for OME-TIFF files; give a path that ends in .ome.tif")
     stem = target.stem if target.suffix.lower() in (".png", ".tif", ".tiff") else target.name
     array = _arrays.labels(labels)
     return Path(_native.write_labels(os.fspath(target.parent), stem, array, label_encoding == "wire"))
+
+
+def write_rois(
+    path: str | os.PathLike[str],
+    labels: ArrayLike,
+    objects: Iterable[Object] | None = None,
+    simplify: float | None = None,
+) -> Path:
+    """Writes the outlines of a label image as a zip archive of regions that ImageJ's and Fiji's ROI Manager open.
+
+    Parameters
+    ----------
+    path : str or path
+        By custom it ends in `.zip`; an existing file is replaced as a whole.
+    labels : [H, W]
+        Values above 0 are cells. Each becomes a polygon, or a composite region when it has holes or several parts, and
+        covers the same pixels. It is named `ID-Y-X`.
+    objects : iterable of Object, optional
+        Their probabilities and classes are written as properties of the regions.
+    simplify : float, optional
+        Tolerance in pixels, as of `to_geojson`.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    LabelsError, ConfigError, LimitError, IoError, NotFoundError
+        For unusable labels; for a negative tolerance; above 65,534 cells; when the file cannot be written.
+
+    >>> import cellsparse as cs, tempfile
+    >>> cs.write_rois(tempfile.mkdtemp() + "/cells.zip", [[0, 1], [2, 2]]).name
+    'cells.zip'
+    """
+    tolerance = 0.0 if simplify is None else _arrays.number("simplify", simplify)
+    if not 0 <= tolerance < float("inf"):
+        raise ConfigError(f"option: simplify is {tolerance}; expected a tolerance in pixels, 0 or more")
+    _native.write_rois(os.fspath(path), _arrays.labels(labels), known(objects), tolerance)
+    return Path(path)

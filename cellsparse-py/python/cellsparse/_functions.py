@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _arrays, _native
 from ._errors import ConfigError
-from ._results import Object
+from ._results import Object, known
 
 
 def to_geojson(
@@ -27,7 +27,8 @@ def to_geojson(
     labels : [H, W]
         Values above 0 are cells.
     simplify : float, optional
-        Tolerance of the simplification (Douglas-Peucker) in pixels; none by default.
+        Tolerance of the simplification (Douglas-Peucker) in pixels; none by default. Exact outlines stay valid: no ring
+        touches or crosses itself or another one, and none becomes empty.
     outline : {"exact", "literal"}
         `exact`: along the pixel edges, in pixel-corner coordinates, with holes and parts: fills back to the same pixels.
         `literal`: the contour rule and feature layout of cellsparse-api 0.2, point for point.
@@ -49,12 +50,52 @@ def to_geojson(
     >>> feature["geometry"]["coordinates"], feature["properties"]["id"]
     ([[[1.0, 1.0], [2.0, 1.0], [2.0, 2.0], [1.0, 2.0], [1.0, 1.0]]], 5)
     """
-    known: list[tuple[int, float | None, str | None]] = [
-        (o.id, float(o.probability), None if o.class_id is None else str(o.class_id)) for o in (objects or ())
-    ]
     tolerance = None if simplify is None else _arrays.number("simplify", simplify)
-    features: list[dict[str, Any]] = json.loads(_native.geojson(_arrays.labels(labels), tolerance, outline, known))
+    features: list[dict[str, Any]] = json.loads(_native.geojson(_arrays.labels(labels), tolerance, outline, known(objects)))
     return features
+
+
+def measure(
+    labels: ArrayLike,
+    image: ArrayLike | None = None,
+    objects: Iterable[Object] | None = None,
+    pixel_size: float | tuple[float, float] | None = None,
+) -> dict[str, Any]:
+    """Measurements of every cell, as columns: the names and values of scikit-image's `regionprops_table` where it has them.
+
+    Parameters
+    ----------
+    labels : [H, W]
+        Values above 0 are cells.
+    image : [H, W] or [H, W, C], optional
+        Its intensities are measured: `intensity_mean-0`, `intensity_min-0`, `intensity_max-0`, and so on for each channel.
+    objects : iterable of Object, optional
+        Their probabilities and classes become the columns `probability` and `class`.
+    pixel_size : float or (height, width), optional
+        Of a pixel in micrometres: adds the column `area_um2`. Lengths stay in pixels.
+
+    Returns
+    -------
+    dict of arrays
+        `label`, `centroid-0`, `centroid-1`, `area`, `eccentricity`, `perimeter`, `feret_diameter_max`,
+        `axis_major_length`, `axis_minor_length`, `orientation`, `solidity` and `touches_border` beside those above, one
+        value for each cell, in increasing id. `pandas.DataFrame(...)` takes it as it is.
+
+    Raises
+    ------
+    ImageError, LabelsError, ConfigError
+        For unusable arrays, an image of another size, a pixel size that is not above 0.
+
+    >>> import cellsparse as cs
+    >>> table = cs.measure([[0, 5, 5], [7, 0, 0]], pixel_size=0.5)
+    >>> table["label"], table["area"], table["area_um2"]
+    (array([5, 7]), array([2, 1]), array([0.5 , 0.25]))
+    """
+    pixels = None if image is None else _arrays.image(image)
+    table: dict[str, Any] = _native.measure(
+        _arrays.labels(labels), pixels, known(objects), _arrays.pixel_size(pixel_size)
+    )
+    return {name: np.asarray(values) for name, values in table.items()}
 
 
 def sparsify(

@@ -21,6 +21,9 @@ __all__ = [
     "read_annotations",
     "read_labels",
     "write_labels",
+    "measure",
+    "write_rois",
+    "write_ome_labels",
     "matching",
     "matching_dataset",
     "edt_prob",
@@ -135,6 +138,16 @@ def read_labels(
     path: str, encoding: str | None, plane: int | None = None, frame: int | None = None
 ) -> NDArray[np.int32]: ...
 def write_labels(folder: str, stem: str, labels: _Array, wire: bool) -> Path: ...
+def measure(
+    labels: _Array,
+    image: _Array | None,
+    objects: list[tuple[int, float | None, str | None]],
+    pixel_size: tuple[float, float] | None,
+) -> dict[str, Any]: ...
+def write_rois(
+    path: str, labels: _Array, objects: list[tuple[int, float | None, str | None]], simplify: float
+) -> None: ...
+def write_ome_labels(path: str, name: str, labels: _Array, pixel_size: tuple[float, float] | None) -> None: ...
 def matching(
     y_true: _Array, y_pred: _Array, thresholds: list[float], criterion: str, report_matches: bool
 ) -> str: ...

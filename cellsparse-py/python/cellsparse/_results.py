@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,6 +36,13 @@ class Object:
     def __repr__(self) -> str:
         kind = "" if self.class_id is None else f", class_id={self.class_id}"
         return f"Object(id={self.id}, probability={self.probability:.3f}{kind}, polygon of {len(self.polygon)} vertices)"
+
+
+def known(objects: Iterable[Object] | None) -> list[tuple[int, float | None, str | None]]:
+    """Ids, probabilities and classes, as the compiled part takes them."""
+    return [
+        (o.id, float(o.probability), None if o.class_id is None else str(o.class_id)) for o in (objects or ())
+    ]
 
 
 class Objects(list[Object]):
