@@ -33,7 +33,7 @@ pub fn measure<'py>(
     pixel_size: Option<[f64; 2]>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (labels, image) = (arrays::label_image(&labels), image.map(arrays::image).transpose()?);
-    let table = compute(py, || {
+    let table = compute(py, move || {
         let options = MeasureOptions { image: image.as_ref(), pixel_size };
         let mut infos = infos(objects);
         let features: Vec<Features> = measure_objects(&labels, &options)?
@@ -65,7 +65,7 @@ pub fn write_rois(
     simplify: f64,
 ) -> PyResult<()> {
     let labels = arrays::label_image(&labels);
-    compute(py, || {
+    compute(py, move || {
         let infos = infos(objects);
         let outlines: Vec<_> =
             exact_outlines(&labels)?.iter().map(|outline| simplify_outline(outline, simplify)).collect();
@@ -83,5 +83,8 @@ pub fn write_ome_labels(
     pixel_size: Option<[f64; 2]>,
 ) -> PyResult<()> {
     let labels = arrays::label_image(&labels);
-    compute(py, || write_ome_tiff(path, name, &labels, pixel_size))
+    {
+        let name = name.to_owned();
+        compute(py, move || write_ome_tiff(path, &name, &labels, pixel_size))
+    }
 }
