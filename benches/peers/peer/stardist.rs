@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cellsparse_core::model::Preset;
-use cellsparse_core::networks::{Device, Engine};
+use cellsparse_core::networks::{self, Engine};
 use cellsparse_core::raster::read_image;
 use cellsparse_core::synthetic::draw_field;
 use cellsparse_core::training::batch::{Batch, BatchConfig, BatchMaker};
@@ -121,7 +121,7 @@ pub fn predict(options: &Options) -> Result<Value> {
     let input: Vec<f32> = model.normalization().apply(&image)?.iter().copied().collect();
     let graph = Arc::new(model.graph().as_ref().clone());
     let network = options.on_threads(|| {
-        let mut engine = Engine::new(&graph, &Device::cpu(), [1, height, width], false)?;
+        let mut engine = Engine::new(&graph, &networks::Device::cpu(), [1, height, width], false)?;
         engine.set_weights(model.weights())?;
         let mut outputs = Vec::new();
         timed(repeats, || engine.forward(model.weights(), &input, &mut outputs))
