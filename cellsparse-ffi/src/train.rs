@@ -230,6 +230,9 @@ mod tests {
                 loss: 1.0,
                 device: "cpu".into(),
                 stopped: reason,
+                begun: "random",
+                kept: "trained",
+                notes: Vec::new(),
             };
             let number = [
                 cellsparse_stop_reason::Finished,
