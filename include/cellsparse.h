@@ -917,7 +917,8 @@ cellsparse_status cellsparse_segmentation_free(struct cellsparse_segmentation *s
  *
  * With `validation` (may be NULL) the weights with the lowest validation loss are kept and thresholds are chosen on it.
  * `options` is a JSON object, or NULL for the defaults: steps, batch_size, patch_size, learning_rate,
- * preset ("default" or "reference"), time_budget (seconds), seed (0), resume (false), normalized (false; true takes
+ * preset ("default" or "reference"), time_budget (seconds), init ("starter": a model that was never trained begins with the
+ * weights in this library, which were learned on drawn fields; or "none": with those it has), seed (0), resume (false), normalized (false; true takes
  * intensities as they are instead of scaling each image), device ("auto"), threads, memory (bytes, or a text like "4G"; half
  * of what is free), checkpoint (a path). `cancel`,
  * `observer`, `userdata` and `summary_out` may be NULL; `userdata` is handed to the observer.

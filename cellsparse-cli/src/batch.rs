@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cellsparse_core::{Error, Result};
+use cellsparse_core::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 /// Failures that the last line names.
@@ -18,11 +18,12 @@ impl Failures {
     /// # Errors
     /// The error itself when it is not the fault of the file: the others would fail alike.
     pub fn add(&mut self, file: &Path, error: Error) -> Result<()> {
-        match error {
-            Error::Config(_) | Error::Device(_) | Error::Weights(_) | Error::Cancelled => Err(error),
+        let elsewhere = error.path().is_some_and(|path| path != file);
+        match error.kind() {
+            ErrorKind::Config | ErrorKind::Device | ErrorKind::Weights | ErrorKind::Cancelled => Err(error),
             // The folder of the results, or the disk.
-            Error::Io { ref path, .. } | Error::NotFound { ref path } if path != file => Err(error),
-            error => {
+            ErrorKind::Io | ErrorKind::NotFound if elsewhere => Err(error),
+            _ => {
                 self.0.push((file.to_path_buf(), reason(file, &error)));
                 Ok(())
             }

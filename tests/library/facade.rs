@@ -412,7 +412,7 @@ fn less_memory_means_smaller_tiles_and_the_same_objects() {
     let image = draw_field(&options, 4).unwrap().image;
     for architecture in &tiny()[..2] {
         let mut model = Model::new(architecture.clone(), 0).unwrap();
-        train(&mut model, &self::options(60)).unwrap();
+        train(&mut model, &self::options(200)).unwrap();
         model.release();
         let whole = model.predict(&image, &on_cpu_with(megabytes(4096))).unwrap();
         let mut same = 0;

@@ -111,7 +111,7 @@ mod tests {
             }
         }
         for threads in [0, 1025] {
-            assert!(matches!(thread_count(Some(threads)), Err(Error::Config(_))));
+            assert_eq!(thread_count(Some(threads)).unwrap_err().kind(), crate::error::ErrorKind::Config);
         }
         let cores = std::thread::available_parallelism().unwrap().get();
         assert_eq!((thread_count(None).unwrap(), thread_count(Some(1024)).unwrap()), (cores, (2 * cores).min(1024)));

@@ -247,8 +247,8 @@ fn finish(picked: Picked, options: &ReadOptions, notes: &mut Vec<String>) -> Dec
     for channel in (0..transparent.len()).filter(|channel| transparent[*channel] && !is_constant(&image, *channel)) {
         let number = channel + 1;
         notes.push(format!(
-            "channel {number} is tagged as transparency and was left out; if it is a marker, choose it with \
-             --select-channels (1 to {number})"
+            "channel {number} is tagged as transparency and was left out; if it is a marker, choose it: \
+             channels 1 to {number}"
         ));
     }
     Ok(keep(image, &kept))

@@ -115,12 +115,11 @@ impl Chosen {
             let channels = if for_labels {
                 String::new()
             } else {
-                ", or, if they are channels of one image, name those with --select-channels (in Python channels=[..])"
-                    .into()
+                ", or, if they are channels of one image, choose those as channels".into()
             };
             return Err(Problem::unusable(format!(
                 "the TIFF is a stack of {count} pages and does not tell whether they are channels, planes or time \
-                 points{notes}; choose one with --plane (1 to {count}, in Python plane=){channels}"
+                 points{notes}; choose a plane (1 to {count}){channels}"
             )));
         };
         let mut pages: Vec<Selected> = Vec::with_capacity(slots.len());
@@ -144,7 +143,7 @@ impl Chosen {
         }
         if picked && pages[0].page.samples > 1 {
             return Err(Problem::unusable(
-                "the pages of this TIFF have several channels each; choose one page with --plane (in Python plane=)",
+                "the pages of this TIFF have several channels each; choose one page as plane",
             ));
         }
         Ok(Self { pages, picked })
@@ -178,7 +177,7 @@ fn open_page(tiff: &Tiff<'_>, slot: Slot, options: &ReadOptions, count: usize) -
     }
     page.following(slot.behind, tiff.source.len()).ok_or_else(|| {
         Problem::unusable(format!(
-            "the TIFF announces {count} pages and the file holds fewer; choose the first with --plane 1 (in Python plane=1) \
+            "the TIFF announces {count} pages and the file holds fewer; choose plane 1 \
              or get the whole file"
         ))
     })
@@ -200,9 +199,7 @@ fn choose(
             Err(Problem::unusable(format!("{what} {number} was asked for and the file has {count}, counted from 1")))
         }
         None if count == 1 => Ok(0),
-        None => {
-            Err(Problem::unusable(format!("{}; choose one with --{what} (1 to {count}, in Python {what}=)", there())))
-        }
+        None => Err(Problem::unusable(format!("{}; choose a {what} (1 to {count})", there()))),
     }
 }
 

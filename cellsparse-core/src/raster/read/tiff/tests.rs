@@ -310,11 +310,11 @@ fn pages_are_channels_where_the_file_says_so() {
 fn planes_and_time_points_are_chosen() {
     let bytes = pages(12, "ImageJ=1.54p\nimages=12\nchannels=2\nslices=3\nframes=2\nhyperstack=true\n");
     let text = refusal(&bytes);
-    for words in ["2 channels", "3 planes (Z)", "2 time points (T)", "1 x 2 pixels", "--plane (1 to 3"] {
+    for words in ["2 channels", "3 planes (Z)", "2 time points (T)", "1 x 2 pixels", "plane (1 to 3"] {
         assert!(text.contains(words), "{text}");
     }
     let text = read_with(&bytes, &plane(2)).unwrap_err().to_string();
-    assert!(text.contains("--frame (1 to 2"), "{text}");
+    assert!(text.contains("frame (1 to 2"), "{text}");
     let options = ReadOptions { frame: Some(2), ..plane(3) };
     assert_eq!(read_with(&bytes, &options).unwrap().image, Image::U8(array![[[100, 110], [101, 111]]]));
     let options = ReadOptions { frame: Some(3), ..plane(3) };
@@ -333,11 +333,11 @@ fn planes_and_time_points_are_chosen() {
 fn pages_without_a_meaning_are_chosen_or_made_channels() {
     let bytes = pages(3, "");
     let text = refusal(&bytes);
-    assert!(text.contains("stack of 3 pages") && text.contains("--select-channels"), "{text}");
+    assert!(text.contains("stack of 3 pages") && text.contains("as channels"), "{text}");
     assert_eq!(read_with(&bytes, &plane(2)).unwrap().image, Image::U8(array![[[10], [11]]]));
     assert_eq!(read_with(&bytes, &channels(&[3, 1])).unwrap().image, Image::U8(array![[[20, 0], [21, 1]]]));
     let text = format!("{:?}", labels_from(&Source::Bytes(&bytes), &ReadOptions::default()).unwrap_err());
-    assert!(text.contains("--plane") && !text.contains("select-channels"), "{text}");
+    assert!(text.contains("choose a plane") && !text.contains("as channels"), "{text}");
 }
 
 #[test]
