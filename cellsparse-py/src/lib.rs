@@ -42,7 +42,7 @@ mod _native {
     #[pymodule_export]
     use super::stardist::{dist_to_coord, edt_prob, non_maximum_suppression, polygons_to_label, star_dist};
     #[pymodule_export]
-    use super::synthetic::field;
+    use super::synthetic::{draw_world, field};
     use super::*;
 
     #[pymodule_init]

@@ -1,11 +1,12 @@
 //! Drawn microscope fields.
 
-use cellsparse_core::synthetic::{self, AnnotationOptions, FieldOptions};
+use cellsparse_core::synthetic::{self, AnnotationOptions, FieldOptions, WorldOptions};
 use cellsparse_core::{Error, Image};
-use ndarray::Axis;
-use numpy::{IntoPyArray, PyArray2};
+use ndarray::{Array3, Axis};
+use numpy::{Element, IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 
+use crate::errors::exception;
 use crate::work::compute;
 
 /// Image, true labels and annotation of one field.
@@ -32,4 +33,40 @@ pub fn field<'py>(
         Ok((pixels.index_axis_move(Axis(2), 0), field.truth, annotation))
     })?;
     Ok((image.into_pyarray(py), truth.into_pyarray(py), annotation.into_pyarray(py)))
+}
+
+/// Image and labels of one world; without `kinds`, any kind.
+#[pyfunction]
+#[pyo3(signature = (seed, size, kinds, channels))]
+pub fn draw_world<'py>(
+    py: Python<'py>,
+    seed: u64,
+    size: [usize; 2],
+    kinds: Option<Vec<String>>,
+    channels: &str,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i32>>)> {
+    let world = compute(py, || {
+        let mut options = WorldOptions::default();
+        options.size = size;
+        options.channels = channels.parse()?;
+        if let Some(kinds) = kinds {
+            options.kinds = kinds.iter().map(|kind| kind.parse()).collect::<Result<_, Error>>()?;
+        }
+        synthetic::draw_world(&options, seed)
+    })?;
+    let image = match world.image {
+        Image::U8(pixels) => samples(py, pixels),
+        Image::U16(pixels) => samples(py, pixels),
+        Image::F32(pixels) => samples(py, pixels),
+        _ => return Err(exception(py, &Error::Internal("an image of an unknown sample type".into()))),
+    };
+    Ok((image, world.labels.into_pyarray(py)))
+}
+
+/// `[H, W]` for one channel, `[H, W, C]` for more.
+fn samples<T: Element>(py: Python<'_>, pixels: Array3<T>) -> Bound<'_, PyAny> {
+    match pixels.dim().2 {
+        1 => pixels.index_axis_move(Axis(2), 0).into_pyarray(py).into_any(),
+        _ => pixels.into_pyarray(py).into_any(),
+    }
 }

@@ -151,3 +151,12 @@ def test_empty_results_have_their_shape():
     assert cs.to_geojson(np.zeros((4, 4), int)) == []
     for b in (0, None, 3, ((1, 2), (0, 3))):
         cs.stardist.non_maximum_suppression(np.ones((8, 8, 5)), np.ones((8, 8)), b=b)
+
+
+def test_drawn_worlds():
+    image, labels = cs.draw_world(seed=1, size=(64, 48), kinds=["nuclei"], channels="grey")
+    again, _ = cs.draw_world(seed=1, size=(64, 48), kinds="nuclei", channels="grey")
+    assert image.shape == labels.shape == (64, 48) and labels.dtype == np.int32
+    assert np.array_equal(image, again)
+    empty, nothing = cs.draw_world(seed=1, size=(64, 48), kinds=["empty"], channels="colour")
+    assert empty.shape == (64, 48, 3) and nothing.max() == 0

@@ -163,6 +163,8 @@ def test_functions():
     refused(cs.ConfigError, "not a number", cs.metrics.matching, labels, labels, float("nan"))
     refused(cs.ConfigError, "height", cs.synthetic.field, shape=(3, 3))
     refused(cs.LimitError, "large", cs.synthetic.field, shape=(10**6, 10**6))
+    refused(cs.ConfigError, "no kind of drawn world", cs.draw_world, kinds=["cell"])
+    refused(cs.ConfigError, "32 to 8192", cs.draw_world, size=(3, 64))
 
 
 def test_files(tmp_path, model):

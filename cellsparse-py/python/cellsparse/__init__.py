@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from ._history import History, TrainingEvent
     from ._models import Model
     from ._results import Object, Objects, Segmentation
+    from .synthetic import draw_world
 
 # Loaded when first used: NumPy takes longer to import than this package may.
 _MODULES = ("cellpose", "elephant", "metrics", "plot", "stardist", "synthetic")
@@ -79,6 +80,7 @@ _NAMES = {
     "_history": ("History", "TrainingEvent"),
     "_models": ("Model",),
     "_results": ("Object", "Objects", "Segmentation"),
+    "synthetic": ("draw_world",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -111,6 +113,7 @@ __all__ = [
     "__version__",
     "cellpose",
     "distance_transform_edt",
+    "draw_world",
     "elephant",
     "load",
     "measure",

@@ -36,6 +36,7 @@ __all__ = [
     "compute_masks",
     "fill_holes_and_remove_small_masks",
     "field",
+    "draw_world",
 ]
 
 __version__: str
@@ -184,3 +185,6 @@ def fill_holes_and_remove_small_masks(masks: _Array, min_size: int) -> NDArray[n
 def field(
     seed: int, shape: tuple[int, int], density: float, radius: float, cells: int, strokes: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]]: ...
+def draw_world(
+    seed: int, size: tuple[int, int], kinds: list[str] | None, channels: str
+) -> tuple[_Array, NDArray[np.int32]]: ...

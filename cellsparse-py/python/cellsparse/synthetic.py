@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _arrays, _native
 
-__all__ = ["Field", "field"]
+__all__ = ["Field", "draw_world", "field"]
 
 
 class Field(NamedTuple):
@@ -70,3 +71,44 @@ def field(
             _arrays.whole("strokes", strokes),
         )
     )
+
+
+def draw_world(
+    seed: int = 0,
+    size: tuple[int, int] = (256, 256),
+    kinds: Iterable[str] | None = None,
+    channels: str = "any",
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Draws cells of some kind under some microscope. The same arguments give the same samples.
+
+    Parameters
+    ----------
+    seed : int
+    size : (int, int)
+        Rows and columns, 32 to 8192.
+    kinds : names, optional
+        What to choose from: `nuclei`, `cytoplasm`, `membranes`, `phase-contrast`, `brightfield`, `interference`, `tissue`,
+        `bacteria`, `filaments`, `yeast`, `epithelium`, `spread`, `blobs`, `restyled`, `empty` (no cells). Any by default.
+    channels : str
+        `grey` (one), `colour` (three) or `any`.
+
+    Returns
+    -------
+    image : ndarray
+        `[H, W]` or `[H, W, C]` of uint8, uint16 or float32.
+    labels : ndarray
+        `[H, W]` of int32: 0 background, 1, 2, ... cells.
+
+    Raises
+    ------
+    ConfigError
+        For a size out of range, an unknown kind or unknown channels.
+
+    >>> import cellsparse as cs
+    >>> image, labels = cs.draw_world(seed=3, size=(64, 80), kinds=["yeast"], channels="colour")
+    >>> image.shape, labels.shape
+    ((64, 80, 3), (64, 80))
+    """
+    names = [kinds] if isinstance(kinds, str) else kinds
+    chosen = None if names is None else [str(name) for name in names]
+    return _native.draw_world(_arrays.whole("seed", seed), _arrays.two("size", size), chosen, str(channels))
