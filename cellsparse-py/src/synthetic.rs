@@ -45,10 +45,11 @@ pub fn draw_world<'py>(
     kinds: Option<Vec<String>>,
     channels: &str,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyArray2<i32>>)> {
-    let world = compute(py, || {
+    let channels = channels.parse().map_err(|error| exception(py, &error))?;
+    let world = compute(py, move || {
         let mut options = WorldOptions::default();
         options.size = size;
-        options.channels = channels.parse()?;
+        options.channels = channels;
         if let Some(kinds) = kinds {
             options.kinds = kinds.iter().map(|kind| kind.parse()).collect::<Result<_, Error>>()?;
         }

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,8 @@ from . import _arrays, _native
 from ._errors import AnnotationWarning, ConfigError
 from ._results import Object, known
 
-LabelEncoding: TypeAlias = Literal["auto", "wire", "cells", "dense", "signed"]
+if TYPE_CHECKING:
+    LabelEncoding: TypeAlias = Literal["auto", "wire", "cells", "dense", "signed"]
 
 
 def read_image(

@@ -89,9 +89,9 @@ class Model:
             )
 
     @classmethod
-    def _wrap(cls, model: _native.Model, seed: int, device: str) -> Self:
+    def _wrap(cls, model: _native.Model, seed: int, device: str, init: str = "starter") -> Self:
         wrapped = cls.__new__(cls)
-        wrapped._model, wrapped._seed, wrapped.device = model, seed, device
+        wrapped._model, wrapped._seed, wrapped.device, wrapped._init = model, seed, device, init
         return wrapped
 
     def train(
@@ -370,7 +370,7 @@ class Model:
         return info
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments that make a model like this one: those of the architecture, and `seed` and `device`.
+        """The arguments that make a model like this one: those of the architecture, and `seed`, `device` and `init`.
 
         As in scikit-learn, `type(model)(**model.get_params())` is an untrained model with the same settings. `deep` is
         for scikit-learn and changes nothing.
@@ -378,11 +378,11 @@ class Model:
         >>> import cellsparse as cs
         >>> model = cs.Elephant(widths=[4, 8], seed=3)
         >>> model.get_params()
-        {'n_channels': 1, 'widths': [4, 8], 'residual': False, 'seed': 3, 'device': 'auto'}
+        {'n_channels': 1, 'widths': [4, 8], 'residual': False, 'seed': 3, 'device': 'auto', 'init': 'starter'}
         >>> cs.Elephant(**model.get_params()).info() == model.info()
         True
         """
-        return {**self.config, "seed": self._seed, "device": self.device}
+        return {**self.config, "seed": self._seed, "device": self.device, "init": self._init}
 
     @property
     def algorithm(self) -> str:
@@ -453,13 +453,13 @@ class Model:
         self._model.set_normalization(_arrays.number("pmin", low), _arrays.number("pmax", high))
 
     def __copy__(self) -> Self:
-        return type(self)._wrap(self._model.copy(), self._seed, self.device)
+        return type(self)._wrap(self._model.copy(), self._seed, self.device, self._init)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self._model.to_bytes(), self._seed, self.device)
+        return _restore, (type(self), self._model.to_bytes(), self._seed, self.device, self._init)
 
     def __repr__(self) -> str:
         info = self.info()
@@ -479,5 +479,5 @@ class Model:
         return table(type(self).__name__, facts) + curve(history.steps, history.loss)
 
 
-def _restore(cls: type[AnyModel], content: bytes, seed: int, device: str) -> AnyModel:
-    return cls._wrap(_native.Model.from_bytes(content), seed, device)
+def _restore(cls: type[AnyModel], content: bytes, seed: int, device: str, init: str = "starter") -> AnyModel:
+    return cls._wrap(_native.Model.from_bytes(content), seed, device, init)

@@ -13,6 +13,7 @@ __all__ = [
     "sparsify",
     "remove_small_labels",
     "normalize",
+    "starters",
     "watershed",
     "distance_transform_edt",
     "class_labels",
