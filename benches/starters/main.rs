@@ -64,7 +64,7 @@ fn main() -> Outcome<()> {
         ..TrainOptions::default()
     };
     let size = number("size")?.unwrap_or(256);
-    let pools = |pool: u64| pool_of_worlds(algorithm, size, seed, pool).map_err(|error| error.into());
+    let pools = |pool: u64| pool_of_worlds(algorithm, size, seed, pool);
     let (begun, mut sum, mut count) = (Instant::now(), 0.0, 0);
     model.train_on_stream(&pools, &options, &mut |event| {
         sum += f64::from(event.loss);

@@ -33,7 +33,12 @@ impl Dataset {
     ) -> PyResult<Self> {
         let images = images.iter().map(arrays::image).collect::<PyResult<Vec<_>>>()?;
         let labels = labels.iter().map(raw_labels).collect::<PyResult<Vec<_>>>()?;
-        let encoding: LabelEncoding = encoding.parse().map_err(|error| exception(py, &error))?;
+        let mut encoding: LabelEncoding = encoding.parse().map_err(|error| exception(py, &error))?;
+        // The labels of this package are signed: below 0 unlabelled, 0 background.
+        let signed = labels.iter().all(|labels| matches!(labels, RawLabels::Signed(_)));
+        if encoding == LabelEncoding::Auto && signed {
+            encoding = LabelEncoding::Signed;
+        }
         let (made, choice) = compute(py, move || {
             let sources: Vec<LabelSource> = labels.into_iter().map(LabelSource::Values).collect();
             let choice = choose_encoding(&sources, encoding)?;

@@ -169,6 +169,9 @@ pub fn overlay<'py>(
     Ok(compute(py, move || formats::overlay(&image, &labels, annotations.as_ref()))?.into_pyarray(py))
 }
 
+/// Pixels, micrometres per pixel `(y, x)` if known, and remarks.
+type ReadImage<'py> = (Bound<'py, PyAny>, Option<(f64, f64)>, Vec<String>);
+
 /// An image file as `[H, W]` or `[H, W, C]`, micrometres per pixel `(y, x)` if known, and remarks.
 #[pyfunction]
 #[pyo3(signature = (path, channels=None, plane=None, frame=None))]
@@ -178,7 +181,7 @@ pub fn read_image(
     channels: Option<Vec<usize>>,
     plane: Option<usize>,
     frame: Option<usize>,
-) -> PyResult<(Bound<'_, PyAny>, Option<(f64, f64)>, Vec<String>)> {
+) -> PyResult<ReadImage<'_>> {
     fn object<'py, T: numpy::Element>(py: Python<'py>, pixels: ndarray::Array3<T>) -> Bound<'py, PyAny> {
         match pixels.dim().2 {
             1 => pixels.index_axis_move(Axis(2), 0).into_pyarray(py).into_any(),

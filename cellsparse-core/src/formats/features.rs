@@ -58,8 +58,8 @@ pub fn columns(features: &[Features], channels: usize, in_micrometres: bool) -> 
     if in_micrometres {
         add("area_um2", real(&|one| one.area_um2.unwrap_or(f64::NAN)));
     }
-    let kinds: [(&str, fn(&Intensity) -> f64); 3] =
-        [("mean", |value| value.mean), ("min", |value| value.min), ("max", |value| value.max)];
+    type Kind = (&'static str, fn(&Intensity) -> f64);
+    let kinds: [Kind; 3] = [("mean", |value| value.mean), ("min", |value| value.min), ("max", |value| value.max)];
     for (kind, of) in kinds {
         for channel in 0..channels {
             let values = real(&|one| one.intensity.get(channel).map_or(f64::NAN, of));

@@ -75,7 +75,7 @@ fn touching_points(rings: &[&[[f64; 2]]]) -> Vec<Vec<bool>> {
 }
 
 /// A closed ring without the repeated point at its end.
-fn open<'a>(ring: &'a [[f64; 2]]) -> &'a [[f64; 2]] {
+fn open(ring: &[[f64; 2]]) -> &[[f64; 2]] {
     ring.split_last().map_or(ring, |(_, points)| points)
 }
 

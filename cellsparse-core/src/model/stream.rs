@@ -123,11 +123,14 @@ impl Model {
     }
 }
 
+/// A task with its number.
+type Numbered<T> = (u64, Arc<T>);
+
 /// A task that is several tasks in turn, each of which is replaced after some batches.
 struct Streamed<'a, T: Task> {
     make: &'a (dyn Fn(u64) -> Result<T> + Sync),
     /// The tasks that batches are drawn from, with their numbers.
-    live: Mutex<Vec<Option<(u64, Arc<T>)>>>,
+    live: Mutex<Vec<Option<Numbered<T>>>>,
     /// Measures the loss of all batches.
     first: Arc<T>,
 }

@@ -309,7 +309,7 @@ impl<K: Key> Basin<K> {
         let mut age = 1;
         let offsets: Vec<i32> = self.offsets.iter().map(|offset| *offset as i32).collect();
         while let Some((level, at)) = heap.pop_up_to(last) {
-            if age as usize % PATIENCE == 0 && self.cancel.is_cancelled() {
+            if (age as usize).is_multiple_of(PATIENCE) && self.cancel.is_cancelled() {
                 return Vec::new();
             }
             let label = self.cells[at as usize].label;

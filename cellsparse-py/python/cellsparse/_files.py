@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from . import _arrays, _native
 from ._errors import AnnotationWarning, ConfigError
 from ._results import Object, known
-
-if TYPE_CHECKING:
-    LabelEncoding: TypeAlias = Literal["auto", "wire", "cells", "dense", "signed"]
 
 
 def read_image(
@@ -71,7 +68,7 @@ def _number(name: str, value: int) -> int:
 
 def read_labels(
     path: str | os.PathLike[str],
-    label_encoding: LabelEncoding | None = None,
+    label_encoding: Literal["auto", "wire", "cells", "dense", "signed"] | None = None,
     *,
     plane: int | None = None,
     frame: int | None = None,
@@ -111,7 +108,7 @@ def read_annotations(
     path: str | os.PathLike[str],
     shape: tuple[int, int] | None = None,
     *,
-    label_encoding: LabelEncoding = "auto",
+    label_encoding: Literal["auto", "wire", "cells", "dense", "signed"] = "auto",
     image: str | None = None,
     foreground: str | None = None,
     background: str | None = None,

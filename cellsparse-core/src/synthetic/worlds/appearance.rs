@@ -69,7 +69,7 @@ pub(super) fn fluorescent_nuclei(scene: &Scene, random: &mut Random) -> Picture 
         let away = scene.per_cell(random, |random| f32::from(u8::from(random.chance(0.3))));
         let away = scene.spread(&away);
         soft = &map * &away;
-        map = map - &soft;
+        map -= &soft;
         soft = blur(&soft, (0.07 * scene.diameter).clamp(0.8, 4.0));
     }
     let light = glow(scene, map + soft, psf, random);

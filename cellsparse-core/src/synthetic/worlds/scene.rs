@@ -352,7 +352,7 @@ fn pack(
     while area < 1.3 * (height + 2.0 * largest) * (width + 2.0 * largest) && radii.len() < MOST {
         let t = random.unit() as f32;
         let radius = smallest * (largest / smallest).powf(t.powf(1.0 + options.smallness));
-        area += 3.14 * radius * radius;
+        area += std::f32::consts::PI * radius * radius;
         radii.push(radius);
     }
     radii.sort_by(|a, b| b.total_cmp(a));

@@ -215,7 +215,7 @@ fn too_large() -> Problem {
 
 /// Samples out of their bits. Whole bytes are in the byte order of the file; others are a stream of bits, highest first.
 fn unpack<W: Word>(bytes: &[u8], count: usize, bits: usize, big_endian: bool, row: &mut Vec<W>) {
-    if bits % 8 == 0 {
+    if bits.is_multiple_of(8) {
         let number = |value: &[u8]| {
             let add = |sum: u64, &byte: &u8| sum << 8 | u64::from(byte);
             if big_endian { value.iter().fold(0, add) } else { value.iter().rev().fold(0, add) }
