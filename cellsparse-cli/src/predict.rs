@@ -126,6 +126,7 @@ fn segment(
     let start = Instant::now();
     let segmentation = model.predict(&image, options).map_err(|error| input::at(file, error))?;
     let seconds = start.elapsed().as_secs_f64();
+    segmentation.notes.iter().for_each(|line| note(&format!("{}: {line}", file.display())));
     let written = outputs.write(&input::stem(file), &image, &segmentation)?;
     Ok((segmentation.objects.len(), seconds, written))
 }
