@@ -21,6 +21,10 @@ const MARGIN: f64 = 3.0;
 /// of them and the training began with a trained model: that the cells which were trained on fit better is no wonder.
 const MORE: f64 = 0.15;
 
+/// So much more of the drawn cells must be found by starting weights for them to be kept: of a handful of cells, one more or less
+/// is a matter of chance.
+const CHANCE: f64 = 0.2;
+
 /// How well some weights segment what was drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Score {
@@ -33,8 +37,9 @@ pub(super) struct Score {
 impl Score {
     /// Whether these weights are kept instead of those that a training ended with.
     pub fn beats(&self, trained: &Self, begin: Begin) -> bool {
+        let lead = if begin == Begin::Starter { CHANCE } else { 0.0 };
         if self.accuracy != trained.accuracy {
-            return self.accuracy > trained.accuracy;
+            return self.accuracy > trained.accuracy + lead;
         }
         // Starting weights have never seen such cells: who drew some wants them learned.
         begin == Begin::Trained && self.accuracy > 0.0 && trained.overlap < self.overlap + MORE
@@ -139,7 +144,8 @@ mod tests {
     fn starting_weights_give_way_and_trained_models_only_to_better_ones() {
         let score = |accuracy, overlap| Score { accuracy, overlap };
         for begin in [Begin::Starter, Begin::Trained] {
-            assert!(score(0.8, 0.7).beats(&score(0.7, 0.9), begin));
+            assert!(score(0.95, 0.7).beats(&score(0.7, 0.9), begin));
+            assert_eq!(score(0.8, 0.7).beats(&score(0.7, 0.9), begin), begin == Begin::Trained);
             assert!(!score(0.7, 0.9).beats(&score(0.8, 0.7), begin));
             assert!(!score(0.0, 0.0).beats(&score(0.0, 0.0), begin));
         }
