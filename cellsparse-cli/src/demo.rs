@@ -133,8 +133,8 @@ fn segment(args: &DemoArgs, model: &Model, data: &DemoData) -> Result<Vec<Found>
         let start = Instant::now();
         let segmentation = model.predict(&one.image, &options)?;
         let seconds = start.elapsed().as_secs_f64();
-        let mut files = outputs.write(&one.name, &one.image, &segmentation)?;
-        files.extend(outlines.write(&one.name, &one.image, &segmentation)?);
+        let mut files = outputs.write(&one.name, &one.image, None, &segmentation)?;
+        files.extend(outlines.write(&one.name, &one.image, None, &segmentation)?);
         let (figure, pictures) = draw(&args.out, one, &segmentation)?;
         files.extend(pictures);
         let image = match &data.source {

@@ -7,8 +7,8 @@ use cellsparse_core::annotations::{Dataset, LabelEncoding, LabelSource, SparseLa
 use cellsparse_core::completion::doubtful_background;
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
 use cellsparse_core::raster::{
-    RawLabels, ReadOptions, find_images, image_stem, list_images, list_label_images, pair_by_stem, read_image_with,
-    read_label_file, read_label_file_with,
+    ImageFile, RawLabels, ReadOptions, find_images, image_stem, list_images, list_label_images, pair_by_stem,
+    read_image_with, read_label_file, read_label_file_with,
 };
 use cellsparse_core::{Error, Image, LabelImage, Result};
 
@@ -45,14 +45,18 @@ pub struct Remarks(BTreeSet<String>);
 impl Remarks {
     /// Reads an image and prints what is new to say about it.
     pub fn read_image(&mut self, path: &Path, options: &ReadOptions) -> Result<Image> {
+        Ok(self.read_file(path, options)?.image)
+    }
+
+    /// As [`read_image`](Self::read_image), with what the file tells beside the image.
+    pub fn read_file(&mut self, path: &Path, options: &ReadOptions) -> Result<ImageFile> {
         let file = read_image_with(path, options)?;
-        for remark in file.notes {
-            if !self.0.contains(&remark) {
+        for remark in &file.notes {
+            if self.0.insert(remark.clone()) {
                 note(&format!("{}: {remark}", path.display()));
-                self.0.insert(remark);
             }
         }
-        Ok(file.image)
+        Ok(file)
     }
 }
 

@@ -9,7 +9,7 @@ use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule, write_geojs
 use cellsparse_core::formats::{overlay, write_ome_tiff};
 use cellsparse_core::geometry::measure::MeasureOptions;
 use cellsparse_core::model::{Model, PredictOptions, Segmentation};
-use cellsparse_core::raster::{ReadOptions, write_labels, write_rgb_png};
+use cellsparse_core::raster::{ImageFile, ReadOptions, write_labels, write_rgb_png};
 use cellsparse_core::{Error, Image, Result};
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ fn segment_all(
     let begin = Instant::now();
     for (index, file) in files.iter().enumerate() {
         let place = format!("{}/{}  {}", index + 1, files.len(), file.display());
-        match segment(model, file, options, outputs, |file| remarks.read_image(file, read)) {
+        match segment(model, file, options, outputs, |file| remarks.read_file(file, read)) {
             Ok((objects, seconds, written)) => {
                 note(&format!("{place}  {objects} objects  {seconds:.2} s"));
                 all_objects += objects;
@@ -120,14 +120,14 @@ fn segment(
     file: &Path,
     options: &PredictOptions,
     outputs: &Outputs,
-    read: impl FnOnce(&Path) -> Result<Image>,
+    read: impl FnOnce(&Path) -> Result<ImageFile>,
 ) -> Result<(usize, f64, Vec<PathBuf>)> {
-    let image = read(file)?;
+    let ImageFile { image, pixel_size, .. } = read(file)?;
     let start = Instant::now();
     let segmentation = model.predict(&image, options).map_err(|error| input::at(file, error))?;
     let seconds = start.elapsed().as_secs_f64();
     segmentation.notes.iter().for_each(|line| note(&format!("{}: {line}", file.display())));
-    let written = outputs.write(&input::stem(file), &image, &segmentation)?;
+    let written = outputs.write(&input::stem(file), &image, pixel_size, &segmentation)?;
     Ok((segmentation.objects.len(), seconds, written))
 }
 
@@ -145,8 +145,14 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Writes the results of one image and returns the files.
-    pub fn write(&self, name: &str, image: &Image, segmentation: &Segmentation) -> Result<Vec<PathBuf>> {
+    /// Writes the results of one image, whose pixels have that many micrometres (y, x) if known, and returns the files.
+    pub fn write(
+        &self,
+        name: &str,
+        image: &Image,
+        pixel_size: Option<[f64; 2]>,
+        segmentation: &Segmentation,
+    ) -> Result<Vec<PathBuf>> {
         make_folder(&self.folder)?;
         let mut written = Vec::new();
         let wanted = |format| self.formats.contains(&format);
@@ -163,7 +169,7 @@ impl Outputs {
         }
         if wanted(Format::Csv) {
             let path = self.folder.join(format!("{name}.csv"));
-            let options = MeasureOptions { image: Some(image), pixel_size: None };
+            let options = MeasureOptions { image: Some(image), pixel_size };
             write_csv(&path, &segmentation.table(&options)?)?;
             written.push(path);
         }
@@ -174,7 +180,7 @@ impl Outputs {
         }
         if wanted(Format::Ometiff) {
             let path = self.folder.join(format!("{name}.ome.tif"));
-            write_ome_tiff(&path, name, &segmentation.labels, None)?;
+            write_ome_tiff(&path, name, &segmentation.labels, pixel_size)?;
             written.push(path);
         }
         if wanted(Format::Overlay) {

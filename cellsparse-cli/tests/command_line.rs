@@ -440,6 +440,30 @@ fn every_object_of_every_algorithm_has_its_probability_in_every_format() {
 }
 
 #[test]
+fn the_pixel_size_of_an_image_reaches_its_results() {
+    use cellsparse_core::raster::{ReadOptions, read_image, read_image_with};
+    let project = Project::new();
+    let model = trained(&project, "stardist", "20");
+    let grey = read_image(project.path("images/field_0.png")).expect("an image").to_f32();
+    let grey = grey.index_axis(ndarray::Axis(2), 0).mapv(|value| value as i32);
+    let (image, out) = (project.path("sized.ome.tif"), project.path("out"));
+    cellsparse_core::formats::write_ome_tiff(&image, "sized", &grey, Some([0.5, 0.25])).expect("an image");
+    let predict = ["predict", "--model", &model, "--images", &image, "--out", &out, "--format", "csv,ometiff"];
+    let done = cellsparse(&[&predict[..], &["--prob-thresh", "0.05", "--device", "cpu"]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let table = fs::read_to_string(Path::new(&out).join("sized.csv")).expect("a table");
+    let areas = csv_column(&table, "area").into_iter().zip(csv_column(&table, "area_um2"));
+    let areas: Vec<(f64, f64)> =
+        areas.map(|(a, b)| (a.parse().expect("a number"), b.parse().expect("a number"))).collect();
+    assert!(
+        !areas.is_empty() && areas.iter().all(|(pixels, square)| (pixels * 0.125 - square).abs() < 1e-9),
+        "{areas:?}"
+    );
+    let labels = read_image_with(Path::new(&out).join("sized.ome.tif"), &ReadOptions::default()).expect("labels");
+    assert_eq!(labels.pixel_size, Some([0.5, 0.25]));
+}
+
+#[test]
 fn a_bad_file_does_not_end_the_run() {
     let project = Project::new();
     let model = trained(&project, "stardist", "1");
