@@ -30,8 +30,7 @@ demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR]
 
 starters: ## Make the starting weights in cellsparse-core/starters anew, or go on where the last run ended (hours); [STARTERS="stardist cellpose elephant"]
 	for algorithm in $(STARTERS); do \
-	  number() { sed -n "s/.*\"$$1\": \([0-9]*\).*/\1/p" cellsparse-core/starters/$$algorithm.json; }; steps=$$(number steps); seed=$$(number seed); \
-	  cargo run --release $(PACKAGES) --example starters -- --algorithm $$algorithm --steps $$steps --seed $$seed --out target/starters; \
+	  cargo run --release $(PACKAGES) --example starters -- --algorithm $$algorithm --out target/starters; \
 	  cp target/starters/$$algorithm.bin target/starters/$$algorithm.json cellsparse-core/starters/; \
 	done
 

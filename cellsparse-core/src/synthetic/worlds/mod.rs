@@ -364,6 +364,15 @@ mod tests {
     }
 
     #[test]
+    fn empty_worlds_have_numbers_only() {
+        // Some have light and no contrast at all, and some of these are stored as floats.
+        for seed in 0..400 {
+            let world = draw_world(&of(WorldKind::Empty, [32, 32]), seed).unwrap();
+            world.image.check().unwrap();
+        }
+    }
+
+    #[test]
     fn channels_are_those_asked_for() {
         for (channels, count) in [(WorldChannels::Grey, 1), (WorldChannels::Colour, 3)] {
             for seed in 0..8 {
