@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::error::{Error, Result};
 
 /// One event of a running training, sent after every optimiser step.
@@ -48,18 +46,18 @@ pub type Flow = ControlFlow;
 ///
 /// As text and in JSON: `finished`, `no improvement`, `time budget`, `cancelled`. The numbers are those of the C interface and
 /// never change their meaning; a later version may add some.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 #[repr(u32)]
 pub enum StopReason {
     /// All steps were done.
     Finished = 0,
     /// The validation loss fell no more, or without validation that of the training.
-    #[serde(rename = "no improvement")]
+    #[cfg_attr(feature = "serde", serde(rename = "no improvement"))]
     NoImprovement = 1,
     /// The time was over.
-    #[serde(rename = "time budget")]
+    #[cfg_attr(feature = "serde", serde(rename = "time budget"))]
     TimeBudget = 2,
     /// The observer or a cancel token asked for it.
     Cancelled = 3,
