@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-python test-neon test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight bench
+.PHONY: help demo starters test test-python test-neon test-unsafe test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -46,6 +46,12 @@ test-python: ## Build the wheel into fresh virtual environments and run its test
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture
+
+test-unsafe: ## Run the tests of the code with `unsafe` under Miri and the address sanitizer (needs a nightly toolchain; minutes)
+	tests/unsafe.sh
+
+check-all: ## Check every feature alone and together, the lowest Rust, archives, licences, accelerators, a release build; says how long each took
+	tests/check_all.sh
 
 test-java: ## Run the tests of Java on the library that the tests of Rust built
 	cargo test $(PACKAGES) --no-run
