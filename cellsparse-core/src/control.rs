@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 /// One event of a running training, sent after every optimiser step.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Optimiser steps done, counted from 1.
     pub step: usize,
@@ -28,6 +29,23 @@ pub struct Progress {
     pub elapsed: Duration,
     /// Estimated time until training ends.
     pub remaining: Duration,
+}
+
+impl Progress {
+    /// An event of the first epoch with that loss and nothing else known, as observers are tested with.
+    pub fn new(step: usize, total_steps: usize, loss: f32) -> Self {
+        Self {
+            step,
+            total_steps,
+            epoch: 1,
+            loss,
+            losses: Vec::new(),
+            validation_loss: None,
+            learning_rate: 0.0,
+            elapsed: Duration::ZERO,
+            remaining: Duration::ZERO,
+        }
+    }
 }
 
 /// What the observer of a training wants next.

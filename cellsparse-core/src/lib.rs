@@ -37,6 +37,8 @@
 //! - The same seed, data and instruction set give the same weights, whatever the number of threads.
 //! - Every fallible call returns [`Result`]; [`Error`] says what was found, what was expected and what to do.
 //! - Nothing reaches for the network, and nothing is written but the files that the caller names.
+//! - Options and configurations are written as `TrainOptions { steps: Some(200), ..Default::default() }`, results are read by
+//!   field: a later version may add fields to both, and variants to most enums, without breaking such callers.
 //!
 //! # Parts
 //!
@@ -61,6 +63,7 @@
 //! dozen crates are compiled, with `models` twice as many.
 
 #![deny(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod annotations;
 pub mod budget;
@@ -92,3 +95,8 @@ pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOpt
 #[cfg(feature = "models")]
 pub use networks::StarDistConfig;
 pub use raster::{Image, LabelImage};
+
+/// The page of the crate, whose code is compiled with the examples of the documentation.
+#[cfg(all(doctest, feature = "io", feature = "models"))]
+#[doc = include_str!("../README.md")]
+struct Page;

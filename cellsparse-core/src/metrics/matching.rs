@@ -8,6 +8,7 @@ use crate::raster::LabelImage;
 /// How the agreement of a true and a predicted object is measured from their pixel sets; always in 0..1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Criterion {
     /// Intersection over union.
     #[default]
@@ -23,6 +24,7 @@ pub enum Criterion {
 /// A true positive is a pair of a true and a predicted object, each used once, whose agreement reaches the threshold.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Matching {
     /// The measure of agreement.
     pub criterion: Criterion,
@@ -64,6 +66,7 @@ pub struct Matching {
 /// A true and a predicted object that were assigned to each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Match {
     /// Id in the true label image.
     pub true_id: i32,
