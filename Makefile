@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-python test-neon test-java java java-natives bench-qupath header install-c lint lint-header lint-paths bench
+.PHONY: help demo starters test test-python test-neon test-unsafe test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -46,6 +46,12 @@ test-python: ## Build the wheel into fresh virtual environments and run its test
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture
 
+test-unsafe: ## Run the tests of the code with `unsafe` under Miri and the address sanitizer (needs a nightly toolchain; minutes)
+	tests/unsafe.sh
+
+check-all: ## Check every feature alone and together, the lowest Rust, archives, licences, accelerators, a release build; says how long each took
+	tests/check_all.sh
+
 test-java: ## Run the tests of Java on the library that the tests of Rust built
 	cargo test $(PACKAGES) --no-run
 	$(MAKE) --no-print-directory java-natives FROM=target/debug/deps
@@ -74,10 +80,13 @@ install-c: ## Build the C library in release mode and install it; [PREFIX=/usr/l
 	ln -sf "libcellsparse.$(if $(filter dylib,$(SHARED)),0.dylib,so.0)" "$(PREFIX)/lib/libcellsparse.$(SHARED)"
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' cellsparse-ffi/cellsparse.pc.in > "$(PREFIX)/lib/pkgconfig/cellsparse.pc"
 
-lint: lint-paths lint-header ## Check format, compiler and clippy warnings, documentation, and machine paths in tracked files
+lint: lint-paths lint-weight lint-header ## Check format, warnings of compiler and clippy, documentation, number of crates, machine paths in tracked files
 	cargo fmt --all --check
 	cargo clippy $(PACKAGES) --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc $(PACKAGES) --no-deps
+
+lint-weight:
+	tests/weight.sh
 
 lint-header:
 	cargo test $(PACKAGES) --test header --quiet

@@ -89,7 +89,7 @@ pub struct Reading {
 /// Reads images with their annotations for training, and says in a line how the labels were read. Also what was not used, in
 /// half sentences.
 pub fn dataset(images: &Path, labels: &Path, how: &Reading) -> Result<(Dataset, Vec<String>)> {
-    let Matches { pairs, mut unused } = match_annotations(&self::images(images)?, labels)?;
+    let Matches { pairs, mut unused, .. } = match_annotations(&self::images(images)?, labels)?;
     let mut remarks = Remarks::default();
     let mut pixels = Vec::new();
     let mut sources = Vec::new();

@@ -79,6 +79,7 @@ pub struct Model {
 
 /// What can be said about a model without running it.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct ModelInfo {
     /// Algorithm and architecture.
     #[serde(flatten)]

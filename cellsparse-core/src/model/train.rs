@@ -31,6 +31,7 @@ use crate::training::trainer::{Engines, LoopOptions, Outcome, Task, TrainingStat
 
 /// What a training did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TrainingSummary {
     /// Optimiser steps done.
     pub steps: usize,

@@ -55,6 +55,7 @@ pub struct AnnotationOptions {
 
 /// What a file of annotations holds for one image.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct AnnotationFile {
     /// The labels.
     pub labels: LabelSource,

@@ -39,6 +39,7 @@ const SHOWN: usize = 3;
 
 /// Images with the files of their annotations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Matches {
     /// Image and annotations; a COCO file may belong to several images.
     pub pairs: Vec<(PathBuf, PathBuf)>,

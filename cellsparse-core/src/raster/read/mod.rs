@@ -13,29 +13,8 @@ use ndarray::{Array2, Array3, Axis};
 use self::options::zero_based;
 pub use self::options::{ImageFile, ReadLimits, ReadOptions};
 use self::source::Source;
-use super::image::Image;
+use super::image::{Image, RawLabels};
 use crate::error::{Error, Result, contain_panic};
-
-/// The values of a label file as they stand in it. What they mean is a separate question, see
-/// [`LabelEncoding`](crate::annotations::LabelEncoding).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RawLabels {
-    /// `[H, W]` from a file of unsigned samples, palette indices, or whole non-negative floats.
-    Unsigned(Array2<u32>),
-    /// `[H, W]` from a file of signed samples, or of whole floats some of which are negative.
-    Signed(Array2<i32>),
-}
-
-impl RawLabels {
-    /// Rows and columns.
-    pub fn shape(&self) -> (usize, usize) {
-        match self {
-            RawLabels::Unsigned(values) => values.dim(),
-            RawLabels::Signed(values) => values.dim(),
-        }
-    }
-}
 
 /// Reads an image file of one plane with the default limits. See [`decode_image`] for what is accepted.
 ///

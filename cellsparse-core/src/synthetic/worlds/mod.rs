@@ -27,6 +27,7 @@ use self::scene::Scene;
 
 /// A drawn image and its complete labels.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct World {
     /// `[H, W, C]` with one to three channels of 8-bit, 16-bit or floating point samples.
     pub image: Image,

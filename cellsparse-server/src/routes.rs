@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use cellsparse_core::formats::geojson::{Feature, OutlineRule};
@@ -54,7 +54,7 @@ pub fn router(app: Arc<App>) -> Router {
             body::refuse(request, Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")).await
         })
         .layer(from_fn_with_state(Arc::clone(&app), guard::admit))
-        .layer(from_fn(guard::watch))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::watch))
         .with_state(app)
 }
 

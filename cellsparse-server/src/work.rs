@@ -12,6 +12,7 @@ use cellsparse_core::{CancelToken, Error, Flow, Model, Reason};
 use super::app::App;
 use super::entry::Entry;
 use super::errors::{Place, Refusal};
+use super::event::Event;
 use super::images::{self, Field, Labels};
 use super::live::Outcome;
 use super::memory::Share;
@@ -167,8 +168,8 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
             published
         }
         Err(error) => {
-            if moved {
-                entry.restore();
+            if moved && let Err(error) = entry.restore() {
+                app.observer.tell(Event::NotRestored { model: entry.name.as_str(), error: &error });
             }
             Err(in_body(error))
         }
