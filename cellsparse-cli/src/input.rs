@@ -84,6 +84,8 @@ pub struct Reading {
     pub background: Option<String>,
     /// Which part of the images is read.
     pub read: ReadOptions,
+    /// Height and width of all pixels in micrometres, whatever the files tell.
+    pub pixel_size: Option<[f64; 2]>,
 }
 
 /// Reads images with their annotations for training, and says in a line how the labels were read. Also what was not used, in
@@ -91,10 +93,11 @@ pub struct Reading {
 pub fn dataset(images: &Path, labels: &Path, how: &Reading) -> Result<(Dataset, Vec<String>)> {
     let Matches { pairs, mut unused } = match_annotations(&self::images(images)?, labels)?;
     let mut remarks = Remarks::default();
-    let mut pixels = Vec::new();
+    let (mut pixels, mut sizes) = (Vec::new(), Vec::new());
     let mut sources = Vec::new();
     for (image, file) in &pairs {
-        let read = remarks.read_image(image, &how.read)?;
+        let ImageFile { image: read, pixel_size, .. } = remarks.read_file(image, &how.read)?;
+        sizes.push(how.pixel_size.or(pixel_size));
         let options = AnnotationOptions {
             shape: Some((read.height(), read.width())),
             image: image.file_name().map(|name| name.to_string_lossy().into_owned()),
@@ -119,7 +122,8 @@ pub fn dataset(images: &Path, labels: &Path, how: &Reading) -> Result<(Dataset, 
     for (image, (labels, (_, file))) in pixels.iter().zip(parsed.iter().zip(&pairs)) {
         labels.check_fits(image).map_err(|error| at(file, error))?;
     }
-    let dataset = Dataset::new(pixels, parsed).map_err(|error| at(labels, error))?;
+    let dataset = Dataset::new(pixels, parsed).and_then(|data| data.with_pixel_sizes(sizes));
+    let dataset = dataset.map_err(|error| at(labels, error))?;
     if !unused.is_empty() {
         note(&format!("{} thing(s) are not used; they are listed at the end", unused.len()));
     }

@@ -51,6 +51,16 @@ impl ReadOptions {
     }
 }
 
+/// How many images of one plane a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StackSize {
+    /// Planes (Z); of a file that does not tell what its pages are, pages.
+    pub planes: usize,
+    /// Time points (T).
+    pub frames: usize,
+}
+
 /// An image with what its file says about it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

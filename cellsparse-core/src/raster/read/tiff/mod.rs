@@ -18,7 +18,7 @@ use self::directory::{Directory, Tiff, tags};
 use self::page::{Color, Kind, Page};
 use self::stack::{Slot, Stack, imagej_value};
 use super::source::Source;
-use super::{Decoded, Picked, Problem, RawLabels, ReadOptions, sample_count};
+use super::{Decoded, Picked, Problem, RawLabels, ReadLimits, ReadOptions, StackSize, sample_count};
 
 /// An image with its size in micrometres per pixel and remarks.
 pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<(Picked, Option<[f64; 2]>, Vec<String>)> {
@@ -58,6 +58,13 @@ pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<(Pick
         size => size,
     };
     Ok((Picked { image, transparent, picked: picked_now }, pixel_size, notes))
+}
+
+/// Planes and time points; pages count as planes when the file does not tell what they are.
+pub(super) fn stack_size(source: &Source<'_>, limits: &ReadLimits) -> Decoded<StackSize> {
+    let stack = Stack::find(&Tiff::open(source)?, limits)?;
+    let pages = if stack.told { 1 } else { stack.channels };
+    Ok(StackSize { planes: stack.planes.saturating_mul(pages), frames: stack.frames })
 }
 
 /// The stored numbers of a label image.
