@@ -10,7 +10,7 @@ use cellsparse_core::raster::{
     ImageFile, RawLabels, ReadOptions, find_images, image_stem, list_images, list_label_images, pair_by_stem,
     read_image_with, read_label_file, read_label_file_with,
 };
-use cellsparse_core::{Error, Image, LabelImage, Result};
+use cellsparse_core::{Error, LabelImage, Result};
 
 use crate::args::Encoding;
 use crate::note;
@@ -43,12 +43,7 @@ pub fn images(path: &Path) -> Result<Vec<PathBuf>> {
 pub struct Remarks(BTreeSet<String>);
 
 impl Remarks {
-    /// Reads an image and prints what is new to say about it.
-    pub fn read_image(&mut self, path: &Path, options: &ReadOptions) -> Result<Image> {
-        Ok(self.read_file(path, options)?.image)
-    }
-
-    /// As [`read_image`](Self::read_image), with what the file tells beside the image.
+    /// Reads an image with what its file tells beside it, and prints what is new to say about it.
     pub fn read_file(&mut self, path: &Path, options: &ReadOptions) -> Result<ImageFile> {
         let file = read_image_with(path, options)?;
         for remark in &file.notes {

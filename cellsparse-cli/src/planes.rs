@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use cellsparse_core::raster::{ReadOptions, stack_size};
+use cellsparse_core::raster::{ReadOptions, read_image_header};
 
 use crate::args::SelectArgs;
 use crate::input;
@@ -94,7 +94,7 @@ pub fn parts(file: &Path, select: &SelectArgs) -> Vec<Part> {
     if let (Some(plane), Some(frame)) = (single(&select.plane), single(&select.frame)) {
         return whole(plane, frame);
     }
-    let Ok(size) = stack_size(file) else { return whole(None, None) };
+    let Ok(size) = read_image_header(file) else { return whole(None, None) };
     let axes = [(&select.plane, size.planes, 'z'), (&select.frame, size.frames, 't')];
     let [planes, frames] = axes.map(|(wanted, count, letter)| numbers(wanted.as_ref(), count, letter));
     let mut parts = Vec::new();

@@ -4,7 +4,6 @@
 //! server answers while it trains.
 
 mod app;
-mod base64;
 mod body;
 mod connections;
 mod entry;

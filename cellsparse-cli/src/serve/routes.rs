@@ -28,7 +28,7 @@ use super::{guard, images, openapi, progress};
 type Answer = Result<Response, Refusal>;
 type Shared = State<Arc<App>>;
 
-/// Header of an answer that is empty although the request was in order.
+/// Header of what a user should know of an answer: why it is empty although the request was in order, and more.
 const NOTE: HeaderName = HeaderName::from_static("x-cellsparse-note");
 
 /// All routes of a server.
@@ -81,28 +81,33 @@ async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answe
     };
     let work = Arc::new(work);
     let entry = app.store.entry(algorithm, &name);
-    let mut note = None;
+    let mut notes = work.notes.clone();
     let mut trained = None;
     if work.train {
         match work.lesson(algorithm, app.strict)? {
             Lesson::Drawn(left_out) => {
-                trained = Some(train(&app, &entry, &work, &client.training).await?);
-                note = left_out;
+                let (model, said) = train(&app, &entry, &work, &client.training).await?;
+                trained = Some(model);
+                notes.extend(left_out.into_iter().chain(said));
             }
-            Lesson::Nothing(reason) => note = Some(reason),
+            Lesson::Nothing(reason) => notes.push(reason),
         }
     }
     let mut features: Vec<Vec<Feature>> = work.fields.iter().map(|_| Vec::new()).collect();
     if work.eval {
         match predict(&app, &entry, &work, trained, &client.prediction).await? {
-            Some(found) => features = found,
-            None => note = note.or_else(|| Some(work::untrained(&entry))),
+            Some((found, said)) => {
+                features = found;
+                notes.extend(said);
+            }
+            None if notes.is_empty() => notes.push(work::untrained(&entry)),
+            None => {}
         }
     }
     let several = work.several;
     let text = blocking(move || wishes.text(features, several)).await?;
     let mut response = answer(StatusCode::OK, text);
-    if let Some(note) = note.and_then(|note| HeaderValue::from_str(&printable(&note)).ok()) {
+    if let Some(note) = header_of(&notes) {
         response.headers_mut().insert(NOTE, note);
     }
     client.stays();
@@ -114,8 +119,16 @@ fn decode(app: &App, algorithm: Algorithm, outline: OutlineRule, body: &[u8]) ->
     let body = object(body)?;
     let request = Segment::read(&body, algorithm, &app.limits)?;
     let (mut fields, mut memory, mut bytes) = (Vec::new(), Share::default(), 0);
+    let mut notes = Vec::new();
+    let wanted = if request.train {
+        let (encoding, note) = images::encoding(&request.samples, request.encoding, app.limits.pixels)?;
+        notes.extend(note);
+        Some(encoding)
+    } else {
+        None
+    };
     for sample in &request.samples {
-        let field = images::read(sample, request.train, request.range.as_deref(), app.limits.pixels)?;
+        let field = images::read(sample, wanted, request.range.as_deref(), app.limits.pixels)?;
         bytes += field.bytes();
         if !app.pixels.could_have(bytes) {
             let msg = "the images of this request have too many pixels together for this server; send fewer at a time";
@@ -142,6 +155,7 @@ fn decode(app: &App, algorithm: Algorithm, outline: OutlineRule, body: &[u8]) ->
         seed: request.seed,
         init: request.init,
         prediction: request.prediction,
+        notes,
         outline,
         _memory: memory,
     };
@@ -154,7 +168,7 @@ async fn train(
     entry: &Arc<Entry>,
     work: &Arc<Work>,
     cancel: &CancelToken,
-) -> Result<Arc<Model>, Refusal> {
+) -> Result<(Arc<Model>, Vec<String>), Refusal> {
     let place = app.trainings.queue()?;
     let called_off = || Refusal::new(StatusCode::CONFLICT, "the training was cancelled before it began");
     let mut waiting = entry.live.wait();
@@ -190,7 +204,7 @@ async fn predict(
     work: &Arc<Work>,
     trained: Option<Arc<Model>>,
     cancel: &CancelToken,
-) -> Result<Option<Vec<Vec<Feature>>>, Refusal> {
+) -> Result<Option<(Vec<Vec<Feature>>, Vec<String>)>, Refusal> {
     let place = match trained {
         Some(_) => app.predictions.last_part(),
         None => app.predictions.queue()?,
@@ -392,6 +406,16 @@ impl Drop for Client {
             self.prediction.cancel();
         }
     }
+}
+
+/// Most characters of a header that a client surely takes.
+const HEADER: usize = 2000;
+
+/// Notes as one header, the most important first.
+fn header_of(notes: &[String]) -> Option<HeaderValue> {
+    let mut text = printable(&notes.join("; "));
+    text.truncate(HEADER);
+    HeaderValue::from_str(&text).ok().filter(|_| !notes.is_empty())
 }
 
 /// A text as a header can hold it.

@@ -48,6 +48,8 @@ pub struct Work {
     pub init: Start,
     /// Of the prediction, but for what the server decides.
     pub prediction: PredictOptions,
+    /// What was found out while it was decoded.
+    pub notes: Vec<String>,
     /// Memory that its images take.
     pub _memory: Share,
 }
@@ -99,11 +101,14 @@ impl Work {
     }
 }
 
+/// A model with new weights, and what a user should know of its training.
+type Trained = (Arc<Model>, Vec<String>);
+
 /// Trains a model on the labelled images and returns it with the new weights. Blocks.
 ///
 /// # Errors
 /// What is wrong with the data, or with the model.
-pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Arc<Model>, Refusal> {
+pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Trained, Refusal> {
     let result = train_and_keep(app, entry, work, cancel);
     if let Err(refusal) = &result {
         entry.live.finish(Outcome::Failed { detail: refusal.reason() });
@@ -111,7 +116,7 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
     result
 }
 
-fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Arc<Model>, Refusal> {
+fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Trained, Refusal> {
     let in_body = |error| Refusal::from_core(error, vec!["body".into()]);
     if cancel.is_cancelled() {
         return Err(in_body(Error::Cancelled));
@@ -141,6 +146,8 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
         start: work.init,
         seed,
         normalized: work.prediction.normalized,
+        pixel_size: work.prediction.pixel_size,
+        rescale: work.prediction.rescale,
         cancel: cancel.clone(),
         ..TrainOptions::default()
     };
@@ -159,12 +166,13 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
     }
     match result {
         Ok(summary) => {
+            let notes = summary.notes.clone();
             let published = entry.publish(model).map_err(in_body);
             if published.is_ok() {
                 entry.live.finish(Outcome::Finished(summary));
             }
             app.store.trim();
-            published
+            Ok((published?, notes))
         }
         Err(error) => {
             if moved {
@@ -175,11 +183,16 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
     }
 }
 
-/// Segments every image and returns the features of each. Blocks.
+/// Segments every image and returns the features of each, and what a user should know of the results. Blocks.
 ///
 /// # Errors
 /// What is wrong with an image.
-pub fn predict(app: &App, model: &Model, work: &Work, cancel: &CancelToken) -> Result<Vec<Vec<Feature>>, Refusal> {
+pub fn predict(
+    app: &App,
+    model: &Model,
+    work: &Work,
+    cancel: &CancelToken,
+) -> Result<(Vec<Vec<Feature>>, Vec<String>), Refusal> {
     let options = PredictOptions {
         device: app.device,
         threads: app.threads,
@@ -187,17 +200,19 @@ pub fn predict(app: &App, model: &Model, work: &Work, cancel: &CancelToken) -> R
         cancel: cancel.clone(),
         ..work.prediction.clone()
     };
-    let mut results = Vec::new();
-    for field in &work.fields {
+    let (mut results, mut notes) = (Vec::new(), Vec::new());
+    for (index, field) in work.fields.iter().enumerate() {
         if cancel.is_cancelled() {
             return Err(Refusal::from_core(Error::Cancelled, Vec::new()));
         }
         let (image, at) = fitted(app, work, field, model, &mut 0)?;
         let found = model.predict(&image, &options).map_err(|error| Refusal::from_core(error, at.clone()))?;
         let drawing = GeoJsonOptions { outline: work.outline, simplify: work.simplify, ..GeoJsonOptions::default() };
+        let place = if work.several { format!("image {index}: ") } else { String::new() };
+        notes.extend(found.notes.iter().map(|note| format!("{place}{note}")));
         results.push(found.geojson(&drawing).map_err(|error| Refusal::from_core(error, at))?);
     }
-    Ok(results)
+    Ok((results, notes))
 }
 
 /// The finished model of an entry. Blocks.

@@ -3,6 +3,7 @@
 
 pub mod annotation_files;
 mod archive;
+pub mod base64;
 pub mod features;
 pub mod foreign;
 pub mod geojson;

@@ -20,8 +20,8 @@ pub use self::files::{
 pub use self::image::{Image, LabelImage};
 pub use self::normalize::{Percentiles, percentile_normalize};
 pub use self::read::{
-    ImageFile, RawLabels, ReadLimits, ReadOptions, StackSize, decode_image, decode_labels, read_image, read_image_with,
-    read_label_file, read_label_file_with, stack_size,
+    ImageFile, ImageHeader, RawLabels, ReadLimits, ReadOptions, decode_image, decode_labels, read_image,
+    read_image_header, read_image_with, read_label_file, read_label_file_with,
 };
 pub use self::resize::{resize_bilinear, resize_nearest, scaled_size};
 pub use self::resize_aligned::resize_bilinear_aligned;

@@ -70,8 +70,23 @@ class Objects(list[Object]):
         return table(f"{len(self)} objects: id, probability", rows)
 
 
-class Segmentation(NamedTuple):
+class _Pair(NamedTuple):
+    labels: NDArray[np.int32]
+    objects: Objects
+
+
+class Segmentation(_Pair):
     """The result of `predict`: unpacks into `labels, objects`.
+
+    Attributes
+    ----------
+    labels : int32 [H, W]
+        0 background, otherwise the id of an object.
+    objects : Objects
+        The objects that own at least one pixel.
+    notes : list of str
+        What a user should know of the result, a sentence each: why nothing was found, or why it is likely bad, or that the
+        image was seen scaled. They are `ResultWarning`s of the prediction as well.
 
     >>> import cellsparse as cs
     >>> field = cs.synthetic.field(seed=1, shape=(64, 64))
@@ -81,10 +96,12 @@ class Segmentation(NamedTuple):
     True
     """
 
-    labels: NDArray[np.int32]
-    """`[H, W]`: 0 background, otherwise the id of an object."""
-    objects: Objects
-    """The objects that own at least one pixel."""
+    notes: list[str]
+
+    def __new__(cls, labels: NDArray[np.int32], objects: Objects, notes: Iterable[str] = ()) -> Segmentation:
+        made = super().__new__(cls, labels, objects)
+        made.notes = list(notes)
+        return made
 
     def __repr__(self) -> str:
         height, width = self.labels.shape

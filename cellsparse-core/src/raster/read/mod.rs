@@ -11,7 +11,7 @@ use std::path::Path;
 use ndarray::{Array2, Array3, Axis};
 
 use self::options::zero_based;
-pub use self::options::{ImageFile, ReadLimits, ReadOptions, StackSize};
+pub use self::options::{ImageFile, ImageHeader, ReadLimits, ReadOptions};
 use self::source::Source;
 use super::image::Image;
 use crate::error::{Error, Result, contain_panic};
@@ -55,19 +55,19 @@ pub fn read_image_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<
     image_from(&source, options).map_err(|problem| problem.in_file(path))
 }
 
-/// Tells from its header how many planes and time points an image file holds.
+/// Reads what the header of an image file tells of planes, time points and pixel size.
 ///
 /// # Errors
 /// As [`read_image`].
-pub fn stack_size(path: impl AsRef<Path>) -> Result<StackSize> {
+pub fn read_image_header(path: impl AsRef<Path>) -> Result<ImageHeader> {
     let path = path.as_ref();
     let limits = ReadLimits::default();
     let source = Source::open(path, limits.file_bytes)?;
-    let size = within_wall(|| match recognise(&source.start(8)?)? {
-        Format::Tiff => tiff::stack_size(&source, &limits),
-        Format::Png | Format::Jpeg => Ok(StackSize { planes: 1, frames: 1 }),
+    let header = within_wall(|| match recognise(&source.start(8)?)? {
+        Format::Tiff => tiff::header(&source, &limits),
+        Format::Png | Format::Jpeg => Ok(ImageHeader { planes: 1, frames: 1, pixel_size: None }),
     });
-    size.map_err(|problem| problem.in_file(path))
+    header.map_err(|problem| problem.in_file(path))
 }
 
 /// Reads a label file of one plane with the default limits. See [`decode_labels`] for what is accepted.

@@ -51,14 +51,16 @@ impl ReadOptions {
     }
 }
 
-/// How many images of one plane a file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the header of an image file tells.
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub struct StackSize {
+pub struct ImageHeader {
     /// Planes (Z); of a file that does not tell what its pages are, pages.
     pub planes: usize,
     /// Time points (T).
     pub frames: usize,
+    /// As of [`ImageFile`].
+    pub pixel_size: Option<[f64; 2]>,
 }
 
 /// An image with what its file says about it.
