@@ -55,6 +55,11 @@ fn paths() -> Map<String, Value> {
         paths.insert(format!("/{algorithm}/"), json!({ "post": segment(&algorithm.to_string()) }));
         paths.insert(format!("/{algorithm}/reset/"), json!({ "post": reset(&algorithm.to_string()) }));
     }
+    let mut auto = segment("stardist");
+    auto["summary"] = json!(
+        "As the routes of the algorithms, with that of the model of this name, or the one that suits the drawn cells best"
+    );
+    paths.insert("/auto/".into(), json!({ "post": auto }));
     paths.insert(
         "/health".into(),
         json!({ "get": {

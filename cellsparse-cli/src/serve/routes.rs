@@ -31,11 +31,15 @@ type Shared = State<Arc<App>>;
 /// Header of what a user should know of an answer: why it is empty although the request was in order, and more.
 const NOTE: HeaderName = HeaderName::from_static("x-cellsparse-note");
 
+/// Header that names the algorithm where the server chose it.
+const ALGORITHM: HeaderName = HeaderName::from_static("x-cellsparse-algorithm");
+
 /// All routes of a server.
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
+    router = router.route("/auto/", post(|State(app): Shared, request: Request| segment(app, None, request)));
     for algorithm in ALGORITHMS {
-        let segment = move |State(app): Shared, request: Request| segment(app, algorithm, request);
+        let segment = move |State(app): Shared, request: Request| segment(app, Some(algorithm), request);
         let reset = move |State(app): Shared, request: Request| reset(app, algorithm, request);
         router =
             router.route(&format!("/{algorithm}/"), post(segment)).route(&format!("/{algorithm}/reset/"), post(reset));
@@ -58,8 +62,9 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// `POST /{algorithm}/`: trains, segments, or both.
-async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer {
+/// `POST /{algorithm}/`: trains, segments, or both. Without an algorithm that of the model of that name, or the one that suits
+/// the drawn cells.
+async fn segment(app: Arc<App>, algorithm: Option<Algorithm>, request: Request) -> Answer {
     let wishes = match Wishes::read(request.uri().query()) {
         Ok(wishes) => wishes,
         Err(refusal) => {
@@ -70,6 +75,12 @@ async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answe
     // Dropped when the client goes away, and then the work stops.
     let client = Client::default();
     let (bytes, share) = body::read(&app, request).await?;
+    let bytes = Arc::new(bytes);
+    let chosen = match algorithm {
+        Some(_) => None,
+        None => Some(choose(&app, &bytes, &client.training).await?),
+    };
+    let algorithm = algorithm.or(chosen.as_ref().map(|chosen| chosen.0)).unwrap_or(Algorithm::Stardist);
     let (name, work) = {
         let turn = app.unless_stopped(app.decoding.clone().acquire_owned()).await?;
         let (app, outline) = (Arc::clone(&app), wishes.outline);
@@ -81,7 +92,8 @@ async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answe
     };
     let work = Arc::new(work);
     let entry = app.store.entry(algorithm, &name);
-    let mut notes = work.notes.clone();
+    let mut notes: Vec<String> = chosen.iter().filter_map(|chosen| chosen.1.clone()).collect();
+    notes.extend(work.notes.iter().cloned());
     let mut trained = None;
     if work.train {
         match work.lesson(algorithm, app.strict)? {
@@ -107,11 +119,52 @@ async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answe
     let several = work.several;
     let text = blocking(move || wishes.text(features, several)).await?;
     let mut response = answer(StatusCode::OK, text);
+    if chosen.is_some() {
+        response.headers_mut().insert(ALGORITHM, HeaderValue::from_static(algorithm.name()));
+    }
     if let Some(note) = header_of(&notes) {
         response.headers_mut().insert(NOTE, note);
     }
     client.stays();
     Ok(response)
+}
+
+/// The algorithm of a request that names none, with the reason: that of the model of its name, or, for a first training, the one
+/// that finds left-out drawn cells best.
+async fn choose(
+    app: &Arc<App>,
+    body: &Arc<Vec<u8>>,
+    cancel: &CancelToken,
+) -> Result<(Algorithm, Option<String>), Refusal> {
+    let known = {
+        let (app, body) = (Arc::clone(app), Arc::clone(body));
+        blocking(move || {
+            let body = object(&body)?;
+            let request = Segment::read(&body, Algorithm::Stardist, &app.limits)?;
+            let has = |algorithm: &Algorithm| app.store.entry(*algorithm, &request.model).exists();
+            match (ALGORITHMS.into_iter().find(has), request.train) {
+                (Some(algorithm), _) => Ok(Some(algorithm)),
+                (None, true) => Ok(None),
+                (None, false) => {
+                    let msg = format!("there is no model '{}' yet; train it first", request.model);
+                    Err(Refusal::new(StatusCode::NOT_FOUND, msg))
+                }
+            }
+        })
+        .await?
+    };
+    if let Some(algorithm) = known {
+        return Ok((algorithm, None));
+    }
+    let turn = app.unless_stopped(app.trainings.queue()?.turn()).await?;
+    let (app, body, cancel) = (Arc::clone(app), Arc::clone(body), cancel.clone());
+    let choice = blocking(move || {
+        let _held = turn;
+        let (_, work) = decode(&app, Algorithm::Stardist, OutlineRule::Literal, &body)?;
+        work::choose(&app, &work, &cancel)
+    });
+    let choice = choice.await?;
+    Ok((choice.algorithm, Some(choice.reason)))
 }
 
 /// Reads a body and the images in it. Blocks.

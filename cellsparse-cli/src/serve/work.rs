@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, OutlineRule};
-use cellsparse_core::model::{Algorithm, Architecture, PredictOptions, Start, TrainOptions};
+use cellsparse_core::model::{Algorithm, Architecture, Choice, PredictOptions, Start, TrainOptions, choose_algorithm};
 use cellsparse_core::raster::Image;
 use cellsparse_core::{CancelToken, Error, Flow, Model, Reason};
 
@@ -99,6 +99,38 @@ impl Work {
             _ => Err(Refusal::field(labels(first), "training needs labels; send b64lbl", "value_error.missing")),
         }
     }
+}
+
+/// Tries every algorithm on the drawn cells of a request. Blocks.
+///
+/// # Errors
+/// What is wrong with the labels, or 409 when the training was cancelled.
+pub fn choose(app: &App, work: &Work, cancel: &CancelToken) -> Result<Choice, Refusal> {
+    if let Lesson::Nothing(reason) = work.lesson(Algorithm::Elephant, true)? {
+        return Err(Refusal::field(vec!["body".into(), "b64lbl".into()], reason, "value_error.labels"));
+    }
+    let (mut pictures, mut labels) = (Vec::new(), Vec::new());
+    for field in &work.fields {
+        if let Labels::Drawn(drawn) = &field.labels {
+            pictures.push(field.image.clone());
+            labels.push(drawn.clone());
+        }
+    }
+    let in_body = |error| Refusal::from_core(error, vec!["body".into()]);
+    let data = Dataset::new(pictures, labels).map_err(in_body)?;
+    let options = TrainOptions {
+        steps: Some(work.steps),
+        time_budget: app.limits.time,
+        device: app.device,
+        threads: app.threads,
+        memory: app.memory,
+        start: work.init,
+        seed: work.seed.unwrap_or_default(),
+        normalized: work.prediction.normalized,
+        cancel: cancel.clone(),
+        ..TrainOptions::default()
+    };
+    choose_algorithm(&data, &options).map_err(in_body)
 }
 
 /// A model with new weights, and what a user should know of its training.

@@ -120,7 +120,9 @@ fn tiff_images_of_every_sample_type() {
     // What a 32-bit float cannot hold is rounded, and said.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tif");
-    for (value, rounding) in [(16_777_216, None), (16_777_219, Some("by 1 at most")), (u32::MAX, Some("by 128 at most"))] {
+    for (value, rounding) in
+        [(16_777_216, None), (16_777_219, Some("by 1 at most")), (u32::MAX, Some("by 128 at most"))]
+    {
         std::fs::write(&path, tiff_bytes::<colortype::Gray32>(1, 1, &[value], plain)).unwrap();
         let file = read_image_with(&path, &ReadOptions::default()).unwrap();
         assert_eq!(file.image, Image::F32(array![[[value as f32]]]));
