@@ -252,7 +252,7 @@ class Choice:
 
     def model(self, **options: Any) -> StarDist | Cellpose | Elephant:
         """A model of that algorithm for such images; `options` are those of its class."""
-        made = _CLASSES[self.algorithm](**{"n_channels": self.n_channels, **options})  # type: ignore[call-arg]
+        made = _CLASSES[self.algorithm](**{"n_channels": self.n_channels, **options})
         return made  # type: ignore[return-value]
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 AnyModel = TypeVar("AnyModel", bound="Model")
 
-PixelSizes: TypeAlias = "float | tuple[float, float] | list[float | tuple[float, float] | None] | None"
+PixelSizes: TypeAlias = float | tuple[float, float] | list[float | tuple[float, float] | None] | None
 
 
 class PredictOptions(TypedDict, total=False):
@@ -346,7 +346,7 @@ class Model:
         )
         for note in notes:
             warnings.warn(note, ResultWarning, stacklevel=2)
-        return Segmentation(labels, Objects(map(Object, ids, polygons, probabilities, classes)), notes)
+        return Segmentation(labels, Objects(map(Object, ids, polygons, probabilities, classes), notes))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to one file: weights, configuration, thresholds, history, and the optimiser's state.

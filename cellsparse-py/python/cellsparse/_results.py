@@ -48,12 +48,23 @@ def known(objects: Iterable[Object] | None) -> list[tuple[int, float | None, str
 class Objects(list[Object]):
     """The objects of one image, in increasing id: a list that shows itself well in notebooks.
 
+    Attributes
+    ----------
+    notes : list of str
+        What a user should know of them; see `Segmentation.notes`.
+
     >>> import cellsparse as cs
     >>> import numpy as np
     >>> square = np.array([[0, 0], [0, 4], [4, 4], [4, 0]], np.float32)
     >>> cs.Objects([cs.Object(1, square, 0.9), cs.Object(2, square, 0.8)])
     [Object(id=1, probability=0.900, polygon of 4 vertices), Object(id=2, probability=0.800, polygon of 4 vertices)]
     """
+
+    notes: list[str]
+
+    def __init__(self, objects: Iterable[Object] = (), notes: Iterable[str] = ()) -> None:
+        super().__init__(objects)
+        self.notes = list(notes)
 
     def __repr__(self) -> str:
         if len(self) <= 6:
@@ -70,23 +81,8 @@ class Objects(list[Object]):
         return table(f"{len(self)} objects: id, probability", rows)
 
 
-class _Pair(NamedTuple):
-    labels: NDArray[np.int32]
-    objects: Objects
-
-
-class Segmentation(_Pair):
+class Segmentation(NamedTuple):
     """The result of `predict`: unpacks into `labels, objects`.
-
-    Attributes
-    ----------
-    labels : int32 [H, W]
-        0 background, otherwise the id of an object.
-    objects : Objects
-        The objects that own at least one pixel.
-    notes : list of str
-        What a user should know of the result, a sentence each: why nothing was found, or why it is likely bad, or that the
-        image was seen scaled. They are `ResultWarning`s of the prediction as well.
 
     >>> import cellsparse as cs
     >>> field = cs.synthetic.field(seed=1, shape=(64, 64))
@@ -96,12 +92,16 @@ class Segmentation(_Pair):
     True
     """
 
-    notes: list[str]
+    labels: NDArray[np.int32]
+    """`[H, W]`: 0 background, otherwise the id of an object."""
+    objects: Objects
+    """The objects that own at least one pixel."""
 
-    def __new__(cls, labels: NDArray[np.int32], objects: Objects, notes: Iterable[str] = ()) -> Segmentation:
-        made = super().__new__(cls, labels, objects)
-        made.notes = list(notes)
-        return made
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the result, a sentence each: why nothing was found, or why it is likely bad, or that the
+        image was seen scaled. They are `ResultWarning`s of the prediction as well."""
+        return self.objects.notes
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
