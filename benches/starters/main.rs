@@ -1,8 +1,9 @@
 //! Starting weights from drawn worlds: trains the default network of an algorithm on an endless stream of them.
 //!
 //! `cargo run --release -p cellsparse-core --example starters -- --algorithm A --steps N [--seed S] [--threads T] [--out DIR]
-//! [--batch B] [--patch P] [--lr F] [--size N]`
+//! [--batch B] [--patch P] [--lr F] [--size N] [--from FILE.bin]`
 //!
+//! `--from` begins with starting weights instead of random ones: a second stage with images of another seed.
 //! `DIR/A.safetensors` is the training so far; a run that finds one goes on with it. At the end `DIR/A.bin` holds the weights in
 //! 8 bits and `DIR/A.json` how they were made. `--export` writes these two from the training so far.
 
@@ -47,7 +48,13 @@ fn main() -> Outcome<()> {
     let going_on = training.is_file();
     let mut model = match going_on {
         true => Model::load(&training)?,
-        false => Model::new(Architecture::of(algorithm, 1), seed)?,
+        false => {
+            let mut model = Model::new(Architecture::of(algorithm, 1), seed)?;
+            if let Some(file) = keys.get("from") {
+                model.begin_with(&Starter::read(&std::fs::read(file)?)?)??;
+            }
+            model
+        }
     };
     if keys.contains_key("export") {
         return export(&model, &out, seed);

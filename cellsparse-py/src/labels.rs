@@ -200,8 +200,11 @@ pub fn read_image(
 }
 
 /// Planes, time points, and height and width of a pixel in micrometres, if known.
+type ImageInfo = (usize, usize, Option<(f64, f64)>);
+
+/// What the header of an image file tells.
 #[pyfunction]
-pub fn image_info(py: Python<'_>, path: PathBuf) -> PyResult<(usize, usize, Option<(f64, f64)>)> {
+pub fn image_info(py: Python<'_>, path: PathBuf) -> PyResult<ImageInfo> {
     let header = compute(py, move || raster::read_image_header(path))?;
     Ok((header.planes, header.frames, header.pixel_size.map(|[y, x]| (y, x))))
 }

@@ -37,6 +37,9 @@ struct Header {
     /// Whether that factor is only the usual one, and every image has its own.
     #[serde(default)]
     scale_by_image: bool,
+    /// The size of its cells that counts relative to the diameter of a disc of the same area.
+    #[serde(default = "unscaled")]
+    scale_thinness: f64,
     #[serde(deserialize_with = "stored_thresholds")]
     thresholds: Thresholds,
     history: History,
@@ -135,6 +138,7 @@ impl<'a> Parts<'a> {
             normalization: model.normalization,
             scale: model.scale.factor,
             scale_by_image: model.scale.by_image,
+            scale_thinness: model.scale.thinness,
             thresholds: model.thresholds,
             history: history.thinned(),
             optimizer: state.map(|state| OptimizerHeader {
@@ -230,6 +234,12 @@ impl Header {
         if !(0.01..=100.0).contains(&header.scale) {
             return Err(Error::file(path, format!("its scale is {}; it must lie between 0.01 and 100", header.scale)));
         }
+        if !(0.001..=1.0).contains(&header.scale_thinness) {
+            return Err(Error::file(
+                path,
+                format!("the thinness of its cells is {}; it must lie between 0.001 and 1", header.scale_thinness),
+            ));
+        }
         Ok(header)
     }
 }
@@ -274,7 +284,8 @@ fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
     };
     let mut model = Model::from_parts(header.architecture, graph, weights);
     model.normalization = header.normalization;
-    model.scale = WorkingScale { factor: header.scale, by_image: header.scale_by_image };
+    model.scale =
+        WorkingScale { factor: header.scale, by_image: header.scale_by_image, thinness: header.scale_thinness };
     model.thresholds = header.thresholds;
     model.history = header.history;
     model.state = state;

@@ -2,6 +2,7 @@
 
 mod algorithm_options;
 mod architecture;
+mod cell_size;
 mod cellpose;
 mod choice;
 mod contrast;
@@ -15,6 +16,7 @@ mod keep;
 mod network;
 mod normalization;
 mod options;
+mod outlines;
 mod pixel_size;
 mod predict;
 mod recipe;

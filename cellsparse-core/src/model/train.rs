@@ -158,7 +158,7 @@ impl Model {
             // The reference keeps its thresholds.
             _ if options.preset == Preset::Reference => None,
             Some(set) => Some(Judged::new(set, None, fresh.scale.factor, options)),
-            // The defaults of Cellpose and ELEPHANT are better than what a few cells tell.
+            // Their outlines are fitted to the drawn cells; what is found between these is unlabelled and would cost nothing.
             _ if self.algorithm() != Algorithm::Stardist => None,
             None => Some(Judged::new(data, Some(&prepared.1), fresh.scale.factor, options)),
         };
@@ -208,7 +208,7 @@ impl Model {
         let mut start_kept = false;
         if outcome.steps > 0 && options.preset != Preset::Reference {
             let stopped = outcome.stopped == StopReason::Cancelled;
-            notes.extend(self.settle_thresholds(data, judged, stopped, options, device, budget));
+            notes.extend(self.settle_thresholds(data, judged, drawn.as_ref(), stopped, options, device, budget));
             // The request that ended the training was answered; the next one ends the comparison.
             let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
             let work = Work::plain(device, &cancel, budget);
