@@ -1,5 +1,6 @@
 //! Training, with the observer on the caller's own thread.
 
+use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::sync::{PoisonError, mpsc};
@@ -91,6 +92,17 @@ pub struct cellsparse_training_summary {
     pub device: [c_char; 32],
 }
 
+thread_local! {
+    /// What [`last_training`] tells.
+    static LAST_TRAINING: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// What the last training of this thread did, as cellsparse_model_last_training() tells it of a model: for languages above C,
+/// where the model may have been freed meanwhile.
+pub fn last_training() -> Option<String> {
+    LAST_TRAINING.with(|last| last.borrow().clone())
+}
+
 /// Trains a model on annotated images, from the weights it has now. The same seed, data and machine kind give the same
 /// weights, whatever the number of threads.
 ///
@@ -138,6 +150,7 @@ pub unsafe extern "C" fn cellsparse_model_train(
         if let Some(out) = summary_out {
             out.write(told(&summary));
         }
+        LAST_TRAINING.with(|last| last.replace(serde_json::to_string(&summary).ok()));
         *handle.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(summary);
         Ok(())
     })

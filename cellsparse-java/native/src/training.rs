@@ -40,7 +40,8 @@ pub fn model_train<'local>(
         let values =
             [done.steps as f64, done.seconds, done.seconds_per_step, f64::from(done.loss), f64::from(done.stopped)];
         summary.set_region(env, 0, &values)?;
-        produce_text(env, |out| c!(cellsparse_model_last_training(model, out)))
+        // The model may have been closed while it was trained, so its handle is not asked.
+        Ok(env.new_string(last_training().unwrap_or_default())?)
     })
 }
 
