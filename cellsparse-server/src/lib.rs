@@ -21,7 +21,6 @@
 #![deny(unsafe_code)]
 
 mod app;
-mod base64;
 mod body;
 mod connections;
 mod entry;

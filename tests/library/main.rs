@@ -4,3 +4,4 @@ mod bad_input;
 mod end_to_end;
 mod facade;
 mod mixed_sizes;
+mod pixel_sizes;

@@ -4,6 +4,7 @@
 #[cfg(feature = "io")]
 pub mod annotation_files;
 mod archive;
+pub mod base64;
 pub mod features;
 #[cfg(feature = "models")]
 pub mod foreign;

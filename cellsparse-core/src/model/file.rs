@@ -7,8 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::contrast::Seen;
+use super::pixel_size::check_pixel_size;
 use super::working_scale::WorkingScale;
-use super::{Architecture, Model, ModelInfo, Normalization, StarThresholds, Thresholds};
+use super::{Architecture, Model, ModelInfo, Normalization, StarThresholds, Thresholds, micrometres_across};
 use crate::error::{Error, Reason, Result};
 use crate::formats::tensors::{
     NamedArrays, PlainArray, TensorFile, peek_tensors, read_tensors, read_tensors_from, write_tensors,
@@ -51,6 +52,9 @@ struct Header {
     /// What the training images showed; absent in files of models that were not trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<Seen>,
+    /// Micrometres per pixel `[y, x]` of the training images, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pixel_size: Option<[f64; 2]>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -146,6 +150,7 @@ impl<'a> Parts<'a> {
             weights_hash: hash(weights),
             untrained,
             seen: model.seen,
+            pixel_size: model.pixel_size,
         };
         let json = serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
         let mut arrays: Vec<PlainArray<'a>> = Vec::new();
@@ -204,6 +209,9 @@ pub(super) fn peek(path: &Path) -> Result<ModelInfo> {
         steps: header.history.total_steps(),
         loss: header.history.loss.last().copied(),
         resumable: header.optimizer.is_some(),
+        pixel_size: header.pixel_size,
+        cell_diameter: header.seen.map(|seen| seen.diameter),
+        cell_diameter_um: micrometres_across(header.seen, header.pixel_size),
     })
 }
 
@@ -222,6 +230,7 @@ impl Header {
         }
         header.thresholds.check().map_err(in_file)?;
         header.normalization.check().map_err(in_file)?;
+        header.pixel_size.map_or(Ok(()), check_pixel_size).map_err(in_file)?;
         if !(0.01..=100.0).contains(&header.scale) {
             return Err(Error::file(path, format!("its scale is {}; it must lie between 0.01 and 100", header.scale)));
         }
@@ -282,6 +291,7 @@ fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
     model.state = state;
     model.untrained = header.untrained;
     model.seen = header.seen;
+    model.pixel_size = header.pixel_size;
     Ok(model)
 }
 

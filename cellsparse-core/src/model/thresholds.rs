@@ -147,6 +147,20 @@ impl Thresholds {
         Ok(())
     }
 
+    /// These values for an image that is seen that many times as large: lengths and areas are in pixels of the image.
+    pub(super) fn zoomed(mut self, zoom: f64) -> Self {
+        let smallest = match &mut self {
+            Self::Stardist(star) => &mut star.smallest_object,
+            Self::Cellpose(cellpose) => {
+                cellpose.diameter = (f64::from(cellpose.diameter) / zoom).clamp(1.0, 10_000.0) as f32;
+                &mut cellpose.smallest_object
+            }
+            Self::Elephant(elephant) => &mut elephant.smallest_object,
+        };
+        *smallest = (f64::from(*smallest) / (zoom * zoom)) as f32;
+        self
+    }
+
     /// These values with those of a caller in their place.
     ///
     /// # Errors

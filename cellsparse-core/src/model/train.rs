@@ -11,6 +11,7 @@ use super::contrast::Seen;
 use super::file::Parts;
 use super::judged::Judged;
 use super::keep::{Drawn, Score};
+use super::pixel_size::at_one_pixel_size;
 use super::recipe::{Begin, Recipe};
 use super::stardist::{self, StarDistTask};
 use super::starters::{Start, Starter};
@@ -136,7 +137,11 @@ impl Model {
         let began = Instant::now();
         let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
         let mut fresh = self.clone();
-        let mut notes = Vec::new();
+        let own = self.pixel_size.filter(|_| !self.untrained);
+        let sized = at_one_pixel_size(own, data, validation, options, budget)?;
+        let (data, validation) = (&*sized.data, sized.validation.as_deref());
+        fresh.pixel_size = sized.pixel_size;
+        let mut notes = sized.notes;
         let begin = fresh.begin(options, &mut notes)?;
         let mut recipe = Recipe::new(self.architecture.algorithm(), options, begin)?;
         if options.preset == Preset::Reference && self.normalization == super::Normalization::default() {

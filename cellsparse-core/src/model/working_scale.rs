@@ -101,7 +101,7 @@ impl Model {
     /// The factor for an image `[H, W, C]` of which nothing is known: the usual one, or, when cells differ in size from image
     /// to image, that which fits the cells that the network finds in the middle of this one.
     pub(super) fn scale_for(&self, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<f64> {
-        let mut scale = self.scale.factor;
+        let mut scale = self.scale.factor * work.zoom;
         if !self.scale.by_image {
             return Ok(scale);
         }
@@ -172,21 +172,7 @@ impl Model {
 
     /// The image `[H, W, C]` as the network sees it.
     pub(super) fn to_working<'a>(&self, image: CowArray<'a, f32, Ix3>, scale: f64) -> Result<CowArray<'a, f32, Ix3>> {
-        let (height, width, _) = image.dim();
-        let [rows, columns] = self.working_sides(height, width, scale)?;
-        if [rows, columns] == [height, width] {
-            return Ok(image);
-        }
-        let mut image = image;
-        if scale < 1.0 {
-            // What is finer than the coarser pixels would turn into noise.
-            let sigma = (0.5 * (1.0 / (scale * scale) - 1.0).sqrt()) as f32;
-            for mut channel in image.axis_iter_mut(Axis(2)) {
-                let smooth = gaussian_blur(channel.view(), sigma);
-                channel.assign(&smooth);
-            }
-        }
-        Ok(resize_bilinear(image.view(), rows, columns)?.into())
+        resample(image, scale)
     }
 
     /// The labels `[H, W]` as the network sees them: those of the nearest pixels.
@@ -198,6 +184,24 @@ impl Model {
         }
         Ok(nearest(labels, rows, columns))
     }
+}
+
+/// The image `[H, W, C]` that many times as large.
+pub(super) fn resample(mut image: CowArray<'_, f32, Ix3>, scale: f64) -> Result<CowArray<'_, f32, Ix3>> {
+    let (height, width, _) = image.dim();
+    let [rows, columns] = [scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)];
+    if [rows, columns] == [height, width] {
+        return Ok(image);
+    }
+    if scale < 1.0 {
+        // What is finer than the coarser pixels would turn into noise.
+        let sigma = (0.5 * (1.0 / (scale * scale) - 1.0).sqrt()) as f32;
+        for mut channel in image.axis_iter_mut(Axis(2)) {
+            let smooth = gaussian_blur(channel.view(), sigma);
+            channel.assign(&smooth);
+        }
+    }
+    Ok(resize_bilinear(image.view(), rows, columns)?.into())
 }
 
 /// Labels of other sides: those of the nearest pixels.

@@ -11,7 +11,7 @@ use std::path::Path;
 use ndarray::{Array2, Array3, Axis};
 
 use self::options::zero_based;
-pub use self::options::{ImageFile, ReadLimits, ReadOptions};
+pub use self::options::{ImageFile, ImageHeader, ReadLimits, ReadOptions};
 use self::source::Source;
 use super::image::{Image, RawLabels};
 use crate::error::{Error, Result, contain_panic};
@@ -32,6 +32,21 @@ pub fn read_image_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<
     let path = path.as_ref();
     let source = Source::open(path, options.limits.file_bytes)?;
     image_from(&source, options).map_err(|problem| problem.in_file(path))
+}
+
+/// Reads what the header of an image file tells of planes, time points and pixel size.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_image_header(path: impl AsRef<Path>) -> Result<ImageHeader> {
+    let path = path.as_ref();
+    let limits = ReadLimits::default();
+    let source = Source::open(path, limits.file_bytes)?;
+    let header = within_wall(|| match recognise(&source.start(8)?)? {
+        Format::Tiff => tiff::header(&source, &limits),
+        Format::Png | Format::Jpeg => Ok(ImageHeader { planes: 1, frames: 1, pixel_size: None }),
+    });
+    header.map_err(|problem| problem.in_file(path))
 }
 
 /// Reads a label file of one plane with the default limits. See [`decode_labels`] for what is accepted.
