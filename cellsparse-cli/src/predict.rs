@@ -22,7 +22,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let files = input::images(&args.images)?;
     let read = args.read.options();
-    input::refuse_twins(&files)?;
+    input::refuse_twins(&files, &args.out)?;
     let options = PredictOptions {
         prob_thresh: args.prob_thresh,
         nms_thresh: args.nms_thresh,

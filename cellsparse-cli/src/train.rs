@@ -74,7 +74,6 @@ pub fn train(
     let result = model.train(dataset, validation, options, &mut |event| meter.observe(event));
     let history = meter.finish();
     let summary = result?;
-    summary.notes.iter().for_each(|text| note(text));
     if options.device == Device::Auto {
         note(&format!("device: {} (chosen by auto)", summary.device));
     }

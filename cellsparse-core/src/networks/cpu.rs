@@ -10,6 +10,7 @@ use super::memory::Pool;
 use super::normalization::Moments;
 use super::weights::Weights;
 use crate::budget::{bytes_of, no_memory};
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
 /// A network laid out in memory for one batch size and image size.
@@ -233,11 +234,21 @@ impl CpuPlan {
     ///
     /// A training plan normalises with the statistics of the batch, an inference plan with the moving ones.
     pub fn forward(&mut self, weights: &Weights, input: &[f32]) {
+        // A token that nobody can raise.
+        let _ = self.forward_until(weights, input, &CancelToken::new());
+    }
+
+    /// As [`forward`](Self::forward), and ends between two layers when `cancel` is raised.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn forward_until(&mut self, weights: &Weights, input: &[f32], cancel: &CancelToken) -> Result<()> {
         self.layouts[0].pack(input, self.maps.slice_mut(self.slots[0]));
         for id in 1..self.layouts.len() {
             if self.slots[id] == NO_SLOT {
                 continue;
             }
+            cancel.check()?;
             let begin = Instant::now();
             let mut target = self.maps.take(self.slots[id]);
             if self.resized[id] {
@@ -247,6 +258,7 @@ impl CpuPlan {
             self.maps.put(self.slots[id], target);
             self.times[id].forward = begin.elapsed();
         }
+        Ok(())
     }
 
     fn compute(&mut self, id: NodeId, weights: &Weights, target: &mut [f32]) {

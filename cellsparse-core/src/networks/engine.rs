@@ -10,6 +10,7 @@ use super::cpu::CpuPlan;
 use super::device::Device;
 use super::graph::Graph;
 use super::weights::Weights;
+use crate::control::CancelToken;
 use crate::error::Result;
 
 /// A network ready to run batches of one shape.
@@ -67,9 +68,23 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device fails.
     pub fn forward(&mut self, weights: &Weights, input: &[f32], outputs: &mut Vec<Vec<f32>>) -> Result<()> {
+        self.forward_until(weights, input, outputs, &CancelToken::new())
+    }
+
+    /// As [`forward`](Self::forward), and ends early when `cancel` is raised: on the CPU between two layers.
+    ///
+    /// # Errors
+    /// As of [`forward`](Self::forward), and [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn forward_until(
+        &mut self,
+        weights: &Weights,
+        input: &[f32],
+        outputs: &mut Vec<Vec<f32>>,
+        cancel: &CancelToken,
+    ) -> Result<()> {
         match &mut self.0 {
             Executor::Cpu(plan) => {
-                plan.forward(weights, input);
+                plan.forward_until(weights, input, cancel)?;
                 outputs.resize(plan.output_count(), Vec::new());
                 for (index, output) in outputs.iter_mut().enumerate() {
                     output.resize(plan.output_shape(index).iter().product(), 0.0);
