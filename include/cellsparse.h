@@ -923,7 +923,8 @@ cellsparse_status cellsparse_segmentation_free(struct cellsparse_segmentation *s
  * of what is free), checkpoint (a path). `cancel`,
  * `observer`, `userdata` and `summary_out` may be NULL; `userdata` is handed to the observer.
  *
- * Stopping early, by the observer or by `cancel`, is no failure: the weights so far are kept. After a failure the model is
+ * Stopping early, by the observer or by `cancel`, is no failure: the weights so far are kept. `cancel` before the first step
+ * is done ends the call with CELLSPARSE_STATUS_CANCELLED, as nothing was learned. After a failure the model is
  * as it was before. Changes the model: it needs it alone; any thread. The datasets are only read, and may be used by
  * several trainings at a time.
  */

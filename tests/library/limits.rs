@@ -170,3 +170,26 @@ fn the_step_of_a_training_ends_when_it_is_cancelled() {
     assert!(steps <= 2, "{steps} steps");
     assert_eq!(model.info().steps, steps as u64);
 }
+
+#[test]
+fn objects_of_elephant_hardly_depend_on_tiles() {
+    use cellsparse_core::metrics::{Criterion, matching};
+    use cellsparse_core::model::Starter;
+    use cellsparse_core::synthetic::{FieldOptions, draw_field};
+    let mut model = Model::elephant(ElephantConfig::default(), 0).unwrap();
+    let starter = Starter::shipped(cellsparse_core::Algorithm::Elephant).unwrap().expect("starting weights");
+    model.begin_with(&starter).unwrap().unwrap();
+    // Cells in one half only, so that tiles differ.
+    let field = draw_field(&FieldOptions { height: 400, width: 400, ..FieldOptions::default() }, 3).unwrap();
+    let mut pixels = field.image.to_f32();
+    let empty = pixels.slice(ndarray::s![..40, ..40, ..]).mean().unwrap();
+    pixels.slice_mut(ndarray::s![.., 230.., ..]).fill(empty);
+    let image = Image::F32(pixels);
+    let found = |tile| model.predict(&image, &PredictOptions { tile, ..PredictOptions::default() }).unwrap().labels;
+    let whole = found(None);
+    for tile in [128, 192, 256] {
+        let scores = matching(&whole, &found(Some(tile)), 0.5, Criterion::Iou, false).unwrap();
+        eprintln!("tiles of {tile}: {} of {} objects, {} more", scores.tp, scores.n_true, scores.fp);
+        assert!(scores.n_true > 20 && scores.f1 > 0.95, "tiles of {tile}: {scores:?}");
+    }
+}

@@ -9,7 +9,7 @@ use super::work::Work;
 use super::{Architecture, Model};
 use crate::budget::zeros;
 use crate::error::{Error, Reason, Result};
-use crate::networks::Engine;
+use crate::networks::{Engine, ImageStatistics};
 use crate::raster::Image;
 
 impl Model {
@@ -90,6 +90,18 @@ impl Model {
         shape: [usize; 3],
         fill: impl FnOnce(&mut [f32]),
     ) -> Result<Vec<Vec<Array3<f32>>>> {
+        Ok(self.run_with(work, shape, None, fill)?.0)
+    }
+
+    /// [`run`](Self::run), with statistics of a whole image that normalisations take instead of those of its part, and with
+    /// those of this part.
+    pub(super) fn run_with(
+        &self,
+        work: &Work<'_>,
+        shape: [usize; 3],
+        statistics: Option<&ImageStatistics>,
+        fill: impl FnOnce(&mut [f32]),
+    ) -> Result<(Vec<Vec<Array3<f32>>>, ImageStatistics)> {
         work.cancel.check()?;
         let [batch, height, width] = shape;
         let mut engine = match self.engines.take(shape, work.device) {
@@ -104,7 +116,10 @@ impl Model {
         let mut input = zeros(batch * height * width * self.graph.input_channels(), "the input of the network")?;
         fill(&mut input);
         let mut outputs = Vec::new();
+        engine.set_image_statistics(statistics);
         let ended = engine.forward_until(&self.weights, &input, &mut outputs, &work.cancel);
+        let seen = engine.image_statistics();
+        engine.set_image_statistics(None);
         self.engines.put(shape, work.device, engine);
         ended?;
         let mut results: Vec<Vec<Array3<f32>>> = (0..batch).map(|_| Vec::new()).collect();
@@ -119,7 +134,7 @@ impl Model {
                 result.push(array.map_err(|error| Error::Internal(format!("output of the network: {error}")))?);
             }
         }
-        Ok(results)
+        Ok((results, seen))
     }
 }
 

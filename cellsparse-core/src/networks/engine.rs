@@ -6,7 +6,7 @@ use cellsparse_kernels::Method;
 
 #[cfg(feature = "candle")]
 use super::candle_engine::CandleEngine;
-use super::cpu::CpuPlan;
+use super::cpu::{CpuPlan, ImageStatistics};
 use super::device::Device;
 use super::graph::Graph;
 use super::weights::Weights;
@@ -111,6 +111,25 @@ impl Engine {
             Executor::Candle(engine) => engine.backward(outputs, gradients)?,
         }
         Ok(())
+    }
+
+    /// Mean and variance of every channel in the last forward pass of one image; nothing where a device does not tell them.
+    pub fn image_statistics(&self) -> ImageStatistics {
+        match &self.0 {
+            Executor::Cpu(plan) => plan.image_statistics(),
+            #[cfg(feature = "candle")]
+            Executor::Candle(_) => ImageStatistics::default(),
+        }
+    }
+
+    /// Lets normalisations over groups of channels take these statistics instead of those of the image, or again its own. On
+    /// other devices than the CPU nothing changes.
+    pub fn set_image_statistics(&mut self, given: Option<&ImageStatistics>) {
+        match &mut self.0 {
+            Executor::Cpu(plan) => plan.set_image_statistics(given),
+            #[cfg(feature = "candle")]
+            Executor::Candle(_) => {}
+        }
     }
 
     /// Lets the moving statistics of `weights` take in those of the last forward pass of a training engine, which count as
