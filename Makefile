@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-python test-neon test-unsafe test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
+.PHONY: help demo starters test test-python test-neon test-unsafe fuzz-smoke test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -12,6 +12,7 @@ DATA ?=
 STEPS ?=
 ALGORITHM ?=
 PREFIX ?= /usr/local
+SECONDS_EACH ?= 60
 STARTERS ?= stardist cellpose elephant
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -51,6 +52,9 @@ test-unsafe: ## Run the tests of the code with `unsafe` under Miri and the addre
 
 check-all: ## Check every feature alone and together, the lowest Rust, archives, licences, accelerators, a release build; says how long each took
 	tests/check_all.sh
+
+fuzz-smoke: ## Try random input on every target; [SECONDS_EACH=60]
+	CELLSPARSE_FUZZ_SECONDS=$(SECONDS_EACH) cargo test $(PACKAGES) --test fuzz -- --test-threads 1 --nocapture
 
 test-java: ## Run the tests of Java on the library that the tests of Rust built
 	cargo test $(PACKAGES) --no-run

@@ -182,14 +182,41 @@ pub fn stem(path: &Path) -> String {
 }
 
 /// Refuses two images of one name, whose results would overwrite each other.
-pub fn refuse_twins(files: &[PathBuf]) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    match files.iter().find(|file| !seen.insert(stem(file))) {
-        Some(twin) => {
-            Err(Error::file(twin, format!("another image is also named '{}'; results are named so too", stem(twin))))
-        }
-        None => Ok(()),
+pub fn refuse_twins(files: &[PathBuf], out: &Path) -> Result<()> {
+    let twin = |name: &dyn Fn(&Path) -> String| {
+        let mut seen = BTreeSet::new();
+        files.iter().find(|file| !seen.insert(name(file)))
+    };
+    if let Some(twin) = twin(&|file| stem(file)) {
+        return Err(Error::file(
+            twin,
+            format!("another image is also named '{}'; results are named so too", stem(twin)),
+        ));
     }
+    match twin(&|file| stem(file).to_lowercase()) {
+        Some(twin) if ignores_case(out) => Err(Error::file(
+            twin,
+            format!(
+                "the name of another image differs from '{}' in capital letters only, which the --out folder does not tell \
+                 apart; rename one",
+                stem(twin)
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a folder takes names that differ in capital letters for the same; not when that cannot be found out.
+fn ignores_case(folder: &Path) -> bool {
+    let name = format!(".cellsparse-case-{}", std::process::id());
+    let path = folder.join(&name);
+    let made = std::fs::create_dir_all(folder).and_then(|()| std::fs::File::create_new(&path));
+    if made.is_err() {
+        return false;
+    }
+    let ignored = folder.join(name.to_uppercase()).exists();
+    let _ = std::fs::remove_file(path);
+    ignored
 }
 
 /// Refuses to write `out/name.png`, `out/name.tif` or `out/name.ome.tif` over one of the files that were read.
@@ -248,7 +275,12 @@ mod tests {
     #[test]
     fn twins_are_refused() {
         let files = ["a/x.png", "a/y.png", "a/x.tif"].map(PathBuf::from);
-        assert!(refuse_twins(&files[..2]).is_ok());
-        assert!(refuse_twins(&files).unwrap_err().to_string().contains("'x'"));
+        let out = tempfile::tempdir().unwrap();
+        assert!(refuse_twins(&files[..2], out.path()).is_ok());
+        assert!(refuse_twins(&files, out.path()).unwrap_err().to_string().contains("'x'"));
+        let twins = [PathBuf::from("a/Cell.png"), PathBuf::from("a/cell.tif")];
+        let refused = refuse_twins(&twins, out.path()).is_err();
+        assert_eq!(refused, ignores_case(out.path()), "files of both names, or one of them");
+        assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "nothing is left");
     }
 }

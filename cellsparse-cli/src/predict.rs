@@ -23,7 +23,7 @@ use crate::{input, note, print_json, print_out};
 pub fn run(args: &PredictArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let files = input::images(&args.images)?;
-    input::refuse_twins(&files)?;
+    input::refuse_twins(&files, &args.out)?;
     let parts: Vec<Part> = files.iter().flat_map(|file| parts(file, &args.select)).collect();
     refuse_same_names(&parts)?;
     let options = PredictOptions {

@@ -117,7 +117,8 @@ pub fn last_training() -> Option<String> {
 ///
 /// What else is to be known of the training is told by cellsparse_model_last_training().
 ///
-/// Stopping early, by the observer or by `cancel`, is no failure: the weights so far are kept. After a failure the model is
+/// Stopping early, by the observer or by `cancel`, is no failure: the weights so far are kept. `cancel` before the first step
+/// is done ends the call with CELLSPARSE_STATUS_CANCELLED, as nothing was learned. After a failure the model is
 /// as it was before. Changes the model: it needs it alone; any thread. The datasets are only read, and may be used by
 /// several trainings at a time.
 #[unsafe(no_mangle)]

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::app::App;
+use super::connections::Arrival;
 use super::errors::Refusal;
 use super::fields::not_an_object;
 use super::memory::Share;
@@ -31,6 +32,7 @@ const DRAIN: (Duration, usize) = (Duration::from_secs(10), 1 << 30);
 pub async fn read(app: &App, request: Request) -> Result<(Vec<u8>, Share), Refusal> {
     let limit = app.limits.body;
     let is_json = is_json(request.headers());
+    let arrival = request.extensions().get::<Arrival>().cloned();
     let announced = length(request.headers()).unwrap_or(0);
     let mut stream = request.into_body().into_data_stream();
     let (mut bytes, mut share) = (Vec::new(), Share::default());
@@ -59,6 +61,9 @@ pub async fn read(app: &App, request: Request) -> Result<(Vec<u8>, Share), Refus
         drop((bytes, share));
         drain(stream).await;
         return Err(refusal);
+    }
+    if let Some(arrival) = arrival {
+        arrival.complete();
     }
     if !is_json && !bytes.is_empty() {
         return Err(not_an_object());

@@ -1,22 +1,28 @@
 //! Connections of clients: accepted, bounded in number and patience, and ended with the server.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::HttpBody;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Sleep, sleep, timeout};
 
-/// Connections at a time; others wait. Well below the number of files that a program may have open.
+/// Connections at a time. Well below the number of files that a program may have open. For one more, that which has been sending
+/// its request for longest is closed; when all requests have arrived, others wait.
 const MOST: usize = 512;
 
 /// Time that a client has to send the head of a request, and that a connection may be idle.
@@ -32,10 +38,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>, grace: Duration) {
     let places = Arc::new(Semaphore::new(MOST));
     let open = GracefulShutdown::new();
+    let sending = Sending::default();
     loop {
         let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            let accepted = listener.accept().await;
+            if places.available_permits() == 0 {
+                sending.end_oldest();
+            }
+            (Arc::clone(&places).acquire_owned().await, accepted)
         };
         let (place, stream) = tokio::select! {
             biased;
@@ -50,19 +60,89 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         };
         // Events and answers are not to wait for more bytes.
         let _ = stream.set_nodelay(true);
+        let request = sending.begin();
+        let service = TowerToHyperService::new(watched(router.clone(), request.clone()));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(Patient::new(stream, READ)), TowerToHyperService::new(router.clone()));
+            .serve_connection(TokioIo::new(Patient::new(stream, READ)), service);
         let connection = open.watch(connection);
         tokio::spawn(async move {
             let _place = place;
-            // A client that breaks off is no matter of the server.
-            let _ = connection.await;
+            tokio::select! {
+                // A client that breaks off is no matter of the server.
+                _ = connection => {}
+                () = request.ended() => {}
+            }
         });
     }
     drop(listener);
     let _ = timeout(grace, open.shutdown()).await;
+}
+
+/// The connections whose request has not arrived yet, the oldest first.
+#[derive(Debug, Default)]
+struct Sending {
+    requests: Mutex<VecDeque<Weak<State>>>,
+}
+
+/// Whether the request of a connection has arrived.
+#[derive(Debug, Clone)]
+pub struct Arrival(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    arrived: AtomicBool,
+    end: Notify,
+}
+
+impl Sending {
+    /// A new connection.
+    fn begin(&self) -> Arrival {
+        let state = Arc::new(State::default());
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.len() > 4 * MOST {
+            requests.retain(|request| request.strong_count() > 0);
+        }
+        requests.push_back(Arc::downgrade(&state));
+        Arrival(state)
+    }
+
+    /// Ends the connection that has been sending its request for longest, if there is one.
+    fn end_oldest(&self) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.retain(|request| request.strong_count() > 0);
+        let sends =
+            |request: &Weak<State>| request.upgrade().is_some_and(|state| !state.arrived.load(Ordering::SeqCst));
+        let oldest = requests.iter().position(sends).and_then(|place| requests.remove(place));
+        if let Some(state) = oldest.and_then(|request| request.upgrade()) {
+            state.end.notify_one();
+        }
+    }
+}
+
+impl Arrival {
+    /// From now on, the connection is not ended to make room.
+    pub fn complete(&self) {
+        self.0.arrived.store(true, Ordering::SeqCst);
+    }
+
+    async fn ended(&self) {
+        self.0.end.notified().await;
+    }
+}
+
+/// The routes for one connection, which tell it of every request whether it has arrived: one without a body has, and who reads a
+/// body says when.
+fn watched(router: Router, arrival: Arrival) -> Router {
+    router.layer(from_fn(move |mut request: Request, next: Next| {
+        if request.body().is_end_stream() {
+            arrival.complete();
+        } else {
+            request.extensions_mut().insert(arrival.clone());
+        }
+        next.run(request)
+    }))
 }
 
 /// A connection that fails when the other side takes no byte for a while: otherwise clients that read nothing would hold

@@ -93,7 +93,12 @@ impl Entry {
     /// When they cannot be written.
     pub fn publish(&self, model: Model) -> CoreResult<Arc<Model>> {
         let model = Arc::new(model);
-        let saved = model.save(&self.path);
+        let saved = match self.path.parent() {
+            // A folder that was removed meanwhile is made anew.
+            Some(folder) => fs::create_dir_all(folder).map_err(|source| Error::io(folder, source)),
+            None => Ok(()),
+        };
+        let saved = saved.and_then(|()| model.save(&self.path));
         let mut kept = self.lock();
         kept.model = Some(Arc::clone(&model));
         kept.stamp = self.stamp();

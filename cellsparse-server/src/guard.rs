@@ -41,6 +41,11 @@ async fn answered(request: Request, next: Next) -> (Response, Option<(String, Du
 /// With a token, requests must bring it. Without one, a server that is reached from this computer only must be called by
 /// a name of this computer, and not from a page of another site: otherwise any page in the user's browser could use it.
 pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        // What is checked here and what another program on the way takes could differ.
+        let refusal = Refusal::new(StatusCode::BAD_REQUEST, "the request has several Host headers; send one");
+        return body::refuse(request, refusal).await;
+    }
     if request.uri().path() == "/health" {
         return next.run(request).await;
     }
@@ -74,6 +79,9 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
     std::hint::black_box(difference) == 0
 }
 
+/// Where the page that a browser made a request for comes from.
+const FETCH_SITE: header::HeaderName = header::HeaderName::from_static("sec-fetch-site");
+
 fn check_origin(headers: &HeaderMap, local_only: bool) -> Result<(), Refusal> {
     let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or("?"));
     let host = text(header::HOST);
@@ -84,12 +92,15 @@ fn check_origin(headers: &HeaderMap, local_only: bool) -> Result<(), Refusal> {
         let reason = format!("this server answers requests for this computer only, not for '{host}'; give it a token");
         return Err(Refusal::new(StatusCode::FORBIDDEN, reason));
     }
+    let foreign =
+        || Refusal::new(StatusCode::FORBIDDEN, "requests from pages of other sites are answered with a token only");
+    // Browsers send this one with every request, also with those for pictures, which have no origin.
+    if text(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") {
+        return Err(foreign());
+    }
     let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
     let own = origin.split_once("://").map(|(_, authority)| authority);
-    if own.is_some() && own == host {
-        return Ok(());
-    }
-    Err(Refusal::new(StatusCode::FORBIDDEN, "requests from pages of other sites are answered with a token only"))
+    if own.is_some() && own == host { Ok(()) } else { Err(foreign()) }
 }
 
 /// Whether the host of a `Host` header is this computer by address or name.
@@ -139,6 +150,11 @@ mod tests {
         for origin in ["http://evil.example", "null", "http://localhost:9000"] {
             let foreign = headers(&[(header::HOST, "localhost:8000"), (header::ORIGIN, origin)]);
             assert_eq!(check_origin(&foreign, true).unwrap_err().status(), 403);
+        }
+        for (site, status) in [("same-origin", 0), ("none", 0), ("same-site", 403), ("cross-site", 403), ("?", 403)] {
+            let fetched = headers(&[(header::HOST, "localhost:8000"), (FETCH_SITE, site)]);
+            let refused = check_origin(&fetched, true).err().map_or(0, |refusal| refusal.status().as_u16());
+            assert_eq!(refused, status, "{site}");
         }
         let rebound = headers(&[(header::HOST, "evil.example")]);
         assert!(check_origin(&rebound, true).is_err() && check_origin(&rebound, false).is_ok());

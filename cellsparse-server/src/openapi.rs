@@ -150,7 +150,7 @@ fn segment(algorithm: &str) -> Value {
             "400": refusal("The body ends early or is not UTF-8"),
             "404": refusal("No such model (Cellpose; with --strict every algorithm)"),
             "408": refusal("The body does not arrive in time"),
-            "409": refusal("The training was cancelled before it began"),
+            "409": refusal("The training was cancelled before its first step"),
             "413": refusal("Body or image too large"),
             "422": refusal("A field, an image or labels that cannot be used"),
             "429": refusal("Too many models, or too many requests that wait"),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
@@ -27,6 +28,9 @@ use super::{guard, images, openapi, progress};
 
 type Answer = Result<Response, Refusal>;
 type Shared = State<Arc<App>>;
+
+/// Algorithm and name of a model in a path.
+type Named = Result<Path<(String, String)>, PathRejection>;
 
 /// Header of what a user should know of an answer: why it is empty although the request was in order, and more.
 const NOTE: HeaderName = HeaderName::from_static("x-cellsparse-note");
@@ -83,10 +87,10 @@ async fn segment(app: Arc<App>, algorithm: Option<Algorithm>, request: Request) 
     let algorithm = algorithm.or(chosen.as_ref().map(|chosen| chosen.0)).unwrap_or(Algorithm::Stardist);
     let (name, work) = {
         let turn = app.unless_stopped(app.decoding.clone().acquire_owned()).await?;
-        let (app, outline) = (Arc::clone(&app), wishes.outline);
+        let (app, outline, cancel) = (Arc::clone(&app), wishes.outline, client.prediction.clone());
         blocking(move || {
             let _held = (turn, share);
-            decode(&app, algorithm, outline, &bytes)
+            decode(&app, algorithm, outline, &bytes, &cancel)
         })
         .await?
     };
@@ -160,15 +164,21 @@ async fn choose(
     let (app, body, cancel) = (Arc::clone(app), Arc::clone(body), cancel.clone());
     let choice = blocking(move || {
         let _held = turn;
-        let (_, work) = decode(&app, Algorithm::Stardist, OutlineRule::Literal, &body)?;
+        let (_, work) = decode(&app, Algorithm::Stardist, OutlineRule::Literal, &body, &cancel)?;
         work::choose(&app, &work, &cancel)
     });
     let choice = choice.await?;
     Ok((choice.algorithm, Some(choice.reason)))
 }
 
-/// Reads a body and the images in it. Blocks.
-fn decode(app: &App, algorithm: Algorithm, outline: OutlineRule, body: &[u8]) -> Result<(ModelName, Work), Refusal> {
+/// Reads a body and the images in it, unless the client goes away. Blocks.
+fn decode(
+    app: &App,
+    algorithm: Algorithm,
+    outline: OutlineRule,
+    body: &[u8],
+    cancel: &CancelToken,
+) -> Result<(ModelName, Work), Refusal> {
     let body = object(body)?;
     let request = Segment::read(&body, algorithm, &app.limits)?;
     let (mut fields, mut memory, mut bytes) = (Vec::new(), Share::default(), 0);
@@ -181,6 +191,7 @@ fn decode(app: &App, algorithm: Algorithm, outline: OutlineRule, body: &[u8]) ->
         None
     };
     for sample in &request.samples {
+        cancel.check().map_err(|error| Refusal::from_core(error, Vec::new()))?;
         let field = images::read(sample, wanted, request.range.as_deref(), app.limits.pixels)?;
         bytes += field.bytes();
         if !app.pixels.could_have(bytes) {
@@ -323,8 +334,8 @@ async fn models(State(app): Shared) -> Answer {
 }
 
 /// `GET /models/{algorithm}/{name}`
-async fn model(State(app): Shared, Path(path): Path<(String, String)>) -> Answer {
-    let entry = find(&app, &path)?;
+async fn model(State(app): Shared, path: Named) -> Answer {
+    let entry = find(&app, path)?;
     let description = blocking(move || {
         if !entry.exists() {
             return Err(Refusal::new(StatusCode::NOT_FOUND, work::untrained(&entry)));
@@ -335,8 +346,8 @@ async fn model(State(app): Shared, Path(path): Path<(String, String)>) -> Answer
 }
 
 /// `GET /models/{algorithm}/{name}/progress`: events, or the state when JSON is asked for.
-async fn listen(State(app): Shared, Path(path): Path<(String, String)>, request: Request) -> Answer {
-    let entry = find(&app, &path)?;
+async fn listen(State(app): Shared, path: Named, request: Request) -> Answer {
+    let entry = find(&app, path)?;
     let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("application/json") && !accept.contains("text/event-stream") {
         return Ok(answer(StatusCode::OK, json!(entry.live.status()).to_string()));
@@ -345,8 +356,8 @@ async fn listen(State(app): Shared, Path(path): Path<(String, String)>, request:
 }
 
 /// `POST /models/{algorithm}/{name}/cancel`: stops the running training, whose weights so far are kept, or those that wait.
-async fn cancel(State(app): Shared, Path(path): Path<(String, String)>) -> Answer {
-    let entry = find(&app, &path)?;
+async fn cancel(State(app): Shared, path: Named) -> Answer {
+    let entry = find(&app, path)?;
     Ok(answer(StatusCode::OK, json!({ "cancelled": entry.live.stop() }).to_string()))
 }
 
@@ -374,10 +385,12 @@ async fn elsewhere(request: Request) -> Response {
     response
 }
 
-fn find(app: &App, (algorithm, name): &(String, String)) -> Result<Arc<Entry>, Refusal> {
-    let not_found = |_| Refusal::new(StatusCode::NOT_FOUND, "Not Found");
-    let algorithm = algorithm.parse::<Algorithm>().map_err(not_found)?;
-    Ok(app.store.entry(algorithm, &ModelName::in_path(name)?))
+fn find(app: &App, path: Named) -> Result<Arc<Entry>, Refusal> {
+    let not_found = || Refusal::new(StatusCode::NOT_FOUND, "Not Found");
+    // A path that is no text names nothing.
+    let Path((algorithm, name)) = path.map_err(|_| not_found())?;
+    let algorithm = algorithm.parse::<Algorithm>().map_err(|_| not_found())?;
+    Ok(app.store.entry(algorithm, &ModelName::in_path(&name)?))
 }
 
 /// Runs something that takes its time on a thread of its own.

@@ -73,11 +73,14 @@ impl Store {
         Ok(store)
     }
 
-    /// Finds out before a training, not after it, that its model cannot be written.
+    /// Finds out before a training, not after it, that its model cannot be written. A folder that is gone is made anew.
     ///
     /// # Errors
     /// When it cannot.
     pub fn check_writable(&self, algorithm: Algorithm) -> CoreResult<()> {
+        let folder = self.folder_of(algorithm);
+        // Somebody may have removed it meanwhile.
+        fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
         let path = self.folder_of(algorithm).join(format!("{TEMPORARY}write-test"));
         let written = File::create(&path).and_then(|_| fs::remove_file(&path));
         written.map_err(|source| Error::io(&path, source))

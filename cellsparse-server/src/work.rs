@@ -7,7 +7,7 @@ use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, OutlineRule};
 use cellsparse_core::model::{Algorithm, Architecture, Choice, PredictOptions, Start, TrainOptions, choose_algorithm};
 use cellsparse_core::raster::Image;
-use cellsparse_core::{CancelToken, Error, Flow, Model, Reason};
+use cellsparse_core::{CancelToken, Error, ErrorKind, Flow, Model, Reason};
 
 use super::app::App;
 use super::entry::Entry;
@@ -152,7 +152,7 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
 fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Trained, Refusal> {
     let in_body = |error| Refusal::from_core(error, vec!["body".into()]);
     if cancel.is_cancelled() {
-        return Err(in_body(Error::Cancelled));
+        return Err(nothing_learned());
     }
     let known = entry.model().map_err(in_body)?;
     let _underway = app.store.admit(entry, || entry.begin_training(known.clone()))?;
@@ -211,9 +211,14 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
             if moved && let Err(error) = entry.restore() {
                 app.observer.tell(Event::NotRestored { model: entry.name.as_str(), error: &error });
             }
-            Err(in_body(error))
+            Err(if error.kind() == ErrorKind::Cancelled { nothing_learned() } else { in_body(error) })
         }
     }
+}
+
+/// The answer to a training that was stopped before it learned anything.
+fn nothing_learned() -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, "the training was cancelled before its first step; nothing was learned")
 }
 
 /// Segments every image and returns the features of each, and what a user should know of the results. Blocks.

@@ -3,5 +3,7 @@
 mod bad_input;
 mod end_to_end;
 mod facade;
+mod limits;
 mod mixed_sizes;
+mod model_files;
 mod pixel_sizes;

@@ -66,6 +66,22 @@ fn a_model_put_into_the_folder_is_used_at_once() {
 }
 
 #[test]
+fn a_folder_of_models_that_was_removed_is_made_anew() {
+    let server = Server::start_tiny(&[]);
+    let drawing = draw(64, 1);
+    for algorithm in ["stardist", "elephant"] {
+        fs::remove_dir_all(server.folder().join(algorithm)).expect("removed");
+    }
+    let reply = server.post("/stardist/", &quick_training(&drawing, 1));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    server.use_tiny("elephant", "default");
+    fs::create_dir_all(server.folder().join("cellpose")).expect("a folder");
+    let found = server.files();
+    let wanted = ["stardist/default.safetensors", "elephant/default.safetensors"];
+    assert!(wanted.iter().all(|name| found.iter().any(|file| file == name)), "{found:?}");
+}
+
+#[test]
 fn the_description_is_true() {
     let server = Server::start(&[]);
     let document = server.get("/openapi.json").json();

@@ -215,3 +215,58 @@ fn a_folder_that_cannot_be_used_is_one_clear_line() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("another server"), "{output:?}");
 }
+
+/// Sends the head of a request as it is and returns the status line and the body of the answer.
+fn answer_to(server: &Server, head: &str) -> (String, String) {
+    let host = server.url.strip_prefix("http://").expect("an address");
+    let mut stream = TcpStream::connect(host).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(head.replace("HOST", host).as_bytes()).expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+}
+
+#[test]
+fn requests_that_a_page_of_another_site_could_make_are_refused_in_the_usual_form() {
+    let server = Server::start(&[]);
+    for (head, status) in [
+        ("GET /models HTTP/1.1\r\nHost: HOST\r\n", "200"),
+        ("GET /models HTTP/1.1\r\nHost: HOST\r\nSec-Fetch-Site: none\r\n", "200"),
+        ("GET /models HTTP/1.1\r\nHost: HOST\r\nSec-Fetch-Site: cross-site\r\n", "403"),
+        ("GET /models HTTP/1.1\r\nHost: HOST\r\nSec-Fetch-Site: same-site\r\n", "403"),
+        ("GET /models HTTP/1.1\r\nHost: HOST\r\nHost: evil.example\r\n", "400"),
+        ("GET /health HTTP/1.1\r\nHost: evil.example\r\nHost: HOST\r\n", "400"),
+        ("GET /models/stardist/%FF HTTP/1.1\r\nHost: HOST\r\n", "404"),
+        ("GET /models/stardist/%FF/progress HTTP/1.1\r\nHost: HOST\r\n", "404"),
+        ("BREW /health HTTP/1.1\r\nHost: HOST\r\n", "405"),
+    ] {
+        let (line, body) = answer_to(&server, &format!("{head}Connection: close\r\n\r\n"));
+        assert!(line.contains(&format!(" {status} ")), "{head:?}: {line}");
+        let json: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{head:?}: {error}: {body}"));
+        assert_eq!(json["detail"].is_string(), status != "200", "{head:?}: {body}");
+    }
+}
+
+#[test]
+fn many_slow_connections_keep_nobody_from_asking() {
+    let server = Server::start(&[]);
+    let host = server.url.strip_prefix("http://").expect("an address");
+    let mut slow = Vec::new();
+    for number in 0..600 {
+        let mut stream = TcpStream::connect(host).expect("a connection");
+        let head = match number % 3 {
+            0 => String::new(),
+            1 => "GET /health HTTP/1.1\r\nHo".to_owned(),
+            _ => format!("POST /stardist/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n{{"),
+        };
+        stream.write_all(head.as_bytes()).expect("sent");
+        slow.push(stream);
+    }
+    let begin = std::time::Instant::now();
+    assert_eq!(server.get("/health").status, 200);
+    // A hundredth of that on an idle machine; half a minute when a slow client has to give up first.
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+    drop(slow);
+}

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ndarray::{Array2, Zip};
 
 use super::splitting::hills;
+use crate::control::CancelToken;
+use crate::error::Result;
 use crate::geometry::distance::distance_transform_edt;
 use crate::geometry::{disc_diameter, solidity};
 use crate::raster::{LabelImage, gaussian_blur};
@@ -58,10 +60,20 @@ impl Drawn {
 /// Unlabelled parts of `inside` that look like one of the drawn cells become cells with ids above those of the drawn ones;
 /// nothing else changes. `inside` tells for every pixel whether it lies in a cell; its holes are filled and its parts are
 /// split at necks.
-pub fn add_plain_cells(labels: &mut LabelImage, drawn: &Drawn, inside: &Array2<bool>) {
+///
+/// # Errors
+/// [`Error::Cancelled`](crate::Error::Cancelled).
+pub fn add_plain_cells(
+    labels: &mut LabelImage,
+    drawn: &Drawn,
+    inside: &Array2<bool>,
+    cancel: &CancelToken,
+) -> Result<()> {
     let parts = split(inside, drawn.diameter);
+    cancel.check()?;
     let mut last = drawn.last;
     for pixels in pixels_by_label(&parts).values() {
+        cancel.check()?;
         let is_drawn = pixels.iter().any(|at| labels[*at] > 0);
         if !is_drawn && drawn.resembles(pixels) && last < i32::MAX {
             last += 1;
@@ -72,6 +84,7 @@ pub fn add_plain_cells(labels: &mut LabelImage, drawn: &Drawn, inside: &Array2<b
             }
         }
     }
+    Ok(())
 }
 
 /// The areas in pixels of the parts of `inside` `[H, W]`, which are split at necks as cells of about that diameter would be.
@@ -110,8 +123,17 @@ fn center(pixels: &[[usize; 2]]) -> [f64; 2] {
 
 fn pixels_by_label(labels: &LabelImage) -> BTreeMap<i32, Vec<[usize; 2]>> {
     let mut cells: BTreeMap<i32, Vec<[usize; 2]>> = BTreeMap::new();
-    for ((y, x), label) in labels.indexed_iter().filter(|(_, label)| **label > 0) {
-        cells.entry(*label).or_default().push([y, x]);
+    for (y, row) in labels.outer_iter().enumerate() {
+        let mut x = 0;
+        while x < row.len() {
+            let (label, begin) = (row[x], x);
+            while x < row.len() && row[x] == label {
+                x += 1;
+            }
+            if label > 0 {
+                cells.entry(label).or_default().extend((begin..x).map(|x| [y, x]));
+            }
+        }
     }
     cells
 }

@@ -8,6 +8,7 @@ use super::cells::{Drawn, add_plain_cells, inside};
 use super::classifier::{Classifier, accuracy};
 use super::features::PixelFeatures;
 use super::{USEFUL, probabilities, samples};
+use crate::control::CancelToken;
 use crate::raster::LabelImage;
 
 /// Fewest regions, and fewest a drawn cell, on which a doubt may rest.
@@ -36,7 +37,7 @@ pub fn doubtful_background(image: ArrayView3<'_, f32>, labels: &LabelImage) -> O
     let probability = probabilities(&features, &classifier, labels.dim());
     let mut open = labels.mapv(|label| if label > 0 { label } else { -1 });
     let inside = inside(&probability, &open);
-    add_plain_cells(&mut open, &drawn, &inside);
+    add_plain_cells(&mut open, &drawn, &inside, &CancelToken::new()).ok()?;
     let there: BTreeSet<i32> = labels.iter().copied().filter(|label| *label > 0).collect();
     let found: BTreeSet<i32> = open.iter().copied().filter(|label| *label > 0).collect();
     let alike = found.len() - there.len();

@@ -18,6 +18,8 @@ use self::cells::{Drawn, add_plain_cells, inside};
 use self::classifier::{Classifier, Samples, accuracy};
 use self::features::PixelFeatures;
 pub use self::lookalikes::doubtful_background;
+use crate::control::CancelToken;
+use crate::error::Result;
 use crate::random::Random;
 use crate::raster::LabelImage;
 
@@ -45,33 +47,52 @@ const MOST: usize = 20_000;
 /// labelled, chosen with `seed` among those that look least like cells; without a cell, with fewer than 20 labelled pixels of
 /// cells or background, or when pixels do not tell at all, the labels are returned as they are.
 pub fn complete_labels(image: ArrayView3<'_, f32>, labels: &LabelImage, seed: u64) -> LabelImage {
+    complete_labels_until(image, labels, seed, &CancelToken::new()).unwrap_or_else(|_| labels.clone())
+}
+
+/// As [`complete_labels`], and ends early when `cancel` is raised.
+///
+/// # Errors
+/// [`Error::Cancelled`](crate::Error::Cancelled).
+pub fn complete_labels_until(
+    image: ArrayView3<'_, f32>,
+    labels: &LabelImage,
+    seed: u64,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
     let mut result = labels.clone();
     let (height, width, _) = image.dim();
     if labels.dim() != (height, width) || labels.iter().all(|label| *label >= 0) {
-        return result;
+        return Ok(result);
     }
-    let Some(drawn) = Drawn::new(labels) else { return result };
+    let Some(drawn) = Drawn::new(labels) else { return Ok(result) };
+    cancel.check()?;
     let features = PixelFeatures::new(image, drawn.diameter);
-    let Some(samples) = samples(&features, labels, &drawn.centers) else { return result };
+    cancel.check()?;
+    let Some(samples) = samples(&features, labels, &drawn.centers) else { return Ok(result) };
+    cancel.check()?;
     let (Some(accuracy), Some(classifier)) = (accuracy(&samples), Classifier::fit(&samples, |_| true)) else {
-        return result;
+        return Ok(result);
     };
     if accuracy < USEFUL {
-        return result;
+        return Ok(result);
     }
+    cancel.check()?;
     let probability = probabilities(&features, &classifier, labels.dim());
+    cancel.check()?;
     if accuracy < TRUSTED || drawn.centers.len() < 2 {
         add_typical_background(&mut result, &probability, seed);
-        return result;
+        return Ok(result);
     }
     let inside = inside(&probability, labels);
-    add_plain_cells(&mut result, &drawn, &inside);
+    cancel.check()?;
+    add_plain_cells(&mut result, &drawn, &inside, cancel)?;
     for ((at, label), probability) in result.indexed_iter_mut().zip(&probability) {
         if *label < 0 && *probability < BACKGROUND && !inside[at] {
             *label = 0;
         }
     }
-    result
+    Ok(result)
 }
 
 /// Labelled pixels, evenly thinned out, in groups of the nearest drawn cell; `None` when a class is too small.
@@ -82,6 +103,7 @@ fn samples(features: &PixelFeatures, labels: &LabelImage, centers: &[[f64; 2]]) 
         return None;
     }
     let mut samples = Samples::default();
+    let nearest = Nearest::new(centers);
     // Each class is thinned out alone, so that the smaller one keeps its pixels.
     let thinning = [background, cells].map(|count| count.div_ceil(MOST / 2));
     let mut seen = [0usize; 2];
@@ -95,11 +117,45 @@ fn samples(features: &PixelFeatures, labels: &LabelImage, centers: &[[f64; 2]]) 
         features.write(y, x, &mut row);
         samples.features.extend_from_slice(&row);
         samples.cell.push(*label > 0);
-        let distance = |center: &[f64; 2]| (center[0] - y as f64).powi(2) + (center[1] - x as f64).powi(2);
-        let nearest = (0..centers.len()).min_by(|a, b| distance(&centers[*a]).total_cmp(&distance(&centers[*b])));
-        samples.group.push(nearest.unwrap_or(0));
+        samples.group.push(nearest.to([y as f64, x as f64]));
     }
     Some(samples)
+}
+
+/// Points by their rows, to find the nearest one.
+struct Nearest {
+    /// `[y, x]` and number, by `y`.
+    points: Vec<([f64; 2], usize)>,
+}
+
+impl Nearest {
+    fn new(points: &[[f64; 2]]) -> Self {
+        let mut points: Vec<_> = points.iter().copied().zip(0..).collect();
+        points.sort_by(|(a, _), (b, _)| a[0].total_cmp(&b[0]));
+        Self { points }
+    }
+
+    /// The number of the nearest point, of equally near ones the smallest; 0 without points.
+    fn to(&self, at: [f64; 2]) -> usize {
+        let first = self.points.partition_point(|(point, _)| point[0] < at[0]);
+        let mut best = (f64::INFINITY, 0);
+        // Outwards on both sides, until the rows alone are further away than the nearest point so far.
+        let mut look = |points: &mut dyn Iterator<Item = &([f64; 2], usize)>| {
+            for ([y, x], number) in points {
+                let down = (y - at[0]).powi(2);
+                if down > best.0 {
+                    break;
+                }
+                let distance = down + (x - at[1]).powi(2);
+                if (distance, *number) < best {
+                    best = (distance, *number);
+                }
+            }
+        };
+        look(&mut self.points[first..].iter());
+        look(&mut self.points[..first].iter().rev());
+        best.1
+    }
 }
 
 fn probabilities(features: &PixelFeatures, classifier: &Classifier, shape: (usize, usize)) -> Array2<f32> {
@@ -174,6 +230,28 @@ mod tests {
         assert!(completed[[55, 55]] <= 0, "a speck is no cell");
         let background = completed.iter().filter(|label| **label == 0).count();
         assert!(background > 10_000, "{background}");
+    }
+
+    #[test]
+    fn the_nearest_point_is_found() {
+        let mut random = Random::new(4, 0);
+        let points: Vec<[f64; 2]> = (0..300).map(|_| [0; 2].map(|_: i32| random.uniform(0.0, 40.0).floor())).collect();
+        let nearest = Nearest::new(&points);
+        for _ in 0..500 {
+            let at = [0; 2].map(|_: i32| random.uniform(-5.0, 45.0));
+            let distance = |point: &[f64; 2]| (point[0] - at[0]).powi(2) + (point[1] - at[1]).powi(2);
+            let slow = (0..300).min_by(|a, b| distance(&points[*a]).total_cmp(&distance(&points[*b])));
+            assert_eq!(Some(nearest.to(at)), slow);
+        }
+        assert_eq!(Nearest::new(&[]).to([1.0, 1.0]), 0);
+    }
+
+    #[test]
+    fn a_cancelled_completion_ends() {
+        let (image, labels) = scene(0.8);
+        let cancel = CancelToken::new();
+        cancel.cancel();
+        assert!(complete_labels_until(image.view(), &labels, 0, &cancel).is_err());
     }
 
     #[test]

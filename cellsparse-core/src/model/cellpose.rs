@@ -63,6 +63,7 @@ fn batch_config(config: &CellposeConfig, options: &TrainOptions, batch: [usize; 
         batch_size: batch[0],
         patch: batch[1],
         diam_mean: f64::from(config.diam_mean),
+        cancel: options.cancel.clone(),
         ..CellposeBatchConfig::default()
     };
     match options.preset {

@@ -6,9 +6,11 @@
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::Normalization;
+use super::normalization::FARTHEST;
 use crate::annotations::Dataset;
 use crate::geometry::disc_diameter;
-use crate::raster::{Image, gaussian_blur};
+use crate::raster::{Image, Percentiles, gaussian_blur};
 
 /// What was seen in training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -74,6 +76,12 @@ impl Seen {
         seen
     }
 
+    /// Whether the numbers can be those of images.
+    pub fn is_sound(&self) -> bool {
+        let positive = |value: f64| value.is_finite() && value >= 0.0;
+        positive(self.diameter) && positive(self.ratio) && positive(self.relief) && self.bits <= 64
+    }
+
     /// What was seen in all trainings, given what was seen before this one.
     pub fn with(self, before: Option<Self>) -> Self {
         let Some(before) = before else { return self };
@@ -119,10 +127,10 @@ fn bits(image: &Image) -> u32 {
 /// What stands out of an image `[H, W, C]` with cells of that diameter in pixels.
 fn relief(image: ArrayView3<'_, f32>, diameter: f64) -> Relief {
     let mut best = Relief { height: 0.0, ratio: 0.0 };
-    for channel in image.axis_iter(Axis(2)) {
+    for (channel, limits) in image.axis_iter(Axis(2)).zip(limits(image)) {
         let shortest = channel.nrows().min(channel.ncols());
         let block = ((diameter / BLOCKS) as usize).min(shortest / FEWEST).max(1);
-        let blocks = block_means(channel, block);
+        let blocks = block_means(channel, block, limits);
         let [fine, coarse] = BLURS.map(|sigma| gaussian_blur(blocks.view(), sigma));
         let band = fine - coarse;
         let highest = band.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -140,13 +148,32 @@ fn relief(image: ArrayView3<'_, f32>, diameter: f64) -> Relief {
     best
 }
 
-/// Means over squares of `side` pixels; what is left over at the far edges is left out.
-fn block_means(channel: ArrayView2<'_, f32>, side: usize) -> Array2<f32> {
+/// The intensities of each channel that a network would see as they are.
+fn limits(image: ArrayView3<'_, f32>) -> Vec<[f64; 2]> {
+    let usual = Normalization::default();
+    let Ok(Percentiles { low, high }) = Percentiles::measure(image, usual.pmin, usual.pmax) else {
+        return vec![[f64::NEG_INFINITY, f64::INFINITY]; image.len_of(Axis(2))];
+    };
+    let limits = low.iter().zip(&high).map(|(low, high)| {
+        let (low, high) = (f64::from(*low), f64::from(*high));
+        // A few cells in an even field are all that stands out of it.
+        if high > low && high.is_finite() {
+            let far = f64::from(FARTHEST) * (high - low);
+            [low - far, low + far]
+        } else {
+            [f64::NEG_INFINITY, f64::INFINITY]
+        }
+    });
+    limits.collect()
+}
+
+/// Means over squares of `side` pixels, of which each is taken to lie within the limits; what is left over at the far edges is left out.
+fn block_means(channel: ArrayView2<'_, f32>, side: usize, [low, high]: [f64; 2]) -> Array2<f32> {
     let shape = ((channel.nrows() / side).max(1), (channel.ncols() / side).max(1));
     let mut sums = Array2::<f64>::zeros(shape);
     for ((row, column), value) in channel.indexed_iter() {
         if let Some(sum) = sums.get_mut((row / side, column / side)) {
-            *sum += f64::from(*value);
+            *sum += f64::from(*value).clamp(low, high);
         }
     }
     let pixels = (side * side) as f64;
@@ -210,6 +237,16 @@ mod tests {
                     assert!(seen.nothing_in(&image, true).is_some(), "kind {kind}, side {side}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_defective_pixel_hides_no_cells() {
+        let (seen, cells) = seen();
+        for value in [1e8, -1e30, f32::MAX] {
+            let mut pixels = cells.to_f32();
+            pixels[[60, 70, 0]] = value;
+            assert_eq!(seen.nothing_in(&Image::F32(pixels), true), None, "{value}");
         }
     }
 

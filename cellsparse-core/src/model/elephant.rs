@@ -15,6 +15,7 @@ use crate::annotations::Dataset;
 use crate::budget::bytes_of;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
+use crate::networks::ImageStatistics;
 use crate::postprocess::clean::relabel_sequential;
 use crate::postprocess::elephant::{Method, WatershedOptions, elephant_instances_until};
 use crate::postprocess::spots::SpotOptions;
@@ -73,7 +74,8 @@ const OBJECT_BYTES: u64 = 48;
 ///
 /// Group normalisation makes every pixel depend on all others, so an image is read whole as long as it is not larger than
 /// a tile; the sides are stretched to multiples of what the network divides by, as in the reference. Larger images are cut
-/// into overlapping tiles, whose probabilities are blended.
+/// into overlapping tiles, whose probabilities are blended. The tiles are read twice, first to learn the statistics of the whole
+/// image: normalised by their own, cells would look different from tile to tile.
 pub(super) fn probabilities(
     model: &Model,
     image: ArrayView3<'_, f32>,
@@ -101,25 +103,45 @@ pub(super) fn probabilities(
     };
     let tile = work.tile.unwrap_or(if height * width <= TILE * TILE { height.max(width) } else { TILE });
     if height <= tile && width <= tile {
-        return back(whole(model, image, work)?);
+        return back(whole(model, image, None, work)?.0);
     }
     let side = [tile.min(height), tile.min(width)];
-    let mut sum = TaperedSum::new(height, width, 3, side)?;
+    let mut corners = Vec::new();
     for y in tile_starts(height, side[0], OVERLAP) {
-        for x in tile_starts(width, side[1], OVERLAP) {
-            let part = whole(model, image.slice(s![y..y + side[0], x..x + side[1], ..]), work)?;
-            sum.add(part.view(), [y, x])?;
+        corners.extend(tile_starts(width, side[1], OVERLAP).into_iter().map(|x| [y, x]));
+    }
+    let tile = |[y, x]: [usize; 2]| image.slice(s![y..y + side[0], x..x + side[1], ..]);
+    // A network without groups, and a device that does not tell, needs one round.
+    let mut seen = Vec::new();
+    for &corner in &corners {
+        seen.push(whole(model, tile(corner), None, work)?.1);
+        if seen[0].is_empty() {
+            break;
         }
+    }
+    let statistics = ImageStatistics::of_parts(&seen);
+    let mut sum = TaperedSum::new(height, width, 3, side)?;
+    for &corner in &corners {
+        sum.add(whole(model, tile(corner), Some(&statistics), work)?.0.view(), corner)?;
     }
     back(sum.finish())
 }
 
-fn whole(model: &Model, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<Array3<f32>> {
+/// The probabilities of an image, or of a part of one with these statistics, and the statistics of what was read.
+fn whole(
+    model: &Model,
+    image: ArrayView3<'_, f32>,
+    statistics: Option<&ImageStatistics>,
+    work: &Work<'_>,
+) -> Result<(Array3<f32>, ImageStatistics)> {
     let (height, width, _) = image.dim();
     let divisor = model.graph.divisor();
     let sides = [height.next_multiple_of(divisor[0]), width.next_multiple_of(divisor[1])];
-    let read = |fill: &mut dyn FnMut(&mut [f32])| -> Result<Array3<f32>> {
-        let outputs = model.run(work, [1, sides[0], sides[1]], fill)?.into_iter().next();
+    let mut seen = ImageStatistics::default();
+    let mut read = |fill: &mut dyn FnMut(&mut [f32])| -> Result<Array3<f32>> {
+        let (outputs, told) = model.run_with(work, [1, sides[0], sides[1]], statistics, fill)?;
+        seen = told;
+        let outputs = outputs.into_iter().next();
         let logits = outputs.and_then(|outputs| outputs.into_iter().next());
         logits.map(log_softmax).ok_or_else(|| Error::Internal("a network without outputs".into()))
     };
@@ -135,7 +157,7 @@ fn whole(model: &Model, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<A
         resize_bilinear_aligned(logs.view(), [height, width])?
     };
     logs.mapv_inplace(f32::exp);
-    Ok(logs)
+    Ok((logs, seen))
 }
 
 /// Logarithms of the probabilities of each pixel.

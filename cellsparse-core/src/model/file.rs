@@ -1,10 +1,12 @@
 //! A model in one file: weights and optimiser state as arrays, everything else as JSON.
 
+use std::hash::Hasher;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use twox_hash::XxHash64;
 
 use super::contrast::Seen;
 use super::pixel_size::check_pixel_size;
@@ -15,17 +17,22 @@ use crate::formats::tensors::{
     NamedArrays, PlainArray, TensorFile, peek_tensors, read_tensors, read_tensors_from, write_tensors,
 };
 use crate::networks::Weights;
-use crate::training::history::History;
+use crate::training::history::{History, MOST_STEPS};
 use crate::training::optimizer::Optimizer;
 use crate::training::trainer::TrainingState;
 
-/// Version of the file format; files of a later version are refused.
-const FORMAT_VERSION: u32 = 1;
+/// Version of the file format; files of a later version are refused. Version 1, which is read too, has a hash of the weights
+/// alone.
+const FORMAT_VERSION: u32 = 2;
+const WEIGHTS_ONLY: u32 = 1;
 
 /// The JSON part of a model file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     format_version: u32,
+    /// XXH64 of everything in the file, see [`checksum`]: safetensors has none.
+    #[serde(default)]
+    checksum: String,
     cellsparse_version: String,
     /// The fields `algorithm` and `config`.
     #[serde(flatten)]
@@ -45,7 +52,8 @@ struct Header {
     history: History,
     /// Steps of the optimiser and batches drawn, when the optimiser's state is in the file.
     optimizer: Option<OptimizerHeader>,
-    /// FNV-1a hash of names and values of the weights: these formats carry no checksum.
+    /// FNV-1a hash of names and values of the weights, in version 1.
+    #[serde(default, skip_serializing)]
     weights_hash: String,
     /// Whether the weights are initial ones.
     untrained: bool,
@@ -133,6 +141,7 @@ impl<'a> Parts<'a> {
         let Self { model, weights, state, history, untrained } = *self;
         let header = Header {
             format_version: FORMAT_VERSION,
+            checksum: BLANK.into(),
             cellsparse_version: env!("CARGO_PKG_VERSION").into(),
             architecture: model.architecture.clone(),
             normalization: model.normalization,
@@ -147,12 +156,13 @@ impl<'a> Parts<'a> {
                 memory: state.optimizer.memory().len(),
                 carried: state.carried,
             }),
-            weights_hash: hash(weights),
+            weights_hash: String::new(),
             untrained,
             seen: model.seen,
             pixel_size: model.pixel_size,
         };
-        let json = serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
+        let mut json =
+            serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
         let mut arrays: Vec<PlainArray<'a>> = Vec::new();
         for parameter in weights.parameters() {
             arrays.push((parameter.spec.name.clone(), &parameter.spec.shape, &parameter.values));
@@ -167,6 +177,8 @@ impl<'a> Parts<'a> {
                 }
             }
         }
+        let parts = arrays.iter().map(|(name, shape, values)| (name.as_str(), *shape, *values));
+        json = json.replacen(BLANK, &checksum(&json, parts), 1);
         Ok((arrays, json))
     }
 }
@@ -223,6 +235,7 @@ impl Header {
         let fields: serde_json::Value = serde_json::from_str(json).map_err(unreadable)?;
         check_version(fields.get("format_version"), path)?;
         let header: Self = serde_json::from_str(json).map_err(unreadable)?;
+        header.check_numbers(path)?;
         let in_file = |error: Error| Error::file(path, error.to_string()).caused_by(error);
         header.architecture.check().map_err(in_file)?;
         if header.thresholds.algorithm() != header.architecture.algorithm() {
@@ -244,11 +257,53 @@ impl Header {
     }
 }
 
+impl Header {
+    /// Refuses numbers that no training leaves behind and that later steps could not go on from.
+    fn check_numbers(&self, path: &Path) -> Result<()> {
+        let refuse = |reason: String| Err(Error::file(path, reason).because(Reason::Damaged));
+        if let Err(reason) = self.history.check() {
+            return refuse(format!("its history {reason}; the file is damaged"));
+        }
+        if let Some(OptimizerHeader { steps, batches, memory, carried }) = &self.optimizer {
+            if *steps > MOST_STEPS || *batches > MOST_STEPS {
+                return refuse(format!(
+                    "its optimiser counts {steps} steps and {batches} batches, above {MOST_STEPS}; the file is damaged"
+                ));
+            }
+            if !(1..=MEMORY.len()).contains(memory) || !carried.is_finite() {
+                return refuse(format!(
+                    "its optimiser has {memory} sets of moments and carries {carried}; the file is damaged"
+                ));
+            }
+        }
+        match &self.seen {
+            Some(seen) if !seen.is_sound() => {
+                refuse(format!("what it says of its training images is impossible: {seen:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a file whose content is not what was written.
+    fn check_sum(&self, json: &str, arrays: &NamedArrays, path: &Path) -> Result<()> {
+        if self.format_version == WEIGHTS_ONLY {
+            return Ok(());
+        }
+        let parts = arrays.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice()));
+        let blank = json.replacen(&self.checksum, BLANK, 1);
+        if self.checksum.len() == BLANK.len() && checksum(&blank, parts) == self.checksum {
+            return Ok(());
+        }
+        Err(Error::file(path, "its content does not match its checksum; the file is damaged, or was changed by hand")
+            .because(Reason::Damaged))
+    }
+}
+
 fn check_version(stated: Option<&serde_json::Value>, path: &Path) -> Result<()> {
     let reason = match (stated, stated.and_then(serde_json::Value::as_u64)) {
-        (_, Some(version)) if version == u64::from(FORMAT_VERSION) => return Ok(()),
+        (_, Some(version)) if (WEIGHTS_ONLY.into()..=FORMAT_VERSION.into()).contains(&version) => return Ok(()),
         (_, Some(version)) if version > u64::from(FORMAT_VERSION) => {
-            format!("format version {version}; this build reads version {FORMAT_VERSION}. Use a newer cellsparse")
+            format!("format version {version}; this build reads up to version {FORMAT_VERSION}. Use a newer cellsparse")
         }
         (Some(other), _) => format!("format version {other}; there is no such version, the file is damaged"),
         (None, _) => "its configuration states no format version; the file is damaged, or no model".into(),
@@ -259,12 +314,13 @@ fn check_version(stated: Option<&serde_json::Value>, path: &Path) -> Result<()> 
 
 fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
     let header = Header::parse(json, path)?;
+    header.check_sum(json, &arrays, path)?;
     let in_file = |error: Error| Error::file(path, error.to_string()).caused_by(error);
     let graph = Arc::new(header.architecture.graph());
     let moving = take_prefixed(&mut arrays, MOVING);
     let memory: Vec<NamedArrays> = MEMORY.iter().map(|prefix| take_prefixed(&mut arrays, prefix)).collect();
     let weights = Weights::from_named(&graph, arrays).map_err(in_file)?;
-    if hash(&weights) != header.weights_hash {
+    if header.format_version == WEIGHTS_ONLY && hash(&weights) != header.weights_hash {
         return Err(
             Error::file(path, "its weights do not match their checksum; the file is damaged").because(Reason::Damaged)
         );
@@ -272,10 +328,13 @@ fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
     let state = match header.optimizer {
         Some(OptimizerHeader { steps, batches, memory: sets, carried }) => {
             let weights = Weights::from_named(&graph, moving).map_err(in_file)?;
-            let mut stored = Vec::new();
+            let mut stored: Vec<Vec<Vec<f32>>> = Vec::new();
             for arrays in memory.into_iter().take(sets) {
                 let set = Weights::from_named(&graph, arrays).map_err(in_file)?;
                 stored.push(set.parameters().iter().map(|p| p.values.clone()).collect());
+            }
+            if let [_, second] = stored.as_slice() {
+                check_squares(second).map_err(in_file)?;
             }
             let optimizer = Optimizer::restore(&weights, steps, stored).map_err(in_file)?;
             Some(TrainingState { weights, optimizer, batches, carried })
@@ -293,6 +352,44 @@ fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
     model.seen = header.seen;
     model.pixel_size = header.pixel_size;
     Ok(model)
+}
+
+/// What stands for the checksum in the text that it is taken of.
+const BLANK: &str = "0000000000000000";
+
+/// XXH64 of the JSON text, in which [`BLANK`] stands for the checksum itself, and of name, shape and values of every array, in
+/// the order of the names; as 16 hexadecimal digits.
+fn checksum<'a>(json: &str, arrays: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>) -> String {
+    let mut state = XxHash64::with_seed(0);
+    state.write(&(json.len() as u64).to_le_bytes());
+    state.write(json.as_bytes());
+    let mut sorted: Vec<_> = arrays.collect();
+    sorted.sort_unstable_by_key(|(name, ..)| *name);
+    let mut bytes = Vec::with_capacity(PIECE * size_of::<f32>());
+    for (name, shape, values) in sorted {
+        state.write(&(name.len() as u64).to_le_bytes());
+        state.write(name.as_bytes());
+        for side in [shape.len()].iter().chain(shape) {
+            state.write(&(*side as u64).to_le_bytes());
+        }
+        for piece in values.chunks(PIECE) {
+            bytes.clear();
+            piece.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+            state.write(&bytes);
+        }
+    }
+    format!("{:016x}", state.finish())
+}
+
+/// Values whose bytes are hashed together.
+const PIECE: usize = 1 << 12;
+
+/// Second moments are sums of squares, of which roots are taken.
+fn check_squares(second: &[Vec<f32>]) -> Result<()> {
+    match second.iter().flatten().find(|value| **value < 0.0) {
+        Some(value) => Err(Error::Weights(format!("a second moment of the optimiser is {value}, below 0"))),
+        None => Ok(()),
+    }
 }
 
 fn take_prefixed(arrays: &mut NamedArrays, prefix: &str) -> NamedArrays {
@@ -382,8 +479,8 @@ mod tests {
         let said = |version: Option<serde_json::Value>| {
             check_version(version.as_ref(), Path::new("m")).map_err(|error| error.to_string())
         };
-        assert_eq!(said(Some(1.into())), Ok(()));
-        assert!(said(Some(2.into())).unwrap_err().contains("newer cellsparse"));
+        assert_eq!((said(Some(1.into())), said(Some(2.into()))), (Ok(()), Ok(())));
+        assert!(said(Some(3.into())).unwrap_err().contains("newer cellsparse"));
         for odd in [Some(0.into()), Some("1".into()), None] {
             let message = said(odd).unwrap_err();
             assert!(message.contains("damaged") && !message.contains("newer"), "{message}");

@@ -12,7 +12,7 @@ use super::{
     Architecture, CellposeThresholds, ElephantThresholds, Model, StarThresholds, Thresholds, TrainOptions, cellpose,
     elephant, stardist, working_scale,
 };
-use crate::annotations::Dataset;
+use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::networks::Device;
@@ -25,6 +25,9 @@ const IMAGES: usize = 16;
 /// have.
 const PIXELS: usize = 1 << 24;
 const PIXELS_OF_ONE: [usize; 2] = [1 << 20, 1 << 22];
+
+/// Drawn cells that say enough about thresholds, in all images together: of more, a part is judged.
+const CELLS: usize = 4096;
 
 /// Pixels of the images that thresholds are chosen on after a training was stopped, at most: a few seconds.
 const PIXELS_AFTER_A_STOP: f64 = 4e6;
@@ -53,11 +56,12 @@ impl<'a> Judged<'a> {
     /// `completed` says, the labels that the network was trained on.
     pub fn new(set: &'a Dataset, completed: Option<&[LabelImage]>, scale: f64, options: &TrainOptions) -> Self {
         let step = set.len().div_ceil(IMAGES).max(1);
-        let most = (PIXELS / set.len().div_ceil(step).max(1)).clamp(PIXELS_OF_ONE[0], PIXELS_OF_ONE[1]);
+        let count = set.len().div_ceil(step).max(1);
+        let most = (PIXELS / count).clamp(PIXELS_OF_ONE[0], PIXELS_OF_ONE[1]);
         let most = (most as f64 / scale.powi(2).max(1.0)) as usize;
         let known = |index: usize| {
             let whole = set.labels()[index].labels();
-            let window = busiest(whole, most);
+            let window = busiest(whole, enough(&set.labels()[index], most, count));
             let [rows, columns] = window.clone();
             let mut labels = whole.slice(s![rows.clone(), columns.clone()]).to_owned();
             if let Some(completed) = completed.and_then(|completed| completed.get(index)) {
@@ -100,8 +104,14 @@ impl<'a> Judged<'a> {
     }
 }
 
+/// Pixels of one of `images` images to look at, `most` at most: fewer where these hold more cells than are needed.
+pub(super) fn enough(labels: &SparseLabels, most: usize, images: usize) -> usize {
+    let cells = (CELLS / images.max(1)) as f64 / labels.object_count().max(1) as f64;
+    most.min((labels.labels().len() as f64 * cells).ceil() as usize)
+}
+
 /// The part of at most `most` pixels with most pixels of objects; the whole image when it is not larger.
-fn busiest(labels: &LabelImage, most: usize) -> [Range<usize>; 2] {
+pub(super) fn busiest(labels: &LabelImage, most: usize) -> [Range<usize>; 2] {
     let (height, width) = labels.dim();
     if height.saturating_mul(width) <= most {
         return [0..height, 0..width];
@@ -140,7 +150,7 @@ fn busiest(labels: &LabelImage, most: usize) -> [Range<usize>; 2] {
 
 /// Makes objects at the sides of a part unknown where the image goes on: they may be cut, and no prediction is to be judged by
 /// half an object.
-fn forget_cut_objects(labels: &mut LabelImage, window: &[Range<usize>; 2], whole: (usize, usize)) {
+pub(super) fn forget_cut_objects(labels: &mut LabelImage, window: &[Range<usize>; 2], whole: (usize, usize)) {
     let (rows, columns) = labels.dim();
     let mut cut = BTreeSet::new();
     let sides = [
@@ -247,6 +257,20 @@ mod tests {
         let [rows, columns] = busiest(&LabelImage::zeros((10, 9000)), 20_000);
         assert_eq!((rows, columns.len()), (0..10, 2000));
         assert_eq!(busiest(&LabelImage::zeros((3, 0)), 0), [0..3, 0..0]);
+    }
+
+    #[test]
+    fn of_very_many_cells_a_part_is_judged() {
+        let lattice = |count: usize| {
+            let labels = LabelImage::from_shape_fn((400, 400), |(y, x)| {
+                let id = y / 4 * 100 + x / 4;
+                if id < count && y % 4 < 3 && x % 4 < 3 { id as i32 + 1 } else { 0 }
+            });
+            SparseLabels::from_signed(labels).unwrap()
+        };
+        assert!(enough(&lattice(4000), 1 << 20, 1) >= 160_000, "all of them");
+        assert_eq!(enough(&lattice(8192), 1 << 20, 1), 80_000);
+        assert_eq!(enough(&lattice(8192), 1 << 10, 2), 1 << 10);
     }
 
     #[test]

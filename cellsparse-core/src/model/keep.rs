@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayView3, s};
 
+use super::judged::{busiest, enough, forget_cut_objects};
 use super::recipe::Begin;
 use super::work::Work;
 use super::{Model, PredictOptions, Thresholds, TrainOptions};
@@ -60,13 +61,20 @@ impl Drawn {
             let labels = &data.labels()[index];
             let image = model.network_input(&data.images()[index], options.normalized)?;
             let margin = (MARGIN * labels.median_diameter()) as usize + 16;
-            let [rows, columns] = around_cells(labels.labels(), margin);
+            let mut window = around_cells(labels.labels(), margin);
+            let most = enough(labels, PIXELS, data.len().div_ceil(step));
+            if window[0].len() * window[1].len() > most {
+                window = busiest(labels.labels(), most);
+            }
+            let [rows, columns] = window.clone();
             let part = image.slice(s![rows.clone(), columns.clone(), ..]).to_owned();
             pixels += part.len();
             if pixels > PIXELS && !parts.is_empty() {
                 break;
             }
-            parts.push((part, labels.labels().slice(s![rows, columns]).to_owned()));
+            let mut drawn = labels.labels().slice(s![rows, columns]).to_owned();
+            forget_cut_objects(&mut drawn, &window, labels.labels().dim());
+            parts.push((part, drawn));
         }
         Ok(Self { parts })
     }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array3, ArrayView3, Axis};
 
+use super::normalization::FARTHEST;
 use super::work::Work;
 use super::{Architecture, Model};
 use crate::budget::zeros;
 use crate::error::{Error, Reason, Result};
-use crate::networks::Engine;
+use crate::networks::{Engine, ImageStatistics};
 use crate::raster::Image;
 
 impl Model {
@@ -18,12 +19,28 @@ impl Model {
     /// # Errors
     /// [`Error::Image`] when the image is unusable or its channels do not fit.
     pub(super) fn network_input(&self, image: &Image, normalized: bool) -> Result<Array3<f32>> {
+        Ok(self.network_input_and_note(image, normalized)?.0)
+    }
+
+    /// [`network_input`](Self::network_input), and what a user should know of it.
+    pub(super) fn network_input_and_note(
+        &self,
+        image: &Image,
+        normalized: bool,
+    ) -> Result<(Array3<f32>, Option<String>)> {
         self.check_channels(image.channels())?;
         if normalized {
             image.check()?;
-            return self.fit_channels(image.to_f32());
+            return Ok((self.fit_channels(image.to_f32())?, None));
         }
-        self.fit_channels(self.normalization.apply(image)?)
+        let (scaled, moved) = self.normalization.apply_and_count(image)?;
+        let note = (moved > 0).then(|| {
+            format!(
+                "{moved} intensities lie more than {FARTHEST} times the contrast of the image away from it, as those of \
+                 defective pixels do; they are taken for that"
+            )
+        });
+        Ok((self.fit_channels(scaled)?, note))
     }
 
     /// Refuses an image whose channels cannot be made those of the network.
@@ -55,10 +72,11 @@ impl Model {
             return Ok(image);
         }
         let mut result = Array3::zeros((height, width, wanted));
-        for ((y, x, _), value) in image.indexed_iter() {
-            result[[y, x, 0]] += value;
+        for (pixel, mut to) in image.lanes(Axis(2)).into_iter().zip(result.lanes_mut(Axis(2))) {
+            // In 64 bits, where no sum of 32-bit numbers overflows.
+            let sum: f64 = pixel.iter().map(|value| f64::from(*value)).sum();
+            to[0] = (sum / found as f64) as f32;
         }
-        result.mapv_inplace(|sum| sum / found as f32);
         Ok(result)
     }
 
@@ -73,6 +91,18 @@ impl Model {
         shape: [usize; 3],
         fill: impl FnOnce(&mut [f32]),
     ) -> Result<Vec<Vec<Array3<f32>>>> {
+        Ok(self.run_with(work, shape, None, fill)?.0)
+    }
+
+    /// [`run`](Self::run), with statistics of a whole image that normalisations take instead of those of its part, and with
+    /// those of this part.
+    pub(super) fn run_with(
+        &self,
+        work: &Work<'_>,
+        shape: [usize; 3],
+        statistics: Option<&ImageStatistics>,
+        fill: impl FnOnce(&mut [f32]),
+    ) -> Result<(Vec<Vec<Array3<f32>>>, ImageStatistics)> {
         work.cancel.check()?;
         let [batch, height, width] = shape;
         let mut engine = match self.engines.take(shape, work.device) {
@@ -87,8 +117,12 @@ impl Model {
         let mut input = zeros(batch * height * width * self.graph.input_channels(), "the input of the network")?;
         fill(&mut input);
         let mut outputs = Vec::new();
-        engine.forward(&self.weights, &input, &mut outputs)?;
+        engine.set_image_statistics(statistics);
+        let ended = engine.forward_until(&self.weights, &input, &mut outputs, &work.cancel);
+        let seen = engine.image_statistics();
+        engine.set_image_statistics(None);
         self.engines.put(shape, work.device, engine);
+        ended?;
         let mut results: Vec<Vec<Array3<f32>>> = (0..batch).map(|_| Vec::new()).collect();
         for (&id, mut values) in self.graph.outputs().iter().zip(outputs) {
             let node = &self.graph.nodes()[id];
@@ -101,7 +135,7 @@ impl Model {
                 result.push(array.map_err(|error| Error::Internal(format!("output of the network: {error}")))?);
             }
         }
-        Ok(results)
+        Ok((results, seen))
     }
 }
 

@@ -16,6 +16,9 @@ pub struct Normalization {
     pub pmax: f64,
 }
 
+/// The scaled intensity beyond which none lies.
+pub(super) const FARTHEST: f32 = 100.0;
+
 impl Default for Normalization {
     fn default() -> Self {
         Self { pmin: 1.0, pmax: 99.8 }
@@ -42,13 +45,41 @@ impl Normalization {
         .because(Reason::out_of_range(option, found, 0.0..=100.0)))
     }
 
-    /// The image as `[H, W, C]` floats, scaled.
+    /// The image as `[H, W, C]` floats, scaled. What lies farther than a hundred times the distance of the two percentiles
+    /// from them, as a defective pixel does, is moved there: a network takes it for a bright spot, instead of being blinded by it.
     ///
     /// # Errors
     /// [`Error::Image`] for an image without pixels or with samples that are not finite.
     pub fn apply(&self, image: &Image) -> Result<Array3<f32>> {
+        Ok(self.apply_and_count(image)?.0)
+    }
+
+    /// The same, and the number of samples that were so far from the others that they were moved to [`FARTHEST`].
+    pub(super) fn apply_and_count(&self, image: &Image) -> Result<(Array3<f32>, usize)> {
         image.check()?;
         let pixels = image.to_f32();
-        Percentiles::measure(pixels.view(), self.pmin, self.pmax)?.apply_in_place(pixels)
+        let mut scaled = Percentiles::measure(pixels.view(), self.pmin, self.pmax)?.apply_in_place(pixels)?;
+        let mut moved = 0;
+        scaled.mapv_inplace(|value| {
+            moved += usize::from(value.abs() > FARTHEST);
+            value.clamp(-FARTHEST, FARTHEST)
+        });
+        Ok((scaled, moved))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pixel_far_from_all_others_is_moved_and_counted() {
+        let mut pixels = Array3::from_shape_fn((40, 40, 1), |(y, x, _)| ((y * 7 + x * 3) % 100) as f32);
+        let usual = Normalization::default().apply(&Image::F32(pixels.clone())).unwrap();
+        pixels[[3, 4, 0]] = 1e8;
+        pixels[[30, 4, 0]] = f32::MIN;
+        let (scaled, moved) = Normalization::default().apply_and_count(&Image::F32(pixels)).unwrap();
+        assert_eq!((scaled[[3, 4, 0]], scaled[[30, 4, 0]], moved), (FARTHEST, -FARTHEST, 2));
+        assert!((scaled[[20, 20, 0]] - usual[[20, 20, 0]]).abs() < 0.02, "the others stay what they are");
     }
 }

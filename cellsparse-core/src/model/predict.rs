@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayView2, ArrayView3, Axis};
 
 use super::work::Work;
-use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant};
+use super::{Architecture, Model, Object, PredictOptions, Segmentation, cellpose, device, elephant, stardist};
 use crate::budget::{Budget, bytes_of};
 use crate::error::{Error, Reason, Result};
 use crate::geometry::{disc_diameter, exact_outlines};
@@ -30,13 +30,17 @@ impl Model {
             format_args!("an image of {height} x {width} pixels as the network reads it"),
             "cut it into parts, or allow more memory",
         )?;
+        options.cancel.check()?;
         let zoom = self.zoom(options)?;
         let reason = self.seen.and_then(|seen| seen.zoomed(zoom.0).nothing_in(image, options.normalized));
         if let Some(reason) = reason {
             return Ok(nothing([height, width], &reason));
         }
-        let image = self.network_input(image, options.normalized)?;
-        self.segment(image.view(), options, zoom, budget.less(taken))
+        options.cancel.check()?;
+        let (image, note) = self.network_input_and_note(image, options.normalized)?;
+        let mut found = self.segment(image.view(), options, zoom, budget.less(taken))?;
+        found.notes.extend(note);
+        Ok(found)
     }
 
     /// Segments one image `[H, W, C]` whose intensities are already what the network was trained on.
@@ -125,6 +129,7 @@ impl Model {
             });
         }
         found.notes.extend(self.strange_size(&found, work.zoom));
+        found.notes.extend(self.strange_tile(image.dim(), work.tile));
         Ok(found)
     }
 
@@ -147,6 +152,19 @@ impl Model {
                 "the objects are {times:.0} times {word} across than the drawn cells; draw some cells of this image"
             )
         })
+    }
+}
+
+impl Model {
+    /// A note on tiles that were asked for and are smaller than those that are taken.
+    fn strange_tile(&self, (height, width, _): (usize, usize, usize), tile: Option<usize>) -> Option<String> {
+        let Architecture::Stardist(config) = &self.architecture else { return None };
+        let least = stardist::least_tile(config);
+        let tile = tile.filter(|tile| *tile < least && height.max(width) > *tile)?;
+        Some(format!(
+            "tiles of {tile} pixels were asked for, and tiles of {least} are taken: of smaller ones this network would read \
+             more for its surroundings than for the answer"
+        ))
     }
 }
 

@@ -102,8 +102,10 @@ impl Recipe {
         };
         let learning_rate = options.learning_rate.unwrap_or(rate);
         if !(learning_rate > 0.0 && learning_rate <= 1e4) {
-            return Err(Error::Config(format!("the learning rate is {learning_rate}; it must be above 0, like 0.001"))
-                .because(Reason::out_of_range("learning_rate", learning_rate, 0.0..=1e4)));
+            return Err(Error::Config(format!(
+                "the learning rate is {learning_rate}; it must be above 0 and at most 10000, like 0.001"
+            ))
+            .because(Reason::out_of_range("learning_rate", learning_rate, 0.0..=1e4)));
         }
         let limits = LoopOptions {
             steps,

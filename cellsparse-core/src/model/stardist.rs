@@ -1,10 +1,12 @@
 //! StarDist behind the facade: its training task and its maps.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 
 use ndarray::{Array2, Array3, ArrayView3, s};
 
 use super::judged::Judged;
+use super::stardist_objects::Candidates;
 use super::thresholds::choose;
 use super::train::training_data;
 use super::work::Work;
@@ -181,6 +183,12 @@ const TILE: usize = 1024;
 /// Side of the smallest tile, in receptive radii: half of it is kept, a quarter of the pixels that are read.
 const LEAST_TILE: usize = 4;
 
+/// The side of the smallest tile that is taken for a caller who asks for a small one.
+pub(super) fn least_tile(config: &StarDistConfig) -> usize {
+    let [rows, columns] = config.receptive_radius();
+    LEAST_TILE * rows.max(columns)
+}
+
 /// Runs the network over a normalised image tile by tile, row of tiles by row of tiles, and hands the maps of every tile to
 /// `visit`, until it says to stop.
 ///
@@ -209,7 +217,7 @@ pub(super) fn for_each_tile(
     };
     let pixels = blocks[0] * block[0] * blocks[1] * block[1];
     let first = work.tile.unwrap_or(if pixels <= TILE * TILE { height.max(width) } else { TILE });
-    let least = radius.map(|radius| LEAST_TILE * radius);
+    let least = [least_tile(config); 2];
     // Sides that fall by a quarter each; where memory is short, down to tiles that are read for their surroundings alone.
     let smaller = |side: &usize| Some(side - side / 4).filter(|next| next < side && *next > least[0].max(least[1]));
     let sensible = std::iter::successors(Some(first), smaller).map(|side| least.map(|least| side.max(least)));
@@ -310,7 +318,7 @@ const LIKELY: f32 = 0.35;
 const OVERLAPS: [f32; 3] = [0.3, 0.4, 0.5];
 
 /// Candidates that thresholds are chosen on, at most: those of the images that are judged, together.
-const MOST_CANDIDATES: usize = 1 << 21;
+const MOST_CANDIDATES: usize = 1 << 18;
 
 /// The thresholds that segment the images whose objects are known best.
 pub(super) fn choose_thresholds(
@@ -320,14 +328,21 @@ pub(super) fn choose_thresholds(
     judged: Judged<'_>,
     work: &Work<'_>,
 ) -> Result<StarThresholds> {
-    let segment = |found: &super::stardist_objects::Candidates, thresholds: &StarThresholds| {
-        Ok(found.segment(thresholds, 0.0, &work.cancel)?.labels)
+    // Each image with the survivors of the overlap that was tried last.
+    type Found = (Candidates, RefCell<(f32, Vec<usize>)>);
+    let segment = |(found, latest): &Found, thresholds: &StarThresholds| {
+        let mut latest = latest.borrow_mut();
+        if latest.0 != thresholds.nms {
+            *latest = (thresholds.nms, found.survivors(thresholds.nms, &work.cancel)?);
+        }
+        Ok(found.paint(&latest.1, thresholds, 0.0, &work.cancel)?.labels)
     };
     let most = MOST_CANDIDATES / judged.len().max(1);
     for probabilities in [&PROBABILITIES[..], &LOW_PROBABILITIES[..]] {
         let lowest = probabilities.iter().copied().fold(1.0, f32::min);
-        let images =
-            judged.predicted(model, work, |image, scale| model.candidates(config, image, scale, lowest, most, work))?;
+        let images = judged.predicted(model, work, |image, scale| {
+            Ok((model.candidates(config, image, scale, lowest, most, work)?, RefCell::new((f32::NAN, Vec::new()))))
+        })?;
         let mut choices = Vec::new();
         for nms in OVERLAPS {
             for prob in probabilities {

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::networks::StarDistConfig;
 use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
 use crate::postprocess::nms::non_maximum_suppression_until;
-use crate::postprocess::stars::{coord_to_label, dist_to_coord};
+use crate::postprocess::stars::{coord_to_label_until, dist_to_coord};
 use crate::postprocess::strips::{Strip, StripSuppression};
 use crate::postprocess::{BORDER, StarCandidates, candidates};
 
@@ -179,19 +179,33 @@ fn rescaled(at: i32, from: usize, to: usize) -> i32 {
 }
 
 impl Candidates {
-    /// Suppresses overlapping candidates, paints the rest and removes small objects.
-    pub fn segment(&self, thresholds: &StarThresholds, min_area: f32, cancel: &CancelToken) -> Result<Segmentation> {
-        let mut order: Vec<usize> = (0..self.stars.len()).filter(|&i| self.stars.prob[i] > thresholds.prob).collect();
+    /// Suppresses overlapping candidates, whatever their probability: places of those that survive, by descending score.
+    ///
+    /// A candidate is removed by a better one only, so of those above any probability the same ones survive.
+    pub fn survivors(&self, nms: f32, cancel: &CancelToken) -> Result<Vec<usize>> {
+        let mut order: Vec<usize> = (0..self.stars.len()).collect();
         let score = |place: usize| self.stars.prob[place] + 0.0;
         order.sort_unstable_by(|&a, &b| score(b).total_cmp(&score(a)).then(b.cmp(&a)));
         let sorted = self.stars.select(&order);
-        let kept = non_maximum_suppression_until(&sorted, thresholds.nms, cancel)?;
+        Ok(non_maximum_suppression_until(&sorted, nms, cancel)?.into_iter().map(|place| order[place]).collect())
+    }
+
+    /// Paints the `survivors` whose probability is above that of the thresholds, and removes small objects.
+    pub fn paint(
+        &self,
+        survivors: &[usize],
+        thresholds: &StarThresholds,
+        min_area: f32,
+        cancel: &CancelToken,
+    ) -> Result<Segmentation> {
+        let likely = survivors.iter().copied().filter(|&place| self.stars.prob[place] > thresholds.prob);
+        let likely: Vec<usize> = likely.collect();
         let classes: Vec<u8> = match self.classes.is_empty() {
             true => Vec::new(),
-            false => kept.iter().map(|&place| self.classes[order[place]]).collect(),
+            false => likely.iter().map(|&place| self.classes[place]).collect(),
         };
         let smallest = thresholds.smallest_object.max(min_area);
-        paint(&sorted.select(&kept), &classes, self.shape, smallest, cancel)
+        paint(&self.stars.select(&likely), &classes, self.shape, smallest, cancel)
     }
 
     /// Leaves out those with the lowest probability when there are more than `most`; the rest stays in order.
@@ -222,9 +236,10 @@ fn paint(
     cancel.check()?;
     let points: Vec<[f64; 2]> = kept.points.iter().map(|point| point.map(f64::from)).collect();
     let coord = dist_to_coord(kept.dist.view(), &points, [1.0, 1.0])?;
-    let mut labels = coord_to_label(coord.view(), shape, Some(&kept.prob))?;
+    let mut labels = coord_to_label_until(coord.view(), shape, Some(&kept.prob), cancel)?;
     cancel.check()?;
     remove_small_labels(&mut labels, smallest);
+    cancel.check()?;
     let mut present = vec![false; kept.len() + 1];
     labels.iter().for_each(|&id| present[id as usize] = true);
     let mut objects = Vec::new();

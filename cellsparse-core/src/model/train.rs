@@ -22,7 +22,7 @@ use super::{
 };
 use crate::annotations::{Dataset, background_rim};
 use crate::budget::{Budget, bytes_of};
-use crate::completion::complete_labels;
+use crate::completion::complete_labels_until;
 use crate::control::{Flow, Progress, StopReason};
 use crate::error::{Error, Reason, Result};
 use crate::networks::{Device, Engine, Weights};
@@ -89,7 +89,8 @@ impl Model {
     /// # Errors
     /// [`Error::Image`] and [`Error::Labels`] for unusable data, [`Error::Config`] for options out of range,
     /// [`Error::Device`] for an absent device, [`Error::Limit`] for a training that the memory does not suffice for,
-    /// [`Error::Diverged`] when the loss is no longer finite; the model is then as it was before. Once the last step is done,
+    /// [`Error::Diverged`] when the loss or the weights are no longer finite, [`Error::Cancelled`] when it is to stop before
+    /// its first step is done; the model is then as it was before. Once the last step is done,
     /// nothing is an error: what goes wrong in the choice of thresholds is among the notes of the summary.
     pub fn train(
         &mut self,
@@ -102,6 +103,14 @@ impl Model {
             for image in set.map(Dataset::images).unwrap_or_default() {
                 let place = |error: Error| error.map_message(|message| format!("{name} set: {message}"));
                 self.check_channels(image.channels()).map_err(place)?;
+            }
+            let classes = set.map(Dataset::labels).unwrap_or_default().iter().any(|labels| labels.classes().is_some());
+            if classes && !matches!(&self.architecture, Architecture::Stardist(config) if config.n_classes.is_some()) {
+                return Err(Error::Labels(format!(
+                    "the {name} set says of which class its objects are, and this model of {} has no classes; leave the \
+                     classes out, or make a StarDist model with n_classes",
+                    self.algorithm()
+                )));
             }
         }
         let (device, name) = device::resolve(options.device)?;
@@ -425,6 +434,7 @@ pub(super) fn training_data(
 ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
     let scales: Vec<f64> = data.labels().iter().map(|labels| model.scale.for_labels(labels)).collect();
     let input = |(image, scale)| -> Result<Array3<f32>> {
+        options.cancel.check()?;
         Ok(model.to_working(model.network_input(image, options.normalized)?.into(), scale)?.into_owned())
     };
     let images = data.images().iter().zip(scales.iter().copied()).map(input).collect::<Result<Vec<_>>>()?;
@@ -436,14 +446,11 @@ pub(super) fn training_data(
     }
     let pairs = images.par_iter().zip(&drawn).enumerate();
     let completed = pairs.map(|(index, (image, labels))| {
+        options.cancel.check()?;
         let drawn = background_rim(labels, RIM);
-        // What is cancelled ends after its first step, and should not keep the caller waiting for what comes before.
-        if options.cancel.is_cancelled() {
-            return drawn;
-        }
-        complete_labels(image.view(), &drawn, options.seed.wrapping_add(index as u64))
+        complete_labels_until(image.view(), &drawn, options.seed.wrapping_add(index as u64), &options.cancel)
     });
-    let labels = completed.collect();
+    let labels = completed.collect::<Result<Vec<_>>>()?;
     Ok((images, labels))
 }
 
@@ -455,17 +462,19 @@ mod tests {
     use crate::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 
     #[test]
-    fn a_cancelled_training_does_not_complete_labels() {
+    fn what_comes_before_the_first_step_ends_when_it_is_cancelled() {
         let field = draw_field(&FieldOptions::default(), 1).unwrap();
         let drawn = annotate(&field, &AnnotationOptions::default(), 1);
         let labels = SparseLabels::from_signed(drawn.clone()).unwrap();
         let data = Dataset::new(vec![field.image], vec![labels]).unwrap();
-        let model = Model::stardist(StarDistConfig::default(), 0).unwrap();
+        let mut model = Model::stardist(StarDistConfig::default(), 0).unwrap();
         let options = TrainOptions::default();
-        let labels = || training_data(&model, &data, &options).unwrap().1;
-        let ended = [background_rim(&drawn, RIM)];
-        assert_ne!(labels(), ended);
+        let prepared = |model: &Model| training_data(model, &data, &options);
+        assert_ne!(prepared(&model).unwrap().1, [background_rim(&drawn, RIM)]);
         options.cancel.cancel();
-        assert_eq!(labels(), ended);
+        assert!(matches!(prepared(&model), Err(Error::Cancelled)));
+        let before = model.weights().clone();
+        let ended = model.train(&data, None, &options, &mut |_| Flow::Continue);
+        assert!(matches!(ended, Err(Error::Cancelled)) && *model.weights() == before);
     }
 }

@@ -10,6 +10,7 @@ use super::memory::Pool;
 use super::normalization::Moments;
 use super::weights::Weights;
 use crate::budget::{bytes_of, no_memory};
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
 /// A network laid out in memory for one batch size and image size.
@@ -24,6 +25,8 @@ pub struct CpuPlan {
     pub(super) convs: Vec<Option<Conv>>,
     /// Moments of every normalisation in the last forward pass.
     pub(super) moments: Vec<Moments>,
+    /// Mean and variance of every channel that a normalisation takes instead of those of the image; mostly none.
+    given: Vec<Vec<[f64; 2]>>,
     /// Index of every node's first parameter.
     pub(super) offsets: Vec<usize>,
     training: bool,
@@ -35,6 +38,36 @@ pub struct CpuPlan {
     resized: Vec<bool>,
     pub(super) workspace: Buffer,
     pub(super) times: Vec<NodeTimes>,
+}
+
+/// Mean and variance of every channel for each node of a network that normalises over groups of channels; nothing for others.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ImageStatistics(Vec<Vec<[f64; 2]>>);
+
+impl ImageStatistics {
+    /// Those of an image that consists of parts of one size with these statistics.
+    pub fn of_parts(parts: &[Self]) -> Self {
+        let Some(first) = parts.first() else { return Self::default() };
+        let share = 1.0 / parts.len() as f64;
+        let mut sums: Vec<Vec<[f64; 2]>> = first.0.iter().map(|node| vec![[0.0; 2]; node.len()]).collect();
+        for part in parts {
+            for (sum, [mean, _]) in sums.iter_mut().flatten().zip(part.0.iter().flatten()) {
+                sum[0] += share * mean;
+            }
+        }
+        for part in parts {
+            // About the common mean, so that nothing cancels.
+            for (sum, [mean, variance]) in sums.iter_mut().flatten().zip(part.0.iter().flatten()) {
+                sum[1] += share * (variance + (mean - sum[0]).powi(2));
+            }
+        }
+        Self(sums)
+    }
+
+    /// Whether no node normalises over groups of channels.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Vec::is_empty)
+    }
 }
 
 /// How long a node took in the last forward and backward pass.
@@ -111,6 +144,7 @@ impl CpuPlan {
             graph: Arc::clone(graph),
             level,
             moments: vec![Moments::default(); layouts.len()],
+            given: vec![Vec::new(); layouts.len()],
             layouts,
             convs,
             offsets: graph.parameter_offsets(),
@@ -233,11 +267,21 @@ impl CpuPlan {
     ///
     /// A training plan normalises with the statistics of the batch, an inference plan with the moving ones.
     pub fn forward(&mut self, weights: &Weights, input: &[f32]) {
+        // A token that nobody can raise.
+        let _ = self.forward_until(weights, input, &CancelToken::new());
+    }
+
+    /// As [`forward`](Self::forward), and ends between two layers when `cancel` is raised.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn forward_until(&mut self, weights: &Weights, input: &[f32], cancel: &CancelToken) -> Result<()> {
         self.layouts[0].pack(input, self.maps.slice_mut(self.slots[0]));
         for id in 1..self.layouts.len() {
             if self.slots[id] == NO_SLOT {
                 continue;
             }
+            cancel.check()?;
             let begin = Instant::now();
             let mut target = self.maps.take(self.slots[id]);
             if self.resized[id] {
@@ -247,6 +291,7 @@ impl CpuPlan {
             self.maps.put(self.slots[id], target);
             self.times[id].forward = begin.elapsed();
         }
+        Ok(())
     }
 
     fn compute(&mut self, id: NodeId, weights: &Weights, target: &mut [f32]) {
@@ -269,6 +314,11 @@ impl CpuPlan {
                 let first = self.offsets[id];
                 let shift = shift.map(|node| vector(&self.layouts[node], value(node)));
                 let moments = match statistics {
+                    Statistics::Group { .. } if !self.given[id].is_empty() => {
+                        let [mean, variance] =
+                            [0, 1].map(|k| self.given[id].iter().map(|set| set[k] as f32).collect::<Vec<_>>());
+                        Moments::given(&layout, epsilon, &mean, &variance)
+                    }
                     Statistics::Batch { .. } if !self.training => {
                         Moments::given(&layout, epsilon, weights.values(first + 2), weights.values(first + 3))
                     }
@@ -294,6 +344,19 @@ impl CpuPlan {
                 }
                 layout.pack(&values, target);
             }
+        }
+    }
+
+    /// Mean and variance of every channel in the last forward pass of one image, for each normalisation over groups of channels.
+    pub fn image_statistics(&self) -> ImageStatistics {
+        ImageStatistics(self.moments.iter().map(Moments::of_image).collect())
+    }
+
+    /// Lets normalisations over groups of channels take these statistics instead of those of the image, or again its own.
+    pub fn set_image_statistics(&mut self, given: Option<&ImageStatistics>) {
+        match given {
+            Some(given) if given.0.len() == self.given.len() => self.given.clone_from(&given.0),
+            _ => self.given.iter_mut().for_each(Vec::clear),
         }
     }
 

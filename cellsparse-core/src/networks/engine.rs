@@ -6,10 +6,11 @@ use cellsparse_kernels::Method;
 
 #[cfg(feature = "candle")]
 use super::candle_engine::CandleEngine;
-use super::cpu::CpuPlan;
+use super::cpu::{CpuPlan, ImageStatistics};
 use super::device::Device;
 use super::graph::Graph;
 use super::weights::Weights;
+use crate::control::CancelToken;
 use crate::error::Result;
 
 /// A network ready to run batches of one shape.
@@ -67,9 +68,23 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device fails.
     pub fn forward(&mut self, weights: &Weights, input: &[f32], outputs: &mut Vec<Vec<f32>>) -> Result<()> {
+        self.forward_until(weights, input, outputs, &CancelToken::new())
+    }
+
+    /// As [`forward`](Self::forward), and ends early when `cancel` is raised: on the CPU between two layers.
+    ///
+    /// # Errors
+    /// As of [`forward`](Self::forward), and [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn forward_until(
+        &mut self,
+        weights: &Weights,
+        input: &[f32],
+        outputs: &mut Vec<Vec<f32>>,
+        cancel: &CancelToken,
+    ) -> Result<()> {
         match &mut self.0 {
             Executor::Cpu(plan) => {
-                plan.forward(weights, input);
+                plan.forward_until(weights, input, cancel)?;
                 outputs.resize(plan.output_count(), Vec::new());
                 for (index, output) in outputs.iter_mut().enumerate() {
                     output.resize(plan.output_shape(index).iter().product(), 0.0);
@@ -96,6 +111,25 @@ impl Engine {
             Executor::Candle(engine) => engine.backward(outputs, gradients)?,
         }
         Ok(())
+    }
+
+    /// Mean and variance of every channel in the last forward pass of one image; nothing where a device does not tell them.
+    pub fn image_statistics(&self) -> ImageStatistics {
+        match &self.0 {
+            Executor::Cpu(plan) => plan.image_statistics(),
+            #[cfg(feature = "candle")]
+            Executor::Candle(_) => ImageStatistics::default(),
+        }
+    }
+
+    /// Lets normalisations over groups of channels take these statistics instead of those of the image, or again its own. On
+    /// other devices than the CPU nothing changes.
+    pub fn set_image_statistics(&mut self, given: Option<&ImageStatistics>) {
+        match &mut self.0 {
+            Executor::Cpu(plan) => plan.set_image_statistics(given),
+            #[cfg(feature = "candle")]
+            Executor::Candle(_) => {}
+        }
     }
 
     /// Lets the moving statistics of `weights` take in those of the last forward pass of a training engine, which count as

@@ -23,7 +23,7 @@ mod weights;
 #[cfg(feature = "candle")]
 pub use self::candle::{CandleNetwork, CandlePass, Precision};
 pub use self::cellpose::CellposeConfig;
-pub use self::cpu::{CpuPlan, NodeTimes};
+pub use self::cpu::{CpuPlan, ImageStatistics, NodeTimes};
 pub use self::device::Device;
 pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;

@@ -80,6 +80,16 @@ impl Moments {
         moments
     }
 
+    /// Mean and variance of the set of every channel of one image; nothing unless they were measured there.
+    pub fn of_image(&self) -> Vec<[f64; 2]> {
+        match self.statistics {
+            Some(Statistics::Group { channels }) if self.batch == 1 => {
+                (0..self.channels).map(|channel| self.sets[channel / channels]).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn sized(layout: &Layout) -> Self {
         let pixels = (layout.height() * layout.width()) as f64;
         Self { batch: layout.batch(), channels: layout.channels(), pixels, ..Self::default() }

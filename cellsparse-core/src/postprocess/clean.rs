@@ -19,7 +19,14 @@ struct Region {
 /// Pixels below 0 (unlabelled) are not an object and stay. A `min_area` that is not a number removes nothing.
 pub fn remove_small_labels(labels: &mut LabelImage, min_area: f32) {
     let regions = regions(labels);
-    labels.mapv_inplace(|id| if regions.get(&id).is_some_and(|r| (r.pixels as f32) < min_area) { 0 } else { id });
+    // Neighbouring pixels mostly have one id.
+    let mut latest = (0, false);
+    labels.mapv_inplace(|id| {
+        if id != latest.0 {
+            latest = (id, regions.get(&id).is_some_and(|region| (region.pixels as f32) < min_area));
+        }
+        if latest.1 { 0 } else { id }
+    });
 }
 
 /// The small-object filter of the original `cellsparse` package: the whole bounding box of every object with fewer than
@@ -56,16 +63,31 @@ pub fn relabel_sequential(labels: &LabelImage, first_id: i32) -> Result<LabelIma
         })?;
         new_ids.insert(id, new);
     }
-    Ok(labels.mapv(|id| new_ids.get(&id).copied().unwrap_or(id)))
+    let mut latest = (0, 0);
+    Ok(labels.mapv(|id| {
+        if id != latest.0 {
+            latest = (id, new_ids.get(&id).copied().unwrap_or(id));
+        }
+        latest.1
+    }))
 }
 
 fn regions(labels: &LabelImage) -> BTreeMap<i32, Region> {
     let mut regions = BTreeMap::new();
-    for ((y, x), &id) in labels.indexed_iter().filter(|(_, id)| **id > 0) {
-        let region = regions.entry(id).or_insert(Region { pixels: 0, rows: [y, y], columns: [x, x] });
-        region.pixels += 1;
-        region.rows = [region.rows[0].min(y), region.rows[1].max(y)];
-        region.columns = [region.columns[0].min(x), region.columns[1].max(x)];
+    for (y, row) in labels.outer_iter().enumerate() {
+        let mut x = 0;
+        while x < row.len() {
+            let (id, begin) = (row[x], x);
+            while x < row.len() && row[x] == id {
+                x += 1;
+            }
+            if id > 0 {
+                let region = regions.entry(id).or_insert(Region { pixels: 0, rows: [y, y], columns: [begin, begin] });
+                region.pixels += x - begin;
+                region.rows = [region.rows[0].min(y), region.rows[1].max(y)];
+                region.columns = [region.columns[0].min(begin), region.columns[1].max(x - 1)];
+            }
+        }
     }
     regions
 }

@@ -36,7 +36,8 @@ pub fn non_maximum_suppression_dense(
 /// Going through the list, every candidate that is still there removes all later ones for which
 /// `area(intersection) / min(area, area) > nms_thresh`. Vertices are truncated towards zero to whole pixels before areas
 /// are taken, and intersections have whole vertices too ([`Overlap`]), as in StarDist 0.9. Polygons without area neither
-/// remove others nor are removed. Negative distances are used as they are; vertices beyond ±[`COORDINATE_LIMIT`] pixels
+/// remove others nor are removed; from a threshold of 1 on nothing is removed, since no two polygons share more than the
+/// whole of the smaller one. Negative distances are used as they are; vertices beyond ±[`COORDINATE_LIMIT`] pixels
 /// are moved to that limit.
 ///
 /// # Errors
@@ -46,8 +47,8 @@ pub fn non_maximum_suppression(sorted: &StarCandidates, nms_thresh: f32) -> Resu
     non_maximum_suppression_until(sorted, nms_thresh, &CancelToken::new())
 }
 
-/// As [`non_maximum_suppression`], and ends early when `cancel` is raised: with a threshold near 1, or for polygons that lie
-/// on one another without removing each other, every pair may have to be compared.
+/// As [`non_maximum_suppression`], and ends early when `cancel` is raised: for polygons that lie on one another without
+/// removing each other, every pair may have to be compared.
 ///
 /// # Errors
 /// As of [`non_maximum_suppression`], and [`Error::Cancelled`].
@@ -59,6 +60,9 @@ pub fn non_maximum_suppression_until(
     sorted.check()?;
     if nms_thresh.is_nan() {
         return Err(Error::Config("the overlap threshold is not a number; give a value between 0 and 1".into()));
+    }
+    if nms_thresh >= ALL {
+        return Ok((0..sorted.len()).collect());
     }
     let stars = Stars::new(sorted);
     let grid = Neighbours::new(&stars.bounds);
@@ -86,7 +90,7 @@ pub fn non_maximum_suppression_until(
         if rivals.is_empty() {
             continue;
         }
-        for (j, lost) in stars.losers(nms_thresh, i, &rivals, &mut workspace) {
+        for (j, lost) in stars.losers(nms_thresh, i, &rivals, &mut workspace, cancel)? {
             suppressed[j] = lost;
         }
     }
@@ -100,8 +104,11 @@ pub fn integer_outline(point: [i32; 2], dist: ArrayView1<f32>) -> Vec<[i32; 2]> 
     vertices
 }
 
-/// Candidates after which it is asked whether to stop.
-pub(super) const PATIENCE: usize = 64;
+/// The overlap that nothing exceeds.
+pub(super) const ALL: f32 = 1.0;
+
+/// Rivals after which it is asked whether to stop.
+const PATIENCE: usize = 16;
 
 /// Rivals of one candidate from which on their overlaps are computed in parallel.
 const PARALLEL_FROM: usize = 64;
@@ -128,25 +135,18 @@ pub(super) struct Stars<'a> {
 
 impl<'a> Stars<'a> {
     pub fn new(candidates: &'a StarCandidates) -> Self {
-        let mut stars = Self {
-            candidates,
-            directions: directions(candidates.dist.ncols()),
-            bounds: Vec::with_capacity(candidates.len()),
-            areas: Vec::with_capacity(candidates.len()),
-            discs: Vec::with_capacity(candidates.len()),
-            radii: Vec::with_capacity(candidates.len()),
-            largest_radius: 0.0,
+        let directions = directions(candidates.dist.ncols());
+        let measure = |vertices: &mut Vec<[i32; 2]>, k: usize| {
+            let dist = candidates.dist.row(k);
+            integer_vertices(candidates.points[k], dist, &directions, vertices);
+            let area = 0.5 * doubled_area(vertices).unsigned_abs() as f32;
+            let radius = dist.iter().copied().fold(0.0, f32::max);
+            (Bounds::around(vertices), (area, (Discs::new(dist.iter().copied()), radius)))
         };
-        let mut vertices = Vec::new();
-        for k in 0..candidates.len() {
-            stars.vertices(k, &mut vertices);
-            stars.bounds.push(Bounds::around(&vertices));
-            stars.areas.push(0.5 * doubled_area(&vertices).unsigned_abs() as f32);
-            stars.discs.push(Discs::new(candidates.dist.row(k).iter().copied()));
-            stars.radii.push(candidates.dist.row(k).iter().copied().fold(0.0, f32::max));
-        }
-        stars.largest_radius = stars.radii.iter().copied().fold(0.0, f32::max);
-        stars
+        let measured = (0..candidates.len()).into_par_iter().with_min_len(256).map_init(Vec::new, measure);
+        let (bounds, (areas, (discs, radii))): (Vec<_>, (Vec<_>, (Vec<_>, Vec<f32>))) = measured.unzip();
+        let largest_radius = radii.iter().copied().fold(0.0, f32::max);
+        Self { candidates, directions, bounds, areas, discs, radii, largest_radius }
     }
 
     fn vertices(&self, k: usize, vertices: &mut Vec<[i32; 2]>) {
@@ -177,13 +177,28 @@ impl<'a> Stars<'a> {
     }
 
     /// For every rival of candidate `i` whether the two share more than `thresh` of the smaller polygon.
-    pub fn losers(&self, thresh: f32, i: usize, rivals: &[usize], workspace: &mut Workspace) -> Vec<(usize, bool)> {
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn losers(
+        &self,
+        thresh: f32,
+        i: usize,
+        rivals: &[usize],
+        workspace: &mut Workspace,
+        cancel: &CancelToken,
+    ) -> Result<Vec<(usize, bool)>> {
         let winner = self.outline(i);
         let lost = |workspace: &mut Workspace, &j: &usize| (j, self.overlap_exceeds(thresh, &winner, i, j, workspace));
         if rivals.len() < PARALLEL_FROM {
-            return rivals.iter().map(|j| lost(workspace, j)).collect();
+            return Ok(rivals.iter().map(|j| lost(workspace, j)).collect());
         }
-        rivals.par_iter().with_min_len(16).map_init(Workspace::default, lost).collect()
+        let some = |workspace: &mut Workspace, rivals: &[usize]| -> Result<Vec<(usize, bool)>> {
+            cancel.check()?;
+            Ok(rivals.iter().map(|j| lost(workspace, j)).collect())
+        };
+        let all: Result<Vec<_>> = rivals.par_chunks(PATIENCE).map_init(Workspace::default, some).collect();
+        Ok(all?.concat())
     }
 
     /// Whether two polygons, the first given with its outline, share more than `thresh` of the smaller one.

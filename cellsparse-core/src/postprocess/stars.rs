@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::polygon;
 use crate::raster::LabelImage;
@@ -66,6 +67,19 @@ pub fn polygons_to_label(
 /// [`Error::Image`] if `coord` has another second axis, the number of scores differs from the number of polygons, or a
 /// score is not a number; [`Error::Limit`] if there are more polygons than ids or the image is too large.
 pub fn coord_to_label(coord: ArrayView3<f32>, shape: [usize; 2], prob: Option<&[f32]>) -> Result<LabelImage> {
+    coord_to_label_until(coord, shape, prob, &CancelToken::new())
+}
+
+/// As [`coord_to_label`], and ends early when `cancel` is raised.
+///
+/// # Errors
+/// As of [`coord_to_label`], and [`Error::Cancelled`].
+pub fn coord_to_label_until(
+    coord: ArrayView3<f32>,
+    shape: [usize; 2],
+    prob: Option<&[f32]>,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
     let (n, axes, _) = coord.dim();
     if axes != 2 {
         return Err(Error::Image(format!("coordinates of shape {:?}; give [polygons, 2, vertices]", coord.shape())));
@@ -91,6 +105,7 @@ pub fn coord_to_label(coord: ArrayView3<f32>, shape: [usize; 2], prob: Option<&[
     let mut labels: LabelImage = Array2::zeros((shape[0], shape[1]));
     let coord = coord.as_standard_layout();
     for k in order {
+        cancel.check()?;
         let one = coord.index_axis(Axis(0), k);
         let (rows, columns) = (one.row(0), one.row(1));
         let (Some(rows), Some(columns)) = (rows.as_slice(), columns.as_slice()) else { continue };

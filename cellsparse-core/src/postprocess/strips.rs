@@ -2,7 +2,7 @@
 
 use super::candidates::StarCandidates;
 use super::neighbours::Neighbours;
-use super::nms::{PATIENCE, Stars, Workspace};
+use super::nms::{ALL, Stars, Workspace};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
@@ -144,17 +144,16 @@ fn fates(stars: &Stars<'_>, unseen: i64, overlap: f32, cancel: &CancelToken) -> 
     let mut fates = vec![Fate::Kept; stars.bounds.len()];
     let mut rivals = Vec::new();
     let mut workspace = Workspace::default();
-    let mut visited = 0;
     for i in 0..fates.len() {
         if fates[i] == Fate::Lost {
             continue;
         }
-        visited += 1;
-        if visited % PATIENCE == 0 {
-            cancel.check()?;
-        }
+        cancel.check()?;
         if i64::from(stars.bounds[i].y[1]) >= unseen {
             fates[i] = Fate::Open;
+        }
+        if overlap >= ALL {
+            continue;
         }
         let open = fates[i] == Fate::Open;
         rivals.clear();
@@ -168,7 +167,7 @@ fn fates(stars: &Stars<'_>, unseen: i64, overlap: f32, cancel: &CancelToken) -> 
         if rivals.is_empty() {
             continue;
         }
-        for (j, lost) in stars.losers(overlap, i, &rivals, &mut workspace) {
+        for (j, lost) in stars.losers(overlap, i, &rivals, &mut workspace, cancel)? {
             if lost {
                 fates[j] = if open { Fate::Open } else { Fate::Lost };
             }

@@ -1,6 +1,7 @@
 //! Gaussian blur.
 
 use ndarray::{Array2, ArrayView2, Axis};
+use rayon::prelude::*;
 
 /// Gaussian blur of a map `[H, W]` with the given standard deviation in pixels; beyond the border the border pixel is
 /// repeated. Below 0.05 pixels the map is returned as it is.
@@ -17,19 +18,23 @@ pub fn gaussian_blur(image: ArrayView2<'_, f32>, sigma: f32) -> Array2<f32> {
         .collect();
     let total: f32 = kernel.iter().sum();
     kernel.iter_mut().for_each(|weight| *weight /= total);
-    let mut out = image.to_owned();
-    let mut line = Vec::new();
-    for axis in [Axis(0), Axis(1)] {
-        for mut lane in out.lanes_mut(axis) {
-            let size = lane.len();
-            line.clear();
-            line.extend((0..size + 2 * reach).map(|i| lane[i.saturating_sub(reach).min(size - 1)]));
-            for (value, window) in lane.iter_mut().zip(line.windows(kernel.len())) {
-                *value = window.iter().zip(&kernel).map(|(a, b)| a * b).sum();
-            }
+    let (height, width) = image.dim();
+    let source = image.as_standard_layout();
+    let mut down = Array2::zeros((height, width));
+    down.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(y, mut out)| {
+        for (k, weight) in kernel.iter().enumerate() {
+            let row = source.row((y + k).saturating_sub(reach).min(height - 1));
+            out.zip_mut_with(&row, |sum, value| *sum += value * weight);
         }
-    }
-    out
+    });
+    down.axis_iter_mut(Axis(0)).into_par_iter().for_each_init(Vec::new, |line, mut row| {
+        line.clear();
+        line.extend((0..width + 2 * reach).map(|i| row[i.saturating_sub(reach).min(width - 1)]));
+        for (value, window) in row.iter_mut().zip(line.windows(kernel.len())) {
+            *value = window.iter().zip(&kernel).map(|(a, b)| a * b).sum();
+        }
+    });
+    down
 }
 
 #[cfg(test)]

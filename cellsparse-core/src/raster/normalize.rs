@@ -65,7 +65,13 @@ impl Percentiles {
         }
         for ((mut channel, &low), &high) in image.axis_iter_mut(Axis(2)).zip(&self.low).zip(&self.high) {
             let range = high - low + EPSILON;
-            channel.mapv_inplace(|value| (value - low) / range);
+            if range.is_finite() {
+                channel.mapv_inplace(|value| (value - low) / range);
+            } else {
+                // The ends of the numbers lie further apart than any of them.
+                let (low, range) = (f64::from(low), f64::from(high) - f64::from(low));
+                channel.mapv_inplace(|value| ((f64::from(value) - low) / range) as f32);
+            }
         }
         Ok(image)
     }
@@ -110,6 +116,14 @@ mod tests {
         let scaled = percentiles.apply(image.view()).unwrap();
         assert!((scaled[[0, 0, 0]] - 3.6 / 2.6).abs() < 1e-6);
         assert!(scaled.index_axis(Axis(2), 1).iter().all(|&value| value == 0.0), "a constant channel becomes 0");
+    }
+
+    #[test]
+    fn the_ends_of_the_numbers_can_be_scaled() {
+        let ends = [f32::MIN, -1.0, 0.0, 1.0, f32::MAX];
+        let image = Array3::from_shape_fn((1, 5, 1), |(_, x, _)| ends[x]);
+        let scaled = percentile_normalize(image.view(), 0.0, 100.0).unwrap();
+        assert_eq!(scaled.iter().copied().collect::<Vec<f32>>(), [0.0, 0.5, 0.5, 0.5, 1.0]);
     }
 
     #[test]

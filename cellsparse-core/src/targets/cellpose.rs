@@ -2,7 +2,9 @@
 
 use ndarray::{Array3, ArrayView2, s};
 
+use crate::control::CancelToken;
 use crate::error::Result;
+use crate::geometry::diffusion::label_flows_until;
 pub use crate::geometry::diffusion::{FlowRule, label_flows as masks_to_flows};
 use crate::geometry::label_runs::LabelRuns;
 
@@ -16,8 +18,20 @@ use crate::geometry::label_runs::LabelRuns;
 /// # Errors
 /// [`Error::Limit`](crate::Error::Limit) when a cell does not fit into memory.
 pub fn cellpose_targets(labels: ArrayView2<'_, i32>, rule: FlowRule) -> Result<Array3<f32>> {
+    cellpose_targets_until(labels, rule, &CancelToken::new())
+}
+
+/// As [`cellpose_targets`], and ends early when `cancel` is raised.
+///
+/// # Errors
+/// As of [`cellpose_targets`], and [`Error::Cancelled`](crate::Error::Cancelled).
+pub fn cellpose_targets_until(
+    labels: ArrayView2<'_, i32>,
+    rule: FlowRule,
+    cancel: &CancelToken,
+) -> Result<Array3<f32>> {
     let (height, width) = labels.dim();
-    let flows = masks_to_flows(labels, rule)?;
+    let flows = label_flows_until(labels, rule, cancel)?;
     let mut targets = Array3::zeros((3, height, width));
     targets.slice_mut(s![0, .., ..]).zip_mut_with(&labels, |probability, &label| *probability = label.signum() as f32);
     targets.slice_mut(s![1.., .., ..]).assign(&flows);

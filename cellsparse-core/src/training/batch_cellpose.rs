@@ -3,10 +3,11 @@
 use ndarray::Array3;
 use rayon::prelude::*;
 
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::random::Random;
 use crate::raster::LabelImage;
-use crate::targets::cellpose::{FlowRule, cellpose_targets, diameter};
+use crate::targets::cellpose::{FlowRule, cellpose_targets_until, diameter};
 use crate::training::augment::Augmentation;
 use crate::training::augment_affine::{Crop, CropRange, Outside, channel_last, is_annotated};
 use crate::training::batch::{check_images, checked_len, resize};
@@ -21,7 +22,7 @@ const REDRAWS: usize = 16;
 const SMALLEST_DIAMETER: f64 = 5.0;
 
 /// What the batches of a Cellpose training look like.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct CellposeBatchConfig {
     /// Seed of sampling and augmentation.
     pub seed: u64,
@@ -46,6 +47,8 @@ pub struct CellposeBatchConfig {
     pub intensity: Augmentation,
     /// Whose flows are learned. Default [`FlowRule::Reference`].
     pub rule: FlowRule,
+    /// Raised to end the computation of the flows.
+    pub cancel: CancelToken,
 }
 
 impl Default for CellposeBatchConfig {
@@ -62,6 +65,7 @@ impl Default for CellposeBatchConfig {
             outside: Outside::Ignored,
             intensity: Augmentation::none(),
             rule: FlowRule::Reference,
+            cancel: CancelToken::new(),
         }
     }
 }
@@ -154,7 +158,7 @@ impl CellposeBatches {
             let rescale = config.rescale && diameter > 0.0;
             used.push(Annotated {
                 image: image.as_standard_layout().into_owned(),
-                targets: channel_last(cellpose_targets(labels.view(), config.rule)?.view()),
+                targets: channel_last(cellpose_targets_until(labels.view(), config.rule, &config.cancel)?.view()),
                 cells: CornerSet::containing(labels.view(), [1, 1], |label| label > 0)?,
                 annotated,
                 rescale: if rescale { diameter.max(SMALLEST_DIAMETER) / config.diam_mean } else { 1.0 },

@@ -102,8 +102,8 @@ impl Adam {
                 .for_each(|(((values, gradients), first), second)| {
                     for i in 0..values.len() {
                         let g = gradients[i];
-                        first[i] += (g - first[i]) * (1.0 - beta1);
-                        second[i] += (g * g - second[i]) * (1.0 - beta2);
+                        first[i] = flushed(first[i] + (g - first[i]) * (1.0 - beta1));
+                        second[i] = flushed(second[i] + (g * g - second[i]) * (1.0 - beta2));
                         values[i] -= shrink * values[i] + size * first[i] / (second[i].sqrt() + epsilon);
                     }
                 });
@@ -162,7 +162,7 @@ impl Sgd {
             values.zip(gradient.par_chunks(CHUNK)).zip(velocity.par_chunks_mut(CHUNK)).for_each(
                 |((values, gradients), velocity)| {
                     for ((value, gradient), velocity) in values.iter_mut().zip(gradients).zip(velocity) {
-                        *velocity = momentum * *velocity + (gradient + decay * *value);
+                        *velocity = flushed(momentum * *velocity + (gradient + decay * *value));
                         *value -= rate * *velocity;
                     }
                 },
@@ -239,6 +239,12 @@ impl From<Sgd> for Optimizer {
     fn from(sgd: Sgd) -> Self {
         Self::Sgd(sgd)
     }
+}
+
+/// The value, or 0 for one below the smallest normal number. Moments of what gets no gradient any more fade to such numbers and
+/// stay there, and processors calculate with them a hundred times more slowly.
+fn flushed(value: f32) -> f32 {
+    if value.abs() < f32::MIN_POSITIVE { 0.0 } else { value }
 }
 
 fn check_moments(weights: &Weights, moments: &[Vec<f32>]) -> Result<()> {
@@ -323,6 +329,24 @@ mod tests {
         let expected = [step(1.0, 1.0), step(1.0, -2.0), step(0.5, 0.0), step(0.5, 0.5)];
         let found = weights.values(0).iter().chain(weights.values(1));
         assert!(found.zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{weights:?}");
+    }
+
+    #[test]
+    fn moments_of_what_gets_no_gradient_fade_to_0() {
+        let mut weights = tiny();
+        let nothing = [vec![0.0; 2], vec![0.0; 2]];
+        let moved = [vec![1e-15, 1.0], vec![1e-30, -1.0]];
+        let (mut adam, mut sgd) = (Optimizer::from(Adam::new(&weights)), Optimizer::from(Sgd::new(&weights)));
+        for optimizer in [&mut adam, &mut sgd] {
+            optimizer.step(&mut weights, &moved, 0.0);
+            for _ in 0..2000 {
+                optimizer.step(&mut weights, &nothing, 0.0);
+            }
+            let memory = optimizer.memory();
+            let mut values = memory.iter().copied().flatten().flatten();
+            assert!(values.all(|value| *value == 0.0 || value.is_normal()), "{memory:?}");
+            assert_eq!(memory[0], nothing, "first moments and velocities halve every few steps");
+        }
     }
 
     #[test]

@@ -136,7 +136,8 @@ const SELDOM: u32 = 20;
 /// [`Error::Diverged`]; `state` then holds the weights of the last finite step.
 ///
 /// # Errors
-/// [`Error::Diverged`], and whatever the task, the engine or `on_save` report.
+/// [`Error::Diverged`], [`Error::Cancelled`] when the token is raised before the first step is done, and whatever the task, the
+/// engine or `on_save` report.
 pub fn train<T: Task>(
     engines: &mut Engines,
     task: &T,
@@ -240,7 +241,16 @@ impl<T: Task> Loop<'_, T> {
             let Ok(batch) = batches.recv() else { break };
             let batch = batch?;
             let rate = self.options.learning_rate * pace.rate(self.done(step, begin.elapsed())) * plateau.rate();
-            let report = self.step(&batch, step, rate)?;
+            let report = match self.step(&batch, step, rate) {
+                // A step that is not finished leaves no trace; what the others have learned is kept.
+                Err(Error::Cancelled) if step > 0 => {
+                    self.check_weights(step, rate)?;
+                    on_save(self.state, self.result(), self.history)?;
+                    stopped = StopReason::Cancelled;
+                    break;
+                }
+                report => report?,
+            };
             recycle(batch);
             step += 1;
             last = report.total as f32;
@@ -251,11 +261,12 @@ impl<T: Task> Loop<'_, T> {
             let asked = self.options.cancel.is_cancelled();
             let ends = step == self.options.steps || over || asked || plateau.over();
             let epoch_ends = step % self.options.steps_per_epoch == 0 || ends;
-            let validation_loss = if epoch_ends { self.validate(&mut pace)? } else { None };
+            let validation_loss = if epoch_ends && !asked { self.validate(&mut pace)? } else { None };
             let event = self.event(step, report, validation_loss, rate, begin.elapsed());
             self.history.push(self.before, &event);
             if epoch_ends || saved.elapsed() >= cost * SELDOM {
                 let began = Instant::now();
+                self.check_weights(step, rate)?;
                 on_save(self.state, self.result(), self.history)?;
                 (saved, cost) = (Instant::now(), began.elapsed());
             }
@@ -272,6 +283,7 @@ impl<T: Task> Loop<'_, T> {
                 break;
             }
         }
+        self.check_weights(step, self.options.learning_rate)?;
         let weights = self.result().clone();
         Ok(Outcome { weights, steps: step, loss: last, stopped, elapsed: begin.elapsed() })
     }
@@ -297,11 +309,14 @@ impl<T: Task> Loop<'_, T> {
         let Buffers { outputs, output_gradients, gradients } = &mut self.buffers;
         let engine = &mut self.engines.training;
         engine.set_weights(&self.state.weights)?;
-        engine.forward(&self.state.weights, self.task.input(batch), outputs)?;
+        let cancel = &self.options.cancel;
+        engine.forward_until(&self.state.weights, self.task.input(batch), outputs, cancel)?;
+        // Only calls without gradients leave what the loss remembers as it is, so from here on the step is finished.
         let report = self.task.loss(batch, outputs, Some(output_gradients))?;
         engine.backward(&self.state.weights, output_gradients, gradients)?;
         let finite = gradients.iter().all(|values| values.iter().all(|value| value.is_finite()));
-        if !report.total.is_finite() || !finite {
+        let parts = report.parts.iter().all(|(_, part)| part.is_finite());
+        if !(report.total as f32).is_finite() || !parts || !finite {
             return Err(Error::Diverged(format!(
                 "the loss of step {} is {}, after {step} steps that were finite; nothing of this training was kept. \
                  Lower the learning rate (it is {rate:e})",
@@ -321,6 +336,19 @@ impl<T: Task> Loop<'_, T> {
         Ok(report)
     }
 
+    /// Refuses weights and moments that are not finite: no file that holds them could be read again. A step may leave them
+    /// although its loss and its gradients were finite.
+    fn check_weights(&self, step: usize, rate: f32) -> Result<()> {
+        let moments = || self.state.optimizer.memory().into_iter().flatten().flatten().all(|value| value.is_finite());
+        if self.result().is_finite() && self.state.weights.is_finite() && moments() && self.state.carried.is_finite() {
+            return Ok(());
+        }
+        Err(Error::Diverged(format!(
+            "after step {step} the weights are no longer finite; nothing of this training was kept. Lower the learning rate \
+             (it is {rate:e})"
+        )))
+    }
+
     /// Measures the validation loss of the weights that would be returned now.
     fn validate(&mut self, pace: &mut Pace) -> Result<Option<f32>> {
         let (Some((task, batch)), Some(engine)) = (self.validation, &mut self.engines.validation) else {
@@ -337,7 +365,9 @@ impl<T: Task> Loop<'_, T> {
         } else {
             self.waited += 1;
         }
-        Ok(Some(loss as f32))
+        // A file has no place for what is not finite, and such a loss is worse than all others.
+        let loss = loss as f32;
+        Ok(Some(if loss.is_finite() { loss } else { f32::MAX }))
     }
 
     /// The weights that would be returned now.
