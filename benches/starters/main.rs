@@ -36,7 +36,7 @@ const MEAN: f64 = 0.5;
 struct Stage {
     seed: u64,
     steps: usize,
-    rate: f32,
+    rate: f64,
 }
 
 /// What the weights in this library were made by.
@@ -102,7 +102,7 @@ fn run(algorithm: Algorithm, stage: Stage, file: &Path, from: Option<&[u8]>, key
         steps: Some(stage.steps),
         batch_size: Some(number(keys, "batch")?.unwrap_or(4)),
         patch_size: Some(number(keys, "patch")?.unwrap_or(128)),
-        learning_rate: Some(stage.rate),
+        learning_rate: Some(stage.rate as f32),
         threads: number(keys, "threads")?,
         resume: going_on,
         checkpoint: Some(file.to_path_buf()),
