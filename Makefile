@@ -47,7 +47,7 @@ test-python: ## Build the wheel into fresh virtual environments and run its test
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture
 
-test-unsafe: ## Run the tests of the code with `unsafe` under Miri and the address sanitizer (needs a nightly toolchain; minutes)
+test-unsafe: ## Run the tests of the code with `unsafe` under Miri and the address sanitizer (needs a nightly toolchain; Miri takes long)
 	tests/unsafe.sh
 
 check-all: ## Check every feature alone and together, the lowest Rust, archives, licences, accelerators, a release build; says how long each took
