@@ -58,6 +58,11 @@ pub fn model_history<'local>(env: EnvUnowned<'local>, class: JClass<'local>, mod
 }
 
 #[jni_mangle("io.github.cellsparse.Native")]
+pub fn model_last_training<'local>(env: EnvUnowned<'local>, class: JClass<'local>, model: jlong) -> JString<'local> {
+    enter(env, &class, |env| produce_text(env, |out| c!(cellsparse_model_last_training(token(model), out))))
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
 pub fn model_predict<'local>(
     env: EnvUnowned<'local>,
     class: JClass<'local>,

@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Optional;
 import java.util.OptionalDouble;
 import java.util.Set;
 
@@ -123,6 +124,18 @@ public final class Model implements AutoCloseable {
     public Map<String, Object> history() {
         try {
             return Json.parseObject(Native.modelHistory(handle.token()));
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * What the last training of this object told, also of another thread's: steps, seconds, seconds_per_step, loss, device,
+     * stopped, begun, kept, notes; empty when there was none.
+     */
+    public Optional<Map<String, Object>> lastTraining() {
+        try {
+            return Optional.ofNullable(Json.parseObject(Native.modelLastTraining(handle.token())));
         } finally {
             Reference.reachabilityFence(this);
         }

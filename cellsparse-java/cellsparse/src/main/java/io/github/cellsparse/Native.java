@@ -107,6 +107,8 @@ final class Native {
 
     static native String modelHistory(long model);
 
+    static native String modelLastTraining(long model);
+
     /** Fills {@code summary}: steps, seconds, seconds per step, loss, stop reason. Returns all of it as JSON. */
     static native String modelTrain(
             long model,

@@ -68,7 +68,9 @@ class ModelTest {
             assertThrows(IllegalArgumentException.class, () -> data.setPixelSize(1, 0.5, 0.5));
             assertThrows(IllegalArgumentException.class, () -> data.setPixelSize(0, 0.5, -1));
             data.setPixelSize(0, 0.5, 0.5);
+            assertTrue(model.lastTraining().isEmpty());
             TrainingSummary summary = model.train(data, Fields.SHORT);
+            assertEquals(summary.notes(), model.lastTraining().orElseThrow().get("notes"));
             assertEquals("random", summary.begun());
             assertTrue(List.of("trained", "start").contains(summary.kept()));
             assertTrue(summary.notes().stream().anyMatch(note -> note.contains("random weights")), summary.toString());
