@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-python test-neon fuzz-smoke test-java java java-natives bench-qupath header install-c lint lint-header lint-paths bench
+.PHONY: help demo starters test test-python test-neon test-unsafe fuzz-smoke test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -31,8 +31,7 @@ demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR]
 
 starters: ## Make the starting weights in cellsparse-core/starters anew, or go on where the last run ended (hours); [STARTERS="stardist cellpose elephant"]
 	for algorithm in $(STARTERS); do \
-	  number() { sed -n "s/.*\"$$1\": \([0-9]*\).*/\1/p" cellsparse-core/starters/$$algorithm.json; }; steps=$$(number steps); seed=$$(number seed); \
-	  cargo run --release $(PACKAGES) --example starters -- --algorithm $$algorithm --steps $$steps --seed $$seed --out target/starters; \
+	  cargo run --release $(PACKAGES) --example starters -- --algorithm $$algorithm --out target/starters; \
 	  cp target/starters/$$algorithm.bin target/starters/$$algorithm.json cellsparse-core/starters/; \
 	done
 
@@ -47,6 +46,12 @@ test-python: ## Build the wheel into fresh virtual environments and run its test
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture
+
+test-unsafe: ## Run the tests of the code with `unsafe` under Miri and the address sanitizer (needs a nightly toolchain; minutes)
+	tests/unsafe.sh
+
+check-all: ## Check every feature alone and together, the lowest Rust, archives, licences, accelerators, a release build; says how long each took
+	tests/check_all.sh
 
 fuzz-smoke: ## Try random input on every target; [SECONDS_EACH=60]
 	CELLSPARSE_FUZZ_SECONDS=$(SECONDS_EACH) cargo test $(PACKAGES) --test fuzz -- --test-threads 1 --nocapture
@@ -79,10 +84,13 @@ install-c: ## Build the C library in release mode and install it; [PREFIX=/usr/l
 	ln -sf "libcellsparse.$(if $(filter dylib,$(SHARED)),0.dylib,so.0)" "$(PREFIX)/lib/libcellsparse.$(SHARED)"
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' cellsparse-ffi/cellsparse.pc.in > "$(PREFIX)/lib/pkgconfig/cellsparse.pc"
 
-lint: lint-paths lint-header ## Check format, compiler and clippy warnings, documentation, and machine paths in tracked files
+lint: lint-paths lint-weight lint-header ## Check format, warnings of compiler and clippy, documentation, number of crates, machine paths in tracked files
 	cargo fmt --all --check
 	cargo clippy $(PACKAGES) --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc $(PACKAGES) --no-deps
+
+lint-weight:
+	tests/weight.sh
 
 lint-header:
 	cargo test $(PACKAGES) --test header --quiet

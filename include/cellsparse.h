@@ -643,6 +643,17 @@ cellsparse_status cellsparse_dataset_set_classes(struct cellsparse_dataset *data
                                                  size_t count);
 
 /**
+ * Says how large the pixels of image `index` (counted from 0) are, in micrometres. Images of different pixel sizes are
+ * brought to one by a training; see cellsparse_model_train(). On failure the dataset is as it was.
+ *
+ * Any thread; a dataset is never busy.
+ */
+cellsparse_status cellsparse_dataset_set_pixel_size(struct cellsparse_dataset *dataset,
+                                                    size_t index,
+                                                    double height,
+                                                    double width);
+
+/**
  * The number of images. Any thread.
  */
 cellsparse_status cellsparse_dataset_size(const struct cellsparse_dataset *dataset, size_t *size_out);
@@ -757,9 +768,11 @@ cellsparse_status cellsparse_model_reset(struct cellsparse_model *model, uint64_
 
 /**
  * What can be said about a model without running it, as a JSON object: algorithm, config, parameters, normalization,
- * thresholds, steps, loss, resumable. Free the text with cellsparse_string_free(). Only reads the model.
+ * thresholds, steps, loss, resumable, pixel_size (micrometres, height and width, of the training images, or null),
+ * cell_diameter (median of the drawn cells, in their pixels) and cell_diameter_um. Free the text with cellsparse_string_free(). Only reads the model.
  */
-cellsparse_status cellsparse_model_info(const struct cellsparse_model *model, const char **json_out);
+cellsparse_status cellsparse_model_info(const struct cellsparse_model *model,
+                                        const char **json_out);
 
 /**
  * Losses and learning rates of all trainings of a model, as a JSON object of arrays: steps, loss, losses, learning_rate,
@@ -769,11 +782,22 @@ cellsparse_status cellsparse_model_history(const struct cellsparse_model *model,
                                            const char **json_out);
 
 /**
+ * What the last training of a model by this handle did and what a user should know of it, as a JSON object: steps, seconds,
+ * seconds_per_step, loss, device, stopped, begun ("random", "starter" or "model": what it began with), kept ("trained", or
+ * "start" when the weights before it segment what was drawn better and were kept), notes (an array of sentences); null when
+ * there was none. Free the text with cellsparse_string_free(). Only reads the model.
+ */
+cellsparse_status cellsparse_model_last_training(const struct cellsparse_model *model,
+                                                 const char **json_out);
+
+/**
  * Segments an image. The result does not depend on the number of threads.
  *
  * `options` is a JSON object, or NULL for what is stored with the model: prob_thresh, nms_thresh (StarDist), flow_threshold,
  * cellprob_threshold, diameter, augment (Cellpose), prob_thresh, postprocess (ELEPHANT), min_area (0), tile,
- * normalized (false; true takes intensities as they are), device ("auto"), threads, memory (bytes, or a text like "4G"; half of
+ * normalized (false; true takes intensities as they are), pixel_size (micrometres, one number or [height, width]: an image
+ * whose pixels have another size than those of the training is seen scaled, where that one is known), rescale (true; false takes
+ * it as it is), device ("auto"), threads, memory (bytes, or a text like "4G"; half of
  * what is free). `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED. Work that would take more
  * memory than allowed ends with CELLSPARSE_STATUS_LIMIT before it begins.
  *
@@ -907,6 +931,13 @@ cellsparse_status cellsparse_segmentation_geojson(const struct cellsparse_segmen
                                                   const char **json_out);
 
 /**
+ * What a user should know of the result, as a JSON array of sentences: why nothing was found, why it is likely bad, that the
+ * image was seen scaled; [] when there is nothing to say. Free the text with cellsparse_string_free(). Any thread.
+ */
+cellsparse_status cellsparse_segmentation_notes(const struct cellsparse_segmentation *segmentation,
+                                                const char **json_out);
+
+/**
  * Frees a segmentation. Any thread; NULL is fine.
  */
 cellsparse_status cellsparse_segmentation_free(struct cellsparse_segmentation *segmentation);
@@ -919,9 +950,12 @@ cellsparse_status cellsparse_segmentation_free(struct cellsparse_segmentation *s
  * `options` is a JSON object, or NULL for the defaults: steps, batch_size, patch_size, learning_rate,
  * preset ("default" or "reference"), time_budget (seconds), init ("starter": a model that was never trained begins with the
  * weights in this library, which were learned on drawn fields; or "none": with those it has), seed (0), resume (false), normalized (false; true takes
- * intensities as they are instead of scaling each image), device ("auto"), threads, memory (bytes, or a text like "4G"; half
+ * intensities as they are instead of scaling each image), pixel_size (micrometres of all images, one number or [height, width];
+ * see also cellsparse_dataset_set_pixel_size()), rescale (true: images of different pixel sizes are brought to one), device ("auto"), threads, memory (bytes, or a text like "4G"; half
  * of what is free), checkpoint (a path). `cancel`,
  * `observer`, `userdata` and `summary_out` may be NULL; `userdata` is handed to the observer.
+ *
+ * What else is to be known of the training is told by cellsparse_model_last_training().
  *
  * Stopping early, by the observer or by `cancel`, is no failure: the weights so far are kept. `cancel` before the first step
  * is done ends the call with CELLSPARSE_STATUS_CANCELLED, as nothing was learned. After a failure the model is
@@ -936,6 +970,20 @@ cellsparse_status cellsparse_model_train(struct cellsparse_model *model,
                                          cellsparse_observer observer,
                                          void *userdata,
                                          struct cellsparse_training_summary *summary_out);
+
+/**
+ * Tries every algorithm on the drawn cells of a dataset: each trains 20 small steps on half of them and is scored on the
+ * other half, then the halves change places. Gives a JSON object: algorithm (the one to make a model of), reason (a sentence),
+ * trials (algorithm and score of each, best first).
+ *
+ * `options` as of cellsparse_model_train(), for the training to come; of its time_budget at most three tenths are taken.
+ * `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED. Free the text with
+ * cellsparse_string_free(). Any thread.
+ */
+cellsparse_status cellsparse_choose_algorithm(const struct cellsparse_dataset *dataset,
+                                              const char *options,
+                                              const struct cellsparse_cancel *cancel,
+                                              const char **json_out);
 
 #ifdef __cplusplus
 }  // extern "C"

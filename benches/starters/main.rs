@@ -1,10 +1,11 @@
 //! Starting weights from drawn worlds: trains the default network of an algorithm on an endless stream of them.
 //!
-//! `cargo run --release -p cellsparse-core --example starters -- --algorithm A --steps N [--seed S] [--threads T] [--out DIR]
-//! [--batch B] [--patch P] [--lr F] [--size N]`
+//! `cargo run --release -p cellsparse-core --example starters -- --algorithm A [--out DIR] [--threads T]` runs the stages that the
+//! weights in this library were made by. `DIR/A-N.safetensors` is the training of stage `N` so far; a run that finds one goes on
+//! with it. At the end `DIR/A.bin` holds the weights in 8 bits and `DIR/A.json` how they were made.
 //!
-//! `DIR/A.safetensors` is the training so far; a run that finds one goes on with it. At the end `DIR/A.bin` holds the weights in
-//! 8 bits and `DIR/A.json` how they were made. `--export` writes these two from the training so far.
+//! `--steps N [--seed S] [--lr F] [--from FILE.bin]` runs one stage of that kind instead, from other starting weights or random ones;
+//! `[--batch B] [--patch P] [--size N]` are for trying other recipes.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -30,41 +31,86 @@ const STREAM: u64 = 1 << 55;
 /// Share of the images that are shown without colour by the mean of their channels, the others by a random mixture.
 const MEAN: f64 = 0.5;
 
+/// One training on worlds of one seed; the next begins with its weights in 8 bits.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+struct Stage {
+    seed: u64,
+    steps: usize,
+    rate: f32,
+}
+
+/// What the weights in this library were made by.
+fn recipe(algorithm: Algorithm) -> Vec<Stage> {
+    let [first, second] = match algorithm {
+        Algorithm::Cellpose => [(1, 2200), (11, 5000)],
+        Algorithm::Elephant => [(1, 1100), (11, 2500)],
+        _ => [(0, 2000), (11, 4500)],
+    };
+    let stage = |(seed, steps), rate| Stage { seed, steps, rate };
+    vec![stage(first, 0.002), stage(second, 0.001)]
+}
+
 fn main() -> Outcome<()> {
-    let mut keys: HashMap<String, String> = HashMap::new();
+    let mut keys = Keys::new();
     let mut arguments = std::env::args().skip(1).peekable();
     while let Some(argument) = arguments.next() {
         let key = argument.strip_prefix("--").ok_or_else(|| format!("'{argument}' is no option"))?.to_string();
         let value = arguments.next_if(|next| !next.starts_with("--")).unwrap_or_default();
         keys.insert(key, value);
     }
-    let number = |key: &str| keys.get(key).map(|value| value.parse::<usize>()).transpose();
     let algorithm: Algorithm = keys.get("algorithm").ok_or("--algorithm stardist, cellpose or elephant")?.parse()?;
     let out = PathBuf::from(keys.get("out").map_or("target/starters", String::as_str));
     std::fs::create_dir_all(&out)?;
-    let training = out.join(format!("{algorithm}.safetensors"));
-    let seed = number("seed")?.unwrap_or(0) as u64;
-    let going_on = training.is_file();
-    let mut model = match going_on {
-        true => Model::load(&training)?,
-        false => Model::new(Architecture::of(algorithm, 1), seed)?,
+    let stages = match number(&keys, "steps")? {
+        Some(steps) => {
+            let rate = keys.get("lr").map_or(Ok(0.002), |rate| rate.parse())?;
+            vec![Stage { seed: number(&keys, "seed")?.unwrap_or(0) as u64, steps, rate }]
+        }
+        None => recipe(algorithm),
     };
-    if keys.contains_key("export") {
-        return export(&model, &out, seed);
+    let file = |stage: usize| out.join(format!("{algorithm}-{}.safetensors", stage + 1));
+    let begun = (0..stages.len()).rev().find(|stage| file(*stage).is_file());
+    let mut from = keys.get("from").map(std::fs::read).transpose()?;
+    for (index, stage) in stages.iter().enumerate().skip(begun.unwrap_or(0)) {
+        let model = run(algorithm, *stage, &file(index), from.as_deref(), &keys)?;
+        from = Some(Starter::write(&model)?);
+        if index + 1 == stages.len() {
+            export(&model, &stages, &out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Settings by name.
+type Keys = HashMap<String, String>;
+
+fn number(keys: &Keys, key: &str) -> Outcome<Option<usize>> {
+    Ok(keys.get(key).map(|value| value.parse()).transpose()?)
+}
+
+/// Trains, or goes on with the training in `file`.
+fn run(algorithm: Algorithm, stage: Stage, file: &Path, from: Option<&[u8]>, keys: &Keys) -> Outcome<Model> {
+    let going_on = file.is_file();
+    let mut model = if going_on { Model::load(file)? } else { Model::new(Architecture::of(algorithm, 1), stage.seed)? };
+    if model.info().steps >= stage.steps as u64 {
+        return Ok(model);
+    }
+    if let (false, Some(weights)) = (going_on, from) {
+        model.begin_with(&Starter::read(weights)?)??;
     }
     let options = TrainOptions {
-        steps: Some(number("steps")?.ok_or("--steps N")?),
-        batch_size: Some(number("batch")?.unwrap_or(4)),
-        patch_size: Some(number("patch")?.unwrap_or(128)),
-        learning_rate: keys.get("lr").map(|rate| rate.parse()).transpose()?,
-        threads: number("threads")?,
+        steps: Some(stage.steps),
+        batch_size: Some(number(keys, "batch")?.unwrap_or(4)),
+        patch_size: Some(number(keys, "patch")?.unwrap_or(128)),
+        learning_rate: Some(stage.rate),
+        threads: number(keys, "threads")?,
         resume: going_on,
-        checkpoint: Some(training.clone()),
-        seed,
+        checkpoint: Some(file.to_path_buf()),
+        seed: stage.seed,
         ..TrainOptions::default()
     };
-    let size = number("size")?.unwrap_or(256);
-    let pools = |pool: u64| pool_of_worlds(algorithm, size, seed, pool);
+    let size = number(keys, "size")?.unwrap_or(256);
+    let pools = |pool: u64| pool_of_worlds(algorithm, size, stage.seed, pool);
     let (begun, mut sum, mut count) = (Instant::now(), 0.0, 0);
     model.train_on_stream(&pools, &options, &mut |event| {
         sum += f64::from(event.loss);
@@ -81,8 +127,8 @@ fn main() -> Outcome<()> {
         }
         Flow::Continue
     })?;
-    model.save(&training)?;
-    export(&model, &out, seed)
+    model.save(file)?;
+    Ok(model)
 }
 
 /// Pool `number`: one world, or several when batches shall mix kinds.
@@ -130,7 +176,7 @@ fn grey(image: Array3<f32>, random: &mut Random) -> Array3<f32> {
     image.map_axis(Axis(2), |pixel| pixel.iter().zip(&weights).map(|(a, b)| a * b).sum()).insert_axis(Axis(2))
 }
 
-fn export(model: &Model, out: &Path, seed: u64) -> Outcome<()> {
+fn export(model: &Model, stages: &[Stage], out: &Path) -> Outcome<()> {
     let bytes = Starter::write(model)?;
     let algorithm = model.algorithm();
     std::fs::write(out.join(format!("{algorithm}.bin")), &bytes)?;
@@ -142,8 +188,8 @@ fn export(model: &Model, out: &Path, seed: u64) -> Outcome<()> {
         "algorithm": algorithm.name(),
         "architecture": model.architecture(),
         "parameters": info.parameters,
-        "seed": seed,
-        "steps": info.steps,
+        "stages": stages,
+        "steps": stages.iter().map(|stage| stage.steps).sum::<usize>(),
         "loss": info.loss,
         "bytes": bytes.len(),
         "fnv1a": format!("{hash:016x}"),
@@ -151,6 +197,6 @@ fn export(model: &Model, out: &Path, seed: u64) -> Outcome<()> {
         "version": env!("CARGO_PKG_VERSION"),
     });
     std::fs::write(out.join(format!("{algorithm}.json")), serde_json::to_string_pretty(&manifest)? + "\n")?;
-    println!("{} bytes, {} steps", bytes.len(), info.steps);
+    println!("{} bytes", bytes.len());
     Ok(())
 }

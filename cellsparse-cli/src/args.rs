@@ -8,6 +8,8 @@ use cellsparse_core::model::{Algorithm, Device, Postprocess, Preset};
 use cellsparse_core::raster::ReadOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::planes::Numbers;
+
 /// Train cell segmentation from a few drawn cells and background strokes; predict; evaluate.
 #[derive(Debug, Parser)]
 #[command(name = "cellsparse", version, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -109,6 +111,9 @@ pub struct TrainArgs {
     /// Which part of the files is read
     #[command(flatten)]
     pub read: ReadArgs,
+    /// Physical size of the pixels
+    #[command(flatten)]
+    pub size: PixelSizeArgs,
     /// Images to validate on
     #[arg(long, requires = "val_labels", value_name = "PATH")]
     pub val_images: Option<PathBuf>,
@@ -171,7 +176,10 @@ pub struct PredictArgs {
     pub images: PathBuf,
     /// Which part of the files is read
     #[command(flatten)]
-    pub read: ReadArgs,
+    pub select: SelectArgs,
+    /// Physical size of the pixels
+    #[command(flatten)]
+    pub size: PixelSizeArgs,
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -250,6 +258,43 @@ impl ReadArgs {
             frame: self.frame,
             ..ReadOptions::default()
         }
+    }
+}
+
+/// Which parts of image files are read, each as an image of its own.
+#[derive(Debug, Default, Args)]
+pub struct SelectArgs {
+    /// Channels of the images in the order wanted, counted from 1, separated by commas; without it all but transparency. In
+    /// a TIFF that does not tell what its pages are, pages
+    #[arg(long, value_delimiter = ',', value_parser = positive, value_name = "N,...")]
+    pub select_channels: Option<Vec<usize>>,
+    /// Planes (Z) of stacks, counted from 1: 3, 2-5, 1,4,7 or all; each of several is segmented and written on its own, as
+    /// NAME_z001. In a TIFF that does not tell what its pages are, pages
+    #[arg(long, value_parser = Numbers::from_str, value_name = "N|N-N|all")]
+    pub plane: Option<Numbers>,
+    /// Time points (T) of series, as --plane; NAME_t001
+    #[arg(long, value_parser = Numbers::from_str, value_name = "N|N-N|all")]
+    pub frame: Option<Numbers>,
+}
+
+/// Physical size of the pixels of images.
+#[derive(Debug, Default, Args)]
+pub struct PixelSizeArgs {
+    /// Micrometres per pixel of all images, whatever their files tell
+    #[arg(long, value_parser = positive_float, value_name = "UM")]
+    pub pixel_size: Option<f32>,
+    /// Take images as they are, also when their pixels have another size than those that the model was trained on
+    #[arg(long)]
+    pub no_rescale: bool,
+}
+
+impl PixelSizeArgs {
+    /// Height and width of a pixel in micrometres, when given.
+    pub fn given(&self) -> Option<[f64; 2]> {
+        // The number that was typed, not its nearest 32-bit one.
+        self.pixel_size
+            .map(|side| side.to_string().parse().unwrap_or_else(|_| f64::from(side)))
+            .map(|side| [side, side])
     }
 }
 
@@ -516,11 +561,17 @@ mod tests {
         let all = [Format::Labels, Format::Geojson, Format::Overlay, Format::Csv, Format::Rois, Format::Ometiff];
         assert_eq!(predict.format, all);
         assert_eq!(predict.outline, OutlineChoice::Exact);
-        assert_eq!(predict.read.options(), ReadOptions::default());
+        assert_eq!((predict.select.plane, predict.select.frame, predict.select.select_channels), (None, None, None));
+        assert_eq!((predict.size.given(), predict.size.no_rescale), (None, false));
+        let line = "cellsparse train --algorithm auto --images i --labels l --model m --plane 2 --pixel-size 0.65 --no-rescale";
+        let Command::Train(train) = Cli::parse_from(line.split(' ')).command else { panic!("not train") };
+        assert_eq!(train.read.options(), ReadOptions { plane: Some(2), ..ReadOptions::default() });
+        assert_eq!((train.size.given(), train.size.no_rescale), (Some([0.65, 0.65]), true));
         let line = "cellsparse predict --model m --images i --out o --select-channels 3,1 --plane 2 --frame 4";
         let Command::Predict(predict) = Cli::parse_from(line.split(' ')).command else { panic!("not predict") };
-        let options = predict.read.options();
-        assert_eq!((options.channels, options.plane, options.frame), (Some(vec![3, 1]), Some(2), Some(4)));
+        let select = predict.select;
+        assert_eq!(select.select_channels, Some(vec![3, 1]));
+        assert_eq!((select.plane, select.frame), (Some(Numbers::One(2)), Some(Numbers::One(4))));
         let Command::Demo(demo) = Cli::parse_from(["cellsparse", "demo"]).command else { panic!("not demo") };
         assert_eq!((demo.algorithm, demo.steps, demo.seed), (AlgorithmChoice::Auto, 200, 0));
     }
@@ -536,6 +587,8 @@ mod tests {
             "cellsparse evaluate --pred p --truth t --thresholds 0.5,2",
             "cellsparse predict --model m --images i --out o --format png",
             "cellsparse predict --model m --images i --out o --plane 0",
+            "cellsparse predict --model m --images i --out o --pixel-size 0",
+            "cellsparse train --algorithm stardist --images i --labels l --model m --plane all",
             "cellsparse predict --model m --images i --out o --select-channels 0,1",
             "cellsparse demo --device tpu",
         ] {

@@ -72,7 +72,8 @@ impl Failures {
 fn reason(file: &Path, error: &Error) -> String {
     let text = error.to_string();
     let own = format!("{}: ", file.display());
-    text.strip_prefix(&own).map_or(text.clone(), str::to_owned)
+    // Some kinds of errors begin with their name.
+    text.replacen(&own, "", 1)
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ struct Settings {
     normalization: Option<Normalization>,
     /// Diameter of the cells in the images, in pixels (Cellpose).
     diameter: Option<f32>,
+    /// Micrometres per pixel of the images that the weights were learned on.
+    pixel_size: Option<f64>,
 }
 
 fn import(weights: StateDict, settings: &Settings) -> Result<Model> {
@@ -60,6 +62,7 @@ fn import(weights: StateDict, settings: &Settings) -> Result<Model> {
     if let Some(normalization) = settings.normalization {
         model.set_normalization(normalization)?;
     }
+    model.set_pixel_size(settings.pixel_size.map(|side| [side, side]))?;
     if settings.diameter.is_some() {
         let options = PredictOptions { diameter: settings.diameter, ..PredictOptions::default() };
         model.set_thresholds(model.thresholds().with(&options)?)?;

@@ -10,7 +10,7 @@ use cellsparse_core::raster::{
     ImageFile, RawLabels, ReadOptions, find_images, image_stem, list_images, list_label_images, pair_by_stem,
     read_image_with, read_label_file, read_label_file_with,
 };
-use cellsparse_core::{Error, Image, LabelImage, Result};
+use cellsparse_core::{Error, LabelImage, Result};
 
 use crate::args::Encoding;
 use crate::note;
@@ -43,12 +43,7 @@ pub fn images(path: &Path) -> Result<Vec<PathBuf>> {
 pub struct Remarks(BTreeSet<String>);
 
 impl Remarks {
-    /// Reads an image and prints what is new to say about it.
-    pub fn read_image(&mut self, path: &Path, options: &ReadOptions) -> Result<Image> {
-        Ok(self.read_file(path, options)?.image)
-    }
-
-    /// As [`read_image`](Self::read_image), with what the file tells beside the image.
+    /// Reads an image with what its file tells beside it, and prints what is new to say about it.
     pub fn read_file(&mut self, path: &Path, options: &ReadOptions) -> Result<ImageFile> {
         let file = read_image_with(path, options)?;
         for remark in &file.notes {
@@ -84,17 +79,20 @@ pub struct Reading {
     pub background: Option<String>,
     /// Which part of the images is read.
     pub read: ReadOptions,
+    /// Height and width of all pixels in micrometres, whatever the files tell.
+    pub pixel_size: Option<[f64; 2]>,
 }
 
 /// Reads images with their annotations for training, and says in a line how the labels were read. Also what was not used, in
 /// half sentences.
 pub fn dataset(images: &Path, labels: &Path, how: &Reading) -> Result<(Dataset, Vec<String>)> {
-    let Matches { pairs, mut unused } = match_annotations(&self::images(images)?, labels)?;
+    let Matches { pairs, mut unused, .. } = match_annotations(&self::images(images)?, labels)?;
     let mut remarks = Remarks::default();
-    let mut pixels = Vec::new();
+    let (mut pixels, mut sizes) = (Vec::new(), Vec::new());
     let mut sources = Vec::new();
     for (image, file) in &pairs {
-        let read = remarks.read_image(image, &how.read)?;
+        let ImageFile { image: read, pixel_size, .. } = remarks.read_file(image, &how.read)?;
+        sizes.push(how.pixel_size.or(pixel_size));
         let options = AnnotationOptions {
             shape: Some((read.height(), read.width())),
             image: image.file_name().map(|name| name.to_string_lossy().into_owned()),
@@ -119,7 +117,8 @@ pub fn dataset(images: &Path, labels: &Path, how: &Reading) -> Result<(Dataset, 
     for (image, (labels, (_, file))) in pixels.iter().zip(parsed.iter().zip(&pairs)) {
         labels.check_fits(image).map_err(|error| at(file, error))?;
     }
-    let dataset = Dataset::new(pixels, parsed).map_err(|error| at(labels, error))?;
+    let dataset = Dataset::new(pixels, parsed).and_then(|data| data.with_pixel_sizes(sizes));
+    let dataset = dataset.map_err(|error| at(labels, error))?;
     if !unused.is_empty() {
         note(&format!("{} thing(s) are not used; they are listed at the end", unused.len()));
     }

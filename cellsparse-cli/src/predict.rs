@@ -1,5 +1,6 @@
 //! `cellsparse predict`: label images, outlines and pictures of new images.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,20 +10,22 @@ use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule, write_geojs
 use cellsparse_core::formats::{overlay, write_ome_tiff};
 use cellsparse_core::geometry::measure::MeasureOptions;
 use cellsparse_core::model::{Model, PredictOptions, Segmentation};
-use cellsparse_core::raster::{ImageFile, ReadOptions, write_labels, write_rgb_png};
+use cellsparse_core::raster::{ImageFile, write_labels, write_rgb_png};
 use cellsparse_core::{Error, Image, Result};
 use serde_json::{Value, json};
 
 use crate::args::{Format, OutlineChoice, PredictArgs};
 use crate::batch::Failures;
+use crate::planes::{Part, parts};
 use crate::{input, note, print_json, print_out};
 
 /// Segments every image and writes what was asked for.
 pub fn run(args: &PredictArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let files = input::images(&args.images)?;
-    let read = args.read.options();
     input::refuse_twins(&files, &args.out)?;
+    let parts: Vec<Part> = files.iter().flat_map(|file| parts(file, &args.select)).collect();
+    refuse_same_names(&parts)?;
     let options = PredictOptions {
         prob_thresh: args.prob_thresh,
         nms_thresh: args.nms_thresh,
@@ -33,6 +36,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         postprocess: args.postprocess,
         min_area: args.min_area,
         tile: args.tile,
+        pixel_size: args.size.given(),
+        rescale: !args.size.no_rescale,
         device: args.device,
         threads: args.threads,
         memory: args.memory,
@@ -47,10 +52,10 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             OutlineChoice::Literal => OutlineRule::Literal,
         },
     };
-    for file in &files {
-        input::refuse_overwrite(&args.out, &input::stem(file), &files)?;
+    for part in &parts {
+        input::refuse_overwrite(&args.out, &part.name, &files)?;
     }
-    let outcome = segment_all(&model, &files, &options, &outputs, &read);
+    let outcome = segment_all(&model, &parts, &options, &outputs);
     if args.json {
         print_json(&Value::Array(outcome.facts));
     } else {
@@ -58,7 +63,19 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     }
     match outcome.fatal {
         Some(error) => Err(error),
-        None => outcome.failures.finish(files.len(), "images"),
+        None => outcome.failures.finish(parts.len(), "images"),
+    }
+}
+
+/// Refuses a plane whose results would have the name of another image's.
+fn refuse_same_names(parts: &[Part]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    match parts.iter().find(|part| !names.insert(part.name.as_str())) {
+        Some(part) => Err(Error::file(
+            &part.file,
+            format!("its results and those of another image are both named '{}'; segment them apart", part.name),
+        )),
+        None => Ok(()),
     }
 }
 
@@ -74,61 +91,87 @@ struct Outcome {
 }
 
 /// Segments every image that can be read, and tells of each on standard error.
-fn segment_all(
-    model: &Model,
-    files: &[PathBuf],
-    options: &PredictOptions,
-    outputs: &Outputs,
-    read: &ReadOptions,
-) -> Outcome {
+fn segment_all(model: &Model, parts: &[Part], options: &PredictOptions, outputs: &Outputs) -> Outcome {
     let mut remarks = input::Remarks::default();
     let mut outcome = Outcome { facts: Vec::new(), written: Vec::new(), failures: Failures::default(), fatal: None };
     let mut all_objects = 0;
     let begin = Instant::now();
-    for (index, file) in files.iter().enumerate() {
-        let place = format!("{}/{}  {}", index + 1, files.len(), file.display());
-        match segment(model, file, options, outputs, |file| remarks.read_file(file, read)) {
-            Ok((objects, seconds, written)) => {
+    for (index, part) in parts.iter().enumerate() {
+        let place = format!("{}/{}  {}", index + 1, parts.len(), part.title());
+        match segment(model, part, options, outputs, &mut remarks) {
+            Ok(Segmented { objects, seconds, files, notes }) => {
                 note(&format!("{place}  {objects} objects  {seconds:.2} s"));
                 all_objects += objects;
-                outcome.facts.push(facts(file, objects, seconds, &written));
-                outcome.written.extend(written);
+                let mut told = facts(&part.file, objects, seconds, &files);
+                told["notes"] = json!(notes);
+                outcome.facts.push(placed(told, part));
+                outcome.written.extend(files);
             }
             Err(error) => {
-                if let Err(fatal) = outcome.failures.add(file, error) {
+                if let Err(fatal) = outcome.failures.add(&part.file, error) {
                     outcome.fatal = Some(fatal);
                     break;
                 }
-                if files.len() > 1 {
+                if parts.len() > 1 {
                     note(&format!("{place}  failed: {}", outcome.failures.last().unwrap_or_default()));
                 }
-                outcome.facts.extend(outcome.failures.json("image").pop());
+                outcome.facts.extend(outcome.failures.json("image").pop().map(|told| placed(told, part)));
             }
         }
     }
-    if files.len() > 1 && outcome.fatal.is_none() {
-        let done = files.len() - outcome.failures.len();
+    if parts.len() > 1 && outcome.fatal.is_none() {
+        let done = parts.len() - outcome.failures.len();
         let seconds = begin.elapsed().as_secs_f64();
-        note(&format!("{done} of {} images segmented, {all_objects} objects, {seconds:.1} s", files.len()));
+        note(&format!("{done} of {} images segmented, {all_objects} objects, {seconds:.1} s", parts.len()));
     }
     outcome
 }
 
-/// Segments one image: number of objects, seconds, files.
+/// Adds plane and time point to what `--json` says of one of several.
+fn placed(mut told: Value, part: &Part) -> Value {
+    for (what, number) in ["plane", "frame"].into_iter().zip(part.place) {
+        if let Some(number) = number {
+            told[what] = json!(number);
+        }
+    }
+    told
+}
+
+/// Tells who has to choose a plane that all of them can be chosen.
+fn or_all(error: Error) -> Error {
+    let text = error.to_string();
+    let asks = |axis: &&str| text.contains(&format!("; choose a {axis} (1 to "));
+    match (["plane", "frame"].into_iter().find(asks), error) {
+        (Some(axis), Error::File { path, reason }) => Error::file(path, format!("{reason}, or --{axis} all")),
+        (_, other) => other,
+    }
+}
+
+/// What came of one image.
+struct Segmented {
+    objects: usize,
+    seconds: f64,
+    files: Vec<PathBuf>,
+    notes: Vec<String>,
+}
+
+/// Segments one image and writes the results.
 fn segment(
     model: &Model,
-    file: &Path,
+    part: &Part,
     options: &PredictOptions,
     outputs: &Outputs,
-    read: impl FnOnce(&Path) -> Result<ImageFile>,
-) -> Result<(usize, f64, Vec<PathBuf>)> {
-    let ImageFile { image, pixel_size, .. } = read(file)?;
+    remarks: &mut input::Remarks,
+) -> Result<Segmented> {
+    let ImageFile { image, pixel_size, .. } = remarks.read_file(&part.file, &part.read).map_err(or_all)?;
+    let pixel_size = options.pixel_size.or(pixel_size);
+    let options = &PredictOptions { pixel_size, ..options.clone() };
     let start = Instant::now();
-    let segmentation = model.predict(&image, options).map_err(|error| input::at(file, error))?;
+    let segmentation = model.predict(&image, options).map_err(|error| input::at(&part.file, error))?;
     let seconds = start.elapsed().as_secs_f64();
-    segmentation.notes.iter().for_each(|line| note(&format!("{}: {line}", file.display())));
-    let written = outputs.write(&input::stem(file), &image, pixel_size, &segmentation)?;
-    Ok((segmentation.objects.len(), seconds, written))
+    segmentation.notes.iter().for_each(|line| note(&format!("{}: {line}", part.title())));
+    let files = outputs.write(&part.name, &image, pixel_size, &segmentation)?;
+    Ok(Segmented { objects: segmentation.objects.len(), seconds, files, notes: segmentation.notes })
 }
 
 /// Where and how results are written.

@@ -117,17 +117,12 @@ mod tests {
     use super::*;
 
     fn event(step: usize, total_steps: usize, seconds: f64) -> Progress {
-        Progress {
-            step,
-            total_steps,
-            epoch: 1,
-            loss: 0.5,
-            losses: vec![("prob", 0.2), ("dist", 1.5)],
-            validation_loss: None,
-            learning_rate: 3e-4,
-            elapsed: Duration::from_secs_f64(seconds),
-            remaining: Duration::from_secs(65),
-        }
+        let mut event = Progress::new(step, total_steps, 0.5);
+        event.losses = vec![("prob", 0.2), ("dist", 1.5)];
+        event.learning_rate = 3e-4;
+        event.elapsed = Duration::from_secs_f64(seconds);
+        event.remaining = Duration::from_secs(65);
+        event
     }
 
     #[test]

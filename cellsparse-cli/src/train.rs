@@ -23,6 +23,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         foreground: args.foreground_class.clone(),
         background: args.background_class.clone(),
         read: args.read.options(),
+        pixel_size: args.size.given(),
     };
     let (dataset, mut unused) = input::dataset(&args.images, &args.labels, &how)?;
     let validation = match (&args.val_images, &args.val_labels) {
@@ -44,6 +45,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         start: named_start(args).unwrap_or_default(),
         seed: args.seed,
         resume: args.resume,
+        rescale: !args.size.no_rescale,
         device: args.device,
         threads: args.threads,
         memory: args.memory,

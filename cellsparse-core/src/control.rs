@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::error::{Error, Result};
 
 /// One event of a running training, sent after every optimiser step.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Optimiser steps done, counted from 1.
     pub step: usize,
@@ -32,6 +31,23 @@ pub struct Progress {
     pub remaining: Duration,
 }
 
+impl Progress {
+    /// An event of the first epoch with that loss and nothing else known, as observers are tested with.
+    pub fn new(step: usize, total_steps: usize, loss: f32) -> Self {
+        Self {
+            step,
+            total_steps,
+            epoch: 1,
+            loss,
+            losses: Vec::new(),
+            validation_loss: None,
+            learning_rate: 0.0,
+            elapsed: Duration::ZERO,
+            remaining: Duration::ZERO,
+        }
+    }
+}
+
 /// What the observer of a training wants next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControlFlow {
@@ -48,18 +64,18 @@ pub type Flow = ControlFlow;
 ///
 /// As text and in JSON: `finished`, `no improvement`, `time budget`, `cancelled`. The numbers are those of the C interface and
 /// never change their meaning; a later version may add some.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 #[repr(u32)]
 pub enum StopReason {
     /// All steps were done.
     Finished = 0,
     /// The validation loss fell no more, or without validation that of the training.
-    #[serde(rename = "no improvement")]
+    #[cfg_attr(feature = "serde", serde(rename = "no improvement"))]
     NoImprovement = 1,
     /// The time was over.
-    #[serde(rename = "time budget")]
+    #[cfg_attr(feature = "serde", serde(rename = "time budget"))]
     TimeBudget = 2,
     /// The observer or a cancel token asked for it.
     Cancelled = 3,

@@ -92,6 +92,7 @@ impl Error {
 ///
 /// Such a panic is a defect of that library for one file, and the rest of a batch, a server or a program in another language
 /// goes on. Nothing that `work` borrows may be used after a panic.
+#[cfg(feature = "io")]
 pub(crate) fn contain_panic<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

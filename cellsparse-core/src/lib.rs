@@ -37,6 +37,8 @@
 //! - The same seed, data and instruction set give the same weights, whatever the number of threads.
 //! - Every fallible call returns [`Result`]; [`Error`] says what was found, what was expected and what to do.
 //! - Nothing reaches for the network, and nothing is written but the files that the caller names.
+//! - Options and configurations are written as `TrainOptions { steps: Some(200), ..Default::default() }`, results are read by
+//!   field: a later version may add fields to both, and variants to most enums, without breaking such callers.
 //!
 //! # Parts
 //!
@@ -45,30 +47,56 @@
 //! [`targets`] and [`training`] hold the targets, losses and the training loop, [`networks`] computes, [`postprocess`] turns network maps into
 //! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and [`synthetic`] draws
 //! microscope fields with ground truth.
+//!
+//! # Features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | none | label images, geometry, targets, pseudo-labels, post-processing, metrics, drawn fields | yes |
+//! | `models` | [`networks`], [`training`], [`model`] with [`Model`], and its files and weights of others in [`formats`] | yes |
+//! | `io` | image files in [`raster`], annotation files and OME-TIFF in [`formats`] | yes |
+//! | `candle` | networks on Candle tensors, which the tests compare with; includes `models` | yes |
+//! | `cuda`, `metal` | networks on these accelerators, by Candle | no |
+//! | `serde` | scores and reasons as data of serde; a part of `models` and `io` | yes |
+//!
+//! GeoJSON, tables, regions of ImageJ and overlays in [`formats`] come with `models` and with `io`. Without all features two
+//! dozen crates are compiled, with `models` twice as many.
 
 #![deny(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod annotations;
 pub mod budget;
 pub mod completion;
 pub mod control;
 pub mod error;
+#[cfg(any(feature = "io", feature = "models"))]
 pub mod formats;
 pub mod geometry;
 pub mod metrics;
+#[cfg(feature = "models")]
 pub mod model;
+#[cfg(feature = "models")]
 pub mod networks;
 pub mod postprocess;
 pub mod random;
 pub mod raster;
 pub mod synthetic;
 pub mod targets;
+#[cfg(feature = "models")]
 pub mod training;
 
 pub use annotations::{Dataset, SparseLabels};
 pub use budget::Budget;
 pub use control::{CancelToken, ControlFlow, Flow, Progress, StopReason};
 pub use error::{Error, ErrorKind, Reason, Result};
+#[cfg(feature = "models")]
 pub use model::{Algorithm, Device, Model, PredictOptions, Segmentation, TrainOptions, starters};
+#[cfg(feature = "models")]
 pub use networks::StarDistConfig;
 pub use raster::{Image, LabelImage};
+
+/// The page of the crate, whose code is compiled with the examples of the documentation.
+#[cfg(all(doctest, feature = "io", feature = "models"))]
+#[doc = include_str!("../README.md")]
+struct Page;

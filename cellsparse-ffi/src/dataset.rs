@@ -27,6 +27,8 @@ pub struct cellsparse_dataset {
 pub(crate) struct Contents {
     images: Vec<Image>,
     labels: Vec<SparseLabels>,
+    /// Height and width of the pixels in micrometres, where they are known.
+    sizes: Vec<Option<[f64; 2]>>,
     whole: Option<Arc<Dataset>>,
 }
 
@@ -62,7 +64,8 @@ impl Pairs {
             return Err(Error::Labels("no cell is drawn in any image; draw at least one whole cell".into()).into());
         }
         let (images, labels) = (mem::take(&mut contents.images), mem::take(&mut contents.labels));
-        let whole = Arc::new(Dataset::new(images, labels)?);
+        let sizes = mem::take(&mut contents.sizes);
+        let whole = Arc::new(Dataset::new(images, labels)?.with_pixel_sizes(sizes)?);
         contents.whole = Some(Arc::clone(&whole));
         Ok(whole)
     }
@@ -78,13 +81,14 @@ impl Contents {
     }
 
     /// The pairs, separate again so that they can be changed.
-    fn parts(&mut self) -> (&mut Vec<Image>, &mut Vec<SparseLabels>) {
+    fn parts(&mut self) -> &mut Self {
         if let Some(whole) = self.whole.take() {
             // Copied only while a training reads it.
             let whole = Arc::try_unwrap(whole).unwrap_or_else(|shared| Dataset::clone(&shared));
+            self.sizes = whole.pixel_sizes().to_vec();
             (self.images, self.labels) = whole.into_parts();
         }
-        (&mut self.images, &mut self.labels)
+        self
     }
 
     fn add(&mut self, image: Image, labels: SparseLabels) -> Outcome<()> {
@@ -98,9 +102,10 @@ impl Contents {
             .into());
         }
         labels.check_fits(&image)?;
-        let (images, all_labels) = self.parts();
-        images.push(image);
-        all_labels.push(labels);
+        let parts = self.parts();
+        parts.images.push(image);
+        parts.labels.push(labels);
+        parts.sizes.push(None);
         Ok(())
     }
 }
@@ -184,9 +189,37 @@ pub unsafe extern "C" fn cellsparse_dataset_set_classes(
             Failure::argument(format!("there is no image {index} (counted from 0); the dataset has {there}"))
         })?;
         let labels = labels.with_classes(classes)?;
-        if let Some(slot) = contents.parts().1.get_mut(index) {
+        if let Some(slot) = contents.parts().labels.get_mut(index) {
             *slot = labels;
         }
+        Ok(())
+    })
+}
+
+/// Says how large the pixels of image `index` (counted from 0) are, in micrometres. Images of different pixel sizes are
+/// brought to one by a training; see cellsparse_model_train(). On failure the dataset is as it was.
+///
+/// Any thread; a dataset is never busy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_dataset_set_pixel_size(
+    dataset: *mut cellsparse_dataset,
+    index: usize,
+    height: f64,
+    width: f64,
+) -> cellsparse_status {
+    enter(|| {
+        let pairs = Pairs::find(dataset)?;
+        for side in [height, width] {
+            if !(side.is_finite() && side > 0.0) {
+                return Err(Failure::argument(format!("a pixel of {side} micrometres; it must be above 0")));
+            }
+        }
+        let mut contents = pairs.lock();
+        let there = contents.labels().len();
+        let slot = contents.parts().sizes.get_mut(index).ok_or_else(|| {
+            Failure::argument(format!("there is no image {index} (counted from 0); the dataset has {there}"))
+        })?;
+        *slot = Some([height, width]);
         Ok(())
     })
 }

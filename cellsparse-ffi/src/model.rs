@@ -2,9 +2,10 @@
 
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
-use std::sync::RwLock;
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use cellsparse_core::Model;
+use cellsparse_core::model::TrainingSummary;
 
 use crate::boundary::enter;
 use crate::handles::{Behind, Table, read, write};
@@ -20,7 +21,14 @@ pub struct cellsparse_model {
     _opaque: (),
 }
 
-pub(crate) struct SharedModel(pub RwLock<Model>);
+/// A model, and what its last training told.
+pub(crate) struct SharedModel(pub RwLock<Model>, pub Mutex<Option<TrainingSummary>>);
+
+impl SharedModel {
+    fn of(model: Model) -> Self {
+        Self(RwLock::new(model), Mutex::default())
+    }
+}
 
 impl Behind for SharedModel {
     type Token = cellsparse_model;
@@ -50,7 +58,7 @@ pub unsafe extern "C" fn cellsparse_model_new(
         // SAFETY: the caller's promise about its texts.
         let (algorithm, config) = unsafe { (text(algorithm, "algorithm")?, optional_text(config, "config")?) };
         let model = Model::new(options::architecture(algorithm, config)?, seed)?;
-        SharedModel(RwLock::new(model)).publish(model_out, "model_out")
+        SharedModel::of(model).publish(model_out, "model_out")
     })
 }
 
@@ -64,7 +72,7 @@ pub unsafe extern "C" fn cellsparse_model_load(
         expect(&model_out, "model_out")?;
         // SAFETY: the caller's promise about its texts.
         let model = Model::load(unsafe { text(path, "path") }?)?;
-        SharedModel(RwLock::new(model)).publish(model_out, "model_out")
+        SharedModel::of(model).publish(model_out, "model_out")
     })
 }
 
@@ -95,7 +103,8 @@ pub unsafe extern "C" fn cellsparse_model_reset(model: *mut cellsparse_model, se
 }
 
 /// What can be said about a model without running it, as a JSON object: algorithm, config, parameters, normalization,
-/// thresholds, steps, loss, resumable. Free the text with cellsparse_string_free(). Only reads the model.
+/// thresholds, steps, loss, resumable, pixel_size (micrometres, height and width, of the training images, or null),
+/// cell_diameter (median of the drawn cells, in their pixels) and cell_diameter_um. Free the text with cellsparse_string_free(). Only reads the model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cellsparse_model_info(
     model: *const cellsparse_model,
@@ -124,11 +133,30 @@ pub unsafe extern "C" fn cellsparse_model_history(
     })
 }
 
+/// What the last training of a model by this handle did and what a user should know of it, as a JSON object: steps, seconds,
+/// seconds_per_step, loss, device, stopped, begun ("random", "starter" or "model": what it began with), kept ("trained", or
+/// "start" when the weights before it segment what was drawn better and were kept), notes (an array of sentences); null when
+/// there was none. Free the text with cellsparse_string_free(). Only reads the model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_model_last_training(
+    model: *const cellsparse_model,
+    json_out: Option<&mut MaybeUninit<*const c_char>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&json_out, "json_out")?;
+        let model = SharedModel::find(model)?;
+        let summary = model.1.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        put_text(json_out, serde_json::to_string(&summary).map_err(Failure::internal)?, "json_out")
+    })
+}
+
 /// Segments an image. The result does not depend on the number of threads.
 ///
 /// `options` is a JSON object, or NULL for what is stored with the model: prob_thresh, nms_thresh (StarDist), flow_threshold,
 /// cellprob_threshold, diameter, augment (Cellpose), prob_thresh, postprocess (ELEPHANT), min_area (0), tile,
-/// normalized (false; true takes intensities as they are), device ("auto"), threads, memory (bytes, or a text like "4G"; half of
+/// normalized (false; true takes intensities as they are), pixel_size (micrometres, one number or [height, width]: an image
+/// whose pixels have another size than those of the training is seen scaled, where that one is known), rescale (true; false takes
+/// it as it is), device ("auto"), threads, memory (bytes, or a text like "4G"; half of
 /// what is free). `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED. Work that would take more
 /// memory than allowed ends with CELLSPARSE_STATUS_LIMIT before it begins.
 ///

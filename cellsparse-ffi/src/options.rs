@@ -39,6 +39,8 @@ pub(crate) fn train(text: Option<&str>, cancel: CancelToken) -> Outcome<TrainOpt
         seed: given.seed,
         resume: given.resume,
         normalized: given.normalized,
+        pixel_size: given.pixel_size.map(PixelSize::sides),
+        rescale: given.rescale,
         device: given.device.parse()?,
         threads: given.threads,
         memory: given.memory.map(Memory::budget).transpose()?,
@@ -61,6 +63,8 @@ pub(crate) fn predict(text: Option<&str>, cancel: CancelToken) -> Outcome<Predic
         min_area: given.min_area,
         tile: given.tile,
         normalized: given.normalized,
+        pixel_size: given.pixel_size.map(PixelSize::sides),
+        rescale: given.rescale,
         device: given.device.parse()?,
         threads: given.threads,
         memory: given.memory.map(Memory::budget).transpose()?,
@@ -87,6 +91,8 @@ struct Train {
     seed: u64,
     resume: bool,
     normalized: bool,
+    pixel_size: Option<PixelSize>,
+    rescale: bool,
     device: String,
     threads: Option<usize>,
     memory: Option<Memory>,
@@ -107,6 +113,8 @@ impl Default for Train {
             seed: options.seed,
             resume: options.resume,
             normalized: options.normalized,
+            pixel_size: None,
+            rescale: options.rescale,
             device: options.device.to_string(),
             threads: options.threads,
             memory: None,
@@ -128,6 +136,8 @@ struct Predict {
     min_area: f32,
     tile: Option<usize>,
     normalized: bool,
+    pixel_size: Option<PixelSize>,
+    rescale: bool,
     device: String,
     threads: Option<usize>,
     memory: Option<Memory>,
@@ -147,9 +157,28 @@ impl Default for Predict {
             min_area: options.min_area,
             tile: options.tile,
             normalized: options.normalized,
+            pixel_size: None,
+            rescale: options.rescale,
             device: options.device.to_string(),
             threads: options.threads,
             memory: None,
+        }
+    }
+}
+
+/// Micrometres: the side of square pixels, or height and width.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PixelSize {
+    Side(f64),
+    Sides([f64; 2]),
+}
+
+impl PixelSize {
+    fn sides(self) -> [f64; 2] {
+        match self {
+            PixelSize::Side(side) => [side, side],
+            PixelSize::Sides(sides) => sides,
         }
     }
 }
@@ -217,6 +246,16 @@ mod tests {
         assert!(architecture("stardist", Some("{\"rays\": 3}")).unwrap_err().message.contains("n_rays"));
         assert!(architecture("unet", None).is_err());
         assert!(predict(Some("{\"postprocess\": \"magic\"}"), CancelToken::new()).is_err());
+    }
+
+    #[test]
+    fn a_pixel_size_is_one_number_or_two() {
+        for (text, sides) in [("{\"pixel_size\": 0.5}", [0.5, 0.5]), ("{\"pixel_size\": [0.5, 0.25]}", [0.5, 0.25])] {
+            assert_eq!(train(Some(text), CancelToken::new()).unwrap().pixel_size, Some(sides));
+            assert_eq!(predict(Some(text), CancelToken::new()).unwrap().pixel_size, Some(sides));
+        }
+        assert!(!predict(Some("{\"rescale\": false}"), CancelToken::new()).unwrap().rescale);
+        assert!(predict(Some("{\"pixel_size\": \"0.5 um\"}"), CancelToken::new()).is_err());
     }
 
     #[test]

@@ -173,6 +173,20 @@ pub unsafe extern "C" fn cellsparse_segmentation_geojson(
     })
 }
 
+/// What a user should know of the result, as a JSON array of sentences: why nothing was found, why it is likely bad, that the
+/// image was seen scaled; [] when there is nothing to say. Free the text with cellsparse_string_free(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_segmentation_notes(
+    segmentation: *const cellsparse_segmentation,
+    json_out: Option<&mut MaybeUninit<*const c_char>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&json_out, "json_out")?;
+        let notes = serde_json::to_string(&Found::find(segmentation)?.0.notes).map_err(Failure::internal)?;
+        put_text(json_out, notes, "json_out")
+    })
+}
+
 /// Frees a segmentation. Any thread; NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cellsparse_segmentation_free(segmentation: *mut cellsparse_segmentation) -> cellsparse_status {

@@ -1,11 +1,12 @@
 //! Training, with the observer on the caller's own thread.
 
+use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
-use std::sync::mpsc;
+use std::sync::{PoisonError, mpsc};
 use std::thread;
 
-use cellsparse_core::model::TrainingSummary;
+use cellsparse_core::model::{TrainingSummary, choose_algorithm};
 use cellsparse_core::{Dataset, Flow, Model, Progress, TrainOptions};
 
 use crate::boundary::{enter, panic_message};
@@ -14,7 +15,7 @@ use crate::handles::{Behind, write};
 use crate::library::{Token, cellsparse_cancel};
 use crate::model::{SharedModel, cellsparse_model};
 use crate::options;
-use crate::pointers::optional_text;
+use crate::pointers::{expect, optional_text, put_text};
 use crate::status::{Failure, Outcome, cellsparse_status};
 
 /// One part of the loss.
@@ -91,6 +92,17 @@ pub struct cellsparse_training_summary {
     pub device: [c_char; 32],
 }
 
+thread_local! {
+    /// What [`last_training`] tells.
+    static LAST_TRAINING: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// What the last training of this thread did, as cellsparse_model_last_training() tells it of a model: for languages above C,
+/// where the model may have been freed meanwhile.
+pub fn last_training() -> Option<String> {
+    LAST_TRAINING.with(|last| last.borrow().clone())
+}
+
 /// Trains a model on annotated images, from the weights it has now. The same seed, data and machine kind give the same
 /// weights, whatever the number of threads.
 ///
@@ -98,9 +110,12 @@ pub struct cellsparse_training_summary {
 /// `options` is a JSON object, or NULL for the defaults: steps, batch_size, patch_size, learning_rate,
 /// preset ("default" or "reference"), time_budget (seconds), init ("starter": a model that was never trained begins with the
 /// weights in this library, which were learned on drawn fields; or "none": with those it has), seed (0), resume (false), normalized (false; true takes
-/// intensities as they are instead of scaling each image), device ("auto"), threads, memory (bytes, or a text like "4G"; half
+/// intensities as they are instead of scaling each image), pixel_size (micrometres of all images, one number or [height, width];
+/// see also cellsparse_dataset_set_pixel_size()), rescale (true: images of different pixel sizes are brought to one), device ("auto"), threads, memory (bytes, or a text like "4G"; half
 /// of what is free), checkpoint (a path). `cancel`,
 /// `observer`, `userdata` and `summary_out` may be NULL; `userdata` is handed to the observer.
+///
+/// What else is to be known of the training is told by cellsparse_model_last_training().
 ///
 /// Stopping early, by the observer or by `cancel`, is no failure: the weights so far are kept. `cancel` before the first step
 /// is done ends the call with CELLSPARSE_STATUS_CANCELLED, as nothing was learned. After a failure the model is
@@ -118,12 +133,12 @@ pub unsafe extern "C" fn cellsparse_model_train(
     summary_out: Option<&mut MaybeUninit<cellsparse_training_summary>>,
 ) -> cellsparse_status {
     enter(|| {
-        let model = SharedModel::find(model)?;
+        let handle = SharedModel::find(model)?;
         // SAFETY: the caller's promise about its texts.
         let options = options::train(unsafe { optional_text(options, "options") }?, Token::optional(cancel)?)?;
         let dataset = Pairs::find(dataset)?.dataset()?;
         let validation = if validation.is_null() { None } else { Some(Pairs::find(validation)?.dataset()?) };
-        let mut model = write(&model.0, SharedModel::NAME)?;
+        let mut model = write(&handle.0, SharedModel::NAME)?;
         let mut answer = |event: &Progress| {
             let Some(observer) = observer else { return Flow::Continue };
             // SAFETY: the caller's promise about its observer, which runs on the caller's thread.
@@ -136,7 +151,32 @@ pub unsafe extern "C" fn cellsparse_model_train(
         if let Some(out) = summary_out {
             out.write(told(&summary));
         }
+        LAST_TRAINING.with(|last| last.replace(serde_json::to_string(&summary).ok()));
+        *handle.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(summary);
         Ok(())
+    })
+}
+
+/// Tries every algorithm on the drawn cells of a dataset: each trains 20 small steps on half of them and is scored on the
+/// other half, then the halves change places. Gives a JSON object: algorithm (the one to make a model of), reason (a sentence),
+/// trials (algorithm and score of each, best first).
+///
+/// `options` as of cellsparse_model_train(), for the training to come; of its time_budget at most three tenths are taken.
+/// `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED. Free the text with
+/// cellsparse_string_free(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_choose_algorithm(
+    dataset: *const cellsparse_dataset,
+    options: *const c_char,
+    cancel: *const cellsparse_cancel,
+    json_out: Option<&mut MaybeUninit<*const c_char>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&json_out, "json_out")?;
+        // SAFETY: the caller's promise about its texts.
+        let options = options::train(unsafe { optional_text(options, "options") }?, Token::optional(cancel)?)?;
+        let choice = choose_algorithm(&*Pairs::find(dataset)?.dataset()?, &options)?;
+        put_text(json_out, serde_json::to_string(&choice).map_err(Failure::internal)?, "json_out")
     })
 }
 
@@ -224,17 +264,6 @@ mod tests {
     #[test]
     fn every_reason_has_its_number() {
         for reason in StopReason::ALL {
-            let summary = TrainingSummary {
-                steps: 1,
-                seconds: 1.0,
-                seconds_per_step: 1.0,
-                loss: 1.0,
-                device: "cpu".into(),
-                stopped: reason,
-                begun: "random",
-                kept: "trained",
-                notes: Vec::new(),
-            };
             let number = [
                 cellsparse_stop_reason::Finished,
                 cellsparse_stop_reason::NoImprovement,
@@ -244,7 +273,7 @@ mod tests {
             .into_iter()
             .find(|known| format!("{known:?}") == format!("{reason:?}"))
             .map(|known| known as u32);
-            assert_eq!(Some(told(&summary).stopped), number, "{reason}");
+            assert_eq!(Some(reason.code()), number, "{reason}");
         }
     }
 }

@@ -23,13 +23,14 @@ pub struct Dataset(pub Arc<cellsparse_core::Dataset>, EncodingChoice);
 impl Dataset {
     /// `encoding` is `auto`, `signed`, `dense`, `wire` or `cells`; `classes` are those of the objects of every image.
     #[new]
-    #[pyo3(signature = (images, labels, encoding, classes))]
+    #[pyo3(signature = (images, labels, encoding, classes, pixel_sizes))]
     fn new(
         py: Python<'_>,
         images: Vec<Bound<'_, PyAny>>,
         labels: Vec<Bound<'_, PyAny>>,
         encoding: &str,
         classes: Option<Vec<BTreeMap<i32, Option<u32>>>>,
+        pixel_sizes: Option<Vec<Option<[f64; 2]>>>,
     ) -> PyResult<Self> {
         let images = images.iter().map(arrays::image).collect::<PyResult<Vec<_>>>()?;
         let labels = labels.iter().map(raw_labels).collect::<PyResult<Vec<_>>>()?;
@@ -51,7 +52,8 @@ impl Dataset {
                 labels.map_err(|error| at(place, error))
             };
             let labels = sources.into_iter().enumerate().map(parse).collect::<Result<_, _>>()?;
-            Ok((cellsparse_core::Dataset::new(images, labels)?, choice))
+            let data = cellsparse_core::Dataset::new(images, labels)?;
+            Ok((if let Some(sizes) = pixel_sizes { data.with_pixel_sizes(sizes)? } else { data }, choice))
         })?;
         Ok(Self(Arc::new(made), choice))
     }

@@ -199,6 +199,16 @@ pub fn read_image(
     Ok((pixels, file.pixel_size.map(|[y, x]| (y, x)), file.notes))
 }
 
+/// Planes, time points, and height and width of a pixel in micrometres, if known.
+type ImageInfo = (usize, usize, Option<(f64, f64)>);
+
+/// What the header of an image file tells.
+#[pyfunction]
+pub fn image_info(py: Python<'_>, path: PathBuf) -> PyResult<ImageInfo> {
+    let header = compute(py, move || raster::read_image_header(path))?;
+    Ok((header.planes, header.frames, header.pixel_size.map(|[y, x]| (y, x))))
+}
+
 /// A label file as int32; with an encoding it is checked as labels for training are.
 #[pyfunction]
 #[pyo3(signature = (path, encoding, plane=None, frame=None))]

@@ -30,13 +30,13 @@ mod _native {
     use super::dataset::Dataset;
     #[pymodule_export]
     use super::labels::{
-        class_labels, distance_transform_edt, geojson, normalize, overlay, read_annotations, read_image, read_labels,
-        remove_small_labels, sparsify, watershed, write_labels,
+        class_labels, distance_transform_edt, geojson, image_info, normalize, overlay, read_annotations, read_image,
+        read_labels, remove_small_labels, sparsify, watershed, write_labels,
     };
     #[pymodule_export]
     use super::metrics::{matching, matching_dataset};
     #[pymodule_export]
-    use super::model::{Model, starters};
+    use super::model::{Model, choose_algorithm, starters};
     #[pymodule_export]
     use super::results::{measure, write_ome_labels, write_rois};
     #[pymodule_export]

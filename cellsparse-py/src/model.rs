@@ -142,13 +142,17 @@ impl Model {
         })
     }
 
+    fn set_pixel_size(&self, py: Python<'_>, size: Option<[f64; 2]>) -> PyResult<()> {
+        self.change(py, |model| model.set_pixel_size(size))
+    }
+
     fn set_normalization(&self, py: Python<'_>, pmin: f64, pmax: f64) -> PyResult<()> {
         self.change(py, |model| model.set_normalization(Normalization { pmin, pmax }))
     }
 
     /// Trains and returns the summary as JSON. Whatever is raised, the weights that were reached are kept.
     #[pyo3(signature = (data, validation, *, steps, batch_size, patch_size, learning_rate, preset, init, time_budget,
-        seed, resume, checkpoint, device, threads, memory, observer))]
+        seed, resume, rescale, checkpoint, device, threads, memory, observer))]
     fn train(
         &self,
         py: Python<'_>,
@@ -163,6 +167,7 @@ impl Model {
         time_budget: Option<f64>,
         seed: u64,
         resume: bool,
+        rescale: bool,
         checkpoint: Option<PathBuf>,
         device: &str,
         threads: Option<usize>,
@@ -180,6 +185,7 @@ impl Model {
             time_budget: time_budget.map(budget).transpose().map_err(raise)?,
             seed,
             resume,
+            rescale,
             device: device.parse().map_err(raise)?,
             threads,
             memory: memory.map(str::parse).transpose().map_err(raise)?,
@@ -216,7 +222,7 @@ impl Model {
 
     /// Segments one image; `tile` and the thresholds may be absent.
     #[pyo3(signature = (image, *, min_area, tile, prob_thresh, nms_thresh, flow_threshold, cellprob_threshold, diameter,
-        augment, postprocess, device, threads, memory))]
+        augment, postprocess, pixel_size, rescale, device, threads, memory))]
     fn predict<'py>(
         &self,
         py: Python<'py>,
@@ -230,10 +236,12 @@ impl Model {
         diameter: Option<f32>,
         augment: bool,
         postprocess: Option<&str>,
+        pixel_size: Option<[f64; 2]>,
+        rescale: bool,
         device: &str,
         threads: Option<usize>,
         memory: Option<&str>,
-    ) -> PyResult<(Bound<'py, PyArray2<i32>>, Objects<'py>)> {
+    ) -> PyResult<(Bound<'py, PyArray2<i32>>, Objects<'py>, Vec<String>)> {
         let raise = |error: Error| exception(py, &error);
         let options = PredictOptions {
             prob_thresh,
@@ -245,6 +253,8 @@ impl Model {
             postprocess: postprocess.map(str::parse).transpose().map_err(raise)?,
             min_area,
             tile,
+            pixel_size,
+            rescale,
             device: device.parse().map_err(raise)?,
             threads,
             memory: memory.map(str::parse).transpose().map_err(raise)?,
@@ -258,13 +268,44 @@ impl Model {
     }
 }
 
+/// The algorithm that finds left-out drawn cells best after short trainings, as JSON.
+#[pyfunction]
+#[pyo3(signature = (data, *, init, time_budget, seed, rescale, device, threads, memory))]
+pub fn choose_algorithm(
+    py: Python<'_>,
+    data: &Dataset,
+    init: &str,
+    time_budget: Option<f64>,
+    seed: u64,
+    rescale: bool,
+    device: &str,
+    threads: Option<usize>,
+    memory: Option<&str>,
+) -> PyResult<String> {
+    let raise = |error: Error| exception(py, &error);
+    let options = TrainOptions {
+        start: init.parse().map_err(raise)?,
+        time_budget: time_budget.map(budget).transpose().map_err(raise)?,
+        seed,
+        rescale,
+        device: device.parse().map_err(raise)?,
+        threads,
+        memory: memory.map(str::parse).transpose().map_err(raise)?,
+        ..TrainOptions::default()
+    };
+    let (data, cancel) = (Arc::clone(&data.0), options.cancel.clone());
+    let work = move |_| cellsparse_core::model::choose_algorithm(&data, &options);
+    let choice = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+    to_json(py, &choice)
+}
+
 /// The names of the starting weights in the library.
 #[pyfunction]
 pub fn starters() -> Vec<&'static str> {
     cellsparse_core::starters::names()
 }
 
-fn in_python(py: Python<'_>, found: Segmentation) -> (Bound<'_, PyArray2<i32>>, Objects<'_>) {
+fn in_python(py: Python<'_>, found: Segmentation) -> (Bound<'_, PyArray2<i32>>, Objects<'_>, Vec<String>) {
     let polygon = |object: &Object| {
         let vertices = ndarray::Array2::from_shape_fn((object.polygon.len(), 2), |(i, axis)| object.polygon[i][axis]);
         vertices.into_pyarray(py)
@@ -276,7 +317,7 @@ fn in_python(py: Python<'_>, found: Segmentation) -> (Bound<'_, PyArray2<i32>>, 
         objects.iter().map(|object| object.probability).collect(),
         objects.iter().map(|object| object.class).collect(),
     );
-    (found.labels.into_pyarray(py), parts)
+    (found.labels.into_pyarray(py), parts, found.notes)
 }
 
 /// A time in seconds.

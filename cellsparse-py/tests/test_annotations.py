@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import warnings
@@ -190,6 +192,60 @@ def test_labelme(tmp_path):
     assert len(np.unique(found)) == len(np.unique(expected))
 
 
+def test_masks_of_labelme(tmp_path):
+    """As labelme 5.5 keeps what its AI tools find: a PNG of one bit, and its first and last pixel."""
+    pictures = pytest.importorskip("PIL.Image")
+    labels = shapes()
+    drawn = []
+    for number in numbers(labels):
+        rows, columns = np.nonzero(labels == number)
+        top, left, bottom, right = rows.min(), columns.min(), rows.max(), columns.max()
+        content = io.BytesIO()
+        pictures.fromarray((labels == number)[top : bottom + 1, left : right + 1]).save(content, "PNG")
+        mask = base64.b64encode(content.getvalue()).decode()
+        points = [[float(left), float(top)], [float(right), float(bottom)]]
+        drawn.append({"label": "cell", "points": points, "group_id": None, "shape_type": "mask", "mask": mask})
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"shapes": drawn, "imagePath": "a.png", "imageHeight": 40, "imageWidth": 50}))
+    assert np.array_equal(read(path, labels), masks(labels))
+
+
+def test_labkit(tmp_path):
+    labels = shapes()
+    pixels = {f"cell {number}": np.argwhere(labels.T == number).tolist() for number in numbers(labels)}
+    pixels["background"] = [[x, 36] for x in range(1, 49)]
+    root = {
+        "interval": {"min": [0, 0], "max": [49, 39], "n": 2},
+        "pixelSizes": [{"size": 1.0, "unit": "pixel"}] * 2,
+        "labels": pixels,
+        "colors": {"background": "#004AFF"},
+    }
+    path = tmp_path / "a.tif.labeling"
+    path.write_text(json.dumps(root))
+    expected = masks(labels)
+    expected[36, 1:49] = 0
+    found = read(path, labels)
+    assert np.array_equal(np.sign(found), np.sign(expected))
+    assert all(len(np.unique(found[labels == number])) == 1 for number in numbers(labels))
+    # Cells painted with the one label that Labkit begins with: every part is one.
+    root["labels"] = {"foreground": np.argwhere(np.isin(labels, (1, 2, 3)).T).tolist()}
+    path.write_text(json.dumps(root))
+    assert len(np.unique(read(path, labels))) == 1 + 4
+    (tmp_path / "a.bsdf").write_bytes(b"\xe5\x91\x00")
+    with pytest.raises(cs.FileError, match="in Labkit, save it as .labeling or as .tif"):
+        cs.read_annotations(tmp_path / "a.bsdf")
+
+
+def test_files_that_cellpose_itself_wrote():
+    folder = DOCUMENT.parents[1] / "tests" / "fixtures" / "annotations"
+    truth = np.array(json.loads((folder / "truth.json").read_text())["labels"])
+    cells = np.maximum(truth, 0)
+    for name in ("field_seg.npy", "many_seg.npy", "field_cp_masks.png", "field_cp_masks.tif"):
+        path = folder / "cellpose31" / name
+        assert np.array_equal(read(path, truth, label_encoding="dense"), cells), name
+        assert np.array_equal(read(path, truth, label_encoding="cells"), masks(cells)), name
+
+
 @pytest.mark.parametrize("protocol", (3, 4, 5))
 def test_cellpose(tmp_path, protocol):
     labels = shapes()
@@ -216,11 +272,11 @@ def test_cellpose(tmp_path, protocol):
 
 
 def test_cellpose_itself(tmp_path):
-    io = pytest.importorskip("cellpose.io")
+    cellpose = pytest.importorskip("cellpose.io")
     labels = shapes().astype(np.uint16)
     flows = [np.zeros((*labels.shape, 3), np.uint8), np.zeros((2, *labels.shape), np.float32), np.zeros(labels.shape, np.float32)]
-    io.masks_flows_to_seg(np.zeros(labels.shape), labels, flows, str(tmp_path / "a.tif"))
-    io.save_masks(np.zeros(labels.shape), labels, flows, str(tmp_path / "a.tif"), png=True, tif=True)
+    cellpose.masks_flows_to_seg(np.zeros(labels.shape), labels, flows, str(tmp_path / "a.tif"))
+    cellpose.save_masks(np.zeros(labels.shape), labels, flows, str(tmp_path / "a.tif"), png=True, tif=True)
     for name in ("a_seg.npy", "a_cp_masks.png", "a_cp_masks.tif"):
         assert np.array_equal(read(tmp_path / name, labels, label_encoding="dense"), labels), name
 

@@ -321,3 +321,34 @@ def test_the_description_alone_is_believed_only_as_far_as_the_file_goes(tmp_path
     same(read(path, plane=1), pixels)
     path = write(tmp_path / "b.tif", pixels, description=json.dumps({"shape": "odd"}), metadata=None)
     same(read(path), pixels)
+
+
+@pytest.mark.parametrize("dtype", ["u4", "i4", "u8"])
+def test_large_whole_numbers_are_rounded_and_it_is_said(tmp_path, dtype):
+    pixels = RNG.integers(1 << 24, 1 << 30, (HEIGHT, WIDTH)).astype(dtype)
+    path = write(tmp_path / "a.tif", pixels)
+    with pytest.warns(UserWarning, match=f"samples reach {pixels.max()}; above 16777216 they are rounded"):
+        found = cs.read_image(path)
+    np.testing.assert_array_equal(found, pixels.astype("f4"))
+    np.testing.assert_array_equal(cs.read_labels(path), pixels)
+
+
+def test_headers_tell_planes_and_pixel_sizes(tmp_path):
+    stack = noise(2, 3, HEIGHT, WIDTH, dtype="u2")
+    options = {"resolution": (4.0, 2.0), "metadata": {"axes": "TZYX", "unit": "um"}}
+    path = write(tmp_path / "imagej.tif", stack, imagej=True, **options)
+    assert cs.image_info(path) == (3, 2, (0.5, 0.25))
+    size = {"PhysicalSizeX": 650, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"}
+    path = write(tmp_path / "a.ome.tif", stack, ome=True, metadata={"axes": "TZYX", **size})
+    info = cs.image_info(path)
+    assert (info.planes, info.frames) == (3, 2) and info.pixel_size == pytest.approx((0.5, 0.65))
+    path = write(tmp_path / "centimetres.tif", stack[0, 0], resolution=(20_000, 20_000), resolutionunit="CENTIMETER")
+    assert cs.image_info(path).pixel_size == pytest.approx((0.5, 0.5))
+    path = write(tmp_path / "print.tif", stack[0, 0], resolution=(72, 72), resolutionunit="INCH")
+    assert cs.image_info(path) == (1, 1, None)
+    Image.fromarray(stack[0, 0]).save(tmp_path / "a.png")
+    assert cs.image_info(tmp_path / "a.png") == (1, 1, None)
+    path = write(tmp_path / "pages.tif", stack[0], photometric="minisblack", metadata=None)
+    assert cs.image_info(path).planes == 3
+    with pytest.raises(cs.NotFoundError):
+        cs.image_info(tmp_path / "none.tif")

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -371,3 +372,73 @@ def test_pictures(field, trained):
     assert axes[3].get_ylabel() == "loss"
     with pytest.raises(cs.LabelsError):
         cs.plot.overlay(field.image, field.truth[:5])
+
+
+def twice(array):
+    return np.kron(array, np.ones((2, 2), array.dtype))
+
+
+def test_images_of_another_pixel_size_are_seen_scaled(field, tmp_path):
+    model = cs.Elephant()
+    options = {"batch_size": 2, "patch_size": 64, "progress": False}
+    model.train(field.image, field.annotation, steps=12, pixel_size=0.5, **options)
+    assert model.pixel_size == (0.5, 0.5)
+    info = model.info()
+    assert info["cell_diameter_um"] == pytest.approx(0.5 * info["cell_diameter"])
+    model.save(tmp_path / "a.safetensors")
+    model = cs.load(tmp_path / "a.safetensors")
+    assert model.pixel_size == (0.5, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert model.predict(field.image, pixel_size=0.5).notes == []
+    large = twice(field.image)
+    with pytest.warns(cs.ResultWarning, match="0.25 micrometres, one of the training 0.5: the image is seen at 0.5 times"):
+        found = model.predict(large, pixel_size=0.25)
+    assert found.labels.shape == large.shape and len(found.notes) == 1
+    score = cs.metrics.matching(twice(field.truth), found.labels).accuracy
+    assert score > 0.6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unscaled = model.predict(large, pixel_size=0.25, rescale=False)
+    assert not np.array_equal(unscaled.labels, found.labels)
+    model.pixel_size = None
+    assert model.pixel_size is None and model.predict(field.image, pixel_size=0.1).notes == []
+    for wrong in (0, -1, float("nan"), (1, 2, 3)):
+        with pytest.raises(cs.ConfigError, match="pixel_size"):
+            model.predict(field.image, pixel_size=wrong)
+
+
+def test_images_of_different_pixel_sizes_are_trained_on_at_one(field):
+    images, labels = [field.image, field.image, twice(field.image)], [field.annotation] * 2 + [twice(field.annotation)]
+    model = small()
+    with pytest.warns(cs.ResultWarning, match="1 of 3 images are scaled to the pixel size of the others, 0.5 micro"):
+        history = model.train(images, labels, steps=1, pixel_size=[0.5, (0.5, 0.5), 0.25], **QUICK)
+    assert model.pixel_size == (0.5, 0.5) and history.notes[0].startswith("1 of 3 images")
+    with pytest.raises(cs.CellsparseError, match="2 pixel sizes and 3 images"):
+        small().train(images, labels, steps=1, pixel_size=[0.5, None], **QUICK)
+    model = small()
+    with pytest.warns(cs.ResultWarning, match="keeps no pixel size"):
+        model.train(images, labels, steps=1, pixel_size=[0.5, 0.5, 0.25], rescale=False, **QUICK)
+    assert model.pixel_size is None
+
+
+def test_what_is_to_be_known_of_a_result_is_said(field, model):
+    with pytest.warns(cs.ResultWarning, match="began with random weights"):
+        history = model.train(field.image, field.annotation, steps=1, **QUICK)
+    assert history.begun == "random" and history.kept in ("trained", "start") and history.notes
+    with pytest.warns(cs.ResultWarning, match="nothing found: the image is the same everywhere"):
+        found = model.predict(np.zeros((64, 64)))
+    assert found.notes[0].startswith("nothing found") and not found.objects
+    labels, objects = found
+    copied = pickle.loads(pickle.dumps(found))
+    assert copied.notes == found.notes and np.array_equal(copied.labels, labels)
+
+
+def test_the_algorithm_can_be_chosen(field):
+    choice = cs.choose_algorithm(field.image, field.annotation, time_budget=0.2)
+    assert sorted(choice.scores) == sorted(ALGORITHMS) and choice.algorithm == next(iter(choice.scores))
+    assert choice.algorithm in choice.reason
+    model = choice.model(seed=4)
+    assert model.algorithm == choice.algorithm and model.n_channels == 1 and model.get_params()["seed"] == 4
+    with pytest.raises(cs.LabelsError):
+        cs.choose_algorithm(field.image, np.zeros_like(field.annotation))

@@ -378,6 +378,53 @@ static void results_come_out_whole(void) {
     EXPECT(cellsparse_model_free(model), OK);
 }
 
+static void notes_and_pixel_sizes_are_told(void) {
+    cellsparse_model *model = NULL;
+    cellsparse_dataset *dataset = NULL;
+    cellsparse_segmentation *found = NULL;
+    cellsparse_image image = an_image();
+    cellsparse_labels labels = some_labels();
+    static uint8_t dark[SIZE];
+    const char *text = NULL;
+
+    EXPECT(cellsparse_dataset_new(&dataset), OK);
+    EXPECT(cellsparse_choose_algorithm(dataset, NULL, NULL, &text), CELLSPARSE_STATUS_IMAGE);
+    EXPECT(cellsparse_choose_algorithm(dataset, "{\"algorithm\": \"auto\"}", NULL, &text), CELLSPARSE_STATUS_CONFIG);
+    EXPECT(cellsparse_choose_algorithm(dataset, NULL, NULL, NULL), NULL_POINTER);
+    EXPECT(cellsparse_dataset_set_pixel_size(dataset, 0, 0.5, 0.5), INVALID_ARGUMENT);
+    EXPECT(cellsparse_dataset_add(dataset, &image, &labels), OK);
+    EXPECT(cellsparse_dataset_set_pixel_size(dataset, 0, 0.5, 0.0), INVALID_ARGUMENT);
+    EXPECT(cellsparse_dataset_set_pixel_size(dataset, 1, 0.5, 0.5), INVALID_ARGUMENT);
+    EXPECT(cellsparse_dataset_set_pixel_size(dataset, 0, 0.5, 0.5), OK);
+    EXPECT(cellsparse_model_new("stardist", TINY, 0, &model), OK);
+    EXPECT(cellsparse_model_last_training(model, &text), OK);
+    CHECK(strcmp(text, "null") == 0);
+    EXPECT(cellsparse_string_free(text), OK);
+    EXPECT(cellsparse_model_train(model, dataset, NULL, SHORT, NULL, NULL, NULL, NULL), OK);
+    EXPECT(cellsparse_model_last_training(model, &text), OK);
+    CHECK(strstr(text, "\"begun\":\"") != NULL && strstr(text, "\"kept\":\"") != NULL && strstr(text, "\"notes\":[") != NULL);
+    EXPECT(cellsparse_string_free(text), OK);
+    EXPECT(cellsparse_model_info(model, &text), OK);
+    CHECK(strstr(text, "\"pixel_size\":[0.5,0.5]") != NULL);
+    EXPECT(cellsparse_string_free(text), OK);
+    image.data = dark;
+    EXPECT(cellsparse_model_predict(model, &image, NULL, NULL, &found), OK);
+    EXPECT(cellsparse_segmentation_notes(found, NULL), NULL_POINTER);
+    EXPECT(cellsparse_segmentation_notes(found, &text), OK);
+    CHECK(strstr(text, "[\"nothing found: ") == text);
+    EXPECT(cellsparse_string_free(text), OK);
+    EXPECT(cellsparse_segmentation_free(found), OK);
+    image.data = pixels;
+    EXPECT(cellsparse_model_predict(model, &image, "{\"pixel_size\": 0.25}", NULL, &found), OK);
+    EXPECT(cellsparse_segmentation_notes(found, &text), OK);
+    CHECK(strstr(text, "seen at 0.5 times") != NULL || strstr(text, "nothing found") != NULL);
+    EXPECT(cellsparse_string_free(text), OK);
+    EXPECT(cellsparse_segmentation_free(found), OK);
+    EXPECT(cellsparse_model_predict(model, &image, "{\"pixel_size\": 0}", NULL, &found), CELLSPARSE_STATUS_CONFIG);
+    EXPECT(cellsparse_dataset_free(dataset), OK);
+    EXPECT(cellsparse_model_free(model), OK);
+}
+
 int main(void) {
     size_t live = 1;
     CHECK(cellsparse_abi_version() == CELLSPARSE_ABI_VERSION && strlen(cellsparse_version()) > 0);
@@ -388,6 +435,7 @@ int main(void) {
     wrong_sizes_are_refused();
     callbacks_can_stop_and_cannot_break_in();
     results_come_out_whole();
+    notes_and_pixel_sizes_are_told();
     EXPECT(cellsparse_test_panic(), CELLSPARSE_STATUS_INTERNAL);
     CHECK(strstr(cellsparse_last_error_message(), "on purpose") != NULL);
     EXPECT(cellsparse_live_handles(&live), OK);

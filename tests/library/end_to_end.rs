@@ -11,14 +11,13 @@ use cellsparse_core::raster::{LabelImage, RawLabels, list_images, read_image, re
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 use cellsparse_core::{Flow, Image, StarDistConfig};
 
-/// Trains a small network and returns the accuracy at IoU 0.5 on unseen images, and the segmentations.
+/// Trains the default network from its starting weights for a short time and returns the accuracy at IoU 0.5 on unseen images, and the segmentations.
 fn train_and_score(train: &[(Image, LabelImage)], unseen: &[(Image, LabelImage)]) -> (f64, Vec<LabelImage>) {
     let (images, labels): (Vec<Image>, Vec<SparseLabels>) =
         train.iter().map(|(image, labels)| (image.clone(), SparseLabels::from_signed(labels.clone()).unwrap())).unzip();
     let data = Dataset::new(images, labels).unwrap();
-    let config = StarDistConfig { n_filter_base: 16, net_conv_after_unet: 64, ..Default::default() };
-    let mut model = Model::stardist(config, 0).unwrap();
-    let options = TrainOptions { steps: Some(200), batch_size: Some(4), patch_size: Some(112), ..Default::default() };
+    let mut model = Model::stardist(StarDistConfig::default(), 0).unwrap();
+    let options = TrainOptions { steps: Some(60), batch_size: Some(4), patch_size: Some(128), ..Default::default() };
     model.train(&data, None, &options, &mut |_| Flow::Continue).unwrap();
     let found: Vec<LabelImage> = unseen
         .iter()
@@ -40,7 +39,7 @@ fn a_handful_of_drawn_nuclei_segments_unseen_fields() {
     let labels = annotate(&first, &AnnotationOptions::default(), 1);
     let unseen: Vec<_> = [2, 3].map(field).map(|field| (field.image, field.truth)).into();
     let (accuracy, found) = train_and_score(&[(first.image, labels)], &unseen);
-    assert!(accuracy > 0.3, "accuracy {accuracy}");
+    assert!(accuracy > 0.88, "accuracy {accuracy}");
     for labels in &found {
         let outlines = exact_outlines(labels).unwrap();
         assert!(rasterize_outlines(&outlines, labels.dim()).unwrap() == *labels);
@@ -71,5 +70,5 @@ fn a_handful_of_drawn_nuclei_segments_real_images() {
         unseen.push((read_image(&path).unwrap(), labels));
     }
     let (accuracy, _) = train_and_score(&train, &unseen);
-    assert!(accuracy > 0.35, "accuracy {accuracy}");
+    assert!(accuracy > 0.8, "accuracy {accuracy}");
 }

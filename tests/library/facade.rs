@@ -64,7 +64,13 @@ fn every_algorithm_learns_to_find_cells() {
         let (image, _, truth) = field(1);
         let found = model.predict(&image, &on_cpu()).unwrap();
         let score = matching(&truth, &found.labels, 0.5, Criterion::Iou, false).unwrap();
-        assert!(score.accuracy > 0.2, "{algorithm}: {score:?}");
+        // A tiny network that begins with random weights; most are found by all three from the starting weights.
+        let least = match algorithm {
+            Algorithm::Cellpose => 0.5,
+            Algorithm::Elephant => 0.7,
+            _ => 0.2,
+        };
+        assert!(score.accuracy > least, "{algorithm}: {score:?}");
         let ids: Vec<i32> = found.objects.iter().map(|object| object.id).collect();
         assert_eq!(ids, (1..=found.labels.iter().copied().max().unwrap()).collect::<Vec<_>>());
         for object in &found.objects {
@@ -172,7 +178,7 @@ fn ten_steps_from_the_starting_weights_find_most_cells_of_another_field() {
         let (image, _, truth) = field(2);
         let found = model.predict(&image, &on_cpu()).unwrap();
         let score = matching(&truth, &found.labels, 0.5, Criterion::Iou, false).unwrap();
-        assert!(score.accuracy > 0.5, "{algorithm}: {score:?}");
+        assert!(score.accuracy > 0.7, "{algorithm}: {score:?}");
     }
 }
 

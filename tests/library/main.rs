@@ -6,3 +6,4 @@ mod facade;
 mod limits;
 mod mixed_sizes;
 mod model_files;
+mod pixel_sizes;

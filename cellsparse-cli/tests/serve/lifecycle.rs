@@ -101,7 +101,7 @@ fn the_description_is_true() {
             }
         }
     }
-    assert_eq!(routes.len(), 11, "{routes:?}");
+    assert_eq!(routes.len(), 12, "{routes:?}");
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     let text = document.to_string();
     for part in text.split("#/components/schemas/").skip(1) {

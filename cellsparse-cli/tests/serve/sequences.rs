@@ -157,6 +157,70 @@ fn an_image_without_cells_is_left_out_of_a_training() {
 }
 
 #[test]
+fn label_encodings_pixel_sizes_and_notes() {
+    let server = Server::start_tiny(&[]);
+    let drawing = draw(64, 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut cells = Array2::<u8>::zeros((64, 64));
+    cells.slice_mut(ndarray::s![5..15, 5..15]).fill(1);
+    cells.slice_mut(ndarray::s![30..41, 30..40]).fill(2);
+    let path = folder.path().join("cells.png");
+    write_gray_png8(&path, cells.view()).expect("labels");
+    let mut request = quick_training(&drawing, 1);
+    request["b64lbl"] = base64(&std::fs::read(&path).expect("a file")).into();
+    request["label_encoding"] = "cells".into();
+    request["pixel_size"] = 0.5.into();
+    let reply = server.post("/stardist/", &request);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let model = server.get("/models/stardist/default").json();
+    assert_eq!(model["model"]["pixel_size"], json!([0.5, 0.5]), "{model}");
+    request["label_encoding"] = "auto".into();
+    let reply = server.post("/stardist/", &request);
+    let note = reply.header("x-cellsparse-note").unwrap_or_default().to_owned();
+    assert!(reply.status == 422 || note.starts_with("labels: "), "{reply:?}");
+    for (name, value, status) in
+        [("label_encoding", json!("odd"), 422), ("pixel_size", json!(0), 422), ("rescale", json!("x"), 422)]
+    {
+        let mut wrong = request.clone();
+        wrong[name] = value;
+        assert_eq!(server.post("/stardist/", &wrong).status, status, "{name}");
+    }
+    let eval = |more: Value| {
+        let mut fields = json!({ "eval": true, "minarea": 0 });
+        fields.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+        let reply = server.post("/stardist/", &body(&drawing, fields));
+        reply.header("x-cellsparse-note").unwrap_or_default().to_owned()
+    };
+    assert!(eval(json!({ "pixel_size": 0.25 })).contains("seen at 0.5 times its size"));
+    assert!(!eval(json!({ "pixel_size": 0.25, "rescale": false })).contains("micrometres"));
+    assert!(!eval(json!({})).contains("micrometres"));
+    let dark = folder.path().join("dark.png");
+    write_gray_png8(&dark, Array2::zeros((64, 64)).view()).expect("an image");
+    let empty = base64(&std::fs::read(&dark).expect("a file"));
+    assert!(eval(json!({ "b64img": empty })).starts_with("nothing found: the image is the same everywhere"));
+}
+
+#[test]
+fn the_server_chooses_the_algorithm_and_keeps_to_it() {
+    let server = Server::start_tiny(&["--max-seconds", "1"]);
+    let drawing = draw(64, 1);
+    let named = |mut request: Value| {
+        request["modelname"] = "own".into();
+        request
+    };
+    let eval = named(body(&drawing, json!({ "eval": true })));
+    assert_eq!(server.post("/auto/", &eval).status, 404);
+    let reply = server.post("/auto/", &named(quick_training(&drawing, 1)));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let algorithm = reply.header("x-cellsparse-algorithm").expect("the algorithm").to_owned();
+    let note = reply.header("x-cellsparse-note").unwrap_or_default();
+    assert!(note.contains(&format!("{algorithm} fits the drawn cells best")), "{reply:?}");
+    assert_eq!(server.get(&format!("/models/{algorithm}/own")).status, 200);
+    let reply = server.post("/auto/", &eval);
+    assert_eq!((reply.status, reply.header("x-cellsparse-algorithm")), (200, Some(algorithm.as_str())), "{reply:?}");
+}
+
+#[test]
 fn label_files_of_every_kind_and_colour_images_train() {
     let server = Server::start_tiny(&[]);
     let text = std::fs::read_to_string(

@@ -10,6 +10,8 @@ use crate::raster::Image;
 pub struct Dataset {
     images: Vec<Image>,
     labels: Vec<SparseLabels>,
+    /// Micrometres per pixel `[y, x]` of every image, where they are known.
+    pixel_sizes: Vec<Option<[f64; 2]>>,
 }
 
 impl Dataset {
@@ -49,7 +51,32 @@ impl Dataset {
             };
             return Err(Error::Labels(format!("no cell is drawn: {what}; draw at least one whole cell")));
         }
-        Ok(Self { images, labels })
+        let pixel_sizes = vec![None; images.len()];
+        Ok(Self { images, labels, pixel_sizes })
+    }
+
+    /// Tells the sizes of the images' pixels `[y, x]` in micrometres, where they are known.
+    ///
+    /// # Errors
+    /// [`Error::Image`] for another number of sizes than images, and for sides that are not above 0 and finite.
+    pub fn with_pixel_sizes(mut self, sizes: Vec<Option<[f64; 2]>>) -> Result<Self> {
+        if sizes.len() != self.images.len() {
+            return Err(Error::Image(format!(
+                "there are {} pixel sizes and {} images; every image has its own, or none",
+                sizes.len(),
+                self.images.len()
+            )));
+        }
+        for (index, size) in sizes.iter().enumerate() {
+            if let Some(side) = size.iter().flatten().find(|side| !(side.is_finite() && **side > 0.0)) {
+                return Err(at(
+                    index,
+                    Error::Image(format!("its pixel size is {side}; it must be above 0 micrometres")),
+                ));
+            }
+        }
+        self.pixel_sizes = sizes;
+        Ok(self)
     }
 
     /// Number of pairs, at least 1.
@@ -66,6 +93,11 @@ impl Dataset {
     /// The labels, in the order of the images.
     pub fn labels(&self) -> &[SparseLabels] {
         &self.labels
+    }
+
+    /// Micrometres per pixel `[y, x]` of every image, where they are known.
+    pub fn pixel_sizes(&self) -> &[Option<[f64; 2]>] {
+        &self.pixel_sizes
     }
 
     /// The images and their labels.

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 
 /// The conventions for label files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum LabelEncoding {
     /// Decide from the type, the values, what they cover and their shapes, see
     /// [`choose_encoding`](super::choose_encoding).

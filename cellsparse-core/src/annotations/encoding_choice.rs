@@ -10,6 +10,7 @@ use crate::raster::{Component, Components, LabelImage, RawLabels, connected_comp
 
 /// An encoding, and why it was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EncodingChoice {
     /// Never [`LabelEncoding::Auto`].
     pub encoding: LabelEncoding,

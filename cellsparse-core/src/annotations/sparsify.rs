@@ -15,6 +15,7 @@ const SHIFT: usize = 10;
 
 /// Which objects the annotator picks, by their mean intensity. All modes pick up to `2 * k`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum SparsifyMode {
     /// The darkest.
     Min,

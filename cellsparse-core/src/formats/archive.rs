@@ -2,11 +2,10 @@
 //!
 //! Source of the layout: APPNOTE.TXT 6.3 (PKWARE), sections 4.3 and 4.5.3. Errors are texts without the file's name.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::state_dict::shortened;
+use super::shortened::shortened;
 
 const LOCAL_HEADER: u32 = 0x0403_4b50;
 const CENTRAL_HEADER: u32 = 0x0201_4b50;
@@ -49,11 +48,13 @@ impl<'a> Archive<'a> {
     }
 
     /// The names of all entries, sorted.
+    #[cfg(feature = "models")]
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.entries.keys().copied()
     }
 
     /// The names of all entries, in the order of their data.
+    #[cfg(feature = "io")]
     pub(super) fn names_in_order(&self) -> Vec<&'a str> {
         let mut names: Vec<_> = self.entries.iter().map(|(name, entry)| (entry.header, *name)).collect();
         names.sort_unstable();
@@ -62,7 +63,8 @@ impl<'a> Archive<'a> {
 
     /// The bytes of a stored or deflated entry of at most `limit` bytes, compared with its checksum; nothing when there is no
     /// entry of that name.
-    pub(super) fn unpack(&self, name: &str, limit: usize) -> Result<Option<Cow<'a, [u8]>>, String> {
+    #[cfg(feature = "io")]
+    pub(super) fn unpack(&self, name: &str, limit: usize) -> Result<Option<std::borrow::Cow<'a, [u8]>>, String> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let named = || shortened(name);
         if entry.size > limit as u64 {
@@ -76,7 +78,7 @@ impl<'a> Archive<'a> {
             ));
         }
         if entry.flags & 1 != 0 || entry.method == 0 {
-            return Ok(self.read(name)?.map(Cow::Borrowed));
+            return Ok(self.read(name)?.map(std::borrow::Cow::Borrowed));
         }
         let data = local_data(self.bytes, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
         let unpacked = miniz_oxide::inflate::decompress_to_vec_with_limit(data, limit)
@@ -84,7 +86,7 @@ impl<'a> Archive<'a> {
         if unpacked.len() as u64 != entry.size || crc32(&unpacked) != entry.crc {
             return Err(format!("its entry '{}' does not match its checksum", named()));
         }
-        Ok(Some(Cow::Owned(unpacked)))
+        Ok(Some(std::borrow::Cow::Owned(unpacked)))
     }
 
     /// The bytes of a stored entry, compared with its checksum; nothing when there is no entry of that name.

@@ -20,6 +20,7 @@ pub struct Features {
 
 /// One column of the table.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Column {
     /// Its name: as of scikit-image's `regionprops_table` where that has the property.
     pub name: String,

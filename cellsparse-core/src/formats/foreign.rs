@@ -11,6 +11,7 @@ use crate::raster::require_regular_file;
 
 /// What a file of weights is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WeightsKind {
     /// A model of cellsparse.
     Cellsparse,

@@ -14,6 +14,7 @@ use crate::raster::{LabelImage, write_atomically};
 
 /// How an outline is drawn around the pixels of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OutlineRule {
     /// Along the pixel edges, in pixel-corner coordinates, holes and parts kept: rasterises back to the same pixels.
     #[default]

@@ -1,20 +1,32 @@
 //! Files that others read: outlines as GeoJSON and as regions of ImageJ, tables, labels as OME-TIFF, overlays, model files; and
 //! weights and annotations that others wrote.
 
+#[cfg(feature = "io")]
 pub mod annotation_files;
 mod archive;
+pub mod base64;
 pub mod features;
+#[cfg(feature = "models")]
 pub mod foreign;
 pub mod geojson;
 pub mod imagej_roi;
+#[cfg(feature = "models")]
 mod numbers;
+#[cfg(feature = "io")]
 mod ome_tiff;
 mod overlay;
+#[cfg(feature = "models")]
 mod pickle;
+#[cfg(feature = "models")]
 pub mod pytorch;
+#[cfg(feature = "models")]
 pub mod quantized;
+mod shortened;
+#[cfg(feature = "models")]
 mod state_dict;
+#[cfg(feature = "models")]
 pub mod tensors;
 
+#[cfg(feature = "io")]
 pub use self::ome_tiff::write_ome_tiff;
 pub use self::overlay::overlay;

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::numbers::Number;
-use super::state_dict::shortened;
+use super::shortened::shortened;
 
 /// Most instructions of one pickle. A state dict has about 40 for each tensor.
 const MAX_OPERATIONS: usize = 1 << 20;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::archive::{Archive, Packer};
 use super::pickle::{self, Pickle, Tensor, Value};
-use super::state_dict::shortened;
+use super::shortened::shortened;
 use super::tensors::{PlainArray, read_file};
 use crate::error::{Error, Result};
 use crate::raster::write_atomically;

@@ -1,5 +1,6 @@
 //! Weights by name as other programs keep them.
 
+use super::shortened::shortened;
 use super::tensors::NamedArrays;
 
 /// One array of foreign weights.
@@ -39,23 +40,12 @@ impl StateDict {
     }
 }
 
-/// A name from a file, fit for one line of a message: at most 80 characters, nothing that a terminal would obey.
-pub(super) fn shortened(name: &str) -> String {
-    let mut text: String = name.chars().take(80).flat_map(char::escape_debug).collect();
-    if name.chars().nth(80).is_some() {
-        text.push_str("...");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_stay_on_one_line() {
-        assert_eq!(shortened("a\n\u{1b}[31mé"), "a\\n\\u{1b}[31mé");
-        assert_eq!(shortened(&"x".repeat(90)), "x".repeat(80) + "...");
+    fn the_first_names_are_listed() {
         let array = |name: &str| NamedArray { name: name.into(), shape: vec![], values: vec![1.0] };
         let mut dict = StateDict { arrays: vec![array("a"), array("b")], notes: vec![] };
         assert_eq!(dict.first_names(), "'a', 'b'");

@@ -9,7 +9,8 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::numbers::Number;
-use super::state_dict::{NamedArray, StateDict, shortened};
+use super::shortened::shortened;
+use super::state_dict::{NamedArray, StateDict};
 use crate::error::{Error, Result};
 use crate::raster::write_atomically;
 

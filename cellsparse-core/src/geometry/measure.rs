@@ -22,6 +22,7 @@ pub struct MeasureOptions<'a> {
 
 /// The measurements of one object.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Measurements {
     /// Its value in the label image.
     pub label: i32,
@@ -53,6 +54,7 @@ pub struct Measurements {
 
 /// The samples of one channel under an object.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Intensity {
     /// Their mean.
     pub mean: f64,

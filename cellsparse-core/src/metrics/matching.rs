@@ -1,15 +1,14 @@
 //! Agreement of predicted objects with true ones, object by object.
 
-use serde::Serialize;
-
 use super::assignment::{Pair, assign};
 use super::overlaps::Overlaps;
 use crate::error::{Error, Result};
 use crate::raster::LabelImage;
 
 /// How the agreement of a true and a predicted object is measured from their pixel sets; always in 0..1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Criterion {
     /// Intersection over union.
     #[default]
@@ -23,7 +22,9 @@ pub enum Criterion {
 /// Counts and scores at one threshold, with the field names of `stardist.matching`.
 ///
 /// A true positive is a pair of a true and a predicted object, each used once, whose agreement reaches the threshold.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Matching {
     /// The measure of agreement.
     pub criterion: Criterion,
@@ -34,7 +35,7 @@ pub struct Matching {
     /// Matched pairs.
     pub tp: usize,
     /// True objects without a partner.
-    #[serde(rename = "fn")]
+    #[cfg_attr(feature = "serde", serde(rename = "fn"))]
     pub fn_: usize,
     /// `tp / (tp + fp)`, 0 without true positives, as the next three.
     pub precision: f64,
@@ -55,15 +56,17 @@ pub struct Matching {
     /// Sum of the agreement of the matched pairs over `tp + fp / 2 + fn / 2`.
     pub panoptic_quality: f64,
     /// For several images: whether the scores are means of the images' scores instead of scores of the summed counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub by_image: Option<bool>,
     /// The assigned pairs, if they were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub matches: Option<Vec<Match>>,
 }
 
 /// A true and a predicted object that were assigned to each other.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Match {
     /// Id in the true label image.
     pub true_id: i32,

@@ -3,6 +3,8 @@
 use ndarray::{Array2, Array3, ArrayView3, CowArray, Ix3, s};
 
 use super::judged::Judged;
+use super::keep::Drawn;
+use super::outlines;
 use super::predict::from_labels;
 use super::thresholds::choose;
 use super::train::training_data;
@@ -249,10 +251,7 @@ impl FlowMaps {
 const CELLPROBS: [f32; 5] = [-2.0, -1.0, 0.0, 1.0, 2.0];
 const FLOWS: [f32; 3] = [0.0, 0.4, 0.8];
 
-/// The thresholds that segment the images of `validation` best; without any, the defaults.
-///
-/// On the few cells that were trained on, the choice would favour low thresholds: what these add between the drawn cells is
-/// unlabelled and costs nothing.
+/// The thresholds that segment the images of a validation best.
 pub(super) fn choose_thresholds(
     model: &Model,
     config: &CellposeConfig,
@@ -272,4 +271,26 @@ pub(super) fn choose_thresholds(
         Ok(maps.segment(config, thresholds, 0.0, &work.cancel)?.labels)
     };
     Ok(choose(&choices, &images, segment)?.unwrap_or(default))
+}
+
+/// Logits and flow errors that are tried for the outlines: those of a network that learned from few cells may lie far from 0.
+const OUTLINE_CELLPROBS: [f32; 7] = [0.0, -1.0, 1.0, -2.0, 2.0, -3.0, -4.0];
+const OUTLINE_FLOWS: [f32; 2] = [0.4, 0.8];
+
+/// The thresholds with which the outlines of the drawn cells fit best.
+pub(super) fn fit_outlines(
+    model: &Model,
+    config: &CellposeConfig,
+    default: CellposeThresholds,
+    drawn: &Drawn,
+    work: &Work<'_>,
+) -> Result<CellposeThresholds> {
+    let images = drawn.predicted(|image| maps(model, config, image, &default, work))?;
+    let choices: Vec<_> = OUTLINE_FLOWS
+        .iter()
+        .flat_map(|&flow| OUTLINE_CELLPROBS.map(|cellprob| CellposeThresholds { flow, cellprob, ..default }))
+        .collect();
+    outlines::fit(default, &choices, &images, |maps, thresholds| {
+        Ok(maps.segment(config, thresholds, 0.0, &work.cancel)?.labels)
+    })
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::pixel_size::at_one_pixel_size;
 use super::{Algorithm, Architecture, Model, PredictOptions, TrainOptions};
 use crate::annotations::{Dataset, SparseLabels};
+use crate::budget::Budget;
 use crate::control::Flow;
 use crate::error::{Error, Result};
 use crate::raster::{Image, LabelImage};
@@ -59,6 +61,8 @@ const PIXELS: usize = 2_000_000;
 /// [`Error::Cancelled`] when the cancel token is raised; what the last algorithm reported when all of them fail.
 pub fn choose_algorithm(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
     let data = excerpt(data)?;
+    let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
+    let data = at_one_pixel_size(None, &data, None, options, budget)?.data.into_owned();
     let folds = folds(&data)?;
     let budget = options.time_budget.map(|budget| budget.mul_f64(SHARE / (CANDIDATES.len() * folds.len()) as f64));
     let mut trials = Vec::new();
@@ -209,8 +213,8 @@ fn folds(data: &Dataset) -> Result<Vec<Fold>> {
 /// Evenly spaced images of the data, few enough to be looked at several times.
 fn excerpt(data: &Dataset) -> Result<Dataset> {
     let step = data.len().div_ceil(IMAGES).max(1);
-    let (mut images, mut labels, mut pixels) = (Vec::new(), Vec::new(), 0);
-    for (image, drawn) in data.images().iter().zip(data.labels()).step_by(step) {
+    let (mut images, mut labels, mut sizes, mut pixels) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for ((image, drawn), size) in data.images().iter().zip(data.labels()).zip(data.pixel_sizes()).step_by(step) {
         let (height, width) = drawn.labels().dim();
         if drawn.object_count() == 0 || (!images.is_empty() && pixels + height * width > PIXELS) {
             continue;
@@ -218,8 +222,9 @@ fn excerpt(data: &Dataset) -> Result<Dataset> {
         pixels += height * width;
         images.push(image.clone());
         labels.push(drawn.clone());
+        sizes.push(*size);
     }
-    if images.is_empty() { Ok(data.clone()) } else { Dataset::new(images, labels) }
+    if images.is_empty() { Ok(data.clone()) } else { Dataset::new(images, labels)?.with_pixel_sizes(sizes) }
 }
 
 fn reason(trials: &[Trial], folded: bool) -> String {

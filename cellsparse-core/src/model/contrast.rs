@@ -89,6 +89,11 @@ impl Seen {
         Self { ratio: self.ratio.min(before.ratio), relief, ..self }
     }
 
+    /// The same for images that are seen that many times as large.
+    pub fn zoomed(self, zoom: f64) -> Self {
+        Self { diameter: self.diameter / zoom, ..self }
+    }
+
     /// Why an image shows nothing, if it does not. `scaled` says that its samples were scaled before.
     pub fn nothing_in(&self, image: &Image, scaled: bool) -> Option<String> {
         let Relief { height, ratio } = relief(image.to_f32().view(), self.diameter);

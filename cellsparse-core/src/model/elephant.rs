@@ -3,7 +3,9 @@
 use ndarray::{Array3, ArrayView3, s};
 
 use super::judged::Judged;
+use super::keep::Drawn;
 use super::network::fill_from;
+use super::outlines;
 use super::predict::from_labels;
 use super::thresholds::choose;
 use super::train::training_data;
@@ -194,8 +196,7 @@ pub(super) fn segment(
 const CENTERS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
 const FOREGROUNDS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
 
-/// The thresholds that segment the validation images best, or the usual ones without such images: on the images of the
-/// training, low thresholds would be taken for good, since objects between the drawn cells are not counted.
+/// The thresholds that segment the images of a validation best.
 pub(super) fn choose_thresholds(
     model: &Model,
     default: ElephantThresholds,
@@ -214,4 +215,21 @@ pub(super) fn choose_thresholds(
         Ok(segment(probabilities.view(), thresholds, Postprocess::default(), 0.0, &work.cancel)?.labels)
     };
     Ok(choose(&choices, &images, segment)?.unwrap_or(default))
+}
+
+/// Foreground probabilities that are tried for the outlines.
+const OUTLINE_FOREGROUNDS: [f32; 7] = [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.1];
+
+/// The thresholds with which the outlines of the drawn cells fit best.
+pub(super) fn fit_outlines(
+    model: &Model,
+    default: ElephantThresholds,
+    drawn: &Drawn,
+    work: &Work<'_>,
+) -> Result<ElephantThresholds> {
+    let images = drawn.predicted(|image| probabilities(model, image, model.scale_for(image, work)?, work))?;
+    let choices = OUTLINE_FOREGROUNDS.map(|foreground| ElephantThresholds { foreground, ..default });
+    outlines::fit(default, &choices, &images, |probabilities: &Array3<f32>, thresholds| {
+        Ok(segment(probabilities.view(), thresholds, Postprocess::default(), 0.0, &work.cancel)?.labels)
+    })
 }

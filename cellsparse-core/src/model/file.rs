@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
 use super::contrast::Seen;
+use super::pixel_size::check_pixel_size;
 use super::working_scale::WorkingScale;
-use super::{Architecture, Model, ModelInfo, Normalization, StarThresholds, Thresholds};
+use super::{Architecture, Model, ModelInfo, Normalization, StarThresholds, Thresholds, micrometres_across};
 use crate::error::{Error, Reason, Result};
 use crate::formats::tensors::{
     NamedArrays, PlainArray, TensorFile, peek_tensors, read_tensors, read_tensors_from, write_tensors,
@@ -43,6 +44,9 @@ struct Header {
     /// Whether that factor is only the usual one, and every image has its own.
     #[serde(default)]
     scale_by_image: bool,
+    /// The size of its cells that counts relative to the diameter of a disc of the same area.
+    #[serde(default = "unscaled")]
+    scale_thinness: f64,
     #[serde(deserialize_with = "stored_thresholds")]
     thresholds: Thresholds,
     history: History,
@@ -56,6 +60,9 @@ struct Header {
     /// What the training images showed; absent in files of models that were not trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<Seen>,
+    /// Micrometres per pixel `[y, x]` of the training images, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pixel_size: Option<[f64; 2]>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -140,6 +147,7 @@ impl<'a> Parts<'a> {
             normalization: model.normalization,
             scale: model.scale.factor,
             scale_by_image: model.scale.by_image,
+            scale_thinness: model.scale.thinness,
             thresholds: model.thresholds,
             history: history.thinned(),
             optimizer: state.map(|state| OptimizerHeader {
@@ -151,6 +159,7 @@ impl<'a> Parts<'a> {
             weights_hash: String::new(),
             untrained,
             seen: model.seen,
+            pixel_size: model.pixel_size,
         };
         let mut json =
             serde_json::to_string(&header).map_err(|error| Error::Internal(format!("model header: {error}")))?;
@@ -212,6 +221,9 @@ pub(super) fn peek(path: &Path) -> Result<ModelInfo> {
         steps: header.history.total_steps(),
         loss: header.history.loss.last().copied(),
         resumable: header.optimizer.is_some(),
+        pixel_size: header.pixel_size,
+        cell_diameter: header.seen.map(|seen| seen.diameter),
+        cell_diameter_um: micrometres_across(header.seen, header.pixel_size),
     })
 }
 
@@ -231,8 +243,15 @@ impl Header {
         }
         header.thresholds.check().map_err(in_file)?;
         header.normalization.check().map_err(in_file)?;
+        header.pixel_size.map_or(Ok(()), check_pixel_size).map_err(in_file)?;
         if !(0.01..=100.0).contains(&header.scale) {
             return Err(Error::file(path, format!("its scale is {}; it must lie between 0.01 and 100", header.scale)));
+        }
+        if !(0.001..=1.0).contains(&header.scale_thinness) {
+            return Err(Error::file(
+                path,
+                format!("the thinness of its cells is {}; it must lie between 0.001 and 1", header.scale_thinness),
+            ));
         }
         Ok(header)
     }
@@ -324,12 +343,14 @@ fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
     };
     let mut model = Model::from_parts(header.architecture, graph, weights);
     model.normalization = header.normalization;
-    model.scale = WorkingScale { factor: header.scale, by_image: header.scale_by_image };
+    model.scale =
+        WorkingScale { factor: header.scale, by_image: header.scale_by_image, thinness: header.scale_thinness };
     model.thresholds = header.thresholds;
     model.history = header.history;
     model.state = state;
     model.untrained = header.untrained;
     model.seen = header.seen;
+    model.pixel_size = header.pixel_size;
     Ok(model)
 }
 

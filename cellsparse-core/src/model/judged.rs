@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView3, s};
 
+use super::keep::Drawn;
 use super::thresholds::smallest_object;
 use super::work::Work;
 use super::{
@@ -171,6 +172,7 @@ impl Model {
         &mut self,
         data: &Dataset,
         judged: Option<Judged<'_>>,
+        drawn: Option<&Drawn>,
         stopped: bool,
         options: &TrainOptions,
         device: &Device,
@@ -187,14 +189,20 @@ impl Model {
             }
         };
         self.thresholds = usual;
-        let Some(judged) = judged else { return Vec::new() };
+        let pixels = judged.as_ref().map(Judged::pixels).or(drawn.map(Drawn::pixels));
         // Who stops a training does not want to wait for large images.
-        if stopped && judged.pixels() > PIXELS_AFTER_A_STOP {
+        if stopped && pixels.unwrap_or(0.0) > PIXELS_AFTER_A_STOP {
             return vec!["the training was stopped, and its images are large: the usual thresholds are taken".into()];
         }
         // The request that ended the training was answered; the next one ends the choice.
         let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
-        match self.chosen(usual, judged, &Work::plain(device, &cancel, budget)) {
+        let work = Work::plain(device, &cancel, budget);
+        let chosen = match (judged, drawn) {
+            (Some(judged), _) => self.chosen(usual, judged, &work),
+            (None, Some(drawn)) => self.fitting(usual, drawn, &work),
+            (None, None) => return Vec::new(),
+        };
+        match chosen {
             Ok(chosen) => {
                 self.thresholds = chosen;
                 Vec::new()
@@ -202,6 +210,19 @@ impl Model {
             Err(Error::Cancelled) => vec!["the choice of thresholds was stopped: the usual ones are taken".into()],
             Err(error) => vec![format!("thresholds could not be chosen, the usual ones are taken: {error}")],
         }
+    }
+
+    /// Thresholds that put the outlines where they were drawn. StarDist's polygons do not depend on any.
+    fn fitting(&self, usual: Thresholds, drawn: &Drawn, work: &Work<'_>) -> Result<Thresholds> {
+        Ok(match &self.architecture {
+            Architecture::Stardist(_) => usual,
+            Architecture::Cellpose(config) => {
+                Thresholds::Cellpose(cellpose::fit_outlines(self, config, usual.cellpose()?, drawn, work)?)
+            }
+            Architecture::Elephant(_) => {
+                Thresholds::Elephant(elephant::fit_outlines(self, usual.elephant()?, drawn, work)?)
+            }
+        })
     }
 
     fn chosen(&self, usual: Thresholds, judged: Judged<'_>, work: &Work<'_>) -> Result<Thresholds> {

@@ -84,6 +84,11 @@ impl Drawn {
         self.parts.iter().map(|(_, labels)| labels.len() as f64).sum()
     }
 
+    /// What a network says about each of them, with what was drawn there.
+    pub fn predicted<T>(&self, predict: impl Fn(ArrayView3<'_, f32>) -> Result<T>) -> Result<Vec<(T, &LabelImage)>> {
+        self.parts.iter().map(|(image, labels)| Ok((predict(image.view())?, labels))).collect()
+    }
+
     /// How well a model segments them.
     pub fn score(&self, model: &Model, work: &Work<'_>, predict: &PredictOptions) -> Result<Score> {
         let mut found = Vec::new();

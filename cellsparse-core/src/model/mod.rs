@@ -2,6 +2,7 @@
 
 mod algorithm_options;
 mod architecture;
+mod cell_size;
 mod cellpose;
 mod choice;
 mod contrast;
@@ -15,6 +16,8 @@ mod keep;
 mod network;
 mod normalization;
 mod options;
+mod outlines;
+mod pixel_size;
 mod predict;
 mod recipe;
 mod segmentation;
@@ -72,11 +75,14 @@ pub struct Model {
     started: bool,
     /// What the training images showed, if it was ever trained.
     seen: Option<contrast::Seen>,
+    /// Micrometres per pixel `[y, x]` of the training images, if known.
+    pixel_size: Option<[f64; 2]>,
     engines: engines::Engines,
 }
 
 /// What can be said about a model without running it.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct ModelInfo {
     /// Algorithm and architecture.
     #[serde(flatten)]
@@ -93,6 +99,12 @@ pub struct ModelInfo {
     pub loss: Option<f32>,
     /// Whether a training can resume with the optimiser's state.
     pub resumable: bool,
+    /// Micrometres per pixel `[y, x]` of the images it was trained on, if known.
+    pub pixel_size: Option<[f64; 2]>,
+    /// Median diameter of the cells that were drawn for it, in pixels of the training; none in a model that was not trained.
+    pub cell_diameter: Option<f64>,
+    /// The same in micrometres, if the pixel size is known.
+    pub cell_diameter_um: Option<f64>,
 }
 
 impl Model {
@@ -170,6 +182,7 @@ impl Model {
             untrained: false,
             started: false,
             seen: None,
+            pixel_size: None,
             engines: engines::Engines::default(),
         }
     }
@@ -297,8 +310,16 @@ impl Model {
             steps: self.history.total_steps(),
             loss: self.history.loss.last().copied(),
             resumable: self.state.is_some(),
+            pixel_size: self.pixel_size,
+            cell_diameter: self.seen.map(|seen| seen.diameter),
+            cell_diameter_um: micrometres_across(self.seen, self.pixel_size),
         }
     }
+}
+
+/// The diameter of the drawn cells in micrometres, where the pixels of the training have a known size.
+fn micrometres_across(seen: Option<contrast::Seen>, pixel_size: Option<[f64; 2]>) -> Option<f64> {
+    Some(seen?.diameter * pixel_size::side(pixel_size?))
 }
 
 impl Clone for Model {
@@ -315,6 +336,7 @@ impl Clone for Model {
             untrained: self.untrained,
             started: self.started,
             seen: self.seen,
+            pixel_size: self.pixel_size,
             engines: engines::Engines::default(),
         }
     }

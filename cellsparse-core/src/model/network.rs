@@ -58,7 +58,8 @@ impl Model {
             return Ok(());
         }
         Err(Error::Image(format!(
-            "it has {found} channels, the model takes {wanted}; convert the image, or train a model for {found} channels"
+            "it has {found} channels, the model takes {wanted}; choose {wanted} of its channels, convert the image, \
+             or train a model for {found} channels"
         ))
         .because(Reason::Channels { found, expected: wanted }))
     }

@@ -180,6 +180,12 @@ pub struct TrainOptions {
     /// its own percentiles: for parts of one large image, which are scaled alike before they come here. Their cells are taken
     /// to be of one size, so that all parts are resampled alike.
     pub normalized: bool,
+    /// Size of the pixels of all images `[y, x]` in micrometres; `None` takes what the data set tells of each.
+    pub pixel_size: Option<[f64; 2]>,
+    /// Bring images whose pixels have different known sizes to one: that of a model which was trained before, else the
+    /// median. Without it, or with the reference preset, images are taken as they are, and a model of different ones keeps
+    /// no pixel size.
+    pub rescale: bool,
     /// Where to run.
     pub device: Device,
     /// Compute threads; `None` takes one per core, and more than twice as many are not made. A call from inside a pool of
@@ -210,6 +216,8 @@ impl Default for TrainOptions {
             seed: 0,
             resume: false,
             normalized: false,
+            pixel_size: None,
+            rescale: true,
             device: Device::Auto,
             threads: None,
             memory: None,
@@ -222,7 +230,7 @@ impl Default for TrainOptions {
 /// How to predict. `None` takes the value stored with the model.
 ///
 /// The options of one algorithm can also be made as a type of its own, see [`AlgorithmOptions`](super::AlgorithmOptions).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct PredictOptions {
     /// StarDist: smallest object probability of a candidate; ELEPHANT: smallest centre probability of a seed. In `(0, 1)`.
     pub prob_thresh: Option<f32>,
@@ -245,6 +253,12 @@ pub struct PredictOptions {
     pub tile: Option<usize>,
     /// Take the intensities of the image as they are, as in [`TrainOptions::normalized`].
     pub normalized: bool,
+    /// Size of the image's pixels `[y, x]` in micrometres, if it is known. An image whose pixels have another size than those of
+    /// the training, where that is known too, is seen scaled by the ratio of their sides (geometric means); results are in
+    /// the pixels of the image, and a note tells it.
+    pub pixel_size: Option<[f64; 2]>,
+    /// Whether an image of another pixel size is seen scaled. Default true.
+    pub rescale: bool,
     /// Where to run.
     pub device: Device,
     /// Compute threads, as in [`TrainOptions::threads`].
@@ -254,4 +268,27 @@ pub struct PredictOptions {
     pub memory: Option<Budget>,
     /// Raised by another thread to stop.
     pub cancel: CancelToken,
+}
+
+impl Default for PredictOptions {
+    fn default() -> Self {
+        Self {
+            prob_thresh: None,
+            nms_thresh: None,
+            flow_threshold: None,
+            cellprob_threshold: None,
+            diameter: None,
+            augment: false,
+            postprocess: None,
+            min_area: 0.0,
+            tile: None,
+            normalized: false,
+            pixel_size: None,
+            rescale: true,
+            device: Device::Auto,
+            threads: None,
+            memory: None,
+            cancel: CancelToken::new(),
+        }
+    }
 }

@@ -31,13 +31,14 @@ impl Model {
             "cut it into parts, or allow more memory",
         )?;
         options.cancel.check()?;
-        let reason = self.seen.and_then(|seen| seen.nothing_in(image, options.normalized));
+        let zoom = self.zoom(options)?;
+        let reason = self.seen.and_then(|seen| seen.zoomed(zoom.0).nothing_in(image, options.normalized));
         if let Some(reason) = reason {
             return Ok(nothing([height, width], &reason));
         }
         options.cancel.check()?;
         let (image, note) = self.network_input_and_note(image, options.normalized)?;
-        let mut found = self.segment(image.view(), options, budget.less(taken))?;
+        let mut found = self.segment(image.view(), options, zoom, budget.less(taken))?;
         found.notes.extend(note);
         Ok(found)
     }
@@ -50,14 +51,16 @@ impl Model {
         self.check_prediction(options)?;
         self.check_channels(image.dim().2)?;
         let [height, width] = [image.dim().0, image.dim().1];
-        if let Some(reason) = self.seen.and_then(|seen| seen.nothing_in(&Image::F32(image.to_owned()), true)) {
+        let zoom = self.zoom(options)?;
+        let seen = self.seen.map(|seen| seen.zoomed(zoom.0));
+        if let Some(reason) = seen.and_then(|seen| seen.nothing_in(&Image::F32(image.to_owned()), true)) {
             return Ok(nothing([height, width], &reason));
         }
         let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
         if image.dim().2 == self.architecture.n_channels() {
-            return self.segment(image, options, budget);
+            return self.segment(image, options, zoom, budget);
         }
-        self.segment(self.fit_channels(image.to_owned())?.view(), options, budget)
+        self.segment(self.fit_channels(image.to_owned())?.view(), options, zoom, budget)
     }
 
     fn check_prediction(&self, options: &PredictOptions) -> Result<()> {
@@ -72,11 +75,18 @@ impl Model {
         self.thresholds.with(options).map(drop)
     }
 
-    fn segment(&self, image: ArrayView3<'_, f32>, options: &PredictOptions, budget: Budget) -> Result<Segmentation> {
+    fn segment(
+        &self,
+        image: ArrayView3<'_, f32>,
+        options: &PredictOptions,
+        (zoom, note): (f64, Option<String>),
+        budget: Budget,
+    ) -> Result<Segmentation> {
         let (device, _) = device::resolve(options.device)?;
-        let work = Work::of(options, &device, budget);
-        let found = self.engines.install(options.threads, || self.segment_on(&work, image, options))?;
+        let work = Work::of(options, &device, budget, zoom);
+        let mut found = self.engines.install(options.threads, || self.segment_on(&work, image, options))?;
         work.cancel.check()?;
+        found.notes.splice(..0, note);
         Ok(found)
     }
 
@@ -86,7 +96,7 @@ impl Model {
         image: ArrayView3<'_, f32>,
         options: &PredictOptions,
     ) -> Result<Segmentation> {
-        let thresholds = self.thresholds.with(options)?;
+        let thresholds = self.thresholds.zoomed(work.zoom).with(options)?;
         // What was found, the highest value of the map that decides, and the threshold for it.
         let (mut found, highest, threshold) = match &self.architecture {
             Architecture::Stardist(config) => {
@@ -118,14 +128,14 @@ impl Model {
                 "nothing found: what exceeds the threshold has not the size or the shape of a cell".into()
             });
         }
-        found.notes.extend(self.strange_size(&found));
+        found.notes.extend(self.strange_size(&found, work.zoom));
         found.notes.extend(self.strange_tile(image.dim(), work.tile));
         Ok(found)
     }
 
-    /// A note on objects that are far from the size of the cells that were drawn.
-    fn strange_size(&self, found: &Segmentation) -> Option<String> {
-        let drawn = self.seen?.diameter;
+    /// A note on objects that are far from the size of the cells that were drawn, in an image seen that many times as large.
+    fn strange_size(&self, found: &Segmentation, zoom: f64) -> Option<String> {
+        let drawn = self.seen?.zoomed(zoom).diameter;
         let mut areas = vec![0_usize; found.objects.len() + 1];
         for id in &found.labels {
             if let Some(area) = areas.get_mut(*id as usize) {

@@ -13,6 +13,7 @@ use crate::raster::LabelImage;
 
 /// A label image and the objects in it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Segmentation {
     /// `[H, W]`: 0 background, object `i` of `objects` has the id `objects[i].id`.
     pub labels: LabelImage,
@@ -26,6 +27,7 @@ pub struct Segmentation {
 
 /// One segmented object.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Object {
     /// Its value in the label image.
     pub id: i32,

@@ -1,5 +1,7 @@
 //! Settings of the post-processing that are stored with a model, and how they are chosen from annotations.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Algorithm, AlgorithmOptions, PredictOptions};
@@ -145,6 +147,20 @@ impl Thresholds {
         Ok(())
     }
 
+    /// These values for an image that is seen that many times as large: lengths and areas are in pixels of the image.
+    pub(super) fn zoomed(mut self, zoom: f64) -> Self {
+        let smallest = match &mut self {
+            Self::Stardist(star) => &mut star.smallest_object,
+            Self::Cellpose(cellpose) => {
+                cellpose.diameter = (f64::from(cellpose.diameter) / zoom).clamp(1.0, 10_000.0) as f32;
+                &mut cellpose.smallest_object
+            }
+            Self::Elephant(elephant) => &mut elephant.smallest_object,
+        };
+        *smallest = (f64::from(*smallest) / (zoom * zoom)) as f32;
+        self
+    }
+
     /// These values with those of a caller in their place.
     ///
     /// # Errors
@@ -233,8 +249,41 @@ pub(super) fn choose<T: Copy, I>(
     Ok(good.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(.., choice)| choice))
 }
 
-/// The area below which an object is taken for debris: a quarter of the smallest annotated cell's.
-pub(super) fn smallest_object<'a>(labels: impl Iterator<Item = &'a SparseLabels>) -> f32 {
-    let smallest = labels.flat_map(|labels| labels.areas().values().copied()).min().unwrap_or(0);
-    smallest as f32 / 4.0
+/// The area below which an object is taken for debris: a quarter of the smallest annotated cell's. Cells that the side of an image
+/// cuts say nothing about it, unless there are no others.
+pub(super) fn smallest_object<'a>(labels: impl Iterator<Item = &'a SparseLabels> + Clone) -> f32 {
+    let whole = labels.clone().flat_map(|labels| {
+        let cut = at_the_sides(labels.labels());
+        labels.areas().iter().filter(move |(label, _)| !cut.contains(label)).map(|(_, area)| *area)
+    });
+    let any = || labels.flat_map(|labels| labels.areas().values().copied()).min();
+    whole.min().or_else(any).unwrap_or(0) as f32 / 4.0
+}
+
+/// The cells that touch a side of the image.
+fn at_the_sides(labels: &LabelImage) -> BTreeSet<i32> {
+    let (rows, columns) = labels.dim();
+    let at_side = |y: usize, x: usize| y == 0 || x == 0 || y + 1 == rows || x + 1 == columns;
+    let cut = labels.indexed_iter().filter(|((y, x), label)| **label > 0 && at_side(*y, *x));
+    cut.map(|(_, label)| *label).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::s;
+
+    use super::*;
+
+    #[test]
+    fn cells_cut_by_the_side_are_no_measure_of_debris() {
+        let mut labels = LabelImage::from_elem((40, 40), -1);
+        labels.slice_mut(s![0..1, 0..4]).fill(1);
+        let of = |labels: &LabelImage| {
+            let labels = SparseLabels::from_signed(labels.clone()).unwrap();
+            smallest_object(std::iter::once(&labels))
+        };
+        assert_eq!(of(&labels), 1.0);
+        labels.slice_mut(s![10..20, 10..20]).fill(2);
+        assert_eq!(of(&labels), 25.0);
+    }
 }

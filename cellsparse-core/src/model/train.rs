@@ -11,6 +11,7 @@ use super::contrast::Seen;
 use super::file::Parts;
 use super::judged::Judged;
 use super::keep::{Drawn, Score};
+use super::pixel_size::at_one_pixel_size;
 use super::recipe::{Begin, Recipe};
 use super::stardist::{self, StarDistTask};
 use super::starters::{Start, Starter};
@@ -31,6 +32,7 @@ use crate::training::trainer::{Engines, LoopOptions, Outcome, Task, TrainingStat
 
 /// What a training did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TrainingSummary {
     /// Optimiser steps done.
     pub steps: usize,
@@ -144,7 +146,11 @@ impl Model {
         let began = Instant::now();
         let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
         let mut fresh = self.clone();
-        let mut notes = Vec::new();
+        let own = self.pixel_size.filter(|_| !self.untrained);
+        let sized = at_one_pixel_size(own, data, validation, options, budget)?;
+        let (data, validation) = (&*sized.data, sized.validation.as_deref());
+        fresh.pixel_size = sized.pixel_size;
+        let mut notes = sized.notes;
         let begin = fresh.begin(options, &mut notes)?;
         let mut recipe = Recipe::new(self.architecture.algorithm(), options, begin)?;
         if options.preset == Preset::Reference && self.normalization == super::Normalization::default() {
@@ -162,7 +168,7 @@ impl Model {
             // The reference keeps its thresholds.
             _ if options.preset == Preset::Reference => None,
             Some(set) => Some(Judged::new(set, None, fresh.scale.factor, options)),
-            // The defaults of Cellpose and ELEPHANT are better than what a few cells tell.
+            // Their outlines are fitted to the drawn cells; what is found between these is unlabelled and would cost nothing.
             _ if self.algorithm() != Algorithm::Stardist => None,
             None => Some(Judged::new(data, Some(&prepared.1), fresh.scale.factor, options)),
         };
@@ -212,7 +218,7 @@ impl Model {
         let mut start_kept = false;
         if outcome.steps > 0 && options.preset != Preset::Reference {
             let stopped = outcome.stopped == StopReason::Cancelled;
-            notes.extend(self.settle_thresholds(data, judged, stopped, options, device, budget));
+            notes.extend(self.settle_thresholds(data, judged, drawn.as_ref(), stopped, options, device, budget));
             // The request that ended the training was answered; the next one ends the comparison.
             let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
             let work = Work::plain(device, &cancel, budget);

@@ -19,17 +19,19 @@ pub(super) struct Work<'a> {
     pub tile: Option<usize>,
     /// Whether answers to mirrored tiles are averaged.
     pub augment: bool,
+    /// How many times as large the image is seen as its pixels are, because those of the training have another physical size.
+    pub zoom: f64,
 }
 
 impl<'a> Work<'a> {
-    /// That of a prediction for which there is so much memory.
-    pub fn of(options: &PredictOptions, device: &'a Device, budget: Budget) -> Self {
-        Self { device, cancel: options.cancel.clone(), budget, tile: options.tile, augment: options.augment }
+    /// That of a prediction for which there is so much memory, of an image seen that many times as large.
+    pub fn of(options: &PredictOptions, device: &'a Device, budget: Budget, zoom: f64) -> Self {
+        Self { device, cancel: options.cancel.clone(), budget, tile: options.tile, augment: options.augment, zoom }
     }
 
     /// That of a prediction with default tiles.
     pub fn plain(device: &'a Device, cancel: &CancelToken, budget: Budget) -> Self {
-        Self { device, cancel: cancel.clone(), budget, tile: None, augment: false }
+        Self { device, cancel: cancel.clone(), budget, tile: None, augment: false, zoom: 1.0 }
     }
 
     /// The same with so many bytes taken already.

@@ -1,10 +1,8 @@
 //! The size at which a network sees its cells.
 
-use std::collections::BTreeMap;
-
 use ndarray::{Array2, ArrayView3, Axis, CowArray, Ix3, s};
-use serde::{Deserialize, Serialize};
 
+use super::cell_size::cell_sizes;
 use super::work::Work;
 use super::{Architecture, Model, elephant, stardist};
 use crate::annotations::{Dataset, SparseLabels};
@@ -29,17 +27,19 @@ const DIFFERENT: f64 = 1.5;
 const FEWEST: usize = 4;
 
 /// Sides that a network sees relative to those of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct WorkingScale {
     /// The factor for cells of the usual size.
     pub factor: f64,
     /// Whether cells of different images differ in size, so that every image has its own factor.
     pub by_image: bool,
+    /// The size that counts relative to the diameter of a disc of the same area; below 1 for thin cells.
+    pub thinness: f64,
 }
 
 impl WorkingScale {
     /// Images as they are.
-    pub const NONE: Self = Self { factor: 1.0, by_image: false };
+    pub const NONE: Self = Self { factor: 1.0, by_image: false, thinness: 1.0 };
 
     /// What brings the annotated cells of `data` to the size that a network learns quickest.
     ///
@@ -47,32 +47,37 @@ impl WorkingScale {
     /// sooner than many. Parts of one large image are seen alike, however large the cells are that were drawn in each: objects
     /// on the seam of two parts must fit.
     pub fn of(data: &Dataset, parts_of_one: bool) -> Self {
+        let mut sizes: Vec<f64> = data.labels().iter().flat_map(|labels| cell_sizes(labels.labels())).collect();
+        sizes.sort_unstable_by(f64::total_cmp);
         let mut areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
         areas.sort_unstable();
-        let Some(median) = areas.get(areas.len() / 2) else { return Self::NONE };
-        let diameter = disc_diameter(*median as f64);
+        let (Some(size), Some(area)) = (sizes.get(sizes.len() / 2), areas.get(areas.len() / 2)) else {
+            return Self::NONE;
+        };
+        let thinness = (size / disc_diameter(*area as f64)).min(1.0);
         let drawn = data.labels().iter().filter(|labels| labels.object_count() > 0);
         let mut diameters: Vec<f64> = drawn.map(SparseLabels::median_diameter).collect();
         diameters.sort_unstable_by(f64::total_cmp);
         let tenth = diameters.len() / 10;
         let differ = diameters.len() >= FEWEST && diameters[diameters.len() - 1 - tenth] > DIFFERENT * diameters[tenth];
         let by_image = differ && !parts_of_one;
-        Self { factor: factor(diameter, by_image), by_image }
+        Self { factor: factor(*size, by_image), by_image, thinness }
     }
 
     /// The factor for an image whose drawn cells are known; without any, the usual one.
     pub fn for_labels(&self, labels: &SparseLabels) -> f64 {
-        if self.by_image && labels.object_count() > 0 { factor(labels.median_diameter(), true) } else { self.factor }
+        if self.by_image && labels.object_count() > 0 {
+            factor(labels.median_diameter() * self.thinness, true)
+        } else {
+            self.factor
+        }
     }
 }
 
 /// The factor that brings the median cell of a label image to the size at which networks are trained; 1 without cells.
 pub(super) fn image_factor(labels: &LabelImage) -> f64 {
-    let mut areas: BTreeMap<i32, usize> = BTreeMap::new();
-    labels.iter().filter(|label| **label > 0).for_each(|label| *areas.entry(*label).or_default() += 1);
-    let mut areas: Vec<usize> = areas.into_values().collect();
-    areas.sort_unstable();
-    areas.get(areas.len() / 2).map_or(1.0, |median| factor(disc_diameter(*median as f64), true))
+    let sizes = cell_sizes(labels);
+    sizes.get(sizes.len() / 2).map_or(1.0, |median| factor(*median, true))
 }
 
 fn factor(diameter: f64, exact: bool) -> f64 {
@@ -96,7 +101,7 @@ impl Model {
     /// The factor for an image `[H, W, C]` of which nothing is known: the usual one, or, when cells differ in size from image
     /// to image, that which fits the cells that the network finds in the middle of this one.
     pub(super) fn scale_for(&self, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<f64> {
-        let mut scale = self.scale.factor;
+        let mut scale = self.scale.factor * work.zoom;
         if !self.scale.by_image {
             return Ok(scale);
         }
@@ -107,7 +112,7 @@ impl Model {
             let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
             let part = image.slice(s![top..bottom, left..right, ..]);
             let Some(diameter) = self.seen_diameter(part, scale, work)? else { break };
-            let next = factor(diameter, true);
+            let next = factor(diameter * self.scale.thinness, true);
             let change = (next / scale).max(scale / next);
             scale = next;
             if change < SETTLED {
@@ -135,7 +140,7 @@ impl Model {
                 (maps.slice(s![.., .., 0]).mapv(|background| background < 0.5), 1.0, 1.0)
             }
         };
-        let expected = DIAMETER / scale * share / pixel;
+        let expected = DIAMETER / (scale * self.scale.thinness) * share / pixel;
         let mut areas = part_areas(&inside, expected);
         areas.retain(|area| *area as f64 > SPECK * expected * expected);
         // The median by area: fragments are many and count little.
@@ -167,21 +172,7 @@ impl Model {
 
     /// The image `[H, W, C]` as the network sees it.
     pub(super) fn to_working<'a>(&self, image: CowArray<'a, f32, Ix3>, scale: f64) -> Result<CowArray<'a, f32, Ix3>> {
-        let (height, width, _) = image.dim();
-        let [rows, columns] = self.working_sides(height, width, scale)?;
-        if [rows, columns] == [height, width] {
-            return Ok(image);
-        }
-        let mut image = image;
-        if scale < 1.0 {
-            // What is finer than the coarser pixels would turn into noise.
-            let sigma = (0.5 * (1.0 / (scale * scale) - 1.0).sqrt()) as f32;
-            for mut channel in image.axis_iter_mut(Axis(2)) {
-                let smooth = gaussian_blur(channel.view(), sigma);
-                channel.assign(&smooth);
-            }
-        }
-        Ok(resize_bilinear(image.view(), rows, columns)?.into())
+        resample(image, scale)
     }
 
     /// The labels `[H, W]` as the network sees them: those of the nearest pixels.
@@ -193,6 +184,24 @@ impl Model {
         }
         Ok(nearest(labels, rows, columns))
     }
+}
+
+/// The image `[H, W, C]` that many times as large.
+pub(super) fn resample(mut image: CowArray<'_, f32, Ix3>, scale: f64) -> Result<CowArray<'_, f32, Ix3>> {
+    let (height, width, _) = image.dim();
+    let [rows, columns] = [scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)];
+    if [rows, columns] == [height, width] {
+        return Ok(image);
+    }
+    if scale < 1.0 {
+        // What is finer than the coarser pixels would turn into noise.
+        let sigma = (0.5 * (1.0 / (scale * scale) - 1.0).sqrt()) as f32;
+        for mut channel in image.axis_iter_mut(Axis(2)) {
+            let smooth = gaussian_blur(channel.view(), sigma);
+            channel.assign(&smooth);
+        }
+    }
+    Ok(resize_bilinear(image.view(), rows, columns)?.into())
 }
 
 /// Labels of other sides: those of the nearest pixels.

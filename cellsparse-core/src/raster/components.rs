@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 
 /// The 4-connected parts of a label image.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Components {
     /// `[H, W]`: 0 where the label was not asked for, else 1 + the index of the part in `parts`.
     pub map: Array2<u32>,
@@ -16,6 +17,7 @@ pub struct Components {
 
 /// One 4-connected set of pixels of the same label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Component {
     /// The label of its pixels.
     pub label: i32,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::atomic::require_regular_file;
 use crate::error::{Error, Result};
 
 /// How many names an error message lists before it only counts.
@@ -45,25 +46,6 @@ pub fn find_images(path: impl AsRef<Path>) -> Result<Listing> {
 /// As [`list_images`].
 pub fn list_label_images(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     Ok(list(path.as_ref(), is_thumbnail_name)?.files)
-}
-
-/// Refuses what is no regular file before it is opened: opening a pipe waits for a writer, and devices may never end.
-///
-/// # Errors
-/// [`Error::NotFound`]; [`Error::Io`]; [`Error::File`] for a folder, pipe, device or socket.
-pub fn require_regular_file(path: impl AsRef<Path>) -> Result<fs::Metadata> {
-    let path = path.as_ref();
-    let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
-    if metadata.is_dir() {
-        return Err(Error::file(path, "this is a folder; one file was expected"));
-    }
-    if !metadata.is_file() {
-        return Err(Error::file(
-            path,
-            "this is not a regular file (a pipe, a device or a socket); copy its content into a file first",
-        ));
-    }
-    Ok(metadata)
 }
 
 fn list(path: &Path, skip: impl Fn(&str) -> bool) -> Result<Listing> {

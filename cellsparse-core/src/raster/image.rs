@@ -76,6 +76,27 @@ impl Image {
     }
 }
 
+/// The values of a label file as they stand in it. What they mean is a separate question, see
+/// [`LabelEncoding`](crate::annotations::LabelEncoding).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RawLabels {
+    /// `[H, W]` from a file of unsigned samples, palette indices, or whole non-negative floats.
+    Unsigned(Array2<u32>),
+    /// `[H, W]` from a file of signed samples, or of whole floats some of which are negative.
+    Signed(Array2<i32>),
+}
+
+impl RawLabels {
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        match self {
+            RawLabels::Unsigned(values) => values.dim(),
+            RawLabels::Signed(values) => values.dim(),
+        }
+    }
+}
+
 fn check_finite(pixels: ArrayView3<'_, f32>) -> Result<()> {
     for ((y, x, c), value) in pixels.indexed_iter() {
         if !value.is_finite() {

@@ -1,31 +1,37 @@
 //! Pixels: images, label images, percentile normalisation, tiles, reading and writing image files.
 
+#[cfg(any(feature = "io", feature = "models"))]
+mod atomic;
 mod blur;
 mod components;
+#[cfg(feature = "io")]
 mod files;
 mod image;
 mod normalize;
+#[cfg(feature = "io")]
 mod read;
 mod resize;
 mod resize_aligned;
 pub mod taper;
 mod tiles;
+#[cfg(feature = "io")]
 mod write;
 
+#[cfg(any(feature = "io", feature = "models"))]
+pub use self::atomic::{require_regular_file, write_atomically};
 pub use self::blur::gaussian_blur;
 pub use self::components::{Component, Components, Connectivity, connected_components, label_components};
-pub use self::files::{
-    Listing, find_images, image_stem, list_images, list_label_images, pair_by_stem, require_regular_file,
-};
-pub use self::image::{Image, LabelImage};
+#[cfg(feature = "io")]
+pub use self::files::{Listing, find_images, image_stem, list_images, list_label_images, pair_by_stem};
+pub use self::image::{Image, LabelImage, RawLabels};
 pub use self::normalize::{Percentiles, percentile_normalize};
+#[cfg(feature = "io")]
 pub use self::read::{
-    ImageFile, RawLabels, ReadLimits, ReadOptions, decode_image, decode_labels, read_image, read_image_with,
-    read_label_file, read_label_file_with,
+    ImageFile, ImageHeader, ReadLimits, ReadOptions, decode_image, decode_labels, read_image, read_image_header,
+    read_image_with, read_label_file, read_label_file_with,
 };
 pub use self::resize::{resize_bilinear, resize_nearest, scaled_size};
 pub use self::resize_aligned::resize_bilinear_aligned;
 pub use self::tiles::{Span, read_reflected, reflect_pad, tile_axis};
-pub use self::write::{
-    write_atomically, write_gray_png8, write_gray_png16, write_labels, write_rgb_png, write_wire_labels,
-};
+#[cfg(feature = "io")]
+pub use self::write::{write_gray_png8, write_gray_png16, write_labels, write_rgb_png, write_wire_labels};

@@ -15,6 +15,7 @@ use super::texture::Texture;
 
 /// A drawn image and what is in it.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Field {
     /// 8-bit grey image `[H, W, 1]`.
     pub image: Image,

@@ -9,6 +9,7 @@ use crate::control::Progress;
 /// Losses and learning rates over the steps of all trainings of a model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct History {
     /// Step numbers, counted over all trainings; the other vectors but the validation's are parallel to it.
     pub steps: Vec<u64>,

@@ -14,6 +14,7 @@ const FLOW_SCALE: f32 = 5.0;
 
 /// The loss of a batch and its parts.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct CellposeLoss {
     /// Half the mean squared error of the flows, in units of a fifth of a unit vector; the mean is over both components
     /// of all annotated pixels.

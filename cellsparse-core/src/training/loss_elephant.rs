@@ -31,6 +31,7 @@ impl Default for ElephantLossConfig {
 
 /// The value of the loss and of its parts, unweighted.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ElephantLoss {
     /// Weighted mean cross-entropy of the labelled pixels.
     pub cross_entropy: f64,

@@ -98,6 +98,7 @@ pub struct StarGradients<'a> {
 
 /// The value of the loss and of its parts.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct StarLoss {
     /// Binary cross-entropy of the object probability, mean over the labelled pixels; 0 when there are none.
     pub prob: f64,

@@ -100,6 +100,7 @@ pub struct TrainingState {
 
 /// What a training returns.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Outcome {
     /// The best weights: by validation loss if there was a validation, else the averaged or last ones.
     pub weights: Weights,

@@ -162,6 +162,21 @@ pub fn dataset_set_classes<'local>(
 }
 
 #[jni_mangle("io.github.cellsparse.Native")]
+pub fn dataset_set_pixel_size<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    dataset: jlong,
+    index: jint,
+    height: jdouble,
+    width: jdouble,
+) {
+    enter(env, &class, |_| {
+        let index = size(index)?;
+        check(c!(cellsparse_dataset_set_pixel_size(token(dataset), index, height, width)))
+    })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
 pub fn dataset_size<'local>(env: EnvUnowned<'local>, class: JClass<'local>, dataset: jlong) -> jint {
     enter(env, &class, |_| Ok(produce(|out| c!(cellsparse_dataset_size(token(dataset), out)))? as jint))
 }

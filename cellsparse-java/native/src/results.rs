@@ -123,6 +123,15 @@ pub fn segmentation_outlines<'local>(
 }
 
 #[jni_mangle("io.github.cellsparse.Native")]
+pub fn segmentation_notes<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    segmentation: jlong,
+) -> JString<'local> {
+    enter(env, &class, |env| produce_text(env, |out| c!(cellsparse_segmentation_notes(token(segmentation), out))))
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
 pub fn segmentation_free<'local>(env: EnvUnowned<'local>, class: JClass<'local>, segmentation: jlong) {
     enter(env, &class, |_| check(c!(cellsparse_segmentation_free(token(segmentation)))))
 }

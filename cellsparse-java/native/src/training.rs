@@ -10,7 +10,7 @@ use jni::refs::Global;
 use jni::sys::jlong;
 use jni::{Env, EnvUnowned, JValue, Outcome as Ended, jni_mangle, jni_sig, jni_str};
 
-use crate::bridge::{c, enter, produce, text, token};
+use crate::bridge::{c, enter, produce, produce_text, text, token};
 
 #[jni_mangle("io.github.cellsparse.Native")]
 pub fn model_train<'local>(
@@ -40,9 +40,23 @@ pub fn model_train<'local>(
         let values =
             [done.steps as f64, done.seconds, done.seconds_per_step, f64::from(done.loss), f64::from(done.stopped)];
         summary.set_region(env, 0, &values)?;
-        // SAFETY: the name of the device ends with NUL.
-        let device = unsafe { CStr::from_ptr(done.device.as_ptr()) };
-        Ok(env.new_string(device.to_string_lossy())?)
+        // The model may have been closed while it was trained, so its handle is not asked.
+        Ok(env.new_string(last_training().unwrap_or_default())?)
+    })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
+pub fn choose_algorithm<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    dataset: jlong,
+    options: JString<'local>,
+    cancel: jlong,
+) -> JString<'local> {
+    enter(env, &class, |env| {
+        let options = text(env, &options)?;
+        let (dataset, cancel) = (token(dataset), token(cancel));
+        produce_text(env, |out| c!(cellsparse_choose_algorithm(dataset, options.as_ptr(), cancel, out)))
     })
 }
 

@@ -39,14 +39,15 @@ from ._errors import (
     LabelsError,
     LimitError,
     NotFoundError,
+    ResultWarning,
     WeightsError,
 )
 from ._native import __version__
 
 if TYPE_CHECKING:
     from . import cellpose, elephant, metrics, plot, stardist, synthetic
-    from ._algorithms import Cellpose, Elephant, StarDist, load
-    from ._files import read_annotations, read_image, read_labels, write_labels, write_rois
+    from ._algorithms import Cellpose, Choice, Elephant, StarDist, choose_algorithm, load
+    from ._files import ImageInfo, image_info, read_annotations, read_image, read_labels, write_labels, write_rois
     from ._functions import (
         distance_transform_edt,
         measure,
@@ -65,8 +66,16 @@ if TYPE_CHECKING:
 # Loaded when first used: NumPy takes longer to import than this package may.
 _MODULES = ("cellpose", "elephant", "metrics", "plot", "stardist", "synthetic")
 _NAMES = {
-    "_algorithms": ("Cellpose", "Elephant", "StarDist", "load"),
-    "_files": ("read_annotations", "read_image", "read_labels", "write_labels", "write_rois"),
+    "_algorithms": ("Cellpose", "Choice", "Elephant", "StarDist", "choose_algorithm", "load"),
+    "_files": (
+        "ImageInfo",
+        "image_info",
+        "read_annotations",
+        "read_image",
+        "read_labels",
+        "write_labels",
+        "write_rois",
+    ),
     "_functions": (
         "distance_transform_edt",
         "measure",
@@ -91,6 +100,7 @@ __all__ = [
     "CancelledError",
     "Cellpose",
     "CellsparseError",
+    "Choice",
     "ConfigError",
     "DeviceError",
     "DivergedError",
@@ -98,6 +108,7 @@ __all__ = [
     "FileError",
     "History",
     "ImageError",
+    "ImageInfo",
     "InternalError",
     "IoError",
     "LabelsError",
@@ -106,15 +117,18 @@ __all__ = [
     "NotFoundError",
     "Object",
     "Objects",
+    "ResultWarning",
     "Segmentation",
     "StarDist",
     "TrainingEvent",
     "WeightsError",
     "__version__",
     "cellpose",
+    "choose_algorithm",
     "distance_transform_edt",
     "draw_world",
     "elephant",
+    "image_info",
     "load",
     "measure",
     "metrics",

@@ -18,6 +18,7 @@ __all__ = [
     "LabelsError",
     "LimitError",
     "NotFoundError",
+    "ResultWarning",
     "WeightsError",
 ]
 
@@ -92,3 +93,7 @@ class InternalError(CellsparseError, RuntimeError):
 
 class AnnotationWarning(UserWarning):
     """Training goes on, but the annotations could be better; the message says how."""
+
+
+class ResultWarning(UserWarning):
+    """What a user should know of a result: nothing was found and why, an image was seen scaled, weights were not kept."""

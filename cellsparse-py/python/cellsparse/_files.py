@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,6 +64,33 @@ def _number(name: str, value: int) -> int:
     if number < 1:
         raise ConfigError(f"option: {name} has {number}; channels, planes and frames are counted from 1")
     return number
+
+
+class ImageInfo(NamedTuple):
+    """What the header of an image file tells."""
+
+    planes: int
+    """Planes (Z); of a TIFF that does not tell what its pages are, pages."""
+    frames: int
+    """Time points (T)."""
+    pixel_size: tuple[float, float] | None
+    """Height and width of a pixel in micrometres, if they are told."""
+
+
+def image_info(path: str | os.PathLike[str]) -> ImageInfo:
+    """Planes, time points and pixel size of an image file, without reading its pixels.
+
+    Raises
+    ------
+    NotFoundError, IoError, FileError, LimitError
+        As `read_image`.
+
+    >>> import cellsparse as cs, tempfile
+    >>> path = cs.write_labels(tempfile.mkdtemp() + "/cells.ome.tif", [[0, 1], [2, 3]], pixel_size=0.5)
+    >>> cs.image_info(path)
+    ImageInfo(planes=1, frames=1, pixel_size=(0.5, 0.5))
+    """
+    return ImageInfo(*_native.image_info(os.fspath(path)))
 
 
 def read_labels(

@@ -68,6 +68,12 @@ class History:
         Where the training ran.
     stopped : str or None
         Why it ended: `finished`, `no improvement`, `time budget` or `cancelled`.
+    begun : str or None
+        What it began with: `random` weights, the `starter` in the library, or a trained `model`.
+    kept : str or None
+        Whose weights the model has now: the `trained` ones, or those of the `start` where these segment what was drawn better.
+    notes : list of str
+        What else a user should know, a sentence each. They are `ResultWarning`s of the training as well.
 
     >>> import cellsparse as cs
     >>> field = cs.synthetic.field(seed=1, shape=(64, 64))
@@ -88,6 +94,8 @@ class History:
     seconds: float | None
     device: str | None
     stopped: str | None
+    begun: str | None
+    kept: str | None
     notes: list[str]
 
     def __init__(self, values: dict[str, Any], summary: dict[str, Any] | None = None, after: int = 0) -> None:
@@ -108,6 +116,8 @@ class History:
         self.seconds = summary.get("seconds")
         self.device = summary.get("device")
         self.stopped = summary.get("stopped")
+        self.begun = summary.get("begun")
+        self.kept = summary.get("kept")
         self.notes = list(summary.get("notes", []))
 
     def __len__(self) -> int:
@@ -141,6 +151,8 @@ class History:
             facts.append(("device", self.device))
         if self.stopped is not None:
             facts.append(("ended", self.stopped))
+        if self.kept == "start":
+            facts.append(("kept", "the weights of before"))
         return facts
 
     def __repr__(self) -> str:

@@ -7,13 +7,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _arrays, _native
-from ._errors import AnnotationWarning, ConfigError, ImageError, LabelsError
+from ._errors import AnnotationWarning, ConfigError, ImageError, LabelsError, ResultWarning
 from ._history import History, TrainingEvent
 from ._progress import Progress
 from ._results import Object, Objects, Segmentation
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 AnyModel = TypeVar("AnyModel", bound="Model")
+
+PixelSizes: TypeAlias = float | tuple[float, float] | list[float | tuple[float, float] | None] | None
 
 
 class PredictOptions(TypedDict, total=False):
@@ -113,6 +115,8 @@ class Model:
         init: Literal["starter", "none"] | None = None,
         seed: int | None = None,
         resume: bool = False,
+        pixel_size: PixelSizes = None,
+        rescale: bool = True,
         checkpoint: str | os.PathLike[str] | None = None,
         threads: int | None = None,
         memory: int | str | None = None,
@@ -163,6 +167,11 @@ class Model:
             Of sampling and augmentation; that of the model by default.
         resume : bool
             Continue with the optimiser's state and schedule of the last training.
+        pixel_size : float, (height, width), or list of these or None for each image, optional
+            Micrometres per pixel, as `image_info` tells; kept with the model. Images of different pixel sizes are brought to
+            one: the median, or that of a model which was trained before.
+        rescale : bool
+            Whether they are. If not, a model of different images keeps no pixel size.
         checkpoint : path, optional
             The model is written there after the first step, every 25 steps (200 with the reference preset), and in
             between as often as takes a twentieth of the time.
@@ -191,6 +200,8 @@ class Model:
         -----
         AnnotationWarning
             When the annotations could be better, for example without any background, or look wrongly read.
+        ResultWarning
+            The `notes` of the history.
 
         >>> import cellsparse as cs
         >>> field = cs.synthetic.field(seed=1, shape=(64, 64))
@@ -199,14 +210,15 @@ class Model:
         >>> len(history), model.steps
         (2, 2)
         """
-        data = self._dataset(images, labels, label_encoding, classes)
+        data = dataset(images, labels, label_encoding, classes, pixel_size)
         checked = None
         if validation is not None:
             try:
                 images, labels = validation
             except (TypeError, ValueError):
                 raise ConfigError("option: validation must be a pair (images, labels)") from None
-            checked = self._dataset(images, labels, label_encoding, None)
+            # A list belongs to the images of the training alone.
+            checked = dataset(images, labels, label_encoding, None, None if isinstance(pixel_size, list) else pixel_size)
         encoding, meaning, reason = data.encoding()
         if progress and label_encoding == "auto" and encoding != "signed":
             print(f"labels: {encoding} ({meaning}), because {reason}", file=sys.stderr)
@@ -226,26 +238,17 @@ class Model:
                 time_budget=None if time_budget is None else _arrays.number("time_budget", time_budget),
                 seed=self._seed if seed is None else _arrays.whole("seed", seed),
                 resume=bool(resume),
+                rescale=bool(rescale),
                 checkpoint=None if checkpoint is None else os.fspath(checkpoint),
                 device=self.device,
                 threads=None if threads is None else _arrays.whole("threads", threads, 1, 1024),
                 memory=None if memory is None else str(memory),
                 observer=shown.observer,
             )
-        return History(json.loads(self._model.history()), json.loads(summary), after=before)
-
-    @staticmethod
-    def _dataset(
-        images: object,
-        labels: object,
-        encoding: str | None,
-        classes: Sequence[Mapping[int, int | None]] | None,
-    ) -> _native.Dataset:
-        pixels, annotations = _arrays.pairs(images, labels)
-        known = None if classes is None else [dict(one) for one in classes]
-        if known is not None and len(known) != len(annotations):
-            raise LabelsError(f"labels: classes for {len(known)} images, labels for {len(annotations)}; give one of each")
-        return _native.Dataset(pixels, annotations, "auto" if encoding is None else encoding, known)
+        history = History(json.loads(self._model.history()), json.loads(summary), after=before)
+        for note in history.notes:
+            warnings.warn(note, ResultWarning, stacklevel=2)
+        return history
 
     def predict(
         self,
@@ -253,6 +256,8 @@ class Model:
         min_area: float = 0,
         tile: int | None = None,
         *,
+        pixel_size: float | tuple[float, float] | None = None,
+        rescale: bool = True,
         threads: int | None = None,
         memory: int | str | None = None,
         **thresholds: Unpack[PredictOptions],
@@ -267,6 +272,11 @@ class Model:
             Objects with fewer pixels are removed, beyond those much smaller than any annotated cell.
         tile : int, optional
             Side of the tiles in pixels in which large images are read; chosen by default.
+        pixel_size : float or (height, width), optional
+            Micrometres per pixel of the image, as `image_info` tells. An image whose pixels have another size than those of
+            the training is seen scaled, if that one is known too; the result is in the pixels of the image.
+        rescale : bool
+            Whether it is.
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
         memory : int or str, optional
@@ -284,7 +294,8 @@ class Model:
         Returns
         -------
         Segmentation
-            Unpacks into `labels` (int32 [H, W], 0 background) and `objects` (a list of `Object`).
+            Unpacks into `labels` (int32 [H, W], 0 background) and `objects` (a list of `Object`); its `notes` say what is
+            to be known of the result.
 
         Raises
         ------
@@ -292,6 +303,11 @@ class Model:
             For an unusable image or other channels than the model's; for an option out of range or of another algorithm.
         DeviceError, LimitError
             For an absent device; for work that the memory does not suffice for.
+
+        Warns
+        -----
+        ResultWarning
+            The `notes` of the result.
 
         >>> import cellsparse as cs
         >>> model = cs.Elephant(widths=[4, 8])
@@ -302,7 +318,10 @@ class Model:
         unknown = sorted(set(thresholds) - set(PredictOptions.__annotations__))
         if unknown:
             known = ", ".join(PredictOptions.__annotations__)
-            raise TypeError(f"predict has no option {unknown[0]!r}; its options are min_area, tile, threads, memory, {known}")
+            raise TypeError(
+                f"predict has no option {unknown[0]!r}; its options are min_area, tile, pixel_size, rescale, "
+                f"threads, memory, {known}"
+            )
         values: dict[str, float | None] = {}
         for name in ("prob_thresh", "nms_thresh", "flow_threshold", "cellprob_threshold", "diameter"):
             value = thresholds.get(name)
@@ -312,18 +331,22 @@ class Model:
                 f"image: a list of {len(image)} images; predict takes one, so call it for each: "
                 "[model.predict(image) for image in images]"
             )
-        labels, (ids, polygons, probabilities, classes) = self._model.predict(
+        labels, (ids, polygons, probabilities, classes), notes = self._model.predict(
             _arrays.image(image),
             min_area=_arrays.number("min_area", min_area),
             tile=None if tile is None else _arrays.whole("tile", tile),
             augment=bool(thresholds.get("augment", False)),
             postprocess=thresholds.get("postprocess"),
+            pixel_size=_arrays.pixel_size(pixel_size),
+            rescale=bool(rescale),
             device=self.device,
             threads=None if threads is None else _arrays.whole("threads", threads, 1, 1024),
             memory=None if memory is None else str(memory),
             **values,
         )
-        return Segmentation(labels, Objects(map(Object, ids, polygons, probabilities, classes)))
+        for note in notes:
+            warnings.warn(note, ResultWarning, stacklevel=2)
+        return Segmentation(labels, Objects(map(Object, ids, polygons, probabilities, classes), notes))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to one file: weights, configuration, thresholds, history, and the optimiser's state.
@@ -361,7 +384,7 @@ class Model:
 
         >>> import cellsparse as cs
         >>> sorted(cs.Cellpose(widths=[4, 8]).info())
-        ['algorithm', 'config', 'loss', 'normalization', 'parameters', 'resumable', 'steps', 'thresholds']
+        ['algorithm', 'cell_diameter', 'cell_diameter_um', 'config', 'loss', 'normalization', 'parameters', 'pixel_size', 'resumable', 'steps', 'thresholds']
         """
         info: dict[str, Any] = json.loads(self._model.info())
         names = _THRESHOLDS[info["algorithm"]]
@@ -452,6 +475,23 @@ class Model:
         low, high = percentiles
         self._model.set_normalization(_arrays.number("pmin", low), _arrays.number("pmax", high))
 
+    @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """Height and width in micrometres of a pixel of the training images, if known; can be set, also to one number.
+
+        >>> import cellsparse as cs
+        >>> model = cs.StarDist(n_rays=8, n_filter_base=4, n_depth=1)
+        >>> model.pixel_size = 0.5
+        >>> model.pixel_size
+        (0.5, 0.5)
+        """
+        size = self.info()["pixel_size"]
+        return None if size is None else (size[0], size[1])
+
+    @pixel_size.setter
+    def pixel_size(self, size: float | tuple[float, float] | None) -> None:
+        self._model.set_pixel_size(_arrays.pixel_size(size))
+
     def __copy__(self) -> Self:
         return type(self)._wrap(self._model.copy(), self._seed, self.device, self._init)
 
@@ -477,6 +517,25 @@ class Model:
         facts.append(("steps", str(info["steps"])))
         facts.append(("device", self.device))
         return table(type(self).__name__, facts) + curve(history.steps, history.loss)
+
+
+def dataset(
+    images: object,
+    labels: object,
+    encoding: str | None,
+    classes: Sequence[Mapping[int, int | None]] | None,
+    pixel_size: PixelSizes,
+) -> _native.Dataset:
+    """Images with their annotations, as the compiled part takes them."""
+    pixels, annotations = _arrays.pairs(images, labels)
+    known = None if classes is None else [dict(one) for one in classes]
+    if known is not None and len(known) != len(annotations):
+        raise LabelsError(f"labels: classes for {len(known)} images, labels for {len(annotations)}; give one of each")
+    if isinstance(pixel_size, list):
+        sizes = [_arrays.pixel_size(size) for size in pixel_size]
+    else:
+        sizes = [_arrays.pixel_size(pixel_size)] * len(pixels)
+    return _native.Dataset(pixels, annotations, "auto" if encoding is None else encoding, known, sizes)
 
 
 def _restore(cls: type[AnyModel], content: bytes, seed: int, device: str, init: str = "starter") -> AnyModel:

@@ -13,11 +13,13 @@ __all__ = [
     "sparsify",
     "remove_small_labels",
     "normalize",
+    "choose_algorithm",
     "starters",
     "watershed",
     "distance_transform_edt",
     "class_labels",
     "overlay",
+    "image_info",
     "read_image",
     "read_annotations",
     "read_labels",
@@ -53,6 +55,7 @@ class Dataset:
         labels: list[_Array],
         encoding: str,
         classes: list[dict[int, int | None]] | None,
+        pixel_sizes: list[tuple[float, float] | None] | None,
     ) -> Dataset: ...
     def advice(self) -> list[str]: ...
     def encoding(self) -> tuple[str, str, str]: ...
@@ -74,6 +77,7 @@ class Model:
     def history(self) -> str: ...
     def set_thresholds(self, thresholds: str) -> None: ...
     def set_normalization(self, pmin: float, pmax: float) -> None: ...
+    def set_pixel_size(self, size: tuple[float, float] | None) -> None: ...
     def train(
         self,
         data: Dataset,
@@ -88,6 +92,7 @@ class Model:
         time_budget: float | None,
         seed: int,
         resume: bool,
+        rescale: bool,
         checkpoint: str | None,
         device: str,
         threads: int | None,
@@ -107,16 +112,29 @@ class Model:
         diameter: float | None,
         augment: bool,
         postprocess: str | None,
+        pixel_size: tuple[float, float] | None,
+        rescale: bool,
         device: str,
         threads: int | None,
         memory: str | None,
-    ) -> tuple[NDArray[np.int32], _Objects]: ...
+    ) -> tuple[NDArray[np.int32], _Objects, list[str]]: ...
 
 def geojson(
     labels: _Array, simplify: float | None, outline: str, objects: list[tuple[int, float | None, str | None]]
 ) -> str: ...
 def sparsify(labels: _Array, image: _Array, k: int, mode: str, background: bool) -> NDArray[np.int32]: ...
 def remove_small_labels(labels: _Array, min_area: float, literal: bool) -> NDArray[np.int32]: ...
+def choose_algorithm(
+    data: Dataset,
+    *,
+    init: str,
+    time_budget: float | None,
+    seed: int,
+    rescale: bool,
+    device: str,
+    threads: int | None,
+    memory: str | None,
+) -> str: ...
 def starters() -> list[str]: ...
 def normalize(image: _Array, pmin: float, pmax: float) -> NDArray[np.float32]: ...
 def watershed(
@@ -125,6 +143,7 @@ def watershed(
 def distance_transform_edt(mask: _Array, sampling: tuple[float, float]) -> NDArray[np.float64]: ...
 def class_labels(labels: _Array, center_ratio: float, min_area: int | None) -> NDArray[np.int32]: ...
 def overlay(image: _Array, labels: _Array, annotations: _Array | None) -> NDArray[np.uint8]: ...
+def image_info(path: str) -> tuple[int, int, tuple[float, float] | None]: ...
 def read_image(
     path: str, channels: list[int] | None = None, plane: int | None = None, frame: int | None = None
 ) -> tuple[_Array, tuple[float, float] | None, list[str]]: ...

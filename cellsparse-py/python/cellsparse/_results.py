@@ -48,12 +48,23 @@ def known(objects: Iterable[Object] | None) -> list[tuple[int, float | None, str
 class Objects(list[Object]):
     """The objects of one image, in increasing id: a list that shows itself well in notebooks.
 
+    Attributes
+    ----------
+    notes : list of str
+        What a user should know of them; see `Segmentation.notes`.
+
     >>> import cellsparse as cs
     >>> import numpy as np
     >>> square = np.array([[0, 0], [0, 4], [4, 4], [4, 0]], np.float32)
     >>> cs.Objects([cs.Object(1, square, 0.9), cs.Object(2, square, 0.8)])
     [Object(id=1, probability=0.900, polygon of 4 vertices), Object(id=2, probability=0.800, polygon of 4 vertices)]
     """
+
+    notes: list[str]
+
+    def __init__(self, objects: Iterable[Object] = (), notes: Iterable[str] = ()) -> None:
+        super().__init__(objects)
+        self.notes = list(notes)
 
     def __repr__(self) -> str:
         if len(self) <= 6:
@@ -85,6 +96,12 @@ class Segmentation(NamedTuple):
     """`[H, W]`: 0 background, otherwise the id of an object."""
     objects: Objects
     """The objects that own at least one pixel."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the result, a sentence each: why nothing was found, or why it is likely bad, or that the
+        image was seen scaled. They are `ResultWarning`s of the prediction as well."""
+        return self.objects.notes
 
     def __repr__(self) -> str:
         height, width = self.labels.shape

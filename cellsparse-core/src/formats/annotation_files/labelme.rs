@@ -1,6 +1,7 @@
-//! LabelMe's JSON: polygons, rectangles, circles and line strips of one image.
+//! LabelMe's JSON: polygons, rectangles, circles, masks and line strips of one image.
 //!
-//! Coordinates are those of the canvas, with pixel corners at integers. Source: the files that labelme 4 and 5 write.
+//! Coordinates are those of the canvas, with pixel corners at integers. A mask is a PNG whose first and last pixel are the two
+//! points of its shape. Source: the files that labelme 4 and 5 write.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,10 @@ use serde_json::Value;
 
 use super::Classes;
 use super::drawing::{Drawing, Kind, Region, closed};
+use super::labkit::columns;
 use super::qupath::points;
+use crate::formats::base64;
+use crate::raster::{RawLabels, ReadLimits, decode_labels};
 
 /// Reads all shapes. Shapes of one label and one `group_id` are one cell; a label named as the background is background, every
 /// other one a cell.
@@ -38,6 +42,13 @@ pub(super) fn read(root: &Value, classes: &Classes) -> Result<Drawing, String> {
             ("linestrip" | "line", [_, _, ..]) if classes.is_background(label) => {
                 Some(Region::Stroke { points, width: 1.0 })
             }
+            ("mask", [[left, top], ..]) => match mask(&shape["mask"], [*left, *top]) {
+                Some(region) => Some(region),
+                None => {
+                    drawing.skip("mask that cannot be read");
+                    continue;
+                }
+            },
             _ => {
                 drawing.skip(format!("shape of the type '{}'", super::shortened(kind)));
                 continue;
@@ -60,4 +71,37 @@ pub(super) fn read(root: &Value, classes: &Classes) -> Result<Drawing, String> {
         }
     }
     Ok(drawing)
+}
+
+/// The pixels of a mask whose first one lies at `[x, y]`: those that are not 0 in its PNG.
+fn mask(text: &Value, [left, top]: [f64; 2]) -> Option<Region> {
+    let bytes = base64::decode(text.as_str()?).ok()?;
+    let RawLabels::Unsigned(values) = decode_labels(&bytes, &ReadLimits::default()).ok()? else { return None };
+    let first = |at: f64| (0.0..f64::from(u32::MAX)).contains(&at.round()).then_some(at.round() as usize);
+    let (left, top) = (first(left)?, first(top)?);
+    let inside = values.indexed_iter().filter(|(_, value)| **value > 0);
+    let pixels: Vec<[usize; 2]> = inside.map(|((y, x), _)| [left + x, top + y]).collect();
+    (!pixels.is_empty()).then(|| columns(pixels))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::AnnotationOptions;
+    use super::*;
+
+    #[test]
+    fn masks_lie_where_their_first_point_does() {
+        // 3 x 2 pixels of one bit as Pillow writes them: 1 0 1 / 1 1 0.
+        let png = "iVBORw0KGgoAAAANSUhEUgAAAAMAAAACAQAAAAC1D1u3AAAADElEQVR4nGNYwKQAAAIIAMMnmJT4AAAAAElFTkSuQmCC";
+        let shape = |mask: &str| json!({ "label": "cell", "points": [[2.0, 1.0], [4.0, 2.0]], "shape_type": "mask", "mask": mask });
+        let root = json!({ "shapes": [shape(png), shape("iVBORw0"), shape("")], "imageHeight": 4, "imageWidth": 6 });
+        let mut drawing = read(&root, &Classes::new(&AnnotationOptions::default())).unwrap();
+        let labels = drawing.draw(None).unwrap();
+        let drawn: Vec<(usize, usize)> =
+            labels.indexed_iter().filter(|(_, label)| **label > 0).map(|(place, _)| place).collect();
+        assert_eq!(drawn, [(1, 2), (1, 4), (2, 2), (2, 3)]);
+        assert_eq!(drawing.skipped(), ["2 x mask that cannot be read"]);
+    }
 }

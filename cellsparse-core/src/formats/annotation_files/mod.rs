@@ -7,7 +7,8 @@
 //! | QuPath GeoJSON | areas of the class `Foreground` cells, areas and lines of `Background` background | pixel corners at integers |
 //! | ImageJ `.roi`, `RoiSet.zip`, folders of `.roi` | areas cells, or background by their name; lines background | areas: pixel corners at integers; lines: pixel centres |
 //! | COCO JSON | polygons and run lengths; a category `background` is background | pixel corners at integers; runs down the columns |
-//! | LabelMe JSON | polygons, rectangles, circles; a label `background` is background, line strips too | pixel corners at integers |
+//! | LabelMe JSON | polygons, rectangles, circles, masks; a label `background` is background, line strips too | pixel corners at integers |
+//! | Labkit `.labeling` | parts of the label `foreground`, other labels; `background` is background | pixels |
 //!
 //! A shape takes the pixels whose centres lie inside it. What a file does not say is unlabelled. Files are read as data within
 //! limits; nothing in them is run.
@@ -16,6 +17,7 @@ mod coco;
 mod drawing;
 mod imagej;
 mod labelme;
+mod labkit;
 mod names;
 mod numpy;
 mod object_pickle;
@@ -55,6 +57,7 @@ pub struct AnnotationOptions {
 
 /// What a file of annotations holds for one image.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct AnnotationFile {
     /// The labels.
     pub labels: LabelSource,
@@ -119,11 +122,11 @@ pub fn decode_annotations(bytes: &[u8], name: &Path, options: &AnnotationOptions
     match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{' | b'[') => {}
         _ => {
-            return Err(Error::Labels(
-                "this is no file of annotations known here: expected a label image (PNG, TIFF, .npy), GeoJSON of QuPath, \
-                 ImageJ regions (.roi, .zip), _seg.npy of Cellpose, or JSON of COCO or LabelMe"
-                    .into(),
-            ));
+            let what = foreign(bytes, name);
+            return Err(Error::Labels(format!(
+                "this is {what}: expected a label image (PNG, TIFF, .npy), GeoJSON of QuPath, ImageJ regions (.roi, .zip), \
+                 _seg.npy of Cellpose, JSON of COCO or LabelMe, or .labeling of Labkit"
+            )));
         }
     }
     if text.len() > TEXT_BYTES {
@@ -139,10 +142,28 @@ pub fn decode_annotations(bytes: &[u8], name: &Path, options: &AnnotationOptions
         coco::read(&root, options.image.as_deref(), &classes)
     } else if root["shapes"].is_array() {
         labelme::read(&root, &classes)
+    } else if labkit::is_labkit(&root) {
+        labkit::read(&root, &classes)
     } else {
         qupath::read(&root, &classes)
     };
     drawn(read.map_err(Error::Labels)?, options)
+}
+
+/// What a file is that cannot be read, with a way out where one is known.
+fn foreign(bytes: &[u8], name: &Path) -> String {
+    let ending = name.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let what = match ending.as_str() {
+        "bsdf" | "bson" => {
+            "a binary labeling of ImgLib2, which is not read; in Labkit, save it as .labeling or as .tif"
+        }
+        "ilp" => "a project of ilastik, which is not read; export the labels as TIFF or .npy",
+        "qpdata" => "a data file of QuPath, which is not read; use File > Export objects as GeoJSON",
+        _ if bytes.starts_with(b"\x89HDF") => "an HDF5 file, which is not read; export the labels as TIFF or .npy",
+        _ if bytes.starts_with(b"<") => "XML, which is not read; export outlines as GeoJSON or label images",
+        _ => "no file of annotations known here",
+    };
+    what.into()
 }
 
 /// The names of the images that a COCO file has annotations for; nothing for any other file.

@@ -39,6 +39,7 @@ const SHOWN: usize = 3;
 
 /// Images with the files of their annotations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Matches {
     /// Image and annotations; a COCO file may belong to several images.
     pub pairs: Vec<(PathBuf, PathBuf)>,
@@ -197,7 +198,7 @@ fn nothing_fits(images: &[&PathBuf], files: &[&PathBuf]) -> String {
 /// How well a file fits an image, 0 best; nothing when it does not.
 fn rank(file: &Path, image: &Path) -> Option<usize> {
     let kind = match extension(file).as_str() {
-        "geojson" | "zip" | "roi" => 0,
+        "geojson" | "zip" | "roi" | "labeling" => 0,
         "json" => 1,
         "png" | "tif" | "tiff" | "jpg" | "jpeg" => 2,
         "npy" => 4,
@@ -229,7 +230,7 @@ fn candidates(folder: &Path) -> Result<Vec<PathBuf>> {
         let hidden = name(&file).starts_with('.');
         let known = matches!(
             extension(&file).as_str(),
-            "geojson" | "zip" | "roi" | "json" | "png" | "tif" | "tiff" | "jpg" | "jpeg" | "npy"
+            "geojson" | "zip" | "roi" | "labeling" | "json" | "png" | "tif" | "tiff" | "jpg" | "jpeg" | "npy"
         );
         if !hidden && (if file.is_dir() { has_only_regions(&file) } else { known }) {
             files.push(file);

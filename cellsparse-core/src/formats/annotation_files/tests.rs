@@ -109,6 +109,20 @@ fn coco_and_labelme_hold_the_mask_they_were_made_of() {
 }
 
 #[test]
+fn files_of_cellpose_hold_the_masks_they_were_made_of() {
+    let cells = truth().mapv(|label| label.max(0).unsigned_abs());
+    for name in ["field_seg.npy", "many_seg.npy", "field_cp_masks.png", "field_cp_masks.tif"] {
+        let found = read_annotations(fixture(&format!("cellpose31/{name}")), &options()).unwrap();
+        let LabelSource::Instances(RawLabels::Unsigned(values)) = found.labels else { panic!("{name}") };
+        assert_eq!(values, cells, "{name}");
+    }
+    // Its regions run through the centres of the border pixels, and ImageJ fills them so: half a pixel is lost at each side.
+    let found = read_annotations(fixture("cellpose31/square_rois.zip"), &options()).unwrap();
+    let LabelSource::Drawn(labels) = found.labels else { panic!("shapes") };
+    assert_eq!(labels.iter().filter(|label| **label == 1).count(), 14 * 14);
+}
+
+#[test]
 fn our_own_outlines_come_back() {
     use crate::formats::geojson::{GeoJsonOptions, to_geojson, write_geojson};
     let cells = truth().mapv(|label| label.max(0));

@@ -11,31 +11,10 @@ use std::path::Path;
 use ndarray::{Array2, Array3, Axis};
 
 use self::options::zero_based;
-pub use self::options::{ImageFile, ReadLimits, ReadOptions};
+pub use self::options::{ImageFile, ImageHeader, ReadLimits, ReadOptions};
 use self::source::Source;
-use super::image::Image;
+use super::image::{Image, RawLabels};
 use crate::error::{Error, Result, contain_panic};
-
-/// The values of a label file as they stand in it. What they mean is a separate question, see
-/// [`LabelEncoding`](crate::annotations::LabelEncoding).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RawLabels {
-    /// `[H, W]` from a file of unsigned samples, palette indices, or whole non-negative floats.
-    Unsigned(Array2<u32>),
-    /// `[H, W]` from a file of signed samples, or of whole floats some of which are negative.
-    Signed(Array2<i32>),
-}
-
-impl RawLabels {
-    /// Rows and columns.
-    pub fn shape(&self) -> (usize, usize) {
-        match self {
-            RawLabels::Unsigned(values) => values.dim(),
-            RawLabels::Signed(values) => values.dim(),
-        }
-    }
-}
 
 /// Reads an image file of one plane with the default limits. See [`decode_image`] for what is accepted.
 ///
@@ -53,6 +32,21 @@ pub fn read_image_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<
     let path = path.as_ref();
     let source = Source::open(path, options.limits.file_bytes)?;
     image_from(&source, options).map_err(|problem| problem.in_file(path))
+}
+
+/// Reads what the header of an image file tells of planes, time points and pixel size.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_image_header(path: impl AsRef<Path>) -> Result<ImageHeader> {
+    let path = path.as_ref();
+    let limits = ReadLimits::default();
+    let source = Source::open(path, limits.file_bytes)?;
+    let header = within_wall(|| match recognise(&source.start(8)?)? {
+        Format::Tiff => tiff::header(&source, &limits),
+        Format::Png | Format::Jpeg => Ok(ImageHeader { planes: 1, frames: 1, pixel_size: None }),
+    });
+    header.map_err(|problem| problem.in_file(path))
 }
 
 /// Reads a label file of one plane with the default limits. See [`decode_labels`] for what is accepted.

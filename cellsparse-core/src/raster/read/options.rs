@@ -51,6 +51,18 @@ impl ReadOptions {
     }
 }
 
+/// What the header of an image file tells.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct ImageHeader {
+    /// Planes (Z); of a file that does not tell what its pages are, pages.
+    pub planes: usize,
+    /// Time points (T).
+    pub frames: usize,
+    /// As of [`ImageFile`].
+    pub pixel_size: Option<[f64; 2]>,
+}
+
 /// An image with what its file says about it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

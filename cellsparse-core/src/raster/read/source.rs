@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Decoded, Problem};
 use crate::error::{Error, Result};
-use crate::raster::files::require_regular_file;
+use crate::raster::require_regular_file;
 
 /// Bytes with a known length, read by place.
 pub(super) enum Source<'a> {

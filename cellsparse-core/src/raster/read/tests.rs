@@ -117,8 +117,18 @@ fn tiff_images_of_every_sample_type() {
     assert_eq!(read(tiff_bytes::<colortype::Gray32>(1, 1, &[70_000], plain)).unwrap(), Image::F32(array![[[7e4]]]));
     assert_eq!(read(tiff_bytes::<colortype::GrayI16>(1, 1, &[-3], plain)).unwrap(), Image::F32(array![[[-3.0]]]));
     assert_eq!(read(tiff_bytes::<colortype::Gray64Float>(1, 1, &[0.5], plain)).unwrap(), Image::F32(array![[[0.5]]]));
-    let text = read(tiff_bytes::<colortype::Gray32>(1, 1, &[16_777_217], plain)).unwrap_err().to_string();
-    assert!(text.contains("16777217"), "{text}");
+    // What a 32-bit float cannot hold is rounded, and said.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tif");
+    for (value, rounding) in
+        [(16_777_216, None), (16_777_219, Some("by 1 at most")), (u32::MAX, Some("by 128 at most"))]
+    {
+        std::fs::write(&path, tiff_bytes::<colortype::Gray32>(1, 1, &[value], plain)).unwrap();
+        let file = read_image_with(&path, &ReadOptions::default()).unwrap();
+        assert_eq!(file.image, Image::F32(array![[[value as f32]]]));
+        assert_eq!(file.notes.len(), usize::from(rounding.is_some()), "{:?}", file.notes);
+        assert!(file.notes.iter().all(|note| note.contains(&value.to_string()) && note.contains(rounding.unwrap())));
+    }
     let text = read(tiff_bytes::<colortype::Gray32Float>(2, 1, &[0.0, f32::NAN], plain)).unwrap_err().to_string();
     assert!(text.contains("column 1") && text.contains("NaN"), "{text}");
 }

@@ -37,7 +37,9 @@ pub(super) fn expose(mut picture: Picture, channels: WorldChannels, diameter: f3
                 Some(grain) => grain.as_slice().map_or(0.0, |g| g[i]),
                 None => deviate(random),
             };
-            let spread = noise * ((1.0 - shot) + shot * (*value / level).max(0.0)).sqrt();
+            // Without contrast there is no noise, whatever light there is.
+            let light = if level > 0.0 { (*value / level).max(0.0) } else { 0.0 };
+            let spread = noise * ((1.0 - shot) + shot * light).sqrt();
             *value += spread * unit;
         }
     }

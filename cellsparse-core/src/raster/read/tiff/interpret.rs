@@ -72,14 +72,19 @@ pub(super) fn image(
             }
             Ok(Image::U16(channels_last(samples, height, width, channels)?))
         }
-        (Kind::Unsigned, words) => shape(words.map(|value| {
-            let value = if inverted { mask - value } else { value };
-            exact(i64::try_from(value).unwrap_or(i64::MAX))
-        })?),
-        (Kind::Signed, words) => shape(words.map(|value| {
-            let value = signed(value, page.bits);
-            exact(if inverted { -1 - value } else { value })
-        })?),
+        (Kind::Unsigned, words) => {
+            let values = words.map(|value| Ok(if inverted { mask - value } else { value }))?;
+            say_rounding(values.iter().map(|value| u128::from(*value)).max(), notes);
+            shape(values.into_iter().map(|value| value as f32).collect())
+        }
+        (Kind::Signed, words) => {
+            let values = words.map(|value| {
+                let value = signed(value, page.bits);
+                Ok(if inverted { -1 - value } else { value })
+            })?;
+            say_rounding(values.iter().map(|value| u128::from(value.unsigned_abs())).max(), notes);
+            shape(values.into_iter().map(|value| value as f32).collect())
+        }
         (Kind::Float, words) => shape(words.map(|value| {
             let value = float(value, page.bits);
             Ok((if inverted { 1.0 - value } else { value }) as f32)
@@ -163,14 +168,14 @@ fn float_24(value: u32) -> f64 {
     }
 }
 
-fn exact(value: i64) -> Decoded<f32> {
-    if (-EXACT_IN_F32..=EXACT_IN_F32).contains(&value) {
-        return Ok(value as f32);
-    }
-    Err(Problem::unusable(format!(
-        "the TIFF has samples as large as {value}, which 32-bit floats cannot hold exactly (up to {EXACT_IN_F32}); convert \
-         it to 16-bit integers or 32-bit floats"
-    )))
+/// Tells that whole numbers are rounded when the largest of them does not fit into a 32-bit float.
+fn say_rounding(largest: Option<u128>, notes: &mut Vec<String>) {
+    let Some(largest) = largest.filter(|largest| *largest > EXACT_IN_F32 as u128) else { return };
+    let step = 1_u128 << (127 - largest.leading_zeros() - 23);
+    notes.push(format!(
+        "its samples reach {largest}; above {EXACT_IN_F32} they are rounded to 32-bit floats, by {} at most",
+        step / 2
+    ));
 }
 
 /// The colours of indices, 8 bit each; `None` where the index itself is the intensity: in files of ImageJ, whose tables are

@@ -18,7 +18,7 @@ use self::directory::{Directory, Tiff, tags};
 use self::page::{Color, Kind, Page};
 use self::stack::{Slot, Stack, imagej_value};
 use super::source::Source;
-use super::{Decoded, Picked, Problem, RawLabels, ReadOptions, sample_count};
+use super::{Decoded, ImageHeader, Picked, Problem, RawLabels, ReadLimits, ReadOptions, sample_count};
 
 /// An image with its size in micrometres per pixel and remarks.
 pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<(Picked, Option<[f64; 2]>, Vec<String>)> {
@@ -51,13 +51,33 @@ pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<(Pick
     } else {
         wanted.iter().map(|channel| first.transparent[channel % first.samples]).collect()
     };
-    let unit = context.imagej.then(|| imagej_value(&description, "unit")).flatten();
-    let pixel_size = match stack.pixel_size {
-        None if context.imagej && unit.is_none() => None,
-        None => physical::from_resolution(&tiff, directory, unit)?,
-        size => size,
-    };
+    let pixel_size = pixel_size(&tiff, &stack, directory)?;
     Ok((Picked { image, transparent, picked: picked_now }, pixel_size, notes))
+}
+
+/// Planes, time points and pixel size; pages count as planes when the file does not tell what they are.
+pub(super) fn header(source: &Source<'_>, limits: &ReadLimits) -> Decoded<ImageHeader> {
+    let tiff = Tiff::open(source)?;
+    let stack = Stack::find(&tiff, limits)?;
+    let pages = if stack.told { 1 } else { stack.channels };
+    let first = stack.slots.iter().flatten().next().and_then(|slot| tiff.directories.get(slot.directory));
+    let pixel_size = match first {
+        Some(directory) => pixel_size(&tiff, &stack, directory)?,
+        None => stack.pixel_size,
+    };
+    Ok(ImageHeader { planes: stack.planes.saturating_mul(pages), frames: stack.frames, pixel_size })
+}
+
+/// Micrometres per pixel `[y, x]` of a page, if they are told.
+fn pixel_size(tiff: &Tiff<'_>, stack: &Stack, directory: &Directory) -> Decoded<Option<[f64; 2]>> {
+    if stack.pixel_size.is_some() {
+        return Ok(stack.pixel_size);
+    }
+    let description = tiff.text(directory, tags::IMAGE_DESCRIPTION)?;
+    let imagej = description.starts_with("ImageJ=");
+    let unit = imagej.then(|| imagej_value(&description, "unit")).flatten();
+    // Without its unit, ImageJ's resolution says nothing.
+    if imagej && unit.is_none() { Ok(None) } else { physical::from_resolution(tiff, directory, unit) }
 }
 
 /// The stored numbers of a label image.

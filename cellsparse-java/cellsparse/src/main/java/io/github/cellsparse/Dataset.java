@@ -63,6 +63,43 @@ public final class Dataset implements AutoCloseable {
         }
     }
 
+    /**
+     * Says how large the pixels of image {@code index} are, in micrometres. A training brings images of different pixel sizes
+     * to one.
+     *
+     * @throws IllegalArgumentException if there is no such image, or a side is not above 0
+     */
+    public void setPixelSize(int index, double height, double width) {
+        try {
+            Native.datasetSetPixelSize(handle.token(), index, height, width);
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
+    /**
+     * Tries every algorithm on the drawn cells, each after a short training on half of them, and tells which one found the
+     * others best.
+     *
+     * @param options of the training to come; of its time budget at most three tenths are taken
+     * @throws CellsparseException.Cancelled if its token stopped it
+     */
+    public AlgorithmChoice chooseAlgorithm(TrainOptions options) {
+        long cancel = Native.cancelNew();
+        try {
+            if (options.cancel != null) {
+                options.cancel.attach(cancel);
+            }
+            return AlgorithmChoice.of(Json.parseObject(Native.chooseAlgorithm(handle.token(), options.json(), cancel)));
+        } finally {
+            if (options.cancel != null) {
+                options.cancel.detach(cancel);
+            }
+            Native.cancelFree(cancel);
+            Reference.reachabilityFence(this);
+        }
+    }
+
     /** The number of images. */
     public int size() {
         try {

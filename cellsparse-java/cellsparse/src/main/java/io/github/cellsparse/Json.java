@@ -36,6 +36,15 @@ final class Json {
         return (List<Object>) new Json(text).whole();
     }
 
+    /** The elements of an array as texts. */
+    static List<String> texts(Object array) {
+        List<String> texts = new ArrayList<>();
+        if (array instanceof List) {
+            ((List<?>) array).forEach(element -> texts.add(String.valueOf(element)));
+        }
+        return List.copyOf(texts);
+    }
+
     private static void write(Object value, StringBuilder out) {
         if (value instanceof Map) {
             out.append('{');

@@ -106,7 +106,7 @@ public final class Model implements AutoCloseable {
 
     /**
      * What can be said about the model without running it: algorithm, config, parameters, normalization, thresholds, steps,
-     * loss, resumable. Objects are maps, numbers are doubles.
+     * loss, resumable, pixel_size (micrometres of the training images), cell_diameter, cell_diameter_um. Objects are maps, numbers are doubles.
      */
     public Map<String, Object> info() {
         try {
@@ -147,10 +147,11 @@ public final class Model implements AutoCloseable {
         long cancel = begin(options.cancel);
         try {
             long validation = options.validation == null ? 0 : options.validation.token();
-            String device =
-                    Native.modelTrain(handle.token(), data.token(), validation, options.json(), cancel, relay, values);
+            Map<String, Object> told = Json.parseObject(
+                    Native.modelTrain(handle.token(), data.token(), validation, options.json(), cancel, relay, values));
             return new TrainingSummary((long) values[0], values[1], values[2], values[3],
-                    TrainingSummary.StopReason.of((int) values[4]), device);
+                    TrainingSummary.StopReason.of((int) values[4]), String.valueOf(told.get("device")),
+                    String.valueOf(told.get("begun")), String.valueOf(told.get("kept")), Json.texts(told.get("notes")));
         } finally {
             end(options.cancel, cancel);
             Reference.reachabilityFence(this);

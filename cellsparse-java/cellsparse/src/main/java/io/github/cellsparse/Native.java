@@ -87,6 +87,8 @@ final class Native {
 
     static native void datasetSetClasses(long dataset, int index, int[] ids, int[] classes);
 
+    static native void datasetSetPixelSize(long dataset, int index, double height, double width);
+
     static native int datasetSize(long dataset);
 
     static native String datasetAdvice(long dataset);
@@ -105,7 +107,7 @@ final class Native {
 
     static native String modelHistory(long model);
 
-    /** Fills {@code summary}: steps, seconds, seconds per step, loss, stop reason. Returns the device. */
+    /** Fills {@code summary}: steps, seconds, seconds per step, loss, stop reason. Returns all of it as JSON. */
     static native String modelTrain(
             long model,
             long dataset,
@@ -114,6 +116,8 @@ final class Native {
             long cancel,
             Observer observer,
             double[] summary);
+
+    static native String chooseAlgorithm(long dataset, String options, long cancel);
 
     static native long modelPredict(
             long model,
@@ -147,6 +151,8 @@ final class Native {
     static native String segmentationGeojson(long segmentation, String options);
 
     static native long segmentationOutlines(long segmentation, String options);
+
+    static native String segmentationNotes(long segmentation);
 
     static native void segmentationFree(long segmentation);
 

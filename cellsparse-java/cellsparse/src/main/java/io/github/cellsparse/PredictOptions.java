@@ -84,6 +84,19 @@ public final class PredictOptions {
             return set("normalized", value);
         }
 
+        /**
+         * Micrometres per pixel of the image. An image whose pixels have another size than those of the training is seen
+         * scaled, where that one is known; the result is in the pixels of the image. Default: not known.
+         */
+        public Builder pixelSize(double micrometres) {
+            return set("pixel_size", micrometres);
+        }
+
+        /** Whether an image of another pixel size is seen scaled. Default true. */
+        public Builder rescale(boolean value) {
+            return set("rescale", value);
+        }
+
         /** Where to run: {@code auto} (default) or one of {@link Cellsparse#devices}. */
         public Builder device(String value) {
             return set("device", value);

@@ -86,6 +86,18 @@ public final class Segmentation implements AutoCloseable {
         }
     }
 
+    /**
+     * What a user should know of the result: why nothing was found, why it is likely bad, that the image was seen scaled; none
+     * when there is nothing to say.
+     */
+    public List<String> notes() {
+        try {
+            return Json.texts(Json.parseArray(Native.segmentationNotes(handle.token())));
+        } finally {
+            Reference.reachabilityFence(this);
+        }
+    }
+
     /** Frees native memory. Closing again does nothing. */
     @Override
     public void close() {

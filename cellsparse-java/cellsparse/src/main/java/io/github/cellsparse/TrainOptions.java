@@ -109,6 +109,18 @@ public final class TrainOptions {
             return set("normalized", normalized);
         }
 
+        /**
+         * Micrometres per pixel of all images; kept with the model. Default: what {@link Dataset#setPixelSize} said of each.
+         */
+        public Builder pixelSize(double micrometres) {
+            return set("pixel_size", micrometres);
+        }
+
+        /** Whether images of different pixel sizes are brought to one. Default true. */
+        public Builder rescale(boolean rescale) {
+            return set("rescale", rescale);
+        }
+
         /** Where to run: {@code auto} (default) or one of {@link Cellsparse#devices}. */
         public Builder device(String device) {
             return set("device", device);

@@ -1,5 +1,7 @@
 package io.github.cellsparse;
 
+import java.util.List;
+
 /**
  * What a training did.
  *
@@ -9,9 +11,21 @@ package io.github.cellsparse;
  * @param loss loss of the last step
  * @param stopped why it ended
  * @param device device that did the work
+ * @param begun what it began with: {@code random} weights, the {@code starter} in the library, or a trained {@code model}
+ * @param kept whose weights the model has now: the {@code trained} ones, or those of the {@code start} where these segment what
+ *     was drawn better
+ * @param notes what else a user should know, a sentence each
  */
 public record TrainingSummary(
-        long steps, double seconds, double secondsPerStep, double loss, StopReason stopped, String device) {
+        long steps,
+        double seconds,
+        double secondsPerStep,
+        double loss,
+        StopReason stopped,
+        String device,
+        String begun,
+        String kept,
+        List<String> notes) {
 
     /** Why a training ended. */
     public enum StopReason {

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -57,6 +58,40 @@ class ModelTest {
             }
             model.reset(4);
             assertEquals(0, model.steps());
+        }
+    }
+
+    @Test
+    void notesPixelSizesAndTheChoiceOfAnAlgorithmAreTold() {
+        try (Model model = Model.create(Algorithm.STARDIST, Fields.TINY);
+                Dataset data = Fields.dataset()) {
+            assertThrows(IllegalArgumentException.class, () -> data.setPixelSize(1, 0.5, 0.5));
+            assertThrows(IllegalArgumentException.class, () -> data.setPixelSize(0, 0.5, -1));
+            data.setPixelSize(0, 0.5, 0.5);
+            TrainingSummary summary = model.train(data, Fields.SHORT);
+            assertEquals("random", summary.begun());
+            assertTrue(List.of("trained", "start").contains(summary.kept()));
+            assertTrue(summary.notes().stream().anyMatch(note -> note.contains("random weights")), summary.toString());
+            assertEquals(List.of(0.5, 0.5), model.info().get("pixel_size"));
+            PredictOptions coarse = PredictOptions.builder().pixelSize(1.0).probThresh(0.01).build();
+            PredictOptions asItIs = PredictOptions.builder().pixelSize(1.0).rescale(false).probThresh(0.01).build();
+            try (Segmentation scaled = model.predict(Fields.image(), coarse);
+                    Segmentation plain = model.predict(Fields.image(), asItIs)) {
+                assertTrue(scaled.notes().get(0).contains("seen at 2 times its size"), scaled.notes().toString());
+                assertTrue(plain.notes().stream().noneMatch(note -> note.contains("micrometres")));
+            }
+            try (Segmentation none = model.predict(Image.of(new byte[32 * 32], 32, 32, 1))) {
+                assertTrue(none.notes().get(0).startsWith("nothing found"), none.notes().toString());
+            }
+            TrainOptions brief = TrainOptions.builder().timeBudget(Duration.ofMillis(50)).device("cpu").build();
+            AlgorithmChoice choice = data.chooseAlgorithm(brief);
+            assertEquals(3, choice.scores().size());
+            assertEquals(choice.algorithm(), choice.scores().keySet().iterator().next());
+            assertTrue(choice.reason().contains(choice.algorithm().id()));
+            CancelToken token = new CancelToken();
+            token.cancel();
+            TrainOptions cancelled = TrainOptions.builder().cancel(token).device("cpu").build();
+            assertThrows(CellsparseException.Cancelled.class, () -> data.chooseAlgorithm(cancelled));
         }
     }
 

@@ -11,6 +11,13 @@ import qupath.lib.gui.extensions.QuPathExtension;
 public final class CellsparseExtension implements QuPathExtension {
     @Override
     public void installExtension(QuPathGUI qupath) {
+        Commands best = new Commands(qupath, null);
+        qupath.getMenu("Extensions>Cellsparse>" + title(null), true).getItems().addAll(
+                item("Training", best::train),
+                item("Inference", best::predict),
+                item("Reset", best::reset),
+                new SeparatorMenuItem(),
+                item("Settings", best::settings));
         for (Algorithm algorithm : Algorithm.values()) {
             Commands commands = new Commands(qupath, algorithm);
             Menu menu = qupath.getMenu("Extensions>Cellsparse>" + title(algorithm), true);
@@ -39,6 +46,9 @@ public final class CellsparseExtension implements QuPathExtension {
 
     /** The name of an algorithm in menus. */
     static String title(Algorithm algorithm) {
+        if (algorithm == null) {
+            return "Automatic";
+        }
         switch (algorithm) {
             case STARDIST:
                 return "StarDist";

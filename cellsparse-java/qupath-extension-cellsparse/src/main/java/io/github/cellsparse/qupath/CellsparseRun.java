@@ -37,6 +37,9 @@ import qupath.lib.scripting.QP;
  * }</pre>
  */
 public final class CellsparseRun {
+    /** The name that stands for no algorithm in particular. */
+    static final String AUTO = "auto";
+
     private final Settings settings;
     private final Builder options;
 
@@ -48,10 +51,11 @@ public final class CellsparseRun {
     /**
      * A run with the defaults.
      *
-     * @param algorithm {@code stardist}, {@code cellpose} or {@code elephant}
+     * @param algorithm {@code stardist}, {@code cellpose}, {@code elephant}, or {@code auto} for that of the model, and for a new
+     *     model the one that suits the drawn cells best
      */
     public static Builder builder(String algorithm) {
-        return new Builder(Algorithm.of(algorithm));
+        return new Builder(algorithm.equals(AUTO) ? null : Algorithm.of(algorithm));
     }
 
     /**
@@ -178,7 +182,12 @@ public final class CellsparseRun {
     private void note(Receiver receiver, String command, String call, List<Shape> areas, boolean unresolved) {
         String script = options.script(areas, unresolved && options.selected) + "    .build()\n    ." + call;
         receiver.change(imageData -> imageData.getHistoryWorkflow().addStep(
-                new DefaultScriptableWorkflowStep("Cellsparse " + settings.algorithm.id() + " " + command, script)));
+                new DefaultScriptableWorkflowStep("Cellsparse " + id(settings.algorithm) + " " + command, script)));
+    }
+
+    /** The name of an algorithm in scripts and preferences; null has one too. */
+    static String id(Algorithm algorithm) {
+        return algorithm == null ? AUTO : algorithm.id();
     }
 
     /** Builds a {@link CellsparseRun}. What is not set has its default. */
@@ -371,7 +380,7 @@ public final class CellsparseRun {
         /** The calls that make this builder, for a script. */
         private String script(List<Shape> where, boolean within) {
             StringBuilder script = new StringBuilder("io.github.cellsparse.qupath.CellsparseRun.builder('")
-                    .append(algorithm.id()).append("')\n");
+                    .append(id(algorithm)).append("')\n");
             calls.values().forEach(call -> script.append("    .").append(call).append('\n'));
             boolean selection = within;
             int left = LONGEST_REGIONS;

@@ -18,7 +18,7 @@ import qupath.lib.gui.viewer.QuPathViewer;
 import qupath.lib.images.ImageData;
 import qupath.lib.projects.Project;
 
-/** The menu commands of one algorithm. Called on the JavaFX thread; the work runs on a thread of its own. */
+/** The menu commands of one algorithm, or of the one that suits the drawn cells (null). Called on the JavaFX thread; the work runs on a thread of its own. */
 final class Commands {
     private static final Logger LOG = LoggerFactory.getLogger(Commands.class);
     /** One run at a time: a second one would take the cores of the first. */

@@ -3,7 +3,7 @@ package io.github.cellsparse.qupath;
 import io.github.cellsparse.Algorithm;
 import io.github.cellsparse.qupath.work.Failure;
 import java.util.Arrays;
-import java.util.EnumMap;
+import java.util.HashMap;
 import java.util.Map;
 import javafx.beans.property.BooleanProperty;
 import javafx.beans.property.DoubleProperty;
@@ -13,7 +13,7 @@ import qupath.lib.gui.prefs.PathPrefs;
 
 /** What the settings dialog remembers, one set for each algorithm. */
 final class Preferences {
-    private static final Map<Algorithm, Preferences> ALL = new EnumMap<>(Algorithm.class);
+    private static final Map<String, Preferences> ALL = new HashMap<>();
 
     final StringProperty model;
     final StringProperty serverUrl;
@@ -61,14 +61,14 @@ final class Preferences {
         segment = PathPrefs.createPersistentPreference(prefix + "segmentAfterTraining", true);
     }
 
-    /** The preferences of an algorithm. */
+    /** The preferences of an algorithm, or of the one that is chosen for the drawn cells (null). */
     static synchronized Preferences of(Algorithm algorithm) {
-        return ALL.computeIfAbsent(algorithm, key -> new Preferences("cellsparse." + key.id() + "."));
+        return ALL.computeIfAbsent(CellsparseRun.id(algorithm), key -> new Preferences("cellsparse." + key + "."));
     }
 
     /** A run with these preferences. */
     CellsparseRun.Builder builder(Algorithm algorithm) throws Failure {
-        return CellsparseRun.builder(algorithm.id())
+        return CellsparseRun.builder(CellsparseRun.id(algorithm))
                 .model(text(model))
                 .serverUrl(text(serverUrl))
                 .steps(steps.get())

@@ -45,7 +45,7 @@ final class SettingsDialog {
         flag("Train on all images of the project", preferences.allImages, "Annotations of other images, as they were saved");
         if (algorithm == Algorithm.CELLPOSE) {
             number("Cell diameter (pixels)", preferences.diameter, "0 takes that of the drawn cells");
-        } else {
+        } else if (algorithm != null) {
             number("Smallest probability", preferences.probability, "0 takes what the model chose from the annotations");
         }
         number("Smallest area (pixels)", preferences.minArea, "Smaller objects are left out");
@@ -58,7 +58,9 @@ final class SettingsDialog {
         number("Seed", preferences.seed, "The same seed gives the same model");
         number("Threads", preferences.threads, "0 takes one per core");
         text("Models without a project", preferences.modelFolder, "A folder for models; empty keeps them in the project");
-        text("Server URL", preferences.serverUrl, "Empty does the work here");
+        if (algorithm != null) {
+            text("Server URL", preferences.serverUrl, "Empty does the work here");
+        }
     }
 
     /** Shows the dialog and waits for it. */

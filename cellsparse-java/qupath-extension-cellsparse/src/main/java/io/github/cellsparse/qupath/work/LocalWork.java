@@ -1,6 +1,7 @@
 package io.github.cellsparse.qupath.work;
 
 import io.github.cellsparse.Algorithm;
+import io.github.cellsparse.AlgorithmChoice;
 import io.github.cellsparse.CellsparseException;
 import io.github.cellsparse.Dataset;
 import io.github.cellsparse.Model;
@@ -19,6 +20,8 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 
 /** Training and segmenting in this process. */
 final class LocalWork {
@@ -35,6 +38,16 @@ final class LocalWork {
         this.monitor = monitor;
     }
 
+    /** The algorithm that finds drawn cells best that it was not shown. */
+    AlgorithmChoice choose(List<Subject> subjects) throws IOException, Failure {
+        try (Dataset data = new Dataset()) {
+            collect(subjects, data).close();
+            monitor.check();
+            monitor.message("Trying every algorithm on the drawn cells");
+            return data.chooseAlgorithm(trainOptions(false));
+        }
+    }
+
     /** Trains the model of the settings, a new one if there is none of that name, and saves it. */
     TrainingSummary train(List<Subject> subjects) throws IOException, Failure {
         Path file = store.writable(settings.algorithm, settings.model);
@@ -43,6 +56,7 @@ final class LocalWork {
             monitor.check();
             monitor.message("Training '" + settings.model + "'");
             TrainingSummary summary = train(model, data);
+            summary.notes().forEach(monitor::warn);
             if (summary.steps() > 0) {
                 model.save(file);
             }
@@ -103,6 +117,10 @@ final class LocalWork {
             LabelMap labels = LabelMap.draw(drawings, part);
             if (labels.objects() > 0) {
                 data.add(intensities.apply(Samples.of(part.picture(), channels)).image(), labels.labels());
+                double size = settings.workingPixelSize(slide);
+                if (size > 0) {
+                    data.setPixelSize(data.size() - 1, size, size);
+                }
             }
         }
         return samples;
@@ -155,18 +173,21 @@ final class LocalWork {
         Model model = load();
         try {
             Intensities intensities = intensities(slide, settings.downsample(slide), channels, model);
-            return new LocalSegmenter(model, channels, intensities, predictOptions());
+            return new LocalSegmenter(model, channels, intensities, predictOptions(settings.workingPixelSize(slide)));
         } catch (IOException | Failure | RuntimeException error) {
             model.close();
             throw error;
         }
     }
 
-    private PredictOptions predictOptions() {
+    private PredictOptions predictOptions(double pixelSize) {
         PredictOptions.Builder options = PredictOptions.builder()
                 .minArea(settings.minArea)
                 .normalized(true)
                 .cancel(monitor.token());
+        if (pixelSize > 0) {
+            options.pixelSize(pixelSize);
+        }
         if (settings.probability > 0 && settings.algorithm != Algorithm.CELLPOSE) {
             options.probThresh(settings.probability);
         }
@@ -210,6 +231,7 @@ final class LocalWork {
         private final int[] channels;
         private final Intensities intensities;
         private final PredictOptions options;
+        private final Set<String> told = ConcurrentHashMap.newKeySet();
 
         LocalSegmenter(Model model, int[] channels, Intensities intensities, PredictOptions options) {
             this.model = model;
@@ -222,6 +244,7 @@ final class LocalWork {
         public List<Found> segment(Part part) throws Failure {
             Samples samples = intensities.apply(Samples.of(part.picture(), channels));
             try (Segmentation segmentation = model.predict(samples.image(), options)) {
+                tell(segmentation.notes());
                 Map<Integer, Float> probabilities = new HashMap<>();
                 for (SegmentedObject object : segmentation.objects()) {
                     probabilities.put(object.id(), object.probability());
@@ -237,6 +260,15 @@ final class LocalWork {
                 return found;
             } catch (CellsparseException.Cancelled error) {
                 throw new Stopped();
+            }
+        }
+
+        /** Tells once what is to be known; a tile without objects is nothing strange. */
+        private void tell(List<String> notes) {
+            for (String note : notes) {
+                if (!note.startsWith("nothing found") && told.add(note)) {
+                    monitor.warn(note);
+                }
             }
         }
 

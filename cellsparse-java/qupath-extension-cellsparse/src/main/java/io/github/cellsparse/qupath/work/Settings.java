@@ -6,7 +6,7 @@ import java.util.Objects;
 
 /** How to train and to segment. Immutable; what is not set has the default named with it. */
 public final class Settings {
-    /** The network. */
+    /** The network; null for that of the model of the name, or the one that suits the drawn cells best. */
     public final Algorithm algorithm;
     /** Name of the model. Default {@code default}. */
     public final String model;
@@ -64,14 +64,43 @@ public final class Settings {
         diameter = builder.diameter;
     }
 
+    /** The same for another network. */
+    Settings with(Algorithm other) {
+        Builder builder = new Builder(other);
+        builder.model = model;
+        builder.serverUrl = serverUrl;
+        builder.steps = steps;
+        builder.batchSize = batchSize;
+        builder.patchSize = patchSize;
+        builder.learningRate = learningRate;
+        builder.seed = seed;
+        builder.threads = threads;
+        builder.downsample = downsample;
+        builder.pixelSize = pixelSize;
+        builder.channels = channels;
+        builder.tileSize = tileSize;
+        builder.overlap = overlap;
+        builder.minArea = minArea;
+        builder.simplify = simplify;
+        builder.probability = probability;
+        builder.diameter = diameter;
+        return new Settings(builder);
+    }
+
     /** The channels that were chosen; empty means all. */
     public int[] channels() {
         return channels.clone();
     }
 
-    /** A builder with the defaults. */
+    /** A builder with the defaults; {@code algorithm} may be null, see {@link Settings#algorithm}. */
     public static Builder builder(Algorithm algorithm) {
         return new Builder(algorithm);
+    }
+
+    /** Micrometres along a pixel of the chosen resolution of one image; 0 when they are not known. */
+    double workingPixelSize(Slide slide) throws Failure {
+        double size = slide.pixelSize();
+        return size > 0 && Double.isFinite(size) ? size * downsample(slide) : 0;
     }
 
     /** Full-resolution pixels along a pixel to work with, for one image. */
@@ -133,7 +162,7 @@ public final class Settings {
         private double diameter;
 
         private Builder(Algorithm algorithm) {
-            this.algorithm = Objects.requireNonNull(algorithm, "algorithm");
+            this.algorithm = algorithm;
         }
 
         /** See {@link Settings#model}. */

@@ -1,5 +1,7 @@
 package io.github.cellsparse.qupath.work;
 
+import io.github.cellsparse.Algorithm;
+import io.github.cellsparse.AlgorithmChoice;
 import io.github.cellsparse.CellsparseException;
 import io.github.cellsparse.TrainingSummary;
 import java.awt.Rectangle;
@@ -12,7 +14,8 @@ import java.util.List;
 public final class Work {
     private static final String UNLEARNED = "Stopped before the first step; nothing was learned.";
 
-    private final Settings settings;
+    /** Names an algorithm from the first command on. */
+    private Settings settings;
     private final ModelStore store;
     private final Monitor monitor;
 
@@ -26,6 +29,7 @@ public final class Work {
     /** Trains on annotated images. Stopped early, the model keeps what it learned so far. */
     public void train(List<Subject> subjects) throws Failure {
         guard(() -> {
+            choose(annotated(subjects));
             train(annotated(subjects), null);
             return null;
         });
@@ -42,6 +46,7 @@ public final class Work {
             throws Failure {
         return guard(() -> {
             Inference.check(slide, areas);
+            choose(annotated(subjects));
             List<Found> found = train(annotated(subjects), areas.isEmpty() ? slide : null);
             trained.run();
             return found != null ? found
@@ -55,7 +60,12 @@ public final class Work {
      * @param areas what to segment; none means the whole slide
      */
     public List<Found> predict(Slide slide, List<Shape> areas) throws Failure {
-        return guard(() -> segment(slide, areas));
+        return guard(() -> {
+            if (!choose(List.of())) {
+                throw new Failure("there is no model '" + settings.model + "' yet; train it first");
+            }
+            return segment(slide, areas);
+        });
     }
 
     /**
@@ -65,12 +75,43 @@ public final class Work {
      */
     public boolean reset() throws Failure {
         return guard(() -> {
+            if (settings.algorithm == null && !choose(List.of())) {
+                return false;
+            }
             if (settings.isRemote()) {
                 new RemoteWork(settings, monitor).reset();
                 return true;
             }
             return store.reset(settings.algorithm, settings.model);
         });
+    }
+
+    /**
+     * Settles the algorithm, if the settings name none: that of the model of the name, or the one that suits what is drawn.
+     *
+     * @return whether there is one; without subjects only if there is a model
+     */
+    private boolean choose(List<Subject> subjects) throws IOException, Failure {
+        if (settings.algorithm != null) {
+            return true;
+        }
+        if (settings.isRemote()) {
+            throw new Failure("a server works for one algorithm; take the menu of StarDist, Cellpose or ELEPHANT");
+        }
+        for (Algorithm algorithm : Algorithm.values()) {
+            if (store.exists(algorithm, settings.model)) {
+                settings = settings.with(algorithm);
+                return true;
+            }
+        }
+        if (subjects.isEmpty()) {
+            return false;
+        }
+        LocalWork trial = new LocalWork(settings.with(Algorithm.STARDIST), store, monitor);
+        AlgorithmChoice choice = orStopped(UNLEARNED, () -> trial.choose(subjects));
+        monitor.warn(choice.reason());
+        settings = settings.with(choice.algorithm());
+        return true;
     }
 
     private static List<Subject> annotated(List<Subject> subjects) throws Failure {

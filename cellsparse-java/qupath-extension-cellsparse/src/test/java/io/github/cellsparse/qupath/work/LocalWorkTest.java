@@ -125,6 +125,28 @@ class LocalWorkTest {
     }
 
     @Test
+    void theAlgorithmIsChosenOnceAndThenThatOfTheModel() throws Exception {
+        DrawnSlide slide = new DrawnSlide(160, 160, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
+        Settings.Builder settings = Settings.builder(null).steps(2).batchSize(1).patchSize(64).threads(2).model("best");
+        Work work = new Work(settings.build(), store, new Watch());
+        assertTrue(assertThrows(Failure.class, () -> work.predict(slide, List.of())).getMessage().contains("train it first"));
+        assertFalse(work.reset());
+        Watch watch = new Watch();
+        new Work(settings.build(), store, watch).train(List.of(slide.subject(4)));
+        List<Algorithm> made = Arrays.stream(Algorithm.values()).filter(one -> store.names(one).contains("best")).toList();
+        assertEquals(1, made.size());
+        assertTrue(watch.warnings.stream().anyMatch(text -> text.startsWith(made.get(0).id() + " fits the drawn cells best")),
+                watch.warnings.toString());
+        Watch again = new Watch();
+        new Work(settings.build(), store, again).train(List.of(slide.subject(4)));
+        assertTrue(again.warnings.stream().noneMatch(text -> text.contains("fits the drawn cells best")));
+        new Work(settings.build(), store, new Watch()).predict(slide, List.of());
+        assertTrue(new Work(settings.build(), store, new Watch()).reset());
+        Settings remote = settings.serverUrl("http://localhost:9").build();
+        assertThrows(Failure.class, () -> new Work(remote, store, new Watch()).train(List.of(slide.subject(4))));
+    }
+
+    @Test
     void aSmallImageTrainsAsInTheLibrary() throws Exception {
         DrawnSlide slide = new DrawnSlide(120, 100, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
         for (Algorithm algorithm : Algorithm.values()) {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, OutlineRule};
-use cellsparse_core::model::{Algorithm, Architecture, PredictOptions, Start, TrainOptions};
+use cellsparse_core::model::{Algorithm, Architecture, Choice, PredictOptions, Start, TrainOptions, choose_algorithm};
 use cellsparse_core::raster::Image;
 use cellsparse_core::{CancelToken, Error, ErrorKind, Flow, Model, Reason};
 
 use super::app::App;
 use super::entry::Entry;
 use super::errors::{Place, Refusal};
+use super::event::Event;
 use super::images::{self, Field, Labels};
 use super::live::Outcome;
 use super::memory::Share;
@@ -48,6 +49,8 @@ pub struct Work {
     pub init: Start,
     /// Of the prediction, but for what the server decides.
     pub prediction: PredictOptions,
+    /// What was found out while it was decoded.
+    pub notes: Vec<String>,
     /// Memory that its images take.
     pub _memory: Share,
 }
@@ -99,11 +102,46 @@ impl Work {
     }
 }
 
+/// Tries every algorithm on the drawn cells of a request. Blocks.
+///
+/// # Errors
+/// What is wrong with the labels, or 409 when the training was cancelled.
+pub fn choose(app: &App, work: &Work, cancel: &CancelToken) -> Result<Choice, Refusal> {
+    if let Lesson::Nothing(reason) = work.lesson(Algorithm::Elephant, true)? {
+        return Err(Refusal::field(vec!["body".into(), "b64lbl".into()], reason, "value_error.labels"));
+    }
+    let (mut pictures, mut labels) = (Vec::new(), Vec::new());
+    for field in &work.fields {
+        if let Labels::Drawn(drawn) = &field.labels {
+            pictures.push(field.image.clone());
+            labels.push(drawn.clone());
+        }
+    }
+    let in_body = |error| Refusal::from_core(error, vec!["body".into()]);
+    let data = Dataset::new(pictures, labels).map_err(in_body)?;
+    let options = TrainOptions {
+        steps: Some(work.steps),
+        time_budget: app.limits.time,
+        device: app.device,
+        threads: app.threads,
+        memory: app.memory,
+        start: work.init,
+        seed: work.seed.unwrap_or_default(),
+        normalized: work.prediction.normalized,
+        cancel: cancel.clone(),
+        ..TrainOptions::default()
+    };
+    choose_algorithm(&data, &options).map_err(in_body)
+}
+
+/// A model with new weights, and what a user should know of its training.
+type Trained = (Arc<Model>, Vec<String>);
+
 /// Trains a model on the labelled images and returns it with the new weights. Blocks.
 ///
 /// # Errors
 /// What is wrong with the data, or with the model.
-pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Arc<Model>, Refusal> {
+pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Trained, Refusal> {
     let result = train_and_keep(app, entry, work, cancel);
     if let Err(refusal) = &result {
         entry.live.finish(Outcome::Failed { detail: refusal.reason() });
@@ -111,7 +149,7 @@ pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Res
     result
 }
 
-fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Arc<Model>, Refusal> {
+fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Trained, Refusal> {
     let in_body = |error| Refusal::from_core(error, vec!["body".into()]);
     if cancel.is_cancelled() {
         return Err(nothing_learned());
@@ -141,6 +179,8 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
         start: work.init,
         seed,
         normalized: work.prediction.normalized,
+        pixel_size: work.prediction.pixel_size,
+        rescale: work.prediction.rescale,
         cancel: cancel.clone(),
         ..TrainOptions::default()
     };
@@ -159,16 +199,17 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
     }
     match result {
         Ok(summary) => {
+            let notes = summary.notes.clone();
             let published = entry.publish(model).map_err(in_body);
             if published.is_ok() {
                 entry.live.finish(Outcome::Finished(summary));
             }
             app.store.trim();
-            published
+            Ok((published?, notes))
         }
         Err(error) => {
-            if moved {
-                entry.restore();
+            if moved && let Err(error) = entry.restore() {
+                app.observer.tell(Event::NotRestored { model: entry.name.as_str(), error: &error });
             }
             Err(if error.kind() == ErrorKind::Cancelled { nothing_learned() } else { in_body(error) })
         }
@@ -180,11 +221,16 @@ fn nothing_learned() -> Refusal {
     Refusal::new(StatusCode::CONFLICT, "the training was cancelled before its first step; nothing was learned")
 }
 
-/// Segments every image and returns the features of each. Blocks.
+/// Segments every image and returns the features of each, and what a user should know of the results. Blocks.
 ///
 /// # Errors
 /// What is wrong with an image.
-pub fn predict(app: &App, model: &Model, work: &Work, cancel: &CancelToken) -> Result<Vec<Vec<Feature>>, Refusal> {
+pub fn predict(
+    app: &App,
+    model: &Model,
+    work: &Work,
+    cancel: &CancelToken,
+) -> Result<(Vec<Vec<Feature>>, Vec<String>), Refusal> {
     let options = PredictOptions {
         device: app.device,
         threads: app.threads,
@@ -192,17 +238,19 @@ pub fn predict(app: &App, model: &Model, work: &Work, cancel: &CancelToken) -> R
         cancel: cancel.clone(),
         ..work.prediction.clone()
     };
-    let mut results = Vec::new();
-    for field in &work.fields {
+    let (mut results, mut notes) = (Vec::new(), Vec::new());
+    for (index, field) in work.fields.iter().enumerate() {
         if cancel.is_cancelled() {
             return Err(Refusal::from_core(Error::Cancelled, Vec::new()));
         }
         let (image, at) = fitted(app, work, field, model, &mut 0)?;
         let found = model.predict(&image, &options).map_err(|error| Refusal::from_core(error, at.clone()))?;
         let drawing = GeoJsonOptions { outline: work.outline, simplify: work.simplify, ..GeoJsonOptions::default() };
+        let place = if work.several { format!("image {index}: ") } else { String::new() };
+        notes.extend(found.notes.iter().map(|note| format!("{place}{note}")));
         results.push(found.geojson(&drawing).map_err(|error| Refusal::from_core(error, at))?);
     }
-    Ok(results)
+    Ok((results, notes))
 }
 
 /// The finished model of an entry. Blocks.

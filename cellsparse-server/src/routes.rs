@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use cellsparse_core::formats::geojson::{Feature, OutlineRule};
@@ -32,14 +32,18 @@ type Shared = State<Arc<App>>;
 /// Algorithm and name of a model in a path.
 type Named = Result<Path<(String, String)>, PathRejection>;
 
-/// Header of an answer that is empty although the request was in order.
+/// Header of what a user should know of an answer: why it is empty although the request was in order, and more.
 const NOTE: HeaderName = HeaderName::from_static("x-cellsparse-note");
+
+/// Header that names the algorithm where the server chose it.
+const ALGORITHM: HeaderName = HeaderName::from_static("x-cellsparse-algorithm");
 
 /// All routes of a server.
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
+    router = router.route("/auto/", post(|State(app): Shared, request: Request| segment(app, None, request)));
     for algorithm in ALGORITHMS {
-        let segment = move |State(app): Shared, request: Request| segment(app, algorithm, request);
+        let segment = move |State(app): Shared, request: Request| segment(app, Some(algorithm), request);
         let reset = move |State(app): Shared, request: Request| reset(app, algorithm, request);
         router =
             router.route(&format!("/{algorithm}/"), post(segment)).route(&format!("/{algorithm}/reset/"), post(reset));
@@ -58,12 +62,13 @@ pub fn router(app: Arc<App>) -> Router {
             body::refuse(request, Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")).await
         })
         .layer(from_fn_with_state(Arc::clone(&app), guard::admit))
-        .layer(from_fn(guard::watch))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::watch))
         .with_state(app)
 }
 
-/// `POST /{algorithm}/`: trains, segments, or both.
-async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer {
+/// `POST /{algorithm}/`: trains, segments, or both. Without an algorithm that of the model of that name, or the one that suits
+/// the drawn cells.
+async fn segment(app: Arc<App>, algorithm: Option<Algorithm>, request: Request) -> Answer {
     let wishes = match Wishes::read(request.uri().query()) {
         Ok(wishes) => wishes,
         Err(refusal) => {
@@ -74,6 +79,12 @@ async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answe
     // Dropped when the client goes away, and then the work stops.
     let client = Client::default();
     let (bytes, share) = body::read(&app, request).await?;
+    let bytes = Arc::new(bytes);
+    let chosen = match algorithm {
+        Some(_) => None,
+        None => Some(choose(&app, &bytes, &client.training).await?),
+    };
+    let algorithm = algorithm.or(chosen.as_ref().map(|chosen| chosen.0)).unwrap_or(Algorithm::Stardist);
     let (name, work) = {
         let turn = app.unless_stopped(app.decoding.clone().acquire_owned()).await?;
         let (app, outline, cancel) = (Arc::clone(&app), wishes.outline, client.prediction.clone());
@@ -85,32 +96,79 @@ async fn segment(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answe
     };
     let work = Arc::new(work);
     let entry = app.store.entry(algorithm, &name);
-    let mut note = None;
+    let mut notes: Vec<String> = chosen.iter().filter_map(|chosen| chosen.1.clone()).collect();
+    notes.extend(work.notes.iter().cloned());
     let mut trained = None;
     if work.train {
         match work.lesson(algorithm, app.strict)? {
             Lesson::Drawn(left_out) => {
-                trained = Some(train(&app, &entry, &work, &client.training).await?);
-                note = left_out;
+                let (model, said) = train(&app, &entry, &work, &client.training).await?;
+                trained = Some(model);
+                notes.extend(left_out.into_iter().chain(said));
             }
-            Lesson::Nothing(reason) => note = Some(reason),
+            Lesson::Nothing(reason) => notes.push(reason),
         }
     }
     let mut features: Vec<Vec<Feature>> = work.fields.iter().map(|_| Vec::new()).collect();
     if work.eval {
         match predict(&app, &entry, &work, trained, &client.prediction).await? {
-            Some(found) => features = found,
-            None => note = note.or_else(|| Some(work::untrained(&entry))),
+            Some((found, said)) => {
+                features = found;
+                notes.extend(said);
+            }
+            None if notes.is_empty() => notes.push(work::untrained(&entry)),
+            None => {}
         }
     }
     let several = work.several;
     let text = blocking(move || wishes.text(features, several)).await?;
     let mut response = answer(StatusCode::OK, text);
-    if let Some(note) = note.and_then(|note| HeaderValue::from_str(&printable(&note)).ok()) {
+    if chosen.is_some() {
+        response.headers_mut().insert(ALGORITHM, HeaderValue::from_static(algorithm.name()));
+    }
+    if let Some(note) = header_of(&notes) {
         response.headers_mut().insert(NOTE, note);
     }
     client.stays();
     Ok(response)
+}
+
+/// The algorithm of a request that names none, with the reason: that of the model of its name, or, for a first training, the one
+/// that finds left-out drawn cells best.
+async fn choose(
+    app: &Arc<App>,
+    body: &Arc<Vec<u8>>,
+    cancel: &CancelToken,
+) -> Result<(Algorithm, Option<String>), Refusal> {
+    let known = {
+        let (app, body) = (Arc::clone(app), Arc::clone(body));
+        blocking(move || {
+            let body = object(&body)?;
+            let request = Segment::read(&body, Algorithm::Stardist, &app.limits)?;
+            let has = |algorithm: &Algorithm| app.store.entry(*algorithm, &request.model).exists();
+            match (ALGORITHMS.into_iter().find(has), request.train) {
+                (Some(algorithm), _) => Ok(Some(algorithm)),
+                (None, true) => Ok(None),
+                (None, false) => {
+                    let msg = format!("there is no model '{}' yet; train it first", request.model);
+                    Err(Refusal::new(StatusCode::NOT_FOUND, msg))
+                }
+            }
+        })
+        .await?
+    };
+    if let Some(algorithm) = known {
+        return Ok((algorithm, None));
+    }
+    let turn = app.unless_stopped(app.trainings.queue()?.turn()).await?;
+    let (app, body, cancel) = (Arc::clone(app), Arc::clone(body), cancel.clone());
+    let choice = blocking(move || {
+        let _held = turn;
+        let (_, work) = decode(&app, Algorithm::Stardist, OutlineRule::Literal, &body, &cancel)?;
+        work::choose(&app, &work, &cancel)
+    });
+    let choice = choice.await?;
+    Ok((choice.algorithm, Some(choice.reason)))
 }
 
 /// Reads a body and the images in it, unless the client goes away. Blocks.
@@ -124,9 +182,17 @@ fn decode(
     let body = object(body)?;
     let request = Segment::read(&body, algorithm, &app.limits)?;
     let (mut fields, mut memory, mut bytes) = (Vec::new(), Share::default(), 0);
+    let mut notes = Vec::new();
+    let wanted = if request.train {
+        let (encoding, note) = images::encoding(&request.samples, request.encoding, app.limits.pixels)?;
+        notes.extend(note);
+        Some(encoding)
+    } else {
+        None
+    };
     for sample in &request.samples {
         cancel.check().map_err(|error| Refusal::from_core(error, Vec::new()))?;
-        let field = images::read(sample, request.train, request.range.as_deref(), app.limits.pixels)?;
+        let field = images::read(sample, wanted, request.range.as_deref(), app.limits.pixels)?;
         bytes += field.bytes();
         if !app.pixels.could_have(bytes) {
             let msg = "the images of this request have too many pixels together for this server; send fewer at a time";
@@ -153,6 +219,7 @@ fn decode(
         seed: request.seed,
         init: request.init,
         prediction: request.prediction,
+        notes,
         outline,
         _memory: memory,
     };
@@ -165,7 +232,7 @@ async fn train(
     entry: &Arc<Entry>,
     work: &Arc<Work>,
     cancel: &CancelToken,
-) -> Result<Arc<Model>, Refusal> {
+) -> Result<(Arc<Model>, Vec<String>), Refusal> {
     let place = app.trainings.queue()?;
     let called_off = || Refusal::new(StatusCode::CONFLICT, "the training was cancelled before it began");
     let mut waiting = entry.live.wait();
@@ -201,7 +268,7 @@ async fn predict(
     work: &Arc<Work>,
     trained: Option<Arc<Model>>,
     cancel: &CancelToken,
-) -> Result<Option<Vec<Vec<Feature>>>, Refusal> {
+) -> Result<Option<(Vec<Vec<Feature>>, Vec<String>)>, Refusal> {
     let place = match trained {
         Some(_) => app.predictions.last_part(),
         None => app.predictions.queue()?,
@@ -405,6 +472,16 @@ impl Drop for Client {
             self.prediction.cancel();
         }
     }
+}
+
+/// Most characters of a header that a client surely takes.
+const HEADER: usize = 2000;
+
+/// Notes as one header, the most important first.
+fn header_of(notes: &[String]) -> Option<HeaderValue> {
+    let mut text = printable(&notes.join("; "));
+    text.truncate(HEADER);
+    HeaderValue::from_str(&text).ok().filter(|_| !notes.is_empty())
 }
 
 /// A text as a header can hold it.

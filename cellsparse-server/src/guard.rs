@@ -3,7 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -14,19 +14,26 @@ use futures_util::FutureExt;
 use super::app::App;
 use super::body;
 use super::errors::Refusal;
+use super::event::Event;
 
-/// Runs a request; a panic becomes a 500, and a line says how it went.
-pub async fn watch(request: Request, next: Next) -> Response {
+/// Runs a request; a panic becomes a 500, and the observer is told how it went.
+pub async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (response, told) = answered(request, next).await;
+    if let Some((request, time)) = told {
+        app.observer.tell(Event::Answered { request: &request, status: response.status().as_u16(), time });
+    }
+    response
+}
+
+/// The answer to a request, and what to tell of it.
+async fn answered(request: Request, next: Next) -> (Response, Option<(String, Duration)>) {
     let begin = Instant::now();
     let line = format!("{} {}", request.method(), request.uri().path());
     let quiet = request.uri().path() == "/health";
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
         Refusal::internal("a panic while the request was answered; the server's log tells where").into_response()
     });
-    if !quiet {
-        crate::note(&format!("{line} {} {:.3} s", response.status().as_u16(), begin.elapsed().as_secs_f64()));
-    }
-    response
+    (response, (!quiet).then(|| (line, begin.elapsed())))
 }
 
 /// Refuses strangers.
@@ -158,7 +165,9 @@ mod tests {
         async fn broken() -> &'static str {
             panic!("on purpose")
         }
-        let router: Router = Router::new().route("/x", get(broken)).layer(from_fn(watch));
+        let router: Router = Router::new()
+            .route("/x", get(broken))
+            .layer(from_fn(async |request, next| answered(request, next).await.0));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let address = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

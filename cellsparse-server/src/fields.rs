@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use cellsparse_core::annotations::LabelEncoding;
 use cellsparse_core::model::{Algorithm, PredictOptions, Start, Thresholds};
 
 use super::errors::{Context, FieldError, Place, Refusal};
@@ -43,7 +44,9 @@ pub struct Segment<'a> {
     pub init: Start,
     /// The intensities that become 0 and 1, one pair for each channel or for all.
     pub range: Option<Vec<[f32; 2]>>,
-    /// Of the prediction.
+    /// What the numbers of the labels mean.
+    pub encoding: LabelEncoding,
+    /// Of the prediction; its pixel size is that of all images.
     pub prediction: PredictOptions,
 }
 
@@ -68,7 +71,7 @@ pub struct Reset {
 }
 
 /// Every field of a body.
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 29] = [
     "modelname",
     "b64img",
     "b64lbl",
@@ -94,6 +97,9 @@ pub const NAMES: [&str; 26] = [
     "diameter",
     "low",
     "high",
+    "label_encoding",
+    "pixel_size",
+    "rescale",
     "pretrained",
 ];
 
@@ -129,6 +135,16 @@ impl<'a> Segment<'a> {
             fields.refuse("init", error.to_string(), "value_error.init");
             Start::default()
         });
+        let encoding = fields.optional_text("label_encoding").map_or(Ok(LabelEncoding::Wire), |name| name.parse());
+        let encoding = encoding.unwrap_or_else(|error: cellsparse_core::Error| {
+            fields.refuse("label_encoding", error.to_string(), "value_error.label_encoding");
+            LabelEncoding::Wire
+        });
+        prediction.pixel_size = fields.optional_float("pixel_size").map(|side| [side, side]);
+        if prediction.pixel_size.is_some_and(|[side, _]| side <= 0.0) {
+            fields.refuse("pixel_size", "ensure this value is greater than 0", "value_error.number.not_gt");
+        }
+        prediction.rescale = fields.flag("rescale", true);
         let range = range(&mut fields);
         prediction.normalized = range.is_some();
         let channels = match algorithm {
@@ -168,6 +184,7 @@ impl<'a> Segment<'a> {
             seed: seed.and_then(|seed| u64::try_from(seed).ok()),
             init,
             range,
+            encoding,
             prediction,
         })
     }

@@ -1,4 +1,4 @@
-//! Base64 of the wire (RFC 4648, standard alphabet).
+//! Base64 (RFC 4648, standard alphabet), as JSON carries files.
 
 /// The bytes that a text stands for. White space is skipped, as mail programs and some encoders break lines.
 ///

@@ -10,6 +10,7 @@ use cellsparse_core::model::Device;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::errors::Refusal;
+use super::event::Observer;
 use super::limits::Limits;
 use super::memory::Memory;
 use super::store::Store;
@@ -47,6 +48,8 @@ pub struct App {
     pub streams: Arc<Semaphore>,
     /// Becomes true when the server ends.
     pub stop: watch::Sender<bool>,
+    /// Who is told what happens.
+    pub observer: Observer,
     /// When the server began.
     pub started: Instant,
 }
@@ -59,7 +62,7 @@ const PIXEL_BYTES: usize = 16;
 
 impl App {
     /// A server without a token for requests from this computer.
-    pub fn new(limits: Limits, store: Store) -> Self {
+    pub fn new(limits: Limits, store: Store, observer: Observer) -> Self {
         Self {
             store,
             device: Device::Auto,
@@ -75,6 +78,7 @@ impl App {
             pixels: Memory::new(limits.pixels.saturating_mul(LARGEST * PIXEL_BYTES)),
             streams: Arc::new(Semaphore::new(limits.streams)),
             stop: watch::Sender::new(false),
+            observer,
             started: Instant::now(),
             limits,
         }

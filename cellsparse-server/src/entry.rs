@@ -107,19 +107,20 @@ impl Entry {
     }
 
     /// Removes the checkpoints of a training that failed: the file is what it was before.
-    pub fn restore(&self) {
+    ///
+    /// # Errors
+    /// When the file cannot be written or removed.
+    pub fn restore(&self) -> CoreResult<()> {
         let mut kept = self.lock();
         if kept.unsaved || self.stamp() == kept.stamp {
-            return;
+            return Ok(());
         }
         let restored = match &kept.model {
             Some(model) => model.save(&self.path),
             None => fs::remove_file(&self.path).map_err(|source| Error::io(&self.path, source)),
         };
-        if let Err(error) = restored {
-            crate::note(&format!("restoring {}: {error}", self.name));
-        }
         kept.stamp = self.stamp();
+        restored
     }
 
     /// Removes the model, from memory and from the folder.

@@ -1,13 +1,13 @@
 //! Pixels out of the texts of a request.
 
 use axum::http::StatusCode;
-use cellsparse_core::annotations::SparseLabels;
+use cellsparse_core::annotations::{LabelEncoding, LabelSource, SparseLabels, choose_encoding};
+use cellsparse_core::formats::base64;
 use cellsparse_core::model::Algorithm;
 use cellsparse_core::raster::{Image, RawLabels, ReadLimits, decode_image, decode_labels};
 use cellsparse_core::{Error, Result as CoreResult};
 use ndarray::{Array3, Axis, concatenate};
 
-use super::base64;
 use super::errors::{Place, Refusal};
 use super::fields::Sample;
 
@@ -52,14 +52,19 @@ pub enum Labels {
 /// Bytes that one pixel takes when decoded, at most: a bound before the number of channels is known.
 const PIXEL_BYTES: usize = 16;
 
-/// Reads an image and, if they are `wanted`, its labels. Of the pairs in `range`, one for each channel or for all, the first
+/// Reads an image and, if they are `wanted`, its labels, which mean what the encoding says. Of the pairs in `range`, one for each channel or for all, the first
 /// becomes the intensity 0 and the second 1.
 ///
 /// # Errors
 /// 422 that names the field, 413 for an image with more than `pixels` pixels.
-pub fn read(sample: &Sample<'_>, wanted: bool, range: Option<&[[f32; 2]]>, pixels: usize) -> Result<Field, Refusal> {
+pub fn read(
+    sample: &Sample<'_>,
+    wanted: Option<LabelEncoding>,
+    range: Option<&[[f32; 2]]>,
+    pixels: usize,
+) -> Result<Field, Refusal> {
     let place = |name: &str| -> Vec<Place> { sample.at.iter().cloned().chain([name.into()]).collect() };
-    let limits = ReadLimits { decoded_bytes: pixels.saturating_mul(PIXEL_BYTES), ..ReadLimits::default() };
+    let limits = limits(pixels);
     let bytes = bytes(&sample.image, place("b64img"), pixels)?;
     let image = decode_image(&bytes, &limits).map_err(|error| Refusal::from_core(error, place("b64img")))?;
     check_size(image.height(), image.width(), pixels, "image")?;
@@ -67,18 +72,56 @@ pub fn read(sample: &Sample<'_>, wanted: bool, range: Option<&[[f32; 2]]>, pixel
         Some(range) => scaled(&image, range)?,
         None => image,
     };
-    let labels = match &sample.labels {
-        Some(text) if wanted => {
+    let labels = match (&sample.labels, wanted) {
+        (Some(text), Some(encoding)) => {
             let at = place("b64lbl");
-            let bytes = self::bytes(text, at.clone(), pixels)?;
-            let raw = decode_labels(&bytes, &limits).map_err(|error| Refusal::from_core(error, at.clone()))?;
-            let (rows, columns) = raw.shape();
-            check_size(rows, columns, pixels, "label image")?;
-            labels(raw, &image).map_err(|error| Refusal::from_core(error, at))?
+            let raw = raw_labels(text, &at, pixels)?;
+            labels(raw, &image, encoding).map_err(|error| Refusal::from_core(error, at))?
         }
         _ => Labels::Absent,
     };
     Ok(Field { image, labels, at: sample.at.clone() })
+}
+
+/// What the numbers of all label files of a request mean, with the reason where they had to be judged.
+///
+/// # Errors
+/// 422 when they cannot be read, or could mean opposite things.
+pub fn encoding(
+    samples: &[Sample<'_>],
+    stated: LabelEncoding,
+    pixels: usize,
+) -> Result<(LabelEncoding, Option<String>), Refusal> {
+    if stated != LabelEncoding::Auto {
+        return Ok((stated, None));
+    }
+    let (mut sources, mut first) = (Vec::new(), Vec::new());
+    for sample in samples {
+        let Some(text) = &sample.labels else { continue };
+        let at: Vec<Place> = sample.at.iter().cloned().chain(["b64lbl".into()]).collect();
+        sources.push(LabelSource::Values(raw_labels(text, &at, pixels)?));
+        if first.is_empty() {
+            first = at;
+        }
+    }
+    if sources.is_empty() {
+        return Ok((LabelEncoding::Wire, None));
+    }
+    let choice = choose_encoding(&sources, stated).map_err(|error| Refusal::from_core(error, first))?;
+    let note = format!("labels: {} ({}), because {}", choice.encoding, choice.encoding.meaning(), choice.reason);
+    Ok((choice.encoding, Some(note)))
+}
+
+fn limits(pixels: usize) -> ReadLimits {
+    ReadLimits { decoded_bytes: pixels.saturating_mul(PIXEL_BYTES), ..ReadLimits::default() }
+}
+
+fn raw_labels(text: &str, at: &[Place], pixels: usize) -> Result<RawLabels, Refusal> {
+    let bytes = bytes(text, at.to_vec(), pixels)?;
+    let raw = decode_labels(&bytes, &limits(pixels)).map_err(|error| Refusal::from_core(error, at.to_vec()))?;
+    let (rows, columns) = raw.shape();
+    check_size(rows, columns, pixels, "label image")?;
+    Ok(raw)
 }
 
 fn scaled(image: &Image, range: &[[f32; 2]]) -> Result<Image, Refusal> {
@@ -164,7 +207,18 @@ fn repeated(pixels: &Array3<f32>, times: usize) -> CoreResult<Array3<f32>> {
     concatenate(Axis(2), &planes).map_err(|error| Error::Internal(error.to_string()))
 }
 
-fn labels(raw: RawLabels, image: &Image) -> CoreResult<Labels> {
+fn labels(raw: RawLabels, image: &Image, encoding: LabelEncoding) -> CoreResult<Labels> {
+    if encoding != LabelEncoding::Wire {
+        if let Some(misfit) = misfit(raw.shape(), image) {
+            return Ok(misfit);
+        }
+        let labels = SparseLabels::parse(raw, encoding)?;
+        return Ok(match labels.object_count() {
+            0 if labels.labels().iter().all(|label| *label < 0) => Labels::Empty,
+            0 => Labels::NoCell,
+            _ => Labels::Drawn(labels),
+        });
+    }
     let values = match raw {
         RawLabels::Unsigned(values) => values,
         RawLabels::Signed(values) => {
@@ -177,19 +231,24 @@ fn labels(raw: RawLabels, image: &Image) -> CoreResult<Labels> {
         }
         _ => return Err(Error::Labels("label values of this type are not supported".into())),
     };
-    let (rows, columns) = values.dim();
-    if (rows, columns) != (image.height(), image.width()) {
-        return Ok(Labels::Misfit(format!(
-            "the image has {} x {} pixels (rows x columns) and its labels have {rows} x {columns}; they must be the same",
-            image.height(),
-            image.width()
-        )));
+    if let Some(misfit) = misfit(values.dim(), image) {
+        return Ok(misfit);
     }
     match values.iter().copied().max().unwrap_or(0) {
         0 => Ok(Labels::Empty),
         1 => Ok(Labels::NoCell),
         _ => SparseLabels::from_wire(values).map(Labels::Drawn),
     }
+}
+
+fn misfit((rows, columns): (usize, usize), image: &Image) -> Option<Labels> {
+    let size = (image.height(), image.width());
+    ((rows, columns) != size).then(|| {
+        Labels::Misfit(format!(
+            "the image has {} x {} pixels (rows x columns) and its labels have {rows} x {columns}; they must be the same",
+            size.0, size.1
+        ))
+    })
 }
 
 fn bytes(text: &str, at: Vec<Place>, pixels: usize) -> Result<Vec<u8>, Refusal> {
@@ -241,12 +300,16 @@ mod tests {
             record["encoded_label"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap() as i32).collect();
         let values = Array2::from_shape_vec((48, 60), values).unwrap();
         for (kind, factor) in [("gray8", 1), ("palette8", 1), ("gray16", 300)] {
-            let field = read(&sample(&record, kind), true, None, 10_000).unwrap();
+            let field = read(&sample(&record, kind), Some(LabelEncoding::Wire), None, 10_000).unwrap();
             let Labels::Drawn(labels) = field.labels else { panic!("{kind}") };
             assert_eq!(labels.labels(), &values.mapv(|value| (value * factor - 1).max(-1)), "{kind}");
         }
-        assert!(matches!(read(&sample(&record, "gray8"), false, None, 10_000).unwrap().labels, Labels::Absent));
-        assert_eq!(read(&sample(&record, "gray8"), true, None, 1000).err().unwrap().status(), 413);
+        assert!(matches!(read(&sample(&record, "gray8"), None, None, 10_000).unwrap().labels, Labels::Absent));
+        let wire = Some(LabelEncoding::Wire);
+        assert_eq!(read(&sample(&record, "gray8"), wire, None, 1000).err().unwrap().status(), 413);
+        let cells = read(&sample(&record, "gray8"), Some(LabelEncoding::Cells), None, 10_000).unwrap();
+        let Labels::Drawn(labels) = cells.labels else { panic!("cells") };
+        assert_eq!(labels.labels(), &values.mapv(|value| if value == 0 { -1 } else { value }));
     }
 
     #[test]

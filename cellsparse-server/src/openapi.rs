@@ -55,6 +55,11 @@ fn paths() -> Map<String, Value> {
         paths.insert(format!("/{algorithm}/"), json!({ "post": segment(&algorithm.to_string()) }));
         paths.insert(format!("/{algorithm}/reset/"), json!({ "post": reset(&algorithm.to_string()) }));
     }
+    let mut auto = segment("stardist");
+    auto["summary"] = json!(
+        "As the routes of the algorithms, with that of the model of this name, or the one that suits the drawn cells best"
+    );
+    paths.insert("/auto/".into(), json!({ "post": auto }));
     paths.insert(
         "/health".into(),
         json!({ "get": {
@@ -336,6 +341,15 @@ fn fields() -> Map<String, Value> {
                 "string",
                 "Weights of a new network: starter for those learned on drawn fields, the default, or none for random ones",
             ),
+        ),
+        (
+            "label_encoding",
+            optional("string", "What the numbers of b64lbl mean: wire (the default), cells, dense, signed or auto"),
+        ),
+        ("pixel_size", optional("number", "Micrometres per pixel of all images; kept with a model that is trained")),
+        (
+            "rescale",
+            number("boolean", json!(true), "See images of another pixel size than those of the training scaled"),
         ),
         ("low", range("Intensities that become 0; without low and high each image is scaled by its own percentiles")),
         ("high", range("Intensities that become 1")),

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Puts what `--features cuda` needs to build into a folder, without a graphics card, a driver or an installed CUDA toolkit.
+#
+#   source tests/cuda_toolkit.sh [FOLDER]      default target/cuda; sets the variables that the build reads
+#   cargo build --release -p cellsparse-cli --features cuda
+#
+# The compiler and the libraries are NVIDIA's packages for Python (1.5 GB). CUDA 13.0, because a driver refuses what a newer
+# compiler wrote. A program that was built so starts where there is a driver.
+cuda_toolkit() {
+  local folder
+  folder=$(mkdir -p "$1" && cd "$1" && pwd) || return 1
+  local toolkit=$folder/toolkit packages=$folder/wheels/nvidia file name
+  if [ ! -e "$folder/done" ]; then
+    python3 -m pip install --quiet --no-deps --target "$folder/wheels" \
+      "nvidia-cuda-nvcc==13.0.*" "nvidia-cuda-crt==13.0.*" "nvidia-nvvm==13.0.*" "nvidia-cuda-cccl==13.0.*" \
+      "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-nvrtc==13.0.*" "nvidia-cublas==13.0.*" "nvidia-curand==10.4.0.*" || return 1
+    mkdir -p "$toolkit/lib64/stubs"
+    for name in bin nvvm include; do ln -sfn "$packages/cu13/$name" "$toolkit/$name"; done
+    ln -sfn lib64 "$toolkit/lib"
+    chmod +x "$packages"/cu13/bin/* "$packages"/cu13/nvvm/bin/* 2> /dev/null
+    for file in "$packages"/cu13/lib/*; do ln -sf "$file" "$toolkit/lib64/"; done
+    for name in cudart cublas cublasLt curand nvrtc; do
+      ln -sf "$(find "$toolkit/lib64" -name "lib$name.so.*" | head -n 1)" "$toolkit/lib64/lib$name.so"
+    done
+    # The driver's library is in no package: a stub for the linker with every function that the bindings declare, which all
+    # answer 100, "no device".
+    cargo fetch --quiet
+    local bindings
+    bindings=$(find "${CARGO_HOME:-$HOME/.cargo}/registry/src" -path '*/cudarc-*/src/driver/sys/mod.rs' | sort | tail -n 1)
+    grep -ohE 'fn (cu[A-Z][A-Za-z0-9_]*)' "$bindings" | awk '{print $2}' | sort -u |
+      awk '{print "int " $1 "(void) { return 100; }"}' > "$folder/stub.c" || return 1
+    cc -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$toolkit/lib64/stubs/libcuda.so" "$folder/stub.c" || return 1
+    touch "$folder/done"
+  fi
+  export CUDA_HOME=$toolkit CUDA_PATH=$toolkit CUDA_ROOT=$toolkit NVCC=$toolkit/bin/nvcc PATH=$toolkit/bin:$PATH
+  # There is no card to ask.
+  export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CUDARC_CUDA_VERSION=${CUDARC_CUDA_VERSION:-13000}
+  export LIBRARY_PATH=$toolkit/lib64:$toolkit/lib64/stubs${LIBRARY_PATH:+:$LIBRARY_PATH}
+}
+cuda_toolkit "${1:-target/cuda}"
