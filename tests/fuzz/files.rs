@@ -19,7 +19,7 @@ use crate::{check_message, fuzz};
 /// The files of a folder of fixtures that are not too large to be changed often.
 fn seeds(folder: &str, wanted: impl Fn(&Path) -> bool) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = fs::read_dir(fixtures().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| wanted(path));
+    paths.retain(|path| path.is_file() && wanted(path));
     paths.sort();
     let files: Vec<Vec<u8>> =
         paths.iter().map(|path| fs::read(path).unwrap()).filter(|file| file.len() < 1 << 17).collect();
