@@ -19,7 +19,7 @@ use crate::{check_message, fuzz};
 /// The files of a folder of fixtures that are not too large to be changed often.
 fn seeds(folder: &str, wanted: impl Fn(&Path) -> bool) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = fs::read_dir(fixtures().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| wanted(path));
+    paths.retain(|path| path.is_file() && wanted(path));
     paths.sort();
     let files: Vec<Vec<u8>> =
         paths.iter().map(|path| fs::read(path).unwrap()).filter(|file| file.len() < 1 << 17).collect();
@@ -85,7 +85,7 @@ fn images_are_read_or_refused() {
     let rgb = Array3::from_shape_fn((9, 11, 3), |(y, x, c)| (y * 20 + x + 60 * c) as u8);
     write_rgb_png(folder.path().join("b.png"), rgb.view()).unwrap();
     let labels = Array2::from_shape_fn((20, 15), |(y, x)| (y / 5 * 40_000 + x / 5) as i32);
-    write_ome_tiff(&folder.path().join("c.tif"), "c", &labels, Some([0.5, 0.5])).unwrap();
+    write_ome_tiff(folder.path().join("c.tif"), "c", &labels, Some([0.5, 0.5])).unwrap();
     write_wire_labels(folder.path(), "d", &labels).unwrap();
     let mut seeds: Vec<Vec<u8>> =
         fs::read_dir(folder.path()).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::budget::{Budget, bytes_of, reserve};
 use crate::error::{Error, Result};
 use crate::geometry::fill_rings;
 use crate::raster::LabelImage;
@@ -10,7 +11,7 @@ use crate::raster::LabelImage;
 const WORK: f64 = 2e8;
 
 /// Most pixels of an image whose size is taken from the file or its shapes.
-const PIXELS: f64 = 2.7e8;
+const PIXELS: f64 = 1e8;
 
 /// Widest background stroke in pixels.
 const WIDEST: f64 = 1000.0;
@@ -112,7 +113,17 @@ impl Drawing {
         if shape.0 as f64 * shape.1 as f64 > most {
             return Err(Error::Limit(format!("a label image of {} x {} pixels is too large", shape.0, shape.1)));
         }
-        let mut labels = LabelImage::from_elem(shape, -1);
+        // A few bytes may ask for a large image.
+        let bytes = bytes_of(&[shape.0, shape.1], size_of::<i32>() as u64);
+        Budget::of_free_memory().require(
+            bytes,
+            format_args!("a label image of {} x {} pixels", shape.0, shape.1),
+            "check the size that the file gives",
+        )?;
+        let mut values = reserve(shape.0 * shape.1, "a label image")?;
+        values.resize(shape.0 * shape.1, -1);
+        let mut labels = LabelImage::from_shape_vec(shape, values)
+            .map_err(|error| Error::Internal(format!("a label image: {error}")))?;
         let mut work = 0.0;
         let mut outside = 0;
         let background = self.shapes.iter().filter(|(kind, _)| *kind == Kind::Background);
