@@ -14,13 +14,15 @@ final class Workout {
         try (Model model = Model.create(Algorithm.STARDIST, Fields.TINY);
                 Dataset data = Fields.dataset()) {
             data.add(Fields.image(), Labels.of(List.of(Polygon.of(Polygon.Kind.FOREGROUND, new double[] {1, 1, 9, 1, 9, 9}))));
-            data.setClasses(0, java.util.Map.of(1, 1));
             data.advice();
             model.train(data, Fields.shortTraining().cancel(token).validation(data).build(), event -> true);
             expect(IllegalStateException.class, () -> model.train(data, Fields.SHORT, event -> {
                 throw new IllegalStateException();
             }));
             expect(CellsparseException.Config.class, () -> model.train(data, TrainOptions.builder().steps(0).build()));
+            data.setClasses(0, java.util.Map.of(1, 1));
+            // A model without classes says so instead of forgetting them.
+            expect(CellsparseException.Labels.class, () -> model.train(data, Fields.SHORT));
             model.info();
             model.history();
             model.save(file);
