@@ -48,6 +48,8 @@ def test_examples_run(test):
         pyplot.close("all")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cs.AnnotationWarning)
+        # A few steps find little, and say so.
+        warnings.simplefilter("ignore", cs.ResultWarning)
         assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0
 
 

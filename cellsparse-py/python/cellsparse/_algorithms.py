@@ -243,6 +243,12 @@ class Choice:
         The same in a sentence.
     n_channels : int
         Channels of the images.
+
+    Examples
+    --------
+    >>> choice = cs.Choice("cellpose", {"cellpose": 0.8, "stardist": 0.7}, "cellpose found the left-out cells best")
+    >>> choice.model().n_channels
+    1
     """
 
     algorithm: Literal["stardist", "cellpose", "elephant"]

@@ -67,7 +67,13 @@ def _number(name: str, value: int) -> int:
 
 
 class ImageInfo(NamedTuple):
-    """What the header of an image file tells."""
+    """What the header of an image file tells.
+
+    Examples
+    --------
+    >>> cs.ImageInfo(planes=1, frames=3, pixel_size=(0.5, 0.5)).frames
+    3
+    """
 
     planes: int
     """Planes (Z); of a TIFF that does not tell what its pages are, pages."""
