@@ -31,16 +31,19 @@ impl Model {
             "cut it into parts, or allow more memory",
         )?;
         options.cancel.check()?;
-        let zoom = self.zoom(options)?;
-        let reason = self.seen.and_then(|seen| seen.zoomed(zoom.0).nothing_in(image, options.normalized));
-        if let Some(reason) = reason {
-            return Ok(nothing([height, width], &reason));
-        }
-        options.cancel.check()?;
-        let (image, note) = self.network_input_and_note(image, options.normalized)?;
-        let mut found = self.segment(image.view(), options, zoom, budget.less(taken))?;
-        found.notes.extend(note);
-        Ok(found)
+        // All of it in one pool: the one of the whole process does not survive a fork.
+        self.engines.install(options.threads, || {
+            let zoom = self.zoom(options)?;
+            let reason = self.seen.and_then(|seen| seen.zoomed(zoom.0).nothing_in(image, options.normalized));
+            if let Some(reason) = reason {
+                return Ok(nothing([height, width], &reason));
+            }
+            options.cancel.check()?;
+            let (image, note) = self.network_input_and_note(image, options.normalized)?;
+            let mut found = self.segment(image.view(), options, zoom, budget.less(taken))?;
+            found.notes.extend(note);
+            Ok(found)
+        })
     }
 
     /// Segments one image `[H, W, C]` whose intensities are already what the network was trained on.
@@ -51,16 +54,18 @@ impl Model {
         self.check_prediction(options)?;
         self.check_channels(image.dim().2)?;
         let [height, width] = [image.dim().0, image.dim().1];
-        let zoom = self.zoom(options)?;
-        let seen = self.seen.map(|seen| seen.zoomed(zoom.0));
-        if let Some(reason) = seen.and_then(|seen| seen.nothing_in(&Image::F32(image.to_owned()), true)) {
-            return Ok(nothing([height, width], &reason));
-        }
-        let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
-        if image.dim().2 == self.architecture.n_channels() {
-            return self.segment(image, options, zoom, budget);
-        }
-        self.segment(self.fit_channels(image.to_owned())?.view(), options, zoom, budget)
+        self.engines.install(options.threads, || {
+            let zoom = self.zoom(options)?;
+            let seen = self.seen.map(|seen| seen.zoomed(zoom.0));
+            if let Some(reason) = seen.and_then(|seen| seen.nothing_in(&Image::F32(image.to_owned()), true)) {
+                return Ok(nothing([height, width], &reason));
+            }
+            let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
+            if image.dim().2 == self.architecture.n_channels() {
+                return self.segment(image, options, zoom, budget);
+            }
+            self.segment(self.fit_channels(image.to_owned())?.view(), options, zoom, budget)
+        })
     }
 
     fn check_prediction(&self, options: &PredictOptions) -> Result<()> {
