@@ -246,6 +246,7 @@ class Choice:
 
     Examples
     --------
+    >>> import cellsparse as cs
     >>> choice = cs.Choice("cellpose", {"cellpose": 0.8, "stardist": 0.7}, "cellpose found the left-out cells best")
     >>> choice.model().n_channels
     1

@@ -71,6 +71,7 @@ class ImageInfo(NamedTuple):
 
     Examples
     --------
+    >>> import cellsparse as cs
     >>> cs.ImageInfo(planes=1, frames=3, pixel_size=(0.5, 0.5)).frames
     3
     """
