@@ -231,6 +231,25 @@ def test_models_go_to_worker_processes(method, trained, field):
     assert repr(history) == repr(trained.history) and np.array_equal(history.loss, trained.history.loss)
 
 
+def learn_in_worker(image, annotation):
+    images, sizes = [image, image], [0.5, 0.25]
+    dense = np.maximum(annotation, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cs.AnnotationWarning)
+        warnings.simplefilter("ignore", cs.ResultWarning)
+        history = small().train(images, [dense] * 2, label_encoding="dense", pixel_size=sizes, steps=2, **QUICK)
+        choice = cs.choose_algorithm(images, [annotation] * 2, pixel_size=sizes, time_budget=0.1)
+    return len(history), sorted(choice.scores)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_learns_as_its_parent_did(field):
+    expected = learn_in_worker(field.image, field.annotation)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(learn_in_worker, (field.image, field.annotation)).get(timeout=120) == expected
+
+
 def test_eight_threads_predict_with_one_model(trained, field):
     expected = trained.predict(field.image)
     with ThreadPoolExecutor(8) as pool:

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::engines::Engines;
 use super::pixel_size::at_one_pixel_size;
 use super::{Algorithm, Architecture, Model, PredictOptions, TrainOptions};
 use crate::annotations::{Dataset, SparseLabels};
@@ -60,6 +61,11 @@ const PIXELS: usize = 2_000_000;
 /// # Errors
 /// [`Error::Cancelled`] when the cancel token is raised; what the last algorithm reported when all of them fail.
 pub fn choose_algorithm(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
+    // One pool for all trials and what comes before them.
+    Engines::default().install(options.threads, || choose(data, options))
+}
+
+fn choose(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
     let data = excerpt(data)?;
     let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
     let data = at_one_pixel_size(None, &data, None, options, budget)?.data.into_owned();

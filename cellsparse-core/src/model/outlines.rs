@@ -18,7 +18,7 @@ const GAIN: f64 = 0.01;
 ///
 /// # Errors
 /// What the post-processing reports.
-pub(super) fn fit<T: Copy, I>(
+pub(super) fn fit<T: Copy + PartialEq, I>(
     usual: T,
     choices: &[T],
     images: &[(I, &LabelImage)],
@@ -33,7 +33,7 @@ pub(super) fn fit<T: Copy, I>(
     };
     let own = of(&usual)?;
     let mut better = Vec::new();
-    for choice in choices {
+    for choice in choices.iter().filter(|choice| **choice != usual) {
         let fit = of(choice)?;
         if fit.exceeds(&own) {
             better.push((fit.score(), *choice));

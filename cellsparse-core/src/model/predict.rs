@@ -89,7 +89,7 @@ impl Model {
     ) -> Result<Segmentation> {
         let (device, _) = device::resolve(options.device)?;
         let work = Work::of(options, &device, budget, zoom);
-        let mut found = self.engines.install(options.threads, || self.segment_on(&work, image, options))?;
+        let mut found = self.segment_on(&work, image, options)?;
         work.cancel.check()?;
         found.notes.splice(..0, note);
         Ok(found)
@@ -158,9 +158,7 @@ impl Model {
             )
         })
     }
-}
 
-impl Model {
     /// A note on tiles that were asked for and are smaller than those that are taken.
     fn strange_tile(&self, (height, width, _): (usize, usize, usize), tile: Option<usize>) -> Option<String> {
         let Architecture::Stardist(config) = &self.architecture else { return None };

@@ -168,7 +168,8 @@ impl Model {
             // The reference keeps its thresholds.
             _ if options.preset == Preset::Reference => None,
             Some(set) => Some(Judged::new(set, None, fresh.scale.factor, options)),
-            // Their outlines are fitted to the drawn cells; what is found between these is unlabelled and would cost nothing.
+            // For Cellpose and ELEPHANT nothing is judged but the outlines of the drawn cells: what is found between these is
+            // unlabelled and costs nothing, so low thresholds would be taken for good.
             _ if self.algorithm() != Algorithm::Stardist => None,
             None => Some(Judged::new(data, Some(&prepared.1), fresh.scale.factor, options)),
         };
