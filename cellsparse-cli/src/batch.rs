@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use cellsparse_core::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
+use crate::hint;
+
 /// Failures that the last line names.
 const NAMED: usize = 3;
 
@@ -68,9 +70,9 @@ impl Failures {
     }
 }
 
-/// The error without the name of the file, which stands beside it.
+/// The error with what to do about it, without the name of the file, which stands beside it.
 fn reason(file: &Path, error: &Error) -> String {
-    let text = error.to_string();
+    let text = hint::line(error);
     let own = format!("{}: ", file.display());
     // Some kinds of errors begin with their name.
     text.replacen(&own, "", 1)
@@ -78,6 +80,8 @@ fn reason(file: &Path, error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cellsparse_core::Reason;
+
     use super::*;
 
     #[test]
@@ -96,5 +100,9 @@ mod tests {
         failures.add(Path::new("x"), Error::Labels("no".into())).unwrap();
         assert_eq!(failures.finish(1, "images").unwrap_err().to_string(), "x: labels: no");
         assert!(Failures::default().finish(3, "images").is_ok());
+        let mut failures = Failures::default();
+        let error = Error::file("x", "3 planes").because(Reason::unchosen("plane", 3));
+        failures.add(Path::new("x"), error).unwrap();
+        assert!(failures.last().unwrap().starts_with("3 planes; pass --plane N"), "{:?}", failures.last());
     }
 }

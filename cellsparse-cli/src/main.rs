@@ -93,11 +93,7 @@ fn in_own_words(text: &str) -> String {
             }
         }
     }
-    words += rest;
-    for axis in ["plane", "frame"] {
-        words = words.replace(&format!("; choose a {axis} (1 to "), &format!("; choose with --{axis} (1 to "));
-    }
-    words
+    words + rest
 }
 
 #[cfg(test)]
@@ -106,8 +102,6 @@ mod tests {
     fn encodings_are_named_as_options() {
         let text = super::in_own_words("use label encoding 'wire', or label encoding 'cells' (0 ..): it's");
         assert_eq!(text, "use --label-encoding wire, or --label-encoding cells (0 ..): it's");
-        let text = super::in_own_words("3 planes (Z); choose a plane (1 to 3)");
-        assert_eq!(text, "3 planes (Z); choose with --plane (1 to 3)");
         assert_eq!(super::in_own_words("unknown label encoding 'x'; expected"), "unknown label encoding 'x'; expected");
     }
 }

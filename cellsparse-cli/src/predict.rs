@@ -137,16 +137,6 @@ fn placed(mut told: Value, part: &Part) -> Value {
     told
 }
 
-/// Tells who has to choose a plane that all of them can be chosen.
-fn or_all(error: Error) -> Error {
-    let text = error.to_string();
-    let asks = |axis: &&str| text.contains(&format!("; choose a {axis} (1 to "));
-    match (["plane", "frame"].into_iter().find(asks), error) {
-        (Some(axis), Error::File { path, reason }) => Error::file(path, format!("{reason}, or --{axis} all")),
-        (_, other) => other,
-    }
-}
-
 /// What came of one image.
 struct Segmented {
     objects: usize,
@@ -163,7 +153,7 @@ fn segment(
     outputs: &Outputs,
     remarks: &mut input::Remarks,
 ) -> Result<Segmented> {
-    let ImageFile { image, pixel_size, .. } = remarks.read_file(&part.file, &part.read).map_err(or_all)?;
+    let ImageFile { image, pixel_size, .. } = remarks.read_file(&part.file, &part.read)?;
     let pixel_size = options.pixel_size.or(pixel_size);
     let options = &PredictOptions { pixel_size, ..options.clone() };
     let start = Instant::now();

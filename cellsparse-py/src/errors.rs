@@ -41,6 +41,7 @@ fn hint(error: &Error) -> Option<String> {
         Reason::LabelEncoding { suggested, .. } => format!("pass label_encoding=\"{suggested}\""),
         // Those who compile the library themselves know its features.
         Reason::DeviceAbsent { .. } => "choose device=\"cpu\"".into(),
+        Reason::Unchosen { option, .. } => format!("pass {option}=N"),
         Reason::NotResumable => "train with resume=False".into(),
         _ => return None,
     })

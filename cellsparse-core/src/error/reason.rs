@@ -123,6 +123,14 @@ pub enum Reason {
         /// Rows and columns of the first.
         expected: [usize; 2],
     },
+    /// A file holds several images, and which of them is meant was not said.
+    #[non_exhaustive]
+    Unchosen {
+        /// The option of the reader that says it: `plane` or `frame`.
+        option: &'static str,
+        /// The number of images to choose from, counted from 1.
+        count: usize,
+    },
     /// More than a limit allows.
     #[non_exhaustive]
     TooLarge {
@@ -156,6 +164,11 @@ impl Reason {
     /// See [`OutOfRange`](Self::OutOfRange).
     pub fn out_of_range(option: &'static str, found: impl Into<f64>, range: std::ops::RangeInclusive<f64>) -> Self {
         Self::OutOfRange { option, found: found.into(), low: *range.start(), high: *range.end() }
+    }
+
+    /// See [`Unchosen`](Self::Unchosen).
+    pub fn unchosen(option: &'static str, count: usize) -> Self {
+        Self::Unchosen { option, count }
     }
 
     /// See [`TooLarge`](Self::TooLarge).

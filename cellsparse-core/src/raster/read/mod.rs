@@ -14,7 +14,7 @@ use self::options::zero_based;
 pub use self::options::{ImageFile, ImageHeader, ReadLimits, ReadOptions};
 use self::source::Source;
 use super::image::{Image, RawLabels};
-use crate::error::{Error, Result, contain_panic};
+use crate::error::{Error, Reason, Result, contain_panic};
 
 /// Reads an image file of one plane with the default limits. See [`decode_image`] for what is accepted.
 ///
@@ -105,6 +105,12 @@ pub fn decode_labels(bytes: &[u8], limits: &ReadLimits) -> Result<RawLabels> {
 #[derive(Debug)]
 enum Problem {
     Unusable(String),
+    /// One of so many images has to be chosen by that option.
+    Unchosen {
+        reason: String,
+        option: &'static str,
+        count: usize,
+    },
     Limit(String),
     Io(std::io::Error),
 }
@@ -119,6 +125,9 @@ impl Problem {
     fn in_file(self, path: &Path) -> Error {
         match self {
             Problem::Unusable(reason) => Error::file(path, reason),
+            Problem::Unchosen { reason, option, count } => {
+                Error::file(path, reason).because(Reason::unchosen(option, count))
+            }
             Problem::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
             Problem::Io(source) => Error::io(path, source),
         }
@@ -127,6 +136,7 @@ impl Problem {
     fn in_memory(self, kind: fn(String) -> Error) -> Error {
         match self {
             Problem::Unusable(reason) => kind(reason),
+            Problem::Unchosen { reason, option, count } => kind(reason).because(Reason::unchosen(option, count)),
             Problem::Limit(reason) => Error::Limit(reason),
             Problem::Io(source) => kind(source.to_string()),
         }

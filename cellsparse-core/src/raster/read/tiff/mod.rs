@@ -137,10 +137,11 @@ impl Chosen {
             } else {
                 ", or, if they are channels of one image, choose those as channels".into()
             };
-            return Err(Problem::unusable(format!(
+            let reason = format!(
                 "the TIFF is a stack of {count} pages and does not tell whether they are channels, planes or time \
                  points{notes}; choose a plane (1 to {count}){channels}"
-            )));
+            );
+            return Err(Problem::Unchosen { reason, option: "plane", count });
         };
         let mut pages: Vec<Selected> = Vec::with_capacity(slots.len());
         for slot in slots {
@@ -205,7 +206,7 @@ fn open_page(tiff: &Tiff<'_>, slot: Slot, options: &ReadOptions, count: usize) -
 
 /// The place, counted from 0, on an axis with `count` places.
 fn choose(
-    what: &str,
+    what: &'static str,
     count: usize,
     wanted: Option<usize>,
     lenient: bool,
@@ -219,7 +220,10 @@ fn choose(
             Err(Problem::unusable(format!("{what} {number} was asked for and the file has {count}, counted from 1")))
         }
         None if count == 1 => Ok(0),
-        None => Err(Problem::unusable(format!("{}; choose a {what} (1 to {count})", there()))),
+        None => {
+            let reason = format!("{}; choose a {what} (1 to {count})", there());
+            Err(Problem::Unchosen { reason, option: what, count })
+        }
     }
 }
 
