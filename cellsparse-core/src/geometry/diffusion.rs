@@ -6,8 +6,8 @@
 //! diameter. Two things make it affordable. Only the window that the heat has reached is computed: the value of a pixel beyond
 //! it is below 1e-100, which no flow in 32 bits can show; and where nothing changes from step to step, the steps that are left
 //! are left out. That is exact, and enough for long thin cells. What is still too much, a compact cell of more than about 700
-//! pixels across, is diffused in blocks of pixels first ([`blocks`]): time and space then shrink together, and the flows differ
-//! from those of the definition by a few degrees in the mean.
+//! pixels across, is diffused in blocks of pixels first (`diffusion/blocks.rs`): time and space then shrink together, and the
+//! flows differ from those of the definition by a few degrees in the mean.
 
 mod blocks;
 
