@@ -3,7 +3,6 @@
 use cellsparse_core::model::Algorithm;
 use serde_json::{Map, Value, json};
 
-use super::store::ALGORITHMS;
 
 /// Whether there is a route with exactly this path.
 pub fn has_path(path: &str) -> bool {
@@ -51,7 +50,7 @@ pub fn page() -> String {
 
 fn paths() -> Map<String, Value> {
     let mut paths = Map::new();
-    for algorithm in ALGORITHMS {
+    for &algorithm in Algorithm::ALL {
         paths.insert(format!("/{algorithm}/"), json!({ "post": segment(&algorithm.to_string()) }));
         paths.insert(format!("/{algorithm}/reset/"), json!({ "post": reset(&algorithm.to_string()) }));
     }
@@ -209,7 +208,7 @@ fn segment_schema(algorithm: Algorithm) -> Value {
 
 fn schemas() -> Map<String, Value> {
     let mut schemas = Map::new();
-    for algorithm in ALGORITHMS {
+    for &algorithm in Algorithm::ALL {
         schemas.insert(format!("Segment_{algorithm}"), segment_schema(algorithm));
     }
     schemas.insert(

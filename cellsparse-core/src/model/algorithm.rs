@@ -29,6 +29,8 @@ pub type StateEntry = (String, Vec<usize>, Vec<f32>);
 pub(super) struct Facts {
     /// Its name, as it is written everywhere.
     pub name: &'static str,
+    /// Its name as its authors write it, for prose.
+    pub title: &'static str,
     /// The fields of [`PredictOptions`] that belong to it.
     pub options: &'static [&'static str],
     /// The starting weights in this library, as [`Starter::write`](super::Starter::write) makes them; empty without any.

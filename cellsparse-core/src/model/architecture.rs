@@ -14,6 +14,11 @@ impl Algorithm {
     pub fn name(self) -> &'static str {
         self.facts().name
     }
+
+    /// Its name as its authors write it, for prose.
+    pub fn title(self) -> &'static str {
+        self.facts().title
+    }
 }
 
 impl fmt::Display for Algorithm {

@@ -109,6 +109,7 @@ impl AlgorithmKind for Cellpose<'_> {
 
     const FACTS: Facts = Facts {
         name: "cellpose",
+        title: "Cellpose",
         options: &["flow_threshold", "cellprob_threshold", "diameter", "augment"],
         starting_weights: include_bytes!("../../starters/cellpose.bin"),
         rank: 0,

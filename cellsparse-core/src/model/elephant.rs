@@ -92,6 +92,7 @@ impl AlgorithmKind for Elephant<'_> {
 
     const FACTS: Facts = Facts {
         name: "elephant",
+        title: "ELEPHANT",
         options: &["prob_thresh", "postprocess"],
         starting_weights: include_bytes!("../../starters/elephant.bin"),
         rank: 2,

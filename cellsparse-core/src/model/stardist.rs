@@ -99,6 +99,7 @@ impl AlgorithmKind for StarDist<'_> {
 
     const FACTS: Facts = Facts {
         name: "stardist",
+        title: "StarDist",
         options: &["prob_thresh", "nms_thresh"],
         starting_weights: include_bytes!("../../starters/stardist.bin"),
         rank: 1,
