@@ -361,7 +361,7 @@ fn optional(kind: &str, what: &str) -> Value {
 }
 
 fn model_parameters() -> Value {
-    let algorithms: Vec<String> = ALGORITHMS.iter().map(ToString::to_string).collect();
+    let algorithms: Vec<String> = Algorithm::ALL.iter().map(ToString::to_string).collect();
     json!([
         { "name": "algorithm", "in": "path", "required": true, "schema": { "type": "string", "enum": algorithms } },
         { "name": "name", "in": "path", "required": true, "schema": { "type": "string" } },
