@@ -3,7 +3,6 @@
 use cellsparse_core::model::Algorithm;
 use serde_json::{Map, Value, json};
 
-
 /// Whether there is a route with exactly this path.
 pub fn has_path(path: &str) -> bool {
     ["/openapi.json", "/docs", "/redoc"].contains(&path) || paths().contains_key(path)

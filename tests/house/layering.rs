@@ -266,7 +266,10 @@ fn the_files_of_the_facade_import_each_other_in_no_circle() {
     let count: usize = imports.values().map(BTreeSet::len).sum();
     assert!(count > 100, "only {count} imports were found; does the test still read the sources?");
     let circles = in_circles(imports);
-    assert!(circles.is_empty(), "these files of model/ import each other in a circle, or import such files: {circles:?}");
+    assert!(
+        circles.is_empty(),
+        "these files of model/ import each other in a circle, or import such files: {circles:?}"
+    );
 }
 
 /// Paths in a source that name a variant of one of those enums.
@@ -279,20 +282,22 @@ fn variants_named(code: &str, enums: &[&str], variants: &[String]) -> Vec<String
 fn only_the_files_of_an_algorithm_know_which_one_it_is() {
     let files = model_files();
     let registry = &files[Path::new("registry.rs")];
-    let lines = registry.split("\nalgorithms! {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("a line each");
+    let lines =
+        registry.split("\nalgorithms! {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("a line each");
     let named = lines.lines().filter_map(|line| line.split_once(": "));
     let (variants, kinds): (Vec<String>, Vec<String>) = named
         .map(|(variant, types)| (variant.trim().to_string(), types.split(',').next().unwrap_or_default().to_string()))
         .unzip();
     assert!(variants.len() >= 3 && variants[0] == "Stardist" && kinds[0] == "StarDist", "{variants:?} {kinds:?}");
     let defines = |code: &str| kinds.iter().any(|kind| code.contains(&format!("impl AlgorithmKind for {kind}<")));
-    let own: BTreeSet<String> =
-        files.iter().filter(|(_, code)| defines(code)).map(|(file, _)| module(file)).collect();
+    let own: BTreeSet<String> = files.iter().filter(|(_, code)| defines(code)).map(|(file, _)| module(file)).collect();
     assert_eq!(own.len(), variants.len(), "one file or folder for each algorithm: {own:?}");
     let enums = ["Algorithm", "Architecture", "Thresholds", "AlgorithmOptions", "Self"];
     let mut wrong = Vec::new();
     for (file, code) in files.iter().filter(|(file, _)| !own.contains(&module(file)) && module(file) != "registry") {
-        wrong.extend(variants_named(code, &enums, &variants).into_iter().map(|path| format!("{}: {path}", file.display())));
+        wrong.extend(
+            variants_named(code, &enums, &variants).into_iter().map(|path| format!("{}: {path}", file.display())),
+        );
     }
     assert!(wrong.is_empty(), "ask the algorithm for what differs (model/algorithm.rs):\n{}", wrong.join("\n"));
 }
@@ -312,7 +317,10 @@ fn circles_and_variants_are_recognised() {
     let code = "use super::work::Work;\nuse crate::model::{options, network::Network};\nuse crate::models::X;\n";
     assert_eq!(names_below(code, "crate::model::", 1), ["options", "network", "work"]);
     let variants = ["Stardist".to_string()];
-    assert_eq!(variants_named("match x { Algorithm::Stardist => 1 }", &["Algorithm"], &variants), ["Algorithm::Stardist"]);
+    assert_eq!(
+        variants_named("match x { Algorithm::Stardist => 1 }", &["Algorithm"], &variants),
+        ["Algorithm::Stardist"]
+    );
     assert!(variants_named("Model::stardist(); Stardist {}", &["Algorithm"], &variants).is_empty());
 }
 

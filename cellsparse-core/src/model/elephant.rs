@@ -206,7 +206,7 @@ impl SegmentationAlgorithm for Elephant<'_> {
     ) -> Result<Found> {
         let scale = self.scale_for(network, image, work)?;
         let maps = probabilities(network, image, scale, work)?;
-        let highest = highest(&maps.index_axis(Axis(2), 2));
+        let highest = highest(maps.index_axis(Axis(2), 2));
         let method = options.postprocess.unwrap_or_default();
         let segmentation = segment(maps.view(), &self.thresholds, method, options.min_area, &work.cancel)?;
         Ok(Found { segmentation, highest, threshold: self.thresholds.center })
@@ -257,12 +257,7 @@ const OBJECT_BYTES: u64 = 48;
 /// a tile; the sides are stretched to multiples of what the network divides by, as in the reference. Larger images are cut
 /// into overlapping tiles, whose probabilities are blended. The tiles are read twice, first to learn the statistics of the whole
 /// image: normalised by their own, cells would look different from tile to tile.
-fn probabilities(
-    network: &Network,
-    image: ArrayView3<'_, f32>,
-    scale: f64,
-    work: &Work<'_>,
-) -> Result<Array3<f32>> {
+fn probabilities(network: &Network, image: ArrayView3<'_, f32>, scale: f64, work: &Work<'_>) -> Result<Array3<f32>> {
     let (full_height, full_width, channels) = image.dim();
     let [height, width] = scaled_sides([full_height, full_width], scale)?;
     // The answer and what the objects take, at the size of the image; sums and weights of the tiles, or the probabilities of

@@ -185,5 +185,4 @@ impl Model {
     pub fn history(&self) -> &History {
         &self.history
     }
-
 }

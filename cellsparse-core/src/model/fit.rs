@@ -60,7 +60,8 @@ impl Model {
             let node = &self.network.graph.nodes()[node];
             bytes_of(&node.size(patch, patch), node.channels as u64)
         });
-        let values = values.fold(bytes_of(&[patch, patch, self.network.graph.input_channels()], 1), u64::saturating_add);
+        let values =
+            values.fold(bytes_of(&[patch, patch, self.network.graph.input_channels()], 1), u64::saturating_add);
         let mut bytes = taken.saturating_add(values.saturating_mul(4 * BATCHES * recipe.batch_size as u64));
         if device.is_cpu() {
             bytes = bytes.saturating_add(self.network.graph.bytes(shape, true)?);

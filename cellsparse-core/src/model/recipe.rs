@@ -68,11 +68,7 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::Config`] for options out of range.
-    pub fn new(
-        algorithm: &(dyn SegmentationAlgorithm + '_),
-        options: &TrainOptions,
-        begin: Begin,
-    ) -> Result<Self> {
+    pub fn new(algorithm: &(dyn SegmentationAlgorithm + '_), options: &TrainOptions, begin: Begin) -> Result<Self> {
         let reference = options.preset == Preset::Reference;
         let usual = if reference || options.steps.is_some() { LARGE } else { SMALL };
         let batch_size = options.batch_size.unwrap_or(usual.batch_size);

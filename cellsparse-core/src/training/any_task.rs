@@ -16,12 +16,8 @@ pub struct AnyBatch(Option<Box<dyn Any + Send>>);
 trait Erased: Send + Sync {
     fn batch_into(&self, batch: &mut AnyBatch, index: u64) -> Result<()>;
     fn input<'a>(&self, batch: &'a AnyBatch) -> &'a [f32];
-    fn loss(
-        &self,
-        batch: &AnyBatch,
-        outputs: &[Vec<f32>],
-        gradients: Option<&mut Vec<Vec<f32>>>,
-    ) -> Result<LossReport>;
+    fn loss(&self, batch: &AnyBatch, outputs: &[Vec<f32>], gradients: Option<&mut Vec<Vec<f32>>>)
+    -> Result<LossReport>;
     fn carried(&self) -> f32;
     fn set_carried(&self, carried: f32);
 }
@@ -116,5 +112,50 @@ impl Task for AnyTask {
 
     fn set_carried(&self, carried: f32) {
         self.0.set_carried(carried);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Batches that hold their number, in buffers of that type.
+    struct Counting<B>(std::marker::PhantomData<fn(B)>);
+
+    impl<B: Default + Send + From<u16> + Copy + Into<f64>> Task for Counting<B> {
+        type Batch = Vec<B>;
+
+        fn batch_into(&self, batch: &mut Vec<B>, index: u64) -> Result<()> {
+            batch.push(B::from(index as u16));
+            Ok(())
+        }
+
+        fn input<'a>(&self, _batch: &'a Vec<B>) -> &'a [f32] {
+            &[1.0]
+        }
+
+        fn loss(
+            &self,
+            batch: &Vec<B>,
+            _outputs: &[Vec<f32>],
+            _gradients: Option<&mut Vec<Vec<f32>>>,
+        ) -> Result<LossReport> {
+            Ok(LossReport { total: batch.iter().map(|value| (*value).into()).sum(), parts: Vec::new() })
+        }
+    }
+
+    #[test]
+    fn buffers_are_used_again_by_tasks_of_one_kind_and_no_batch_is_taken_for_one_of_another() {
+        let (small, wide) =
+            (AnyTask::new(Counting::<u32>(Default::default())), AnyTask::new(Counting::<f64>(Default::default())));
+        let mut batch = AnyBatch::default();
+        assert!(small.loss(&batch, &[], None).is_err() && small.input(&batch).is_empty());
+        for index in [3, 4] {
+            small.batch_into(&mut batch, index).unwrap();
+        }
+        assert_eq!((small.loss(&batch, &[], None).unwrap().total, small.input(&batch)), (7.0, &[1.0][..]));
+        assert!(wide.loss(&batch, &[], None).is_err() && wide.input(&batch).is_empty());
+        wide.batch_into(&mut batch, 5).unwrap();
+        assert_eq!(wide.loss(&batch, &[], None).unwrap().total, 5.0);
     }
 }

@@ -96,8 +96,11 @@ impl Stars<'_> {
         work: &Work<'_>,
     ) -> Result<Candidates> {
         let (height, width, _) = image.dim();
-        let mut found =
-            Candidates { stars: StarCandidates::empty(self.config.n_rays), classes: Vec::new(), shape: [height, width] };
+        let mut found = Candidates {
+            stars: StarCandidates::empty(self.config.n_rays),
+            classes: Vec::new(),
+            shape: [height, width],
+        };
         let mut take = |row: RowOfTiles| {
             found.stars.append(&row.stars)?;
             found.classes.extend(row.classes);
