@@ -117,7 +117,7 @@ impl Task for AnyTask {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{AnyBatch, AnyTask, LossReport, Result, Task};
 
     /// Batches that hold their number, in buffers of that type.
     struct Counting<B>(std::marker::PhantomData<fn(B)>);
