@@ -13,6 +13,7 @@ use super::judged::Judged;
 use super::keep::{Drawn, Score};
 use super::pixel_size::at_one_pixel_size;
 use super::recipe::{Begin, Recipe};
+use super::shape_advice::shape_advice;
 use super::stardist::{self, StarDistTask};
 use super::starters::{Start, Starter};
 use super::work::Work;
@@ -151,6 +152,7 @@ impl Model {
         let (data, validation) = (&*sized.data, sized.validation.as_deref());
         fresh.pixel_size = sized.pixel_size;
         let mut notes = sized.notes;
+        notes.extend(shape_advice(self.algorithm(), data));
         let begin = fresh.begin(options, &mut notes)?;
         let mut recipe = Recipe::new(self.architecture.algorithm(), options, begin)?;
         if options.preset == Preset::Reference && self.normalization == super::Normalization::default() {
