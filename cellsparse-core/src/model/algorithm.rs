@@ -25,6 +25,17 @@ use crate::training::schedule::Schedule;
 /// One entry of a state dict: name, shape, values.
 pub type StateEntry = (String, Vec<usize>, Vec<f32>);
 
+/// Shapes of cells that an algorithm can give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shapes {
+    /// Those that are seen whole from one point in them.
+    StarConvex,
+    /// All without holes.
+    Solid,
+    /// All.
+    Any,
+}
+
 /// What is fixed for an algorithm.
 pub(super) struct Facts {
     /// Its name, as it is written everywhere.
@@ -35,6 +46,8 @@ pub(super) struct Facts {
     pub options: &'static [&'static str],
     /// The starting weights in this library, as [`Starter::write`](super::Starter::write) makes them; empty without any.
     pub starting_weights: &'static [u8],
+    /// The shapes that its cells can have.
+    pub shapes: Shapes,
     /// Its place in the order in which algorithms are taken that do equally well.
     pub rank: u8,
 }

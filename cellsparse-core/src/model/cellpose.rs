@@ -4,7 +4,7 @@ use ndarray::{Array2, Array3, ArrayView3, CowArray, Ix3, s};
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{
-    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, StateEntry, TaskInput, ThresholdValues,
+    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput, ThresholdValues,
 };
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
@@ -112,6 +112,7 @@ impl AlgorithmKind for Cellpose<'_> {
         title: "Cellpose",
         options: &["flow_threshold", "cellprob_threshold", "diameter", "augment"],
         starting_weights: include_bytes!("../../starters/cellpose.bin"),
+        shapes: Shapes::Solid,
         rank: 0,
     };
 

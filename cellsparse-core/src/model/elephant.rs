@@ -4,7 +4,7 @@ use ndarray::{Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{
-    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, StateEntry, TaskInput, ThresholdValues,
+    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput, ThresholdValues,
 };
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
@@ -95,6 +95,7 @@ impl AlgorithmKind for Elephant<'_> {
         title: "ELEPHANT",
         options: &["prob_thresh", "postprocess"],
         starting_weights: include_bytes!("../../starters/elephant.bin"),
+        shapes: Shapes::Any,
         rank: 2,
     };
 

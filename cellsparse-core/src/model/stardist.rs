@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use self::objects::{Candidates, Stars};
 pub(super) use self::training::StarDistTask;
 use super::algorithm::{
-    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, StateEntry, TaskInput, ThresholdValues,
+    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput, ThresholdValues,
 };
 use super::calibration::CalibrationSet;
 use super::network::Network;
@@ -102,6 +102,7 @@ impl AlgorithmKind for StarDist<'_> {
         title: "StarDist",
         options: &["prob_thresh", "nms_thresh"],
         starting_weights: include_bytes!("../../starters/stardist.bin"),
+        shapes: Shapes::StarConvex,
         rank: 1,
     };
 

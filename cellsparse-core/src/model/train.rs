@@ -17,6 +17,7 @@ use super::options::{PredictOptions, Preset, Start, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
 use super::recipe::{Begin, Recipe};
 use super::registry::Thresholds;
+use super::shape_advice::shape_advice;
 use super::starters::Starter;
 use super::training_data::training_data;
 use super::work::Work;
@@ -143,6 +144,7 @@ impl Model {
         let (data, validation) = (&*sized.data, sized.validation.as_deref());
         fresh.pixel_size = sized.pixel_size;
         let mut notes = sized.notes;
+        notes.extend(shape_advice(self.algorithm(), data));
         let begin = fresh.begin(options, &mut notes)?;
         let mut algorithm = self.settings()?;
         let mut recipe = Recipe::new(&*algorithm, options, begin)?;

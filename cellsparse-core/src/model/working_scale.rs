@@ -24,6 +24,9 @@ const NEAR: [f64; 2] = [0.75, 1.34];
 const DIFFERENT: f64 = 1.5;
 const FEWEST: usize = 4;
 
+/// Small and large cells lie far apart when the ninth tenth of the sizes is so many times the first.
+const APART: f64 = 4.0;
+
 /// Sides that a network sees relative to those of an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct WorkingScale {
@@ -49,17 +52,19 @@ impl WorkingScale {
         sizes.sort_unstable_by(f64::total_cmp);
         let mut areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
         areas.sort_unstable();
-        let (Some(size), Some(area)) = (sizes.get(sizes.len() / 2), areas.get(areas.len() / 2)) else {
+        let (Some(median), Some(area)) = (sizes.get(sizes.len() / 2), areas.get(areas.len() / 2)) else {
             return Self::NONE;
         };
-        let thinness = (size / disc_diameter(*area as f64)).min(1.0);
+        let thinness = (median / disc_diameter(*area as f64)).min(1.0);
         let drawn = data.labels().iter().filter(|labels| labels.object_count() > 0);
         let mut diameters: Vec<f64> = drawn.map(SparseLabels::median_diameter).collect();
         diameters.sort_unstable_by(f64::total_cmp);
         let tenth = diameters.len() / 10;
         let differ = diameters.len() >= FEWEST && diameters[diameters.len() - 1 - tenth] > DIFFERENT * diameters[tenth];
         let by_image = differ && !parts_of_one;
-        Self { factor: factor(*size, by_image), by_image, thinness }
+        // Images that differ are scaled one by one.
+        let size = if by_image { *median } else { typical(&sizes, *median) };
+        Self { factor: factor(size, by_image), by_image, thinness }
     }
 
     /// The factor for an image whose drawn cells are known; without any, the usual one.
@@ -106,6 +111,16 @@ impl WorkingScale {
 pub(super) fn image_factor(labels: &LabelImage) -> f64 {
     let sizes = cell_sizes(labels);
     sizes.get(sizes.len() / 2).map_or(1.0, |median| factor(*median, true))
+}
+
+/// The size that is brought to that of the network, of sizes in ascending order with that median: where small and large cells lie
+/// far apart, the one in the middle between them, so that neither vanishes.
+fn typical(sizes: &[f64], median: f64) -> f64 {
+    let tenth = sizes.len() / 10;
+    let (Some(small), Some(large)) = (sizes.get(tenth), sizes.get(sizes.len().saturating_sub(1 + tenth))) else {
+        return median;
+    };
+    if *large < APART * small { median } else { (small.max(1.0) * large).sqrt() }
 }
 
 fn factor(diameter: f64, exact: bool) -> f64 {
@@ -246,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn between_small_and_large_cells_the_middle_is_taken() {
+        assert_eq!(typical(&[10.0, 12.0, 30.0], 12.0), 12.0);
+        assert_eq!(typical(&[8.0, 50.0, 50.0, 50.0], 50.0), 20.0);
+        assert_eq!(typical(&[0.0, 9.0, 25.0], 9.0), 5.0);
+        assert_eq!(typical(&[], 7.0), 7.0);
+    }
+
+    #[test]
     fn cells_of_one_size_share_a_factor_and_others_do_not() {
         // A square of side 40 has the area of a disc of diameter 45.1.
         let one = WorkingScale::of(&set(&[40, 40, 40, 44]), false);
@@ -253,7 +276,7 @@ mod tests {
         assert_eq!(WorkingScale::of(&set(&[16, 17]), false), WorkingScale::NONE);
         let different = set(&[10, 40, 12, 40, 11]);
         let parts = WorkingScale::of(&different, true);
-        assert!(!parts.by_image && parts.factor > 1.3, "{parts:?}");
+        assert!(!parts.by_image && parts.factor == 1.0, "{parts:?}");
         let many = WorkingScale::of(&different, false);
         assert!(many.by_image, "{many:?}");
         let alone = set(&[40]);
