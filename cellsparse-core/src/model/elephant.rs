@@ -4,7 +4,8 @@ use ndarray::{Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{
-    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput, ThresholdValues,
+    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput,
+    ThresholdValues,
 };
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;

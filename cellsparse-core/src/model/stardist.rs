@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use self::objects::{Candidates, Stars};
 pub(super) use self::training::StarDistTask;
 use super::algorithm::{
-    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput, ThresholdValues,
+    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput,
+    ThresholdValues,
 };
 use super::calibration::CalibrationSet;
 use super::network::Network;
