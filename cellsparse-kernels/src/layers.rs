@@ -1,4 +1,4 @@
-//! Pooling and up-sampling of whole maps, and how their gradients are stored.
+//! Pooling and upsampling of whole maps, and how their gradients are stored.
 
 use super::map::{Block, Layout, blocks_of, blocks_of_mut};
 use super::parallel::for_each_job;
