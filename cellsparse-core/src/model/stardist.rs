@@ -175,7 +175,7 @@ impl SegmentationAlgorithm for StarDist<'_> {
         let mut adam = Adam::new(weights);
         if preset != Preset::Reference {
             let factor = |name: &str| if name.starts_with("dist/") { RAY_RATE } else { 1.0 };
-            adam.factors = weights.parameters().iter().map(|parameter| factor(&parameter.spec.name)).collect();
+            adam.rate_multipliers = weights.parameters().iter().map(|parameter| factor(&parameter.spec.name)).collect();
         }
         adam.into()
     }

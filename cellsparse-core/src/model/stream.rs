@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::networks::Device;
 use crate::random::Random;
 use crate::raster::{Image, LabelImage};
-use crate::training::trainer::{LossReport, Outcome, Task};
+use crate::training::trainer::{LossReport, TrainingOutcome, Task};
 
 /// Makes pool `n` of images `[H, W, C]` with their label images `[H, W]` (below 0 unlabelled, 0 background, 1 and up cells);
 /// a pure function of `n`. An image may be without cells, a whole pool not.
@@ -68,14 +68,14 @@ impl Model {
         options: &TrainOptions,
         device: &Device,
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
-    ) -> Result<Outcome> {
+    ) -> Result<TrainingOutcome> {
         let mut recipe = Recipe::new(&*self.settings()?, options, Begin::Random)?;
         let before = if options.resume { self.state.as_ref().map_or(0, |state| state.batches as usize) } else { 0 };
         recipe.limits.begun = before;
         recipe.limits.steps = recipe.limits.steps.saturating_sub(before);
         recipe.limits.average = Some(AVERAGE);
         recipe.limits.time_budget = None;
-        recipe.limits.until_plateau = false;
+        recipe.limits.stop_early = false;
         if recipe.limits.steps == 0 {
             return Err(Error::Config(format!("the model has made {before} steps already; ask for more")));
         }

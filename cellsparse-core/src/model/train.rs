@@ -27,7 +27,7 @@ use crate::budget::Budget;
 use crate::control::{Flow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Device, Weights};
-use crate::training::trainer::Outcome;
+use crate::training::trainer::TrainingOutcome;
 
 /// What a training did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,7 +55,7 @@ pub struct TrainingSummary {
 
 /// What a training leaves beside the model.
 struct Ending {
-    outcome: Outcome,
+    outcome: TrainingOutcome,
     begin: Begin,
     start_kept: bool,
     notes: Vec<String>,

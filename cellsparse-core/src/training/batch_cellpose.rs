@@ -12,7 +12,7 @@ use crate::training::augment::Augmentation;
 use crate::training::augment_affine::{Crop, CropRange, Outside, channel_last, is_annotated};
 use crate::training::batch::{check_images, checked_len, resize};
 use crate::training::loss_cellpose::cellpose_loss;
-use crate::training::sampler::{CornerSet, ORDER_STREAM, SamplingPolicy, patch_random};
+use crate::training::sampler::{PatchOrigins, ORDER_STREAM, SamplingPolicy, patch_random};
 use crate::training::trainer::{LossReport, Task};
 
 /// How often a crop without an annotated pixel is drawn anew before it is taken as it is.
@@ -127,8 +127,8 @@ struct Annotated {
     image: Array3<f32>,
     /// `[H, W, 3]`
     targets: Array3<f32>,
-    cells: CornerSet,
-    annotated: CornerSet,
+    cells: PatchOrigins,
+    annotated: PatchOrigins,
     rescale: f64,
 }
 
@@ -148,7 +148,7 @@ impl CellposeBatches {
         let count = images.len();
         let mut used = Vec::new();
         for ((image, labels), diameter) in images.into_iter().zip(labels).zip(diameters) {
-            let annotated = CornerSet::containing(labels.view(), [1, 1], |label| label >= 0)?;
+            let annotated = PatchOrigins::containing(labels.view(), [1, 1], |label| label >= 0)?;
             if annotated.is_empty() {
                 continue;
             }
@@ -158,7 +158,7 @@ impl CellposeBatches {
             used.push(Annotated {
                 image: image.as_standard_layout().into_owned(),
                 targets: channel_last(cellpose_targets_until(labels.view(), config.rule, &config.cancel)?.view()),
-                cells: CornerSet::containing(labels.view(), [1, 1], |label| label > 0)?,
+                cells: PatchOrigins::containing(labels.view(), [1, 1], |label| label > 0)?,
                 annotated,
                 rescale: if rescale { diameter.max(SMALLEST_DIAMETER) / config.diam_mean } else { 1.0 },
             });

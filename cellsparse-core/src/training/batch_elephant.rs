@@ -12,7 +12,7 @@ use crate::targets::elephant::{ClassRule, IGNORED, class_labels};
 use crate::training::batch::{check_images, checked_len, extend_to, reflect_to};
 use crate::training::crop::{CropDraw, cut_crop, origin_range, rotated_size, size_range};
 use crate::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
-use crate::training::sampler::{CornerSet, ORDER_STREAM, patch_random};
+use crate::training::sampler::{PatchOrigins, ORDER_STREAM, patch_random};
 use crate::training::trainer::{LossReport, Task};
 
 /// Draws of one crop before the last one, which always contains an annotated pixel.
@@ -86,7 +86,7 @@ pub struct ElephantBatches {
     images: Vec<Array3<f32>>,
     targets: Vec<LabelImage>,
     /// The annotated pixels of each image.
-    labelled: Vec<CornerSet>,
+    labelled: Vec<PatchOrigins>,
     /// The images that have any.
     used: Vec<usize>,
     config: ElephantBatchConfig,
@@ -113,7 +113,7 @@ impl ElephantBatches {
             let small = height < config.patch || width < config.patch;
             let image = if small { reflect_to(image.view(), config.patch) } else { image };
             let classes = if small { extend_to(classes.view(), config.patch) } else { classes };
-            labelled.push(CornerSet::containing(classes.view(), [1, 1], |class| class > IGNORED)?);
+            labelled.push(PatchOrigins::containing(classes.view(), [1, 1], |class| class > IGNORED)?);
             padded_images.push(image);
             targets.push(classes);
         }

@@ -26,7 +26,7 @@ pub struct Adam {
     /// Default false.
     pub as_pytorch: bool,
     /// Factors of the rate by parameter, in the order of the weights; what is not listed has 1. Default empty.
-    pub factors: Vec<f32>,
+    pub rate_multipliers: Vec<f32>,
     steps: u64,
     first: Vec<Vec<f32>>,
     second: Vec<Vec<f32>>,
@@ -42,7 +42,7 @@ impl Adam {
             epsilon: 1e-7,
             decay: 0.0,
             as_pytorch: false,
-            factors: Vec::new(),
+            rate_multipliers: Vec::new(),
             steps: 0,
             first: zeros.clone(),
             second: zeros,
@@ -83,10 +83,10 @@ impl Adam {
         let corrected = if self.as_pytorch { (1.0 - f64::from(beta2).powi(t)).sqrt() as f32 } else { 1.0 };
         let epsilon = self.epsilon * corrected;
         let moments = self.first.iter_mut().zip(&mut self.second);
-        let factors = self.factors.iter().copied().chain(std::iter::repeat(1.0));
+        let rate_multipliers = self.rate_multipliers.iter().copied().chain(std::iter::repeat(1.0));
         let parameters = weights.parameters_mut().zip(gradients);
-        for (((parameter, gradient), (first, second)), factor) in parameters.zip(moments).zip(factors) {
-            let rate = rate * factor;
+        for (((parameter, gradient), (first, second)), multiplier) in parameters.zip(moments).zip(rate_multipliers) {
+            let rate = rate * multiplier;
             let size = (f64::from(rate) * correction) as f32;
             if !parameter.spec.trainable {
                 continue;

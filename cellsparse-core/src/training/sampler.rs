@@ -27,7 +27,7 @@ pub enum SamplingPolicy {
 
 /// The place of one patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placement {
+pub struct PatchOrigin {
     /// Index of the image.
     pub image: usize,
     /// First row of the patch.
@@ -75,8 +75,8 @@ impl Latest {
 /// Where the patches of one image may begin.
 #[derive(Debug, Clone)]
 struct Corners {
-    foreground: CornerSet,
-    others: CornerSet,
+    foreground: PatchOrigins,
+    others: PatchOrigins,
 }
 
 impl PatchSampler {
@@ -99,10 +99,10 @@ impl PatchSampler {
         let mut images = Vec::with_capacity(labels.len());
         for labels in labels {
             images.push(Corners {
-                foreground: CornerSet::containing(*labels, patch, |value| value > 0)?,
+                foreground: PatchOrigins::containing(*labels, patch, |value| value > 0)?,
                 others: match policy {
-                    SamplingPolicy::Annotated => CornerSet::containing(*labels, patch, |value| value >= 0)?,
-                    SamplingPolicy::Reference => CornerSet::containing(*labels, patch, |_| true)?,
+                    SamplingPolicy::Annotated => PatchOrigins::containing(*labels, patch, |value| value >= 0)?,
+                    SamplingPolicy::Reference => PatchOrigins::containing(*labels, patch, |_| true)?,
                 },
             });
         }
@@ -124,13 +124,13 @@ impl PatchSampler {
     }
 
     /// The place of patch `number`. `random` is the patch's own generator, see [`patch_random`].
-    pub fn place(&self, seed: u64, number: u64, random: &mut Random) -> Placement {
+    pub fn place(&self, seed: u64, number: u64, random: &mut Random) -> PatchOrigin {
         let image = self.image(seed, number);
         let Corners { foreground, others } = &self.images[image];
         let wanted = random.chance(self.foreground_share) && !foreground.is_empty();
         let set = if wanted { foreground } else { others };
         let (row, column) = set.nth(random.below(set.len()));
-        Placement { image, row, column }
+        PatchOrigin { image, row, column }
     }
 }
 
@@ -141,13 +141,13 @@ pub fn patch_random(seed: u64, number: u64) -> Random {
 
 /// A set of first pixels of patches, stored as runs along rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CornerSet {
+pub struct PatchOrigins {
     /// `(members before the run, row, first column)`, in row-major order.
     runs: Vec<(usize, usize, usize)>,
     len: usize,
 }
 
-impl CornerSet {
+impl PatchOrigins {
     /// All places where a patch of `[rows, columns]` lies inside the image and contains a pixel that `counts`.
     ///
     /// The centre of a patch, in the sense of StarDist, is its first pixel plus half its size, rounded down.
@@ -241,7 +241,7 @@ mod tests {
     fn corner_sets_agree_with_the_definition() {
         let labels = sparse();
         for patch in [[1, 1], [8, 8], [40, 50], [7, 12]] {
-            let set = CornerSet::containing(labels.view(), patch, |value| value > 0).unwrap();
+            let set = PatchOrigins::containing(labels.view(), patch, |value| value > 0).unwrap();
             let mut expected = Vec::new();
             for row in 0..=40 - patch[0] {
                 for column in 0..=50 - patch[1] {
