@@ -55,8 +55,8 @@ fn every_pair(sorted: &StarCandidates, thresh: f32) -> Vec<usize> {
     kept
 }
 
-/// A landscape of few levels, or of many, with markers and a mask.
-fn landscape(random: &mut Random) -> (Array2<f32>, LabelImage, Array2<bool>) {
+/// A elevation of few levels, or of many, with markers and a mask.
+fn elevation(random: &mut Random) -> (Array2<f32>, LabelImage, Array2<bool>) {
     let shape = (1 + random.below(14), 1 + random.below(14));
     let levels = [1.0, 4.0, 1e6][random.below(3)];
     let heights = Array2::from_shape_simple_fn(shape, || (random.uniform(0.0, levels).floor() / levels) as f32);
@@ -70,7 +70,7 @@ fn landscape(random: &mut Random) -> (Array2<f32>, LabelImage, Array2<bool>) {
 #[test]
 fn floods_reach_what_they_can_and_keep_their_markers() {
     fuzz("watershed", 300, |random| {
-        let (heights, markers, mask) = landscape(random);
+        let (heights, markers, mask) = elevation(random);
         let (connectivity, eight) =
             if random.chance(0.5) { (Connectivity::Four, false) } else { (Connectivity::Eight, true) };
         let flooded = watershed(heights.view(), markers.view(), Some(mask.view()), connectivity);

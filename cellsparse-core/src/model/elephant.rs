@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::formats::tensors::NamedArrays;
 use crate::networks::{ElephantConfig, ImageStatistics, Weights};
 use crate::postprocess::clean::relabel_sequential;
-use crate::postprocess::elephant::{Method, WatershedOptions, elephant_instances_until};
+use crate::postprocess::elephant::{InstanceMethod, WatershedOptions, elephant_instances_until};
 use crate::postprocess::spots::SpotOptions;
 use crate::raster::taper::{TaperedSum, tile_starts};
 use crate::raster::{read_reflected, resize_bilinear, resize_bilinear_aligned};
@@ -357,12 +357,12 @@ fn segment(
     cancel: &CancelToken,
 ) -> Result<Segmentation> {
     let method = match postprocess {
-        Postprocess::Watershed => Method::Watershed(WatershedOptions {
+        Postprocess::Watershed => InstanceMethod::Watershed(WatershedOptions {
             center_threshold: thresholds.center,
             foreground_threshold: thresholds.foreground,
             ..WatershedOptions::default()
         }),
-        Postprocess::Ellipse => Method::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() }),
+        Postprocess::Ellipse => InstanceMethod::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() }),
     };
     let smallest = thresholds.smallest_object.max(min_area);
     let labels = elephant_instances_until(probabilities, &method, smallest, cancel)?;

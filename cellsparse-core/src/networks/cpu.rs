@@ -23,7 +23,7 @@ pub struct CpuPlan {
     pub(super) level: Level,
     pub(super) layouts: Vec<Layout>,
     pub(super) convs: Vec<Option<Conv>>,
-    /// ChannelMoments of every normalisation in the last forward pass.
+    /// Moments of every normalisation in the last forward pass.
     pub(super) moments: Vec<ChannelMoments>,
     /// Mean and variance of every channel that a normalisation takes instead of those of the image; mostly none.
     given: Vec<Vec<[f64; 2]>>,

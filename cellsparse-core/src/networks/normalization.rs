@@ -37,7 +37,7 @@ pub(super) struct NormGradient {
 }
 
 impl ChannelMoments {
-    /// ChannelMoments from the mean of every channel and the sum of squared deviations from it, and the style, both
+    /// Moments from the mean of every channel and the sum of squared deviations from it, and the style, both
     /// `[batch][channels]`.
     pub fn measured(
         layout: &Layout,
@@ -70,7 +70,7 @@ impl ChannelMoments {
         moments
     }
 
-    /// ChannelMoments from moving statistics, one for each channel.
+    /// Moments from moving statistics, one for each channel.
     pub fn given(layout: &Layout, epsilon: f32, mean: &[f32], variance: &[f32]) -> Self {
         let mut moments = Self::sized(layout);
         for _ in 0..layout.batch() {
@@ -183,7 +183,7 @@ impl ChannelMoments {
 mod tests {
     use super::*;
 
-    /// ChannelMoments of values `[batch][channels][pixel]` by their definition.
+    /// Moments of values `[batch][channels][pixel]` by their definition.
     fn by_definition(values: &[f64], batch: usize, channels: usize, statistics: Statistics) -> Vec<[f64; 2]> {
         let pixels = values.len() / (batch * channels);
         let set = |index: usize| match statistics {

@@ -294,8 +294,8 @@ mod tests {
 
     use super::*;
 
-    /// Two discs whose pixels flow to their centres.
-    fn discs() -> (Array3<f32>, Array2<f32>) {
+    /// Two circles whose pixels flow to their centres.
+    fn circles() -> (Array3<f32>, Array2<f32>) {
         let centres = [(15.0f32, 14.0f32), (18.0, 40.0)];
         let nearest = |y: usize, x: usize| {
             let to = |(cy, cx): (f32, f32)| (cy - y as f32, cx - x as f32);
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn two_discs_are_two_cells() {
-        let (flows, cellprob) = discs();
+        let (flows, cellprob) = circles();
         for rule in [FlowRule::Reference, FlowRule::Fork] {
             for interpolate in [true, false] {
                 let options = MaskOptions { rule, interpolate, ..MaskOptions::default() };
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn flows_that_do_not_fit_the_shape_remove_the_cell() {
-        let (flows, cellprob) = discs();
+        let (flows, cellprob) = circles();
         let mut masks = raw_masks(flows.view(), cellprob.view(), &MaskOptions::default()).unwrap();
         let mut turned = flows.clone();
         turned.slice_mut(ndarray::s![.., .., 28..]).mapv_inplace(|flow| -flow);
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn cells_above_the_largest_share_are_removed() {
-        let (flows, cellprob) = discs();
+        let (flows, cellprob) = circles();
         let options = MaskOptions { max_size_fraction: 0.1, ..MaskOptions::default() };
         assert!(compute_masks(flows.view(), cellprob.view(), &options).unwrap().iter().all(|label| *label == 0));
     }

@@ -2,7 +2,7 @@
 
 mod candidates;
 pub mod clean;
-mod discs;
+mod circles;
 pub mod elephant;
 mod flood_queue;
 pub mod flow_following;
@@ -16,7 +16,7 @@ pub mod patches;
 pub mod spots;
 pub mod stars;
 pub mod strips;
-mod terraces;
+mod grey_levels;
 pub mod thresholds;
 pub mod watershed;
 

@@ -4,7 +4,7 @@ use ndarray::{ArrayView1, ArrayView2, ArrayView3};
 use rayon::prelude::*;
 
 use super::candidates::{StarCandidates, candidates};
-use super::discs::Discs;
+use super::circles::Circles;
 use super::neighbours::{Bounds, Neighbours};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
@@ -127,7 +127,7 @@ pub(super) struct Stars<'a> {
     directions: Vec<[f32; 2]>,
     pub bounds: Vec<Bounds>,
     areas: Vec<f32>,
-    discs: Vec<Discs>,
+    circles: Vec<Circles>,
     /// Longest ray of each candidate, and of all.
     radii: Vec<f32>,
     largest_radius: f32,
@@ -141,12 +141,12 @@ impl<'a> Stars<'a> {
             integer_vertices(candidates.points[k], dist, &directions, vertices);
             let area = 0.5 * doubled_area(vertices).unsigned_abs() as f32;
             let radius = dist.iter().copied().fold(0.0, f32::max);
-            (Bounds::around(vertices), (area, (Discs::new(dist.iter().copied()), radius)))
+            (Bounds::around(vertices), (area, (Circles::new(dist.iter().copied()), radius)))
         };
         let measured = (0..candidates.len()).into_par_iter().with_min_len(256).map_init(Vec::new, measure);
-        let (bounds, (areas, (discs, radii))): (Vec<_>, (Vec<_>, (Vec<_>, Vec<f32>))) = measured.unzip();
+        let (bounds, (areas, (circles, radii))): (Vec<_>, (Vec<_>, (Vec<_>, Vec<f32>))) = measured.unzip();
         let largest_radius = radii.iter().copied().fold(0.0, f32::max);
-        Self { candidates, directions, bounds, areas, discs, radii, largest_radius }
+        Self { candidates, directions, bounds, areas, circles, radii, largest_radius }
     }
 
     fn vertices(&self, k: usize, vertices: &mut Vec<[i32; 2]>) {
@@ -206,7 +206,7 @@ impl<'a> Stars<'a> {
         let [a, b] = [self.areas[i], self.areas[j]].map(|area| f64::from(area) + 1e-10);
         let smaller = a.min(b);
         let distance = f64::from(self.squared_distance(i, j)).sqrt();
-        if let Some(known) = self.discs[i].share_more_than(&self.discs[j], distance, f64::from(thresh) * smaller) {
+        if let Some(known) = self.circles[i].overlap_more_than(&self.circles[j], distance, f64::from(thresh) * smaller) {
             return known;
         }
         self.vertices(j, &mut workspace.vertices);
