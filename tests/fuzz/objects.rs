@@ -2,7 +2,7 @@
 
 use cellsparse_core::geometry::diffusion::{FlowRule, label_flows};
 use cellsparse_core::geometry::polygon::doubled_area;
-use cellsparse_core::geometry::{Outline, Overlap};
+use cellsparse_core::geometry::{IntegerPolygon, Overlap};
 use cellsparse_core::postprocess::StarCandidates;
 use cellsparse_core::postprocess::nms::{integer_outline, non_maximum_suppression};
 use cellsparse_core::postprocess::watershed::watershed;
@@ -34,7 +34,7 @@ fn suppression_agrees_with_every_pair_compared() {
 /// The rule of suppression with nothing left out.
 fn every_pair(sorted: &StarCandidates, thresh: f32) -> Vec<usize> {
     let vertices: Vec<_> = (0..sorted.len()).map(|k| integer_outline(sorted.points[k], sorted.dist.row(k))).collect();
-    let outlines: Vec<_> = vertices.iter().map(|vertices| Outline::new(vertices)).collect();
+    let outlines: Vec<_> = vertices.iter().map(|vertices| IntegerPolygon::new(vertices)).collect();
     let area = |k: usize| f64::from(0.5 * doubled_area(&vertices[k]).unsigned_abs() as f32) + 1e-10;
     let flat = |k: usize| {
         let same = |axis: usize| vertices[k].iter().all(|vertex| vertex[axis] == vertices[k][0][axis]);

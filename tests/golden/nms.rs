@@ -2,7 +2,7 @@
 
 use cellsparse_tests as common;
 
-use cellsparse_core::geometry::{Outline, Overlap, polygon};
+use cellsparse_core::geometry::{IntegerPolygon, Overlap, polygon};
 use cellsparse_core::postprocess::clean::remove_small_labels_literal;
 use cellsparse_core::postprocess::nms::{integer_outline, non_maximum_suppression, non_maximum_suppression_dense};
 use cellsparse_core::postprocess::stars::{coord_to_label, dist_to_coord, polygons_to_label};
@@ -65,7 +65,7 @@ fn overlaps_of_pairs_are_exact() {
         for case in cases(&fixture, "sparse_", ".pairs") {
             let list = sparse(&fixture, &case);
             let vertices: Vec<_> = (0..list.len()).map(|k| integer_outline(list.points[k], list.dist.row(k))).collect();
-            let outlines: Vec<_> = vertices.iter().map(|vertices| Outline::new(vertices)).collect();
+            let outlines: Vec<_> = vertices.iter().map(|vertices| IntegerPolygon::new(vertices)).collect();
             let areas = f1(&fixture, &format!("{case}.area"));
             let expected = f1(&fixture, &format!("{case}.pair_overlap"));
             let mut overlap = Overlap::default();

@@ -22,9 +22,9 @@ mod polygon_active;
 mod polygon_bounds;
 mod polygon_crossing;
 mod polygon_overlap;
-mod polygon_paths;
+mod polygon_outputs;
 
-pub use self::polygon_bounds::{COORDINATE_LIMIT, Outline};
+pub use self::polygon_bounds::{COORDINATE_LIMIT, IntegerPolygon};
 pub use self::polygon_overlap::Overlap;
 
 /// Diameter of a disc of that area.

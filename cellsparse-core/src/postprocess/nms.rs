@@ -9,7 +9,7 @@ use super::neighbours::{Bounds, Neighbours};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::polygon::doubled_area;
-use crate::geometry::{COORDINATE_LIMIT, Outline, Overlap};
+use crate::geometry::{COORDINATE_LIMIT, IntegerPolygon, Overlap};
 
 /// Candidates of dense maps that survive suppression, by descending score (equal scores: the later cell first).
 ///
@@ -116,7 +116,7 @@ const PARALLEL_FROM: usize = 64;
 #[derive(Default)]
 pub(super) struct Workspace {
     vertices: Vec<[i32; 2]>,
-    outline: Outline,
+    outline: IntegerPolygon,
     overlap: Overlap,
 }
 
@@ -153,10 +153,10 @@ impl<'a> Stars<'a> {
         integer_vertices(self.candidates.points[k], self.candidates.dist.row(k), &self.directions, vertices);
     }
 
-    fn outline(&self, k: usize) -> Outline {
+    fn outline(&self, k: usize) -> IntegerPolygon {
         let mut vertices = Vec::new();
         self.vertices(k, &mut vertices);
-        Outline::new(&vertices)
+        IntegerPolygon::new(&vertices)
     }
 
     /// Squared distance of two centres in square pixels.
@@ -202,7 +202,7 @@ impl<'a> Stars<'a> {
     }
 
     /// Whether two polygons, the first given with its outline, share more than `thresh` of the smaller one.
-    fn overlap_exceeds(&self, thresh: f32, outline: &Outline, i: usize, j: usize, workspace: &mut Workspace) -> bool {
+    fn overlap_exceeds(&self, thresh: f32, outline: &IntegerPolygon, i: usize, j: usize, workspace: &mut Workspace) -> bool {
         let [a, b] = [self.areas[i], self.areas[j]].map(|area| f64::from(area) + 1e-10);
         let smaller = a.min(b);
         let distance = f64::from(self.squared_distance(i, j)).sqrt();
@@ -253,7 +253,7 @@ mod tests {
         }
         let vertices: Vec<_> =
             (0..sorted.len()).map(|k| integer_outline(sorted.points[k], sorted.dist.row(k))).collect();
-        let outlines: Vec<_> = vertices.iter().map(|vertices| Outline::new(vertices)).collect();
+        let outlines: Vec<_> = vertices.iter().map(|vertices| IntegerPolygon::new(vertices)).collect();
         let area = |k: usize| f64::from(0.5 * doubled_area(&vertices[k]).unsigned_abs() as f32) + 1e-10;
         let mut overlap = Overlap::default();
         let mut kept: Vec<usize> = Vec::new();
