@@ -43,7 +43,7 @@
 //! # Parts
 //!
 //! Most programs need only what is re-exported here. The modules can be used alone: [`raster`] reads and writes images,
-//! [`annotations`] checks sparse labels, [`completion`] adds what they make plain, [`geometry`] measures and outlines,
+//! [`annotations`] checks sparse labels, [`pseudo_labels`] adds what they make plain, [`geometry`] measures and outlines,
 //! [`targets`] and [`training`] hold the targets, losses and the training loop, [`networks`] computes, [`postprocess`] turns network maps into
 //! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and [`synthetic`] draws
 //! microscope fields with ground truth.
@@ -67,7 +67,7 @@
 
 pub mod annotations;
 pub mod budget;
-pub mod completion;
+pub mod pseudo_labels;
 pub mod control;
 pub mod error;
 #[cfg(any(feature = "io", feature = "models"))]
