@@ -1,4 +1,4 @@
-//! Cellpose flows: the direction in which heat, fed in at the centre of a cell and lost at its rim, decreases least.
+//! Cellpose flows: the direction in which heat, fed in at the centre of a cell and lost at its border, decreases least.
 //!
 //! Stringer et al., Nature Methods 2021; the constants are those of the recorded implementations.
 //!
@@ -150,7 +150,7 @@ fn median(cell: LabelledRuns<'_>) -> [f64; 2] {
     [middle(&rows), middle(&columns)]
 }
 
-/// Heat at the rim of the window that makes it grow. A flow is the gradient divided by its length, to which 1e-60 is added: what is
+/// Heat at the border of the window that makes it grow. A flow is the gradient divided by its length, to which 1e-60 is added: what is
 /// smaller by 40 powers of ten is 0 in 32 bits.
 const FELT: f64 = 1e-100;
 

@@ -1,4 +1,4 @@
-//! ELEPHANT: cells of any shape, whose rims part their centres.
+//! ELEPHANT: cells of any shape, whose borders part their centres.
 
 use ndarray::{Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ use crate::training::schedule::Schedule;
 pub struct ElephantThresholds {
     /// Smallest centre probability of a seed, in `(0, 1)`.
     pub center: f32,
-    /// Smallest probability of rim and centre together of a pixel of a cell, in `(0, 1)`.
+    /// Smallest probability of border and centre together of a pixel of a cell, in `(0, 1)`.
     pub foreground: f32,
     /// Objects with fewer pixels are removed: much smaller than any annotated cell. 0 keeps all.
     pub smallest_object: f32,
@@ -253,7 +253,7 @@ impl SegmentationAlgorithm for Elephant<'_> {
 /// Bytes per pixel of finding the objects in probabilities, at most.
 const OBJECT_BYTES: u64 = 48;
 
-/// Probabilities `[H, W, 3]` of background, rim and centre, of an image seen at that scale.
+/// Probabilities `[H, W, 3]` of background, border and centre, of an image seen at that scale.
 ///
 /// Group normalisation makes every pixel depend on all others, so an image is read whole as long as it is not larger than
 /// a tile; the sides are stretched to multiples of what the network divides by, as in the reference. Larger images are cut

@@ -46,7 +46,7 @@ impl ElephantConfig {
         Ok(())
     }
 
-    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Output: logits of background, rim and centre (3 channels). Layers have the names of the state dicts of
+    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Output: logits of background, border and centre (3 channels). Layers have the names of the state dicts of
     /// elephant-core.
     pub fn graph(&self) -> Graph {
         let mut graph = Graph::new(Initializer::He);

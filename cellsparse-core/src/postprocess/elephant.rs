@@ -25,7 +25,7 @@ pub enum Elevation {
 pub struct WatershedOptions {
     /// A seed is a connected set of pixels with a centre probability above this. Default 0.5.
     pub center_threshold: f32,
-    /// A pixel may belong to a cell when the probabilities of rim and centre add up to more than this. Default 0.5.
+    /// A pixel may belong to a cell when the probabilities of border and centre add up to more than this. Default 0.5.
     pub foreground_threshold: f32,
     /// Default [`Elevation::Probability`].
     pub elevation: Elevation,
@@ -52,7 +52,7 @@ impl Default for InstanceMethod {
     }
 }
 
-/// The cells in the probabilities `[H, W, 3]` of background, rim and centre.
+/// The cells in the probabilities `[H, W, 3]` of background, border and centre.
 ///
 /// Cells with fewer than `min_area` pixels are removed (0 keeps all). With [`InstanceMethod::Watershed`] ids count from 1
 /// without a gap, in the raster order of the seeds; foreground without a seed stays 0. With [`InstanceMethod::Ellipse`] ids are
@@ -77,7 +77,7 @@ pub fn elephant_instances_until(
     let (height, width, channels) = probabilities.dim();
     if channels != 3 {
         return Err(Error::Image(format!(
-            "{channels} channels of probabilities; background, rim and centre were expected"
+            "{channels} channels of probabilities; background, border and centre were expected"
         )));
     }
     match method {

@@ -282,7 +282,7 @@ fn paint_seeds(counts: &[u32], columns: usize, rule: FlowRule) -> Vec<i32> {
     painted
 }
 
-/// The places of the square of side `2 reach + 1` around `at`, which lies far enough from the rim.
+/// The places of the square of side `2 reach + 1` around `at`, which lies far enough from the border.
 fn window(at: usize, reach: usize, columns: usize) -> impl Iterator<Item = usize> {
     let first = at - reach * columns - reach;
     (0..=2 * reach).flat_map(move |row| (0..=2 * reach).map(move |column| first + row * columns + column))

@@ -71,8 +71,8 @@ impl CropRange {
     }
 
     /// Draws a crop that contains a given pixel `[row, column]`: flip, angle and scale as [`draw`](Self::draw), then a
-    /// shift, uniform among the shifts of `draw` that put the pixel into the crop, away from its rim. A pixel too near
-    /// to a corner of the image for that is put as near to the rim as needed.
+    /// shift, uniform among the shifts of `draw` that put the pixel into the crop, away from its border. A pixel too near
+    /// to a corner of the image for that is put as near to the border as needed.
     pub fn draw_around(&self, image: [usize; 2], pixel: [usize; 2], random: &mut Random) -> Crop {
         let draws: [f64; 5] = std::array::from_fn(|_| random.unit());
         let scale = self.scale(draws[2]);
@@ -84,7 +84,7 @@ impl CropRange {
         let shift = std::array::from_fn(|axis| {
             let size = self.size[axis] as f64;
             let margin = (size / 8.0).min(16.0);
-            // The shifts that put the pixel at the margin before the far rim, and behind the near one.
+            // The shifts that put the pixel at the margin before the far border, and behind the near one.
             let (low, high) = (margin - at[axis], size - 1.0 - margin - at[axis]);
             let (least, most) = (low.max(-reach[axis]), high.min(reach[axis]));
             let u = draws[4 - axis];
@@ -134,7 +134,7 @@ impl Crop {
     /// Cuts the crop of `size` (rows, columns) out of an image `[H, W, C]` and its targets `[H, W, 3]` (cell probability,
     /// flow `dY`, flow `dX`), both in row-major order; writes `[rows, columns, C]` and `[rows, columns, 3]`.
     ///
-    /// Samples and flows are bilinear, mixed with 0 at the rim of the image; the cell probability is that of the nearest
+    /// Samples and flows are bilinear, mixed with 0 at the border of the image; the cell probability is that of the nearest
     /// pixel, never a mixture. Flows are turned with the image; they are not brought back to length 1.
     ///
     /// # Errors

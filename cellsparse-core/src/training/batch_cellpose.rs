@@ -41,7 +41,7 @@ pub struct CellposeBatchConfig {
     pub policy: SamplingPolicy,
     /// Share of the crops that are laid around a pixel of a cell, with the default policy. Default 0.9.
     pub foreground_share: f64,
-    /// What is learned beyond the rim of an image. Default: nothing.
+    /// What is learned beyond the border of an image. Default: nothing.
     pub outside: Outside,
     /// How samples are changed; its symmetries are not used, as crops are turned and mirrored anyway. Default: not at all.
     pub intensity: Augmentation,

@@ -27,7 +27,7 @@ pub struct ElephantBatchConfig {
     pub batch_size: usize,
     /// Side of the square crops in pixels. Default 224.
     pub patch: usize,
-    /// How cells are divided into rim and centre.
+    /// How cells are divided into border and centre.
     pub rule: ClassRule,
     /// Largest relative change of the size that is cut out before the rotation. Default 0.2.
     ///
@@ -73,7 +73,7 @@ pub struct ElephantBatch {
     pub shape: [usize; 4],
     /// The images, of `shape`.
     pub images: Vec<f32>,
-    /// Class targets `[B, p, p]`: -1 not labelled, 0 background, 1 rim, 2 centre.
+    /// Class targets `[B, p, p]`: -1 not labelled, 0 background, 1 border, 2 centre.
     pub targets: Vec<i32>,
 }
 

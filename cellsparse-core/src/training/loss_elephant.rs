@@ -17,7 +17,7 @@ const CLASSES: usize = 3;
 /// Weights of the loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElephantLossConfig {
-    /// Weights of background, rim and centre in the cross-entropy. Default 1, 10, 10.
+    /// Weights of background, border and centre in the cross-entropy. Default 1, 10, 10.
     pub class_weights: [f32; 3],
     /// Weight of a heavy pixel (target 3, 4 or 5) in comparison with a light one. Default 1.
     pub false_weight: f32,
@@ -69,7 +69,7 @@ impl SegmentationLoss {
     /// The loss of a batch, and its gradient with respect to the logits when `gradient` is given.
     ///
     /// `shape` is `[B, H, W]`. `logits` and `gradient` are `[B, H, W, 3]`, before the softmax; `targets` are `[B, H, W]`:
-    /// below 0 not labelled, 0 background, 1 rim, 2 centre, and 3 to 5 the same as heavy pixels. Each part is the mean
+    /// below 0 not labelled, 0 background, 1 border, 2 centre, and 3 to 5 the same as heavy pixels. Each part is the mean
     /// over the samples with a labelled pixel. Without such a sample everything is 0, and the carried value stays.
     ///
     /// # Errors

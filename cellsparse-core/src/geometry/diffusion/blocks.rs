@@ -15,7 +15,7 @@ const MOST_UPDATES: f64 = (1_u64 << 29) as f64;
 const REACH: f64 = 75.0;
 const SETTLING: f64 = 6.0;
 
-/// Steps of single pixels after those of blocks, in squares of a block's side: so long takes the rim of the cell to be felt
+/// Steps of single pixels after those of blocks, in squares of a block's side: so long takes the border of the cell to be felt
 /// within some blocks of it.
 const SETTLE: usize = 4;
 
@@ -26,7 +26,7 @@ impl Scratch {
         if all <= MOST_UPDATES {
             return 1;
         }
-        // Heat that the rim takes away does not get further than some widths of the cell, and soon stays as it is.
+        // Heat that the border takes away does not get further than some widths of the cell, and soon stays as it is.
         let width = 2.0 * self.thickness(stride);
         let reached = (area as f64).min(2.0 * REACH * width * width);
         let moving = (steps as f64).min(SETTLING * width * width + 4.0 * REACH * width);
