@@ -28,7 +28,7 @@ const MIXED: u64 = 4;
 /// Random stream of the choices that are made here; pool `n` takes `STREAM + n`.
 const STREAM: u64 = 1 << 55;
 
-/// Share of the images that are shown without colour by the mean of their channels, the others by a random mixture.
+/// Fraction of the images that are shown without colour by the mean of their channels, the others by a random mixture.
 const MEAN: f64 = 0.5;
 
 /// One training on worlds of one seed; the next begins with its weights in 8 bits.

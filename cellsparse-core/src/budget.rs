@@ -17,7 +17,7 @@ pub struct Budget {
     taken: u64,
 }
 
-/// The share of the free memory that a call takes when nothing else is said, as 1 in so many.
+/// The fraction of the free memory that a call takes when nothing else is said, as 1 in so many.
 const SHARE: u64 = 2;
 
 /// The least that a budget from free memory is: below, not even small images could be worked on.

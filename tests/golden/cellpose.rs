@@ -239,7 +239,7 @@ fn crops_of(file: &Fixture, case: &str, prefix: &str, tolerances: [f32; 3]) {
     compare_crops(file, file, case, prefix, tolerances);
 }
 
-/// Cuts with the recorded matrices; `tolerances` are those of samples, flows, and the share of other cell probabilities.
+/// Cuts with the recorded matrices; `tolerances` are those of samples, flows, and the fraction of other cell probabilities.
 fn compare_crops(input: &Fixture, output: &Fixture, case: &str, prefix: &str, tolerances: [f32; 3]) {
     let four = |file: &Fixture, name: &str| file.f32(&format!("{case}.{name}")).into_dimensionality::<Ix4>().unwrap();
     let (x, y) = (four(input, "X"), four(input, "Y"));

@@ -21,7 +21,7 @@ pub struct EncodingChoice {
 /// Files in which the value 1 looks like a cell from which chance is ruled out.
 const FILES: usize = 3;
 
-/// Labels that cover this share of the pixels, or so many cells with this share, or simply so many cells, are complete.
+/// Labels that cover this fraction of the pixels, or so many cells with this share, or simply so many cells, are complete.
 const COMPLETE: f64 = 0.25;
 const MANY: (f64, f64) = (20.0, 0.05);
 const VERY_MANY: f64 = 50.0;

@@ -43,7 +43,7 @@ pub struct Trial {
 /// Optimiser steps of one trial: enough to see whether starting weights take to the cells.
 const STEPS: usize = 20;
 
-/// Share of a time budget that all trials together may take.
+/// Fraction of a time budget that all trials together may take.
 const SHARE: f64 = 0.3;
 
 /// Images and pixels that trials look at, at most: a choice needs no more.

@@ -196,7 +196,7 @@ impl SegmentationAlgorithm for Elephant<'_> {
     ) -> Result<Option<SeenCells>> {
         let maps = probabilities(network, image, scale, work)?;
         let inside = maps.slice(s![.., .., 0]).mapv(|background| background < 0.5);
-        Ok(Some(SeenCells { inside, pixel: 1.0, share: 1.0 }))
+        Ok(Some(SeenCells { inside, pixel: 1.0, fraction: 1.0 }))
     }
 
     fn segment(

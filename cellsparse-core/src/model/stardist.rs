@@ -246,7 +246,7 @@ impl SegmentationAlgorithm for StarDist<'_> {
             inside: prob.mapv(|prob| prob > EDGE as f32),
             pixel: ((rows * columns) as f64).sqrt() / scale,
             // The probability falls from 1 in the middle of a cell to 0 at its edge.
-            share: 1.0 - EDGE,
+            fraction: 1.0 - EDGE,
         }))
     }
 

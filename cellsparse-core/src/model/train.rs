@@ -68,7 +68,7 @@ struct Before {
     scale: WorkingScale,
 }
 
-/// Share of a step that goes forward.
+/// Fraction of a step that goes forward.
 const FORWARD: f64 = 0.35;
 
 impl Model {

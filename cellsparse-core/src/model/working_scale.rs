@@ -144,14 +144,14 @@ pub(super) struct SeenCells {
     pub inside: Array2<bool>,
     /// Their side in pixels of the image.
     pub pixel: f64,
-    /// The share of a cell's radius that they cover.
-    pub share: f64,
+    /// The fraction of a cell's radius that they cover.
+    pub fraction: f64,
 }
 
 impl SeenCells {
     /// Their diameter in pixels of the image, of which that one is `expected`; `None` without any.
     fn diameter(&self, expected: f64) -> Option<f64> {
-        let expected = expected * self.share / self.pixel;
+        let expected = expected * self.fraction / self.pixel;
         let mut areas = part_areas(&self.inside, expected);
         areas.retain(|area| *area as f64 > SPECK * expected * expected);
         // The median by area: fragments are many and count little.
@@ -162,7 +162,7 @@ impl SeenCells {
             below += **area;
             2 * below >= total
         });
-        middle.map(|area| disc_diameter(*area as f64) * self.pixel / self.share)
+        middle.map(|area| disc_diameter(*area as f64) * self.pixel / self.fraction)
     }
 }
 

@@ -31,7 +31,7 @@ pub enum Statistics {
     /// For each channel over all images and pixels of the batch (Ioffe and Szegedy 2015). Outside training, moving
     /// statistics are used: parameters `moving_mean` and `moving_variance`.
     Batch {
-        /// Share of the old value when a moving statistic takes in a new one.
+        /// Fraction of the old value when a moving statistic takes in a new one.
         momentum: f32,
         /// Whether the moving variance takes in the unbiased variance (PyTorch) or the biased one (Keras).
         unbiased: bool,

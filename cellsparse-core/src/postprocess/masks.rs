@@ -36,7 +36,7 @@ pub struct MaskOptions {
     pub flow_threshold: f32,
     /// Cells with fewer pixels are removed; 0 keeps all. Default 15.
     pub min_size: usize,
-    /// Cells with more than this share of the pixels of the image are removed. Default 0.4.
+    /// Cells with more than this fraction of the pixels of the image are removed. Default 0.4.
     pub max_size_fraction: f64,
     /// Whether flows are interpolated between pixels. Default true.
     pub interpolate: bool,

@@ -13,7 +13,7 @@ use crate::geometry::{COORDINATE_LIMIT, IntegerPolygon, Overlap};
 
 /// Candidates of dense maps that survive suppression, by descending score (equal scores: the later cell first).
 ///
-/// Arguments as of [`candidates`]; `nms_thresh` is the share of the smaller polygon's area above which two polygons count
+/// Arguments as of [`candidates`]; `nms_thresh` is the fraction of the smaller polygon's area above which two polygons count
 /// as the same object.
 ///
 /// # Errors

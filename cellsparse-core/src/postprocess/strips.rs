@@ -56,7 +56,7 @@ enum Fate {
 }
 
 impl StripSuppression {
-    /// For candidates of `rays` rays. `overlap` is the share of the smaller polygon above which two count as the same
+    /// For candidates of `rays` rays. `overlap` is the fraction of the smaller polygon above which two count as the same
     /// object; no ray is longer than `reach` pixels, or with `None` of any length, in which case all candidates are kept
     /// until the end.
     pub fn new(rays: usize, overlap: f32, reach: Option<i32>, cancel: &CancelToken) -> Self {

@@ -15,7 +15,7 @@ use crate::raster::LabelImage;
 const FEWEST: usize = 3;
 const SHARE: f64 = 0.5;
 
-/// Declared background covers at least this share of an image that is looked at: strokes hide no cells.
+/// Declared background covers at least this fraction of an image that is looked at: strokes hide no cells.
 const DECLARED: f64 = 0.5;
 
 /// A sentence for the annotator when many regions of the declared background (0) of the labels `[H, W]` look like the drawn

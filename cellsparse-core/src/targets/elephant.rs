@@ -30,7 +30,7 @@ pub enum ClassRule {
     /// The rule of the original: both classes are filled ellipses with the second moments of the annotated cell,
     /// whatever its outline. A cell without width (one pixel, a straight row or column) gets no class of its own.
     Ellipse {
-        /// Radii of the centre as a share of those of the cell, greater than 0. 0.5 in the original.
+        /// Radii of the centre as a fraction of those of the cell, greater than 0. 0.5 in the original.
         center_ratio: f64,
         /// Smallest number of pixels of either ellipse; smaller ones grow. 9 in the original.
         min_area: usize,

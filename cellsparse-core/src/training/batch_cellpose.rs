@@ -39,8 +39,8 @@ pub struct CellposeBatchConfig {
     /// Where crops may lie. With [`SamplingPolicy::Annotated`], the default, every crop is laid around an annotated
     /// pixel; with [`SamplingPolicy::Reference`] anywhere, as in Cellpose.
     pub policy: SamplingPolicy,
-    /// Share of the crops that are laid around a pixel of a cell, with the default policy. Default 0.9.
-    pub foreground_share: f64,
+    /// Fraction of the crops that are laid around a pixel of a cell, with the default policy. Default 0.9.
+    pub foreground_fraction: f64,
     /// What is learned beyond the border of an image. Default: nothing.
     pub outside: Outside,
     /// How samples are changed; its symmetries are not used, as crops are turned and mirrored anyway. Default: not at all.
@@ -61,7 +61,7 @@ impl Default for CellposeBatchConfig {
             diam_mean: 30.0,
             scale_range: 0.5,
             policy: SamplingPolicy::Annotated,
-            foreground_share: 0.9,
+            foreground_fraction: 0.9,
             outside: Outside::Ignored,
             intensity: Augmentation::none(),
             rule: FlowRule::Reference,
@@ -89,9 +89,9 @@ impl CellposeBatchConfig {
         if !(0.0..=2.0).contains(&self.scale_range) {
             return Err(Error::Config(format!("the scale range is {}; it must be from 0 to 2", self.scale_range)));
         }
-        if !(0.0..=1.0).contains(&self.foreground_share) {
-            let share = self.foreground_share;
-            return Err(Error::Config(format!("the foreground share is {share}; it must be from 0 to 1")));
+        if !(0.0..=1.0).contains(&self.foreground_fraction) {
+            let share = self.foreground_fraction;
+            return Err(Error::Config(format!("the foreground fraction is {share}; it must be from 0 to 1")));
         }
         Ok(())
     }
@@ -212,7 +212,7 @@ impl CellposeBatches {
         match self.config.policy {
             SamplingPolicy::Reference => range.draw([height, width], random),
             SamplingPolicy::Annotated => {
-                let wanted = random.chance(self.config.foreground_share) && !source.cells.is_empty();
+                let wanted = random.chance(self.config.foreground_fraction) && !source.cells.is_empty();
                 let set = if wanted { &source.cells } else { &source.annotated };
                 let (row, column) = set.nth(random.below(set.len()));
                 range.draw_around([height, width], [row, column], random)

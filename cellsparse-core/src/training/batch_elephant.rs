@@ -35,7 +35,7 @@ pub struct ElephantBatchConfig {
     pub scale: f64,
     /// Largest angle of the rotation in whole degrees, either way. Default 45.
     pub rotation: u32,
-    /// Smallest share of the contrast between annotated cells and background that is kept. Default 0.5.
+    /// Smallest fraction of the contrast between annotated cells and background that is kept. Default 0.5.
     pub contrast: f64,
     /// Whether rows and columns are reversed at random. Default true.
     pub flips: bool,

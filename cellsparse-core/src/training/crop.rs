@@ -17,7 +17,7 @@ pub struct CropDraw {
     pub size: [usize; 2],
     /// Angle of the rotation in degrees, counter-clockwise.
     pub degrees: i32,
-    /// Share of the contrast between annotated cells and annotated background that is kept.
+    /// Fraction of the contrast between annotated cells and annotated background that is kept.
     pub contrast: f64,
     /// Whether the order of the rows is reversed.
     pub flip_rows: bool,

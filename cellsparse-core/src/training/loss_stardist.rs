@@ -373,7 +373,7 @@ fn class_loss(
                 softmax(&mut share);
             }
             let total: f64 = share.iter().sum::<f64>() + channels as f64 * EPS;
-            // The derivative of the logarithm of the clipped share, weighted; flat where it was clipped.
+            // The derivative of the logarithm of the clipped probability, weighted; flat where it was clipped.
             let mut mean = 0.0;
             for (c, &t) in target[window].iter().enumerate() {
                 let part = share[c] / total;

@@ -17,10 +17,10 @@ pub const ORDER_STREAM: u64 = 1 << 60;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SamplingPolicy {
     /// Every patch contains an annotated pixel (object or background), so every patch teaches something. Images
-    /// without an annotation are never drawn. With the foreground share, the patch contains an object pixel.
+    /// without an annotation are never drawn. With the foreground fraction, the patch contains an object pixel.
     #[default]
     Annotated,
-    /// The rule of StarDist: with the foreground share, the patch contains an object pixel; otherwise, and in images
+    /// The rule of StarDist: with the foreground fraction, the patch contains an object pixel; otherwise, and in images
     /// without an object, it lies anywhere and may be unlabelled altogether.
     Reference,
 }
@@ -39,7 +39,7 @@ pub struct PatchOrigin {
 /// Draws the places of training patches; a pure function of the seed and of the number of the patch.
 #[derive(Debug, Clone)]
 pub struct PatchSampler {
-    foreground_share: f64,
+    foreground_fraction: f64,
     images: Vec<Corners>,
     /// The images that are drawn from.
     used: Vec<usize>,
@@ -82,19 +82,19 @@ struct Corners {
 impl PatchSampler {
     /// Looks for the possible places in every label image, once.
     ///
-    /// `patch` is `[rows, columns]`; `foreground_share` is a probability (0.9 in StarDist).
+    /// `patch` is `[rows, columns]`; `foreground_fraction` is a probability (0.9 in StarDist).
     ///
     /// # Errors
-    /// [`Error::Config`] for an empty patch or a share outside `[0, 1]`; [`Error::Labels`] without a label image, for
+    /// [`Error::Config`] for an empty patch or a fraction outside `[0, 1]`; [`Error::Labels`] without a label image, for
     /// one that is smaller than the patch, or, with [`SamplingPolicy::Annotated`], when nothing is annotated.
     pub fn new(
         labels: &[ArrayView2<'_, i32>],
         patch: [usize; 2],
-        foreground_share: f64,
+        foreground_fraction: f64,
         policy: SamplingPolicy,
     ) -> Result<Self> {
-        if !(0.0..=1.0).contains(&foreground_share) {
-            return Err(Error::Config(format!("the foreground share is {foreground_share}; it must be from 0 to 1")));
+        if !(0.0..=1.0).contains(&foreground_fraction) {
+            return Err(Error::Config(format!("the foreground fraction is {foreground_fraction}; it must be from 0 to 1")));
         }
         let mut images = Vec::with_capacity(labels.len());
         for labels in labels {
@@ -113,7 +113,7 @@ impl PatchSampler {
                 n => format!("nothing is annotated in {n} label images; draw at least one object"),
             }));
         }
-        Ok(Self { foreground_share, images, used, latest: Latest::default() })
+        Ok(Self { foreground_fraction, images, used, latest: Latest::default() })
     }
 
     /// The image of patch `number` (counted over the whole training): an endless sequence of random permutations of
@@ -127,7 +127,7 @@ impl PatchSampler {
     pub fn place(&self, seed: u64, number: u64, random: &mut Random) -> PatchOrigin {
         let image = self.image(seed, number);
         let Corners { foreground, others } = &self.images[image];
-        let wanted = random.chance(self.foreground_share) && !foreground.is_empty();
+        let wanted = random.chance(self.foreground_fraction) && !foreground.is_empty();
         let set = if wanted { foreground } else { others };
         let (row, column) = set.nth(random.below(set.len()));
         PatchOrigin { image, row, column }

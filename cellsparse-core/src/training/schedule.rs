@@ -12,7 +12,7 @@ pub enum Schedule {
     },
     /// A linear rise over the first `warmup` of the training, then half a cosine down to `floor`.
     Cosine {
-        /// Share of the training spent rising, in `[0, 1)`.
+        /// Fraction of the training spent rising, in `[0, 1)`.
         warmup: f32,
         /// Rate at the end.
         floor: f32,
@@ -89,7 +89,7 @@ pub struct EarlyStopping {
 const STRETCH: usize = 200;
 const FALL: f64 = 0.02;
 
-/// Length of the end of a training whose loss falls no more, as a share of what came before.
+/// Length of the end of a training whose loss falls no more, as a fraction of what came before.
 const LANDING: f64 = 0.25;
 
 impl EarlyStopping {

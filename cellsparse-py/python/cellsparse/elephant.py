@@ -32,7 +32,7 @@ def class_labels(
         is kept and the centre is what lies deep enough inside; this is what models of this package are trained with,
         unless the preset is `reference`.
     center_ratio : float
-        Size of the centre as a share of the cell's.
+        Size of the centre as a fraction of the cell's.
     min_area : int
         Smallest number of pixels of an ellipse.
 

@@ -128,7 +128,7 @@ mod tests {
     use super::super::{FlowRule, LabelRuns, bounds_of, cell_centre};
     use super::*;
 
-    /// The mean angle between two flow fields in degrees, and the share of the pixels that differ by more than 20.
+    /// The mean angle between two flow fields in degrees, and the fraction of the pixels that differ by more than 20.
     fn difference(a: &Array3<f32>, b: &Array3<f32>) -> (f64, f64) {
         let (mut sum, mut large, mut count) = (0.0, 0.0, 0.0);
         let [ay, ax, by, bx] = [(a, 0), (a, 1), (b, 0), (b, 1)].map(|(of, axis)| of.slice(s![axis, .., ..]));
