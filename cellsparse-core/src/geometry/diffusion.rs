@@ -38,7 +38,7 @@ pub struct CellFlows<'a> {
     pub flows: &'a [[f32; 2]],
 }
 
-/// The flows `[2, H, W]` (`dY`, `dX`) of a label image `[H, W]`, as Cellpose is trained to answer them (divided by 5).
+/// The flows `[2, H, W]` (`dY`, `dX`) of a label image `[H, W]`, as Cellpose is trained to predict them (divided by 5).
 ///
 /// Each cell is treated alone, whatever touches it. Vectors have length 1 inside cells and 0 elsewhere, at the centre of
 /// a symmetric cell, in one-pixel cells and in pieces of a cell that do not touch (by an edge or a corner) the piece with

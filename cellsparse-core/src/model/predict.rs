@@ -156,7 +156,7 @@ fn strange_tile(
     let small = tile < smallest && height.max(width) > tile;
     small.then(|| format!(
         "tiles of {tile} pixels were asked for, and tiles of {smallest} are taken: of smaller ones this network would read \
-         more for its surroundings than for the answer"
+         more for its surroundings than for its output"
     ))
 }
 

@@ -71,7 +71,7 @@ pub(super) struct StarDist<'a> {
     pub thresholds: StarThresholds,
 }
 
-/// Factor of the rate for the layer that answers ray lengths: they are about ten times as large as other answers, so its
+/// Factor of the rate for the layer of ray lengths: they are about ten times as large as other outputs, so its
 /// weights have further to go.
 const RAY_RATE: f32 = 10.0;
 

@@ -16,7 +16,7 @@ pub(super) struct Work<'a> {
     pub budget: Budget,
     /// Side of the tiles that the caller asked for.
     pub tile: Option<usize>,
-    /// Whether answers to mirrored tiles are averaged.
+    /// Whether outputs for mirrored tiles are averaged.
     pub augment: bool,
     /// How many times as large the image is seen as its pixels are, because those of the training have another physical size.
     pub zoom: f64,

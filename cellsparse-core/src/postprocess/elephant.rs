@@ -42,7 +42,7 @@ impl Default for WatershedOptions {
 pub enum InstanceMethod {
     /// Seeds in the centres grow over the foreground: cells of any shape.
     Watershed(WatershedOptions),
-    /// One ellipse for every centre, and the original small-object filter: what the original package answers.
+    /// One ellipse for every centre, and the original small-object filter: what the original package returns.
     Ellipse(SpotOptions),
 }
 

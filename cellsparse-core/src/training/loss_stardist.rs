@@ -61,7 +61,7 @@ impl Default for StarLossConfig {
     }
 }
 
-/// What a network answered for `N` pixels (batch, rows and columns in one), pixel by pixel.
+/// The outputs of a network for `N` pixels (batch, rows and columns in one), pixel by pixel.
 #[derive(Debug, Clone, Copy)]
 pub struct StarOutputs<'a> {
     /// `[N]`: object probability, or its logit.
@@ -72,7 +72,7 @@ pub struct StarOutputs<'a> {
     pub class: Option<&'a [f32]>,
 }
 
-/// What it should have answered; see [`StarTargets`](crate::targets::stardist::StarTargets).
+/// The targets of these outputs; see [`StarTargets`](crate::targets::stardist::StarTargets).
 #[derive(Debug, Clone, Copy)]
 pub struct StarTruth<'a> {
     /// `[N]`: object probability, negative at unlabelled pixels.
