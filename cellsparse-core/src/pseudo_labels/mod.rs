@@ -1,4 +1,4 @@
-//! Completion of sparse labels: cells and background that the drawn ones make plain.
+//! Pseudo-labels: cells and background that the drawn ones make plain.
 //!
 //! A classifier of pixels learns from the drawn cells and the drawn background, says of every pixel how likely it lies in a
 //! cell, and is tried on drawn cells that it has not seen. Where it can be trusted, unlabelled regions that resemble a drawn
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_completion_ends() {
+    fn cancelled_pseudo_labels_end() {
         let (image, labels) = scene(0.8);
         let cancel = CancelToken::new();
         cancel.cancel();
