@@ -131,10 +131,10 @@ fn run(algorithm: Algorithm, stage: Stage, file: &Path, from: Option<&[u8]>, key
     Ok(model)
 }
 
-/// Pool `number`: one world, or several when batches shall mix kinds.
+/// Pool `number`: one world, or several when batches are to mix kinds.
 ///
-/// Cellpose normalises over its batch. Who trains it on images of one kind has batches of one kind, who trains it on many has
-/// mixed ones, so it learns on both in turn.
+/// Cellpose normalises over its batch. A training on images of one kind has batches of one kind, a training on many kinds
+/// has mixed ones, so it learns on both in turn.
 fn pool_of_worlds(
     algorithm: Algorithm,
     size: usize,

@@ -100,7 +100,7 @@ impl App {
     }
 }
 
-/// So many pieces of work at a time, and so many that wait.
+/// Limits how many pieces of work run at a time, and how many wait.
 #[derive(Debug)]
 pub struct Permits {
     slots: Arc<Semaphore>,

@@ -90,7 +90,7 @@ impl Refusal {
         Self { status, detail: Detail::Text(detail.into()), retry_after: None }
     }
 
-    /// The same request may succeed after so many seconds.
+    /// The same request may succeed after that many seconds.
     pub fn later(status: StatusCode, detail: impl Into<String>, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(status, detail) }
     }
@@ -157,7 +157,7 @@ fn with_hint(error: &Error) -> String {
         Some(Reason::LabelEncoding { .. }) => {
             format!("{message}; in b64lbl, 0 is unlabelled, 1 background, and cells begin at 2")
         }
-        Some(Reason::DeviceAbsent { device, .. }) => format!("{message}; whoever runs the server chose {device}"),
+        Some(Reason::DeviceAbsent { device, .. }) => format!("{message}; the operator of the server chose {device}"),
         _ => message,
     }
 }

@@ -87,7 +87,7 @@ fn syntax_error(text: &str, msg: &str, at: usize) -> Refusal {
     }])
 }
 
-/// Reads a value that lies in so many others.
+/// Reads a value, at a depth of nesting.
 #[derive(Clone, Copy)]
 struct Value<'n> {
     names: &'n [&'n str],

@@ -253,7 +253,7 @@ async fn train(
     }
     let (app, entry, work, cancel) = (Arc::clone(app), Arc::clone(entry), Arc::clone(work), cancel.clone());
     blocking(move || {
-        // Dropped in this order: who gets the turn next finds the training ended.
+        // Dropped in this order: the next in the queue finds the training ended.
         let _held = (running, turns);
         work::train(&app, &entry, &work, &cancel)
     })
@@ -301,7 +301,7 @@ async fn reset(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer 
             Some(blocking(move || app.store.pretrained(algorithm, &name)).await?)
         }
     };
-    // What is being learned would be thrown away.
+    // What is being learned would be discarded.
     entry.live.stop_all();
     let turn = app.unless_stopped(Arc::clone(&entry.turn).lock_owned()).await?;
     blocking(move || {

@@ -205,7 +205,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// So many steps, of which those are left out that change nothing.
+    /// Runs `steps` steps, without those that change nothing.
     fn diffuse(&mut self, steps: usize, source: usize, stride: usize, cancel: &CancelToken) -> Result<()> {
         let last = [self.heat.len() / stride - 2, stride - 2];
         let at = [source / stride, source % stride];

@@ -8,7 +8,7 @@ use crate::geometry::disc_diameter;
 use crate::geometry::distance::{distance_transform_squared, label_distances};
 use crate::raster::LabelImage;
 
-/// A thin cell counts as no larger than so many times its width: scaled by its area, a long rod would be a few pixels wide.
+/// A thin cell counts as no larger than this many times its width: scaled by its area, a long rod would be a few pixels wide.
 const WIDTHS: f64 = 1.5;
 
 /// Cells of an image that are measured, at most.

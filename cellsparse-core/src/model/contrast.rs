@@ -46,10 +46,10 @@ const BLURS: [f32; 2] = [2.0, 8.0];
 /// bright pixels up to 5, and the most sparing of 500 real images with cells 17.
 const NOTHING: [f64; 2] = [2.8, 6.0];
 
-/// An image shows nothing when its ratio is so many times below that of the training, within these limits.
+/// An image shows nothing when its ratio is below that of the training by this factor, within these limits.
 const TIMES: f64 = 8.0;
 
-/// It also shows nothing when its relief is so many times below, and its ratio below this.
+/// It also shows nothing when its relief is below that of the training by the first factor, and its ratio below the second value.
 const FAINTER: f64 = 20.0;
 const DOUBTFUL: f64 = 20.0;
 

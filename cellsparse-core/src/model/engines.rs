@@ -10,7 +10,7 @@ use crate::networks::{Device, Engine};
 
 /// What a model keeps to be quick when it is used again.
 ///
-/// Nothing waits here: whoever finds it in use works with something of its own. So a process that was forked while another
+/// Nothing waits here: a call that finds it in use works with something of its own. So a process that was forked while another
 /// thread held it does not wait for a thread that it does not have.
 #[derive(Debug, Default)]
 pub(super) struct Engines {
@@ -77,7 +77,7 @@ impl Engines {
         }
     }
 
-    /// Runs `work` on so many threads: in the pool that the caller is in, or in one of the model's own.
+    /// Runs `work` on that many threads: in the pool that the caller is in, or in one of the model's own.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for a number outside 1..=1024,
@@ -89,7 +89,7 @@ impl Engines {
         }
     }
 
-    /// The pool for so many threads; `None` for a caller who is in one.
+    /// The pool for that many threads; `None` for a caller who is in one.
     ///
     /// # Errors
     /// As [`install`](Self::install).

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::raster::LabelImage;
 
-/// By so much the mean overlap of the drawn cells must grow before thresholds depart from the usual ones, and so far below the
-/// best one those nearer to the usual ones are taken.
+/// By how much the mean overlap with the drawn cells must grow before thresholds depart from the default ones; of thresholds within
+/// this distance of the best, those nearest to the default ones are taken.
 const GAIN: f64 = 0.01;
 
 /// The choice with which the outlines of the drawn cells fit best, or the `usual` one when none fits plainly better.

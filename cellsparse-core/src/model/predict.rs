@@ -141,7 +141,7 @@ impl Model {
     }
 }
 
-/// The median object is so many times smaller or larger across than the drawn cells when a note says so.
+/// Ratio of the diameters of the median object and of the drawn cells, or its inverse, from which a note says so.
 const STRANGE: f64 = 3.0;
 
 /// A note on tiles that were asked for and are smaller than the `smallest` that are taken.

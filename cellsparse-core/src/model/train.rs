@@ -222,7 +222,7 @@ impl Model {
         Ok(Ending { outcome, begin, start_kept, notes })
     }
 
-    /// Gives a new model the starting weights that it shall have, and says what the training begins with.
+    /// Gives a new model the starting weights that it is to have, and says what the training begins with.
     fn begin(&mut self, options: &TrainOptions, notes: &mut Vec<String>) -> Result<Begin> {
         if !self.untrained {
             return Ok(Begin::Trained);

@@ -19,8 +19,8 @@ const FACTORS: [f64; 2] = [0.25, 2.0];
 /// Factors in this range are not worth the blur of another sampling.
 const NEAR: [f64; 2] = [0.75, 1.34];
 
-/// Cells of different images differ in size when the ninth tenth of the images has cells so many times as large as the
-/// first, and there are so many images.
+/// Cells of different images differ in size when the ratio of the 90th to the 10th percentile of their diameters is above the
+/// first value, and there are at least as many images as the second.
 const DIFFERENT: f64 = 1.5;
 const FEWEST: usize = 4;
 

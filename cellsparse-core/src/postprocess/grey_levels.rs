@@ -13,7 +13,7 @@ use cellsparse_kernels::prefetch;
 /// A pixel that is not to be flooded. Labelled pixels hold their label, others `!level`, which is below 0.
 const OUTSIDE: i32 = 0;
 
-/// Pixels that are flooded before the heap follows. Each of the two works on memory of its own, so they had better not
+/// Pixels that are flooded before the heap follows. Each of the two works on memory of its own, so they should not
 /// take turns often; the log between them should stay small, too. The unit tests have small images.
 const CHUNK: usize = if cfg!(test) { 7 } else { 1 << 18 };
 

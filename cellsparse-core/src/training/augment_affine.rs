@@ -34,7 +34,7 @@ pub struct CropRange {
     /// Width `r` of the range of scales `[1 - r/2, 1 + r/2]`, brought into 0 to 2. 0.5 when images are rescaled to one
     /// cell size, else 1.
     pub scale_range: f64,
-    /// Diameter of the image's cells over the diameter that they shall have; crops are made smaller by it.
+    /// Diameter of the image's cells over the diameter to which they are scaled; crops are made smaller by it.
     pub rescale: f64,
 }
 

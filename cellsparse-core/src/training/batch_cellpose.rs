@@ -32,7 +32,7 @@ pub struct CellposeBatchConfig {
     pub patch: usize,
     /// Whether the crops of each image are scaled so that its cells have a diameter of `diam_mean`. Default true.
     pub rescale: bool,
-    /// Diameter in pixels that cells shall have. Default 30.
+    /// Diameter in pixels to which cells are scaled. Default 30.
     pub diam_mean: f64,
     /// Width of the range of scales around that, from 0 to 2. Default 0.5 (Cellpose takes 1 without rescaling).
     pub scale_range: f64,
