@@ -52,8 +52,8 @@ pub enum Labels {
 /// Bytes that one pixel takes when decoded, at most: a bound before the number of channels is known.
 const PIXEL_BYTES: usize = 16;
 
-/// Reads an image and, if they are `wanted`, its labels, which mean what the encoding says. Of the pairs in `range`, one for each channel or for all, the first
-/// becomes the intensity 0 and the second 1.
+/// Reads an image and, if they are `wanted`, its labels, which mean what the encoding says. Of the pairs in `range`, one
+/// for each channel or for all, the first becomes the intensity 0 and the second 1.
 ///
 /// # Errors
 /// 422 that names the field, 413 for an image with more than `pixels` pixels.

@@ -150,8 +150,8 @@ fn median(cell: LabelledRuns<'_>) -> [f64; 2] {
     [middle(&rows), middle(&columns)]
 }
 
-/// Heat at the border of the window that makes it grow. A flow is the gradient divided by its length, to which 1e-60 is added: what is
-/// smaller by 40 powers of ten is 0 in 32 bits.
+/// Heat at the border of the window that makes it grow. A flow is the gradient divided by its length, to which 1e-60 is
+/// added: what is smaller by 40 powers of ten is 0 in 32 bits.
 const FELT: f64 = 1e-100;
 
 /// Steps after which it is looked whether anything still changes.

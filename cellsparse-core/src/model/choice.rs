@@ -53,9 +53,10 @@ const PIXELS: usize = 2_000_000;
 /// Tries every algorithm on the drawn cells and tells which one to train.
 ///
 /// The cells, sorted by area, are dealt to two halves. Each algorithm trains 20 steps of small batches (no more than
-/// `options.steps`) on one half, with the other half unlabelled, and is scored on it; then the halves change places. With a single drawn cell there is nothing to
-/// leave out, and the algorithms are scored on it. `options` are those of the training to come; of its time budget the trials
-/// take at most three tenths. An algorithm whose trial fails (for example for the number of channels) scores 0.
+/// `options.steps`) on one half, with the other half unlabelled, and is scored on it; then the halves change places. With
+/// a single drawn cell there is nothing to leave out, and the algorithms are scored on it. `options` are those of the
+/// training to come; of its time budget the trials take at most three tenths. An algorithm whose trial fails (for example
+/// for the number of channels) scores 0.
 ///
 /// # Errors
 /// [`Error::Cancelled`] when the cancel token is raised; what the last algorithm reported when all of them fail.

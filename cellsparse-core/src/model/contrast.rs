@@ -166,7 +166,8 @@ fn limits(image: ArrayView3<'_, f32>) -> Vec<[f64; 2]> {
     limits.collect()
 }
 
-/// Means over squares of `side` pixels, of which each is taken to lie within the limits; what is left over at the far edges is left out.
+/// Means over squares of `side` pixels, of which each is taken to lie within the limits; what is left over at the far
+/// edges is left out.
 fn block_means(channel: ArrayView2<'_, f32>, side: usize, [low, high]: [f64; 2]) -> Array2<f32> {
     let shape = ((channel.nrows() / side).max(1), (channel.ncols() / side).max(1));
     let mut sums = Array2::<f64>::zeros(shape);

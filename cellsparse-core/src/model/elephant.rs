@@ -262,8 +262,8 @@ const OBJECT_BYTES: u64 = 48;
 fn probabilities(network: &Network, image: ArrayView3<'_, f32>, scale: f64, work: &Work<'_>) -> Result<Array3<f32>> {
     let (full_height, full_width, channels) = image.dim();
     let [height, width] = scaled_sides([full_height, full_width], scale)?;
-    // The probabilities and what the objects take, at the size of the image; sums and weights of the tiles, or the probabilities of
-    // the whole, at that of the network.
+    // The probabilities and what the objects take, at the size of the image; sums and weights of the tiles, or the
+    // probabilities of the whole, at that of the network.
     let taken = bytes_of(&[full_height, full_width], 12 + OBJECT_BYTES)
         .saturating_add(scaled_bytes([full_height, full_width, channels], scale)?)
         .saturating_add(bytes_of(&[height, width], 24));

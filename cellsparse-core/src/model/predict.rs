@@ -18,8 +18,8 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Image`] when the image is unusable or its channels do not fit the model, [`Error::Config`] for options out
-    /// of range or of another algorithm, [`Error::Device`] for an absent device, [`Error::Limit`] for work that the memory does not
-    /// suffice for, [`Error::Cancelled`] when the cancel token was raised.
+    /// of range or of another algorithm, [`Error::Device`] for an absent device, [`Error::Limit`] for work that the
+    /// memory does not suffice for, [`Error::Cancelled`] when the cancel token was raised.
     pub fn predict(&self, image: &Image, options: &PredictOptions) -> Result<Segmentation> {
         self.check_prediction(options)?;
         self.network.check_channels(image.channels())?;

@@ -97,8 +97,8 @@ pub(super) fn choose<T: Copy, I>(
     Ok(good.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(.., choice)| choice))
 }
 
-/// The area below which an object is taken for debris: a quarter of the smallest annotated cell's. Cells that the side of an image
-/// cuts say nothing about it, unless there are no others.
+/// The area below which an object is taken for debris: a quarter of the smallest annotated cell's. Cells that the side of
+/// an image cuts say nothing about it, unless there are no others.
 pub(super) fn smallest_object<'a>(labels: impl Iterator<Item = &'a SparseLabels> + Clone) -> f32 {
     let whole = labels.clone().flat_map(|labels| {
         let cut = at_the_sides(labels.labels());

@@ -75,9 +75,9 @@ impl Model {
     /// Trains on annotated images, from the weights the model has now.
     ///
     /// With `validation`, the weights with the lowest validation loss are kept and thresholds are chosen on it; without,
-    /// thresholds are chosen on the annotated cells themselves and those that they make plain. `observer` is called after every step and may stop the
-    /// training, which then returns normally with the weights so far. The result is the same for every number of
-    /// threads.
+    /// thresholds are chosen on the annotated cells themselves and those that they make plain. `observer` is called after
+    /// every step and may stop the training, which then returns normally with the weights so far. The result is the same
+    /// for every number of threads.
     ///
     /// # Errors
     /// [`Error::Image`] and [`Error::Labels`] for unusable data, [`Error::Config`] for options out of range,

@@ -52,8 +52,9 @@ impl CellposeConfig {
         Ok(())
     }
 
-    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs: vertical flow, horizontal flow and cell probability logit (3 channels), and the style, a
-    /// vector. Layers have the names of the state dicts of the Cellpose package.
+    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs:
+    /// vertical flow, horizontal flow and cell probability logit (3 channels), and the style, a vector. Layers have the
+    /// names of the state dicts of the Cellpose package.
     pub fn graph(&self) -> Graph {
         let mut builder = Builder { graph: Graph::new(Initializer::FanIn) };
         let mut x = builder.graph.input(self.n_channels.clamp(1, 64));

@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 /// A network laid out in memory for one batch size and image size.
 ///
 /// Maps are kept in buffers that are allocated once. In a training plan every map lives until the backward pass has used
-/// it, and then its memory takes gradients; in an inference plan maps share memory. Results do not depend on the number of threads of the current rayon pool.
+/// it, and then its memory takes gradients; in an inference plan maps share memory. Results do not depend on the number
+/// of threads of the current rayon pool.
 #[derive(Debug)]
 pub struct CpuPlan {
     pub(super) graph: Arc<Graph>,

@@ -46,8 +46,8 @@ impl ElephantConfig {
         Ok(())
     }
 
-    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Output: logits of background, border and centre (3 channels). Layers have the names of the state dicts of
-    /// elephant-core.
+    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Output:
+    /// logits of background, border and centre (3 channels). Layers have the names of the state dicts of elephant-core.
     pub fn graph(&self) -> Graph {
         let mut graph = Graph::new(Initializer::He);
         let mut x = graph.input(self.n_channels.clamp(1, 64));

@@ -94,8 +94,9 @@ impl StarDistConfig {
         }
     }
 
-    /// The network; values out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs: probability logit (1), distances (`n_rays`) and, with classes, class logits
-    /// (`n_classes + 1`), each on the grid. Layers have the names that Keras gives them in the original.
+    /// The network; values out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs: probability
+    /// logit (1), distances (`n_rays`) and, with classes, class logits (`n_classes + 1`), each on the grid. Layers have
+    /// the names that Keras gives them in the original.
     pub fn graph(&self) -> Graph {
         let config = self.in_range();
         let mut builder = Builder { graph: Graph::new(Initializer::Glorot), config: &config, norms: 0 };

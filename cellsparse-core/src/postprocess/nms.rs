@@ -37,8 +37,8 @@ pub fn non_maximum_suppression_dense(
 /// `area(intersection) / min(area, area) > nms_thresh`. Vertices are truncated towards zero to whole pixels before areas
 /// are taken, and intersections have whole vertices too ([`Overlap`]), as in StarDist 0.9. Polygons without area neither
 /// remove others nor are removed; from a threshold of 1 on nothing is removed, since no two polygons share more than the
-/// whole of the smaller one (StarDist then still removes some whose overlap is rounded up). Negative distances are used as they are; vertices beyond ±[`COORDINATE_LIMIT`] pixels
-/// are moved to that limit.
+/// whole of the smaller one (StarDist then still removes some whose overlap is rounded up). Negative distances are used
+/// as they are; vertices beyond ±[`COORDINATE_LIMIT`] pixels are moved to that limit.
 ///
 /// # Errors
 /// [`Error::Image`] if the parts of the list differ in length, there are fewer than 3 rays, or a score or a distance is

@@ -4,10 +4,12 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::raster::LabelImage;
 
-/// Parts the pixels of `mask` into h_maxima_regions of `height`, both `[H, W]`; the result numbers them from 1, 0 outside the mask.
+/// Parts the pixels of `mask` into h_maxima_regions of `height`, both `[H, W]`; the result numbers them from 1, 0 outside
+/// the mask.
 ///
-/// Two h_maxima_regions remain apart when the lower one rises by at least `depth` above the saddle between them. Pixels are taken from
-/// the highest to the lowest and join the region of their highest neighbour (of eight) that was taken before.
+/// Two h_maxima_regions remain apart when the lower one rises by at least `depth` above the saddle between them. Pixels
+/// are taken from the highest to the lowest and join the region of their highest neighbour (of eight) that was taken
+/// before.
 pub fn h_maxima_regions(height: ArrayView2<'_, f32>, mask: ArrayView2<'_, bool>, depth: f32) -> LabelImage {
     let (rows, columns) = mask.dim();
     let mut order: Vec<(usize, usize)> = mask.indexed_iter().filter(|(_, inside)| **inside).map(|(at, _)| at).collect();

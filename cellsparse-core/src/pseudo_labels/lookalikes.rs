@@ -19,8 +19,8 @@ const SHARE: f64 = 0.5;
 const DECLARED: f64 = 0.5;
 
 /// A sentence for the annotator when many regions of the declared background (0) of the labels `[H, W]` look like the drawn
-/// cells in the image `[H, W, C]`, in their pixels, size and shape, as where only some of the cells are drawn and the rest is called
-/// background.
+/// cells in the image `[H, W, C]`, in their pixels, size and shape, as where only some of the cells are drawn and the
+/// rest is called background.
 ///
 /// The classifier learns the declared background as such; cells in it are few beside the real one, so their pixels still
 /// look more like cells.

@@ -43,9 +43,10 @@ const MOST: usize = 20_000;
 /// The labels `[H, W]` with what the drawn ones make plain in the image `[H, W, C]`: more cells, with new ids above those
 /// of the drawn ones, and more background. What was drawn stays as it is.
 ///
-/// When the classifier gets too few unseen drawn cells right, or only one is drawn, no cells are added and only as many background pixels as are
-/// labelled, chosen with `seed` among those that look least like cells; without a cell, with fewer than 20 labelled pixels of
-/// cells or background, or when pixels do not tell at all, the labels are returned as they are.
+/// When the classifier gets too few unseen drawn cells right, or only one is drawn, no cells are added and only as many
+/// background pixels as are labelled, chosen with `seed` among those that look least like cells; without a cell, with
+/// fewer than 20 labelled pixels of cells or background, or when pixels do not tell at all, the labels are returned as
+/// they are.
 pub fn add_pseudo_labels(image: ArrayView3<'_, f32>, labels: &LabelImage, seed: u64) -> LabelImage {
     add_pseudo_labels_until(image, labels, seed, &CancelToken::new()).unwrap_or_else(|_| labels.clone())
 }

@@ -127,7 +127,8 @@ pub struct Engines {
     pub validation: Option<Engine>,
 }
 
-/// Between the ends of epochs, checkpoints are written so seldom that they take at most this fraction of the time, as its inverse.
+/// Between the ends of epochs, checkpoints are written so seldom that they take at most this fraction of the time, as its
+/// inverse.
 const CHECKPOINT_INTERVAL: u32 = 20;
 
 /// Trains until the steps are done, the time is over, or somebody asks to stop.

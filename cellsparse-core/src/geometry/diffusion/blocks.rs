@@ -10,8 +10,8 @@ use crate::geometry::distance::distance_transform_edt;
 /// Pixels that are computed for one cell in all steps, at most; what would take more is diffused in blocks. About a second.
 const MOST_UPDATES: f64 = (1_u64 << 29) as f64;
 
-/// In a cell of some width in pixels, heat falls to [`FELT`](super::FELT) within `REACH` times its width, and moves for no longer than `SETTLING`
-/// times the square of its width.
+/// In a cell of some width in pixels, heat falls to [`FELT`](super::FELT) within `REACH` times its width, and moves for
+/// no longer than `SETTLING` times the square of its width.
 const REACH: f64 = 75.0;
 const SETTLING: f64 = 6.0;
 
