@@ -12,7 +12,7 @@ use super::errors::{Location, Refusal};
 use super::fields::Sample;
 
 /// An image of a request.
-pub struct Field {
+pub struct RequestImage {
     /// Its pixels.
     pub image: Image,
     /// Its labels.
@@ -21,7 +21,7 @@ pub struct Field {
     pub at: Vec<Location>,
 }
 
-impl Field {
+impl RequestImage {
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         let sample = match &self.image {
@@ -62,7 +62,7 @@ pub fn read(
     wanted: Option<LabelEncoding>,
     range: Option<&[[f32; 2]]>,
     pixels: usize,
-) -> Result<Field, Refusal> {
+) -> Result<RequestImage, Refusal> {
     let place = |name: &str| -> Vec<Location> { sample.at.iter().cloned().chain([name.into()]).collect() };
     let limits = limits(pixels);
     let bytes = bytes(&sample.image, place("b64img"), pixels)?;
@@ -80,7 +80,7 @@ pub fn read(
         }
         _ => Labels::Absent,
     };
-    Ok(Field { image, labels, at: sample.at.clone() })
+    Ok(RequestImage { image, labels, at: sample.at.clone() })
 }
 
 /// What the numbers of all label files of a request mean, with the reason where they had to be judged.

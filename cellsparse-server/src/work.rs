@@ -13,14 +13,14 @@ use super::app::App;
 use super::entry::Entry;
 use super::errors::{Location, Refusal};
 use super::event::Event;
-use super::images::{self, Field, Labels};
+use super::images::{self, RequestImage, Labels};
 use super::live::Outcome;
 use super::memory::Share;
 
 /// What a request asks for, decoded.
 pub struct Work {
     /// Its images.
-    pub fields: Vec<Field>,
+    pub fields: Vec<RequestImage>,
     /// Train.
     pub train: bool,
     /// Segment.
@@ -69,7 +69,7 @@ impl Work {
     /// # Errors
     /// 422 when there is nothing to train on; with `strict` also where the original server answered 200.
     pub fn training_data(&self, algorithm: Algorithm, strict: bool) -> Result<TrainingData, Refusal> {
-        let labels = |field: &Field| -> Vec<Location> { field.at.iter().cloned().chain(["b64lbl".into()]).collect() };
+        let labels = |field: &RequestImage| -> Vec<Location> { field.at.iter().cloned().chain(["b64lbl".into()]).collect() };
         for field in &self.fields {
             if let Labels::Misfit(reason) = &field.labels {
                 if algorithm == Algorithm::Cellpose && !strict && !self.several {
@@ -303,7 +303,7 @@ const SAMPLES_PER_PIXEL: usize = 16;
 fn fitted(
     app: &App,
     work: &Work,
-    field: &Field,
+    field: &RequestImage,
     model: &Model,
     samples: &mut usize,
 ) -> Result<(Image, Vec<Location>), Refusal> {

@@ -328,8 +328,8 @@ impl CpuPlan {
                         ChannelMoments::measured(&layout, statistics, epsilon, &channels, style.as_deref())
                     }
                 };
-                let lines = moments.lines(weights.values(first), weights.values(first + 1), style.as_deref());
-                affine(self.level, &layout, from, [&lines[0], &lines[1]], activation.slope(), target);
+                let coefficients = moments.scale_and_shift(weights.values(first), weights.values(first + 1), style.as_deref());
+                affine(self.level, &layout, from, [&coefficients[0], &coefficients[1]], activation.slope(), target);
                 self.moments[id] = moments;
             }
             Op::GlobalAveragePool { .. } => {

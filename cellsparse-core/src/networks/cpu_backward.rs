@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cellsparse_kernels::{
-    Buffer, Conv, Destination, Layout, Level, Slope, Store, affine_gradient, channel_products, max_pool_gradient,
+    Buffer, Conv, Destination, Layout, Level, ActivationDerivative, Store, affine_gradient, channel_products, max_pool_gradient,
     upsample_gradient,
 };
 
@@ -216,9 +216,9 @@ impl<'a> Backward<'a> {
         let new = self.moments[id].gradient(&sums, &pivot, self.weights.values(first), added.as_deref());
         self.parameters[first].copy_from_slice(&new.gamma);
         self.parameters[first + 1].copy_from_slice(&new.beta);
-        let lines = new.lines.each_ref().map(Vec::as_slice);
+        let coefficients = new.coefficients.each_ref().map(Vec::as_slice);
         self.pass(source, |values, to, store| {
-            affine_gradient(level, &layout, (gradient, values), lines, to, store);
+            affine_gradient(level, &layout, (gradient, values), coefficients, to, store);
         });
         if let Some(style) = style {
             self.pass_vector(style, &new.style);
@@ -268,7 +268,7 @@ impl GradientSlot {
     /// How a gradient goes into this buffer; `values` are those of the node.
     fn store<'v>(&self, values: &'v [f32]) -> Store<'v> {
         let values = (!self.in_place).then_some(values);
-        Store { accumulate: self.accumulate, slope: self.slope.map(|factor| Slope { values, factor }) }
+        Store { accumulate: self.accumulate, slope: self.slope.map(|negative_slope| ActivationDerivative { values, negative_slope }) }
     }
 }
 

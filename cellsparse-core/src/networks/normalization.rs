@@ -32,8 +32,8 @@ pub(super) struct NormGradient {
     pub beta: Vec<f32>,
     /// With respect to the style, `[batch][channels]`.
     pub style: Vec<f32>,
-    /// The gradient with respect to `x` is `lines[0] * g + lines[1] * x + lines[2]`.
-    pub lines: [Vec<f32>; 3],
+    /// The gradient with respect to `x` is `coefficients[0] * g + coefficients[1] * x + coefficients[2]`.
+    pub coefficients: [Vec<f32>; 3],
 }
 
 impl ChannelMoments {
@@ -118,7 +118,7 @@ impl ChannelMoments {
     }
 
     /// Factor and offset of `x` for every channel of every image.
-    pub fn lines(&self, gamma: &[f32], beta: &[f32], style: Option<&[f32]>) -> [Vec<f32>; 2] {
+    pub fn scale_and_shift(&self, gamma: &[f32], beta: &[f32], style: Option<&[f32]>) -> [Vec<f32>; 2] {
         let (mut factors, mut offsets) = (Vec::new(), Vec::new());
         for (index, (mean, inverse)) in self.mean.iter().zip(&self.inverse).enumerate() {
             let channel = index % self.channels;
@@ -158,7 +158,7 @@ impl ChannelMoments {
             let factor = inverse * f64::from(gamma[index % self.channels]);
             let slope = -inverse * inverse * product / count;
             let constant = -inverse * total / count;
-            for (line, value) in result.lines.iter_mut().zip([factor, slope, constant + slope * offset(index)]) {
+            for (line, value) in result.coefficients.iter_mut().zip([factor, slope, constant + slope * offset(index)]) {
                 line.push(value as f32);
             }
             let deviation = self.channel_means[index] + offset(index);
