@@ -24,7 +24,7 @@ const NEAR: [f64; 2] = [0.75, 1.34];
 const DIFFERENT: f64 = 1.5;
 const FEWEST: usize = 4;
 
-/// Small and large cells lie far apart when the ninth tenth of the sizes is so many times the first.
+/// Small and large cells lie far apart when the 90th percentile of the sizes is this many times the 10th.
 const APART: f64 = 4.0;
 
 /// Sides that a network sees relative to those of an image.
