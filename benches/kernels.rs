@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use cellsparse_kernels::{Buffer, Conv, Destination, Layout, Level, Method, ActivationDerivative, Store};
+use cellsparse_kernels::{ActivationDerivative, Buffer, Conv, Destination, Layout, Level, Method, Store};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Kernel, input channels, output channels, side of the map.

@@ -67,7 +67,6 @@
 
 pub mod annotations;
 pub mod budget;
-pub mod pseudo_labels;
 pub mod control;
 pub mod error;
 #[cfg(any(feature = "io", feature = "models"))]
@@ -79,6 +78,7 @@ pub mod model;
 #[cfg(feature = "models")]
 pub mod networks;
 pub mod postprocess;
+pub mod pseudo_labels;
 pub mod random;
 pub mod raster;
 pub mod synthetic;

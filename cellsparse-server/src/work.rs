@@ -13,7 +13,7 @@ use super::app::App;
 use super::entry::Entry;
 use super::errors::{Location, Refusal};
 use super::event::Event;
-use super::images::{self, RequestImage, Labels};
+use super::images::{self, Labels, RequestImage};
 use super::live::Outcome;
 use super::memory::Share;
 
@@ -69,7 +69,8 @@ impl Work {
     /// # Errors
     /// 422 when there is nothing to train on; with `strict` also where the original server answered 200.
     pub fn training_data(&self, algorithm: Algorithm, strict: bool) -> Result<TrainingData, Refusal> {
-        let labels = |field: &RequestImage| -> Vec<Location> { field.at.iter().cloned().chain(["b64lbl".into()]).collect() };
+        let labels =
+            |field: &RequestImage| -> Vec<Location> { field.at.iter().cloned().chain(["b64lbl".into()]).collect() };
         for field in &self.fields {
             if let Labels::Misfit(reason) = &field.labels {
                 if algorithm == Algorithm::Cellpose && !strict && !self.several {

@@ -1,8 +1,8 @@
 //! Label images and configurations of every kind.
 
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels, background_rim};
-use cellsparse_core::pseudo_labels::add_pseudo_labels;
 use cellsparse_core::model::{Architecture, Normalization};
+use cellsparse_core::pseudo_labels::add_pseudo_labels;
 use cellsparse_core::random::Random;
 use cellsparse_core::raster::{Image, RawLabels};
 use ndarray::{Array2, Array3};

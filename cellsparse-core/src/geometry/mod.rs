@@ -21,8 +21,8 @@ pub mod polygon;
 mod polygon_active;
 mod polygon_bounds;
 mod polygon_crossing;
-mod polygon_overlap;
 mod polygon_outputs;
+mod polygon_overlap;
 
 pub use self::polygon_bounds::{COORDINATE_LIMIT, IntegerPolygon};
 pub use self::polygon_overlap::Overlap;

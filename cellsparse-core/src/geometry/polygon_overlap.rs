@@ -560,8 +560,9 @@ mod tests {
 
     #[test]
     fn boxes_share_their_common_part() {
-        let square =
-            |y: i32, x: i32, side: i32| IntegerPolygon::new(&[[y, x], [y, x + side], [y + side, x + side], [y + side, x]]);
+        let square = |y: i32, x: i32, side: i32| {
+            IntegerPolygon::new(&[[y, x], [y, x + side], [y + side, x + side], [y + side, x]])
+        };
         let mut overlap = Overlap::default();
         assert_eq!(overlap.area(&square(0, 0, 10), &square(4, 7, 10)), 18.0);
         assert_eq!(overlap.area(&square(0, 0, 10), &square(0, 0, 10)), 100.0);

@@ -362,7 +362,9 @@ fn segment(
             foreground_threshold: thresholds.foreground,
             ..WatershedOptions::default()
         }),
-        Postprocess::Ellipse => InstanceMethod::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() }),
+        Postprocess::Ellipse => {
+            InstanceMethod::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() })
+        }
     };
     let smallest = thresholds.smallest_object.max(min_area);
     let labels = elephant_instances_until(probabilities, &method, smallest, cancel)?;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::networks::Device;
 use crate::random::Random;
 use crate::raster::{Image, LabelImage};
-use crate::training::trainer::{LossReport, TrainingOutcome, Task};
+use crate::training::trainer::{LossReport, Task, TrainingOutcome};
 
 /// Makes pool `n` of images `[H, W, C]` with their label images `[H, W]` (below 0 unlabelled, 0 background, 1 and up cells);
 /// a pure function of `n`. An image may be without cells, a whole pool not.

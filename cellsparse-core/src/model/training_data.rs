@@ -7,8 +7,8 @@ use super::network::Network;
 use super::options::{Preset, TrainOptions};
 use super::working_scale::{resample, resample_labels};
 use crate::annotations::{Dataset, background_rim};
-use crate::pseudo_labels::add_pseudo_labels_until;
 use crate::error::Result;
+use crate::pseudo_labels::add_pseudo_labels_until;
 use crate::raster::LabelImage;
 
 /// Pixels around a drawn cell that are taken for background.

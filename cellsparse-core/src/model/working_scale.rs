@@ -5,9 +5,9 @@ use ndarray::{Array2, ArrayView3, Axis, CowArray, Ix3, s};
 use super::cell_size::cell_sizes;
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::bytes_of;
-use crate::pseudo_labels::part_areas;
 use crate::error::Result;
 use crate::geometry::disc_diameter;
+use crate::pseudo_labels::part_areas;
 use crate::raster::{LabelImage, gaussian_blur, resize_bilinear, scaled_size};
 
 /// Diameter in pixels at which the annotated cells are trained on.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::graph::{Activation, Graph, NodeId, Initializer, Statistics};
+use super::graph::{Activation, Graph, Initializer, NodeId, Statistics};
 use crate::error::{Error, Result};
 
 /// Architecture of a Cellpose network.

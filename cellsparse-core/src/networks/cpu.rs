@@ -328,7 +328,8 @@ impl CpuPlan {
                         ChannelMoments::measured(&layout, statistics, epsilon, &channels, style.as_deref())
                     }
                 };
-                let coefficients = moments.scale_and_shift(weights.values(first), weights.values(first + 1), style.as_deref());
+                let coefficients =
+                    moments.scale_and_shift(weights.values(first), weights.values(first + 1), style.as_deref());
                 affine(self.level, &layout, from, [&coefficients[0], &coefficients[1]], activation.slope(), target);
                 self.moments[id] = moments;
             }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cellsparse_kernels::{
-    Buffer, Conv, Destination, Layout, Level, ActivationDerivative, Store, affine_gradient, channel_products, max_pool_gradient,
-    upsample_gradient,
+    ActivationDerivative, Buffer, Conv, Destination, Layout, Level, Store, affine_gradient, channel_products,
+    max_pool_gradient, upsample_gradient,
 };
 
 use super::cpu::{CpuPlan, NO_SLOT, NodeTimes, length, vector};
@@ -268,7 +268,10 @@ impl GradientSlot {
     /// How a gradient goes into this buffer; `values` are those of the node.
     fn store<'v>(&self, values: &'v [f32]) -> Store<'v> {
         let values = (!self.in_place).then_some(values);
-        Store { accumulate: self.accumulate, slope: self.slope.map(|negative_slope| ActivationDerivative { values, negative_slope }) }
+        Store {
+            accumulate: self.accumulate,
+            slope: self.slope.map(|negative_slope| ActivationDerivative { values, negative_slope }),
+        }
     }
 }
 

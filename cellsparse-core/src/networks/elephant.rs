@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cellpose::widths_in_range;
-use super::graph::{Activation, Graph, NodeId, Initializer, Statistics};
+use super::graph::{Activation, Graph, Initializer, NodeId, Statistics};
 use crate::error::{Error, Result};
 
 /// Architecture of an ELEPHANT network. The default is that of elephant-core 0.5.2.

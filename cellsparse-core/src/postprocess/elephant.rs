@@ -60,7 +60,11 @@ impl Default for InstanceMethod {
 ///
 /// # Errors
 /// [`Error::Image`] unless there are three channels, [`Error::Config`] and [`Error::Limit`] as the parts.
-pub fn elephant_instances(probabilities: ArrayView3<'_, f32>, method: &InstanceMethod, min_area: f32) -> Result<LabelImage> {
+pub fn elephant_instances(
+    probabilities: ArrayView3<'_, f32>,
+    method: &InstanceMethod,
+    min_area: f32,
+) -> Result<LabelImage> {
     elephant_instances_until(probabilities, method, min_area, &CancelToken::new())
 }
 
@@ -133,7 +137,11 @@ mod tests {
 
     fn methods() -> [InstanceMethod; 3] {
         let distance = WatershedOptions { elevation: Elevation::Distance, ..Default::default() };
-        [InstanceMethod::default(), InstanceMethod::Watershed(distance), InstanceMethod::Ellipse(SpotOptions::default())]
+        [
+            InstanceMethod::default(),
+            InstanceMethod::Watershed(distance),
+            InstanceMethod::Ellipse(SpotOptions::default()),
+        ]
     }
 
     /// Two cells of 9 x 6 pixels side by side.

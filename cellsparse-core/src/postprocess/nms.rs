@@ -202,11 +202,19 @@ impl<'a> Stars<'a> {
     }
 
     /// Whether two polygons, the first given with its outline, share more than `thresh` of the smaller one.
-    fn overlap_exceeds(&self, thresh: f32, outline: &IntegerPolygon, i: usize, j: usize, workspace: &mut Workspace) -> bool {
+    fn overlap_exceeds(
+        &self,
+        thresh: f32,
+        outline: &IntegerPolygon,
+        i: usize,
+        j: usize,
+        workspace: &mut Workspace,
+    ) -> bool {
         let [a, b] = [self.areas[i], self.areas[j]].map(|area| f64::from(area) + 1e-10);
         let smaller = a.min(b);
         let distance = f64::from(self.squared_distance(i, j)).sqrt();
-        if let Some(known) = self.circles[i].overlap_more_than(&self.circles[j], distance, f64::from(thresh) * smaller) {
+        if let Some(known) = self.circles[i].overlap_more_than(&self.circles[j], distance, f64::from(thresh) * smaller)
+        {
             return known;
         }
         self.vertices(j, &mut workspace.vertices);

@@ -7,8 +7,8 @@
 mod cells;
 mod classifier;
 mod features;
-mod lookalikes;
 mod h_maxima;
+mod lookalikes;
 
 use ndarray::{Array2, ArrayView3};
 use rayon::prelude::*;

@@ -12,7 +12,7 @@ use crate::training::augment::Augmentation;
 use crate::training::augment_affine::{Crop, CropRange, Outside, channel_last, is_annotated};
 use crate::training::batch::{check_images, checked_len, resize};
 use crate::training::loss_cellpose::cellpose_loss;
-use crate::training::sampler::{PatchOrigins, ORDER_STREAM, SamplingPolicy, patch_random};
+use crate::training::sampler::{ORDER_STREAM, PatchOrigins, SamplingPolicy, patch_random};
 use crate::training::trainer::{LossReport, Task};
 
 /// How often a crop without an annotated pixel is drawn anew before it is taken as it is.

@@ -12,7 +12,7 @@ use crate::targets::elephant::{ClassRule, IGNORED, class_labels};
 use crate::training::batch::{check_images, checked_len, extend_to, reflect_to};
 use crate::training::crop::{CropDraw, cut_crop, origin_range, rotated_size, size_range};
 use crate::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
-use crate::training::sampler::{PatchOrigins, ORDER_STREAM, patch_random};
+use crate::training::sampler::{ORDER_STREAM, PatchOrigins, patch_random};
 use crate::training::trainer::{LossReport, Task};
 
 /// Draws of one crop before the last one, which always contains an annotated pixel.

@@ -256,11 +256,11 @@ fn check_moments(weights: &Weights, moments: &[Vec<f32>]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::networks::{Activation, Graph, Recipe};
+    use crate::networks::{Activation, Graph, Initializer};
 
     #[test]
     fn the_first_step_has_the_size_of_the_rate() {
-        let mut graph = Graph::new(Recipe::Glorot);
+        let mut graph = Graph::new(Initializer::Glorot);
         let input = graph.input(1);
         let conv = graph.conv("a", input, 1, 2, Activation::Linear);
         graph.output(conv);
@@ -275,7 +275,7 @@ mod tests {
 
     /// One convolution with 2 weights and 2 biases; values 1, 1 and 0, 0.
     fn tiny() -> Weights {
-        let mut graph = Graph::new(Recipe::Glorot);
+        let mut graph = Graph::new(Initializer::Glorot);
         let input = graph.input(1);
         let conv = graph.conv("a", input, 1, 2, Activation::Linear);
         graph.output(conv);
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn foreign_moments_are_refused() {
-        let mut graph = Graph::new(Recipe::Glorot);
+        let mut graph = Graph::new(Initializer::Glorot);
         let input = graph.input(1);
         let conv = graph.conv("a", input, 1, 2, Activation::Linear);
         graph.output(conv);

@@ -94,7 +94,9 @@ impl PatchSampler {
         policy: SamplingPolicy,
     ) -> Result<Self> {
         if !(0.0..=1.0).contains(&foreground_fraction) {
-            return Err(Error::Config(format!("the foreground fraction is {foreground_fraction}; it must be from 0 to 1")));
+            return Err(Error::Config(format!(
+                "the foreground fraction is {foreground_fraction}; it must be from 0 to 1"
+            )));
         }
         let mut images = Vec::with_capacity(labels.len());
         for labels in labels {

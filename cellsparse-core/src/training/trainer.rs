@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
 use crate::training::history::History;
 use crate::training::optimizer::Optimizer;
-use crate::training::schedule::{Scheduler, EarlyStopping, Schedule};
+use crate::training::schedule::{EarlyStopping, Schedule, Scheduler};
 
 /// What an algorithm gives to the loop: batches and their loss.
 pub trait Task: Sync {
@@ -241,7 +241,8 @@ impl<T: Task> Loop<'_, T> {
         while step < self.options.steps {
             let Ok(batch) = batches.recv() else { break };
             let batch = batch?;
-            let rate = self.options.learning_rate * scheduler.rate(self.done(step, begin.elapsed())) * early_stopping.rate();
+            let rate =
+                self.options.learning_rate * scheduler.rate(self.done(step, begin.elapsed())) * early_stopping.rate();
             let report = match self.step(&batch, step, rate) {
                 // A step that is not finished leaves no trace; what the others have learned is kept.
                 Err(Error::Cancelled) if step > 0 => {
