@@ -32,7 +32,7 @@ use cellsparse_core::raster::{
     LabelImage, RawLabels, list_images, pair_by_stem, read_image, read_label_file, write_rgb_png,
 };
 use cellsparse_core::targets::fill_label_holes;
-use cellsparse_core::{Flow, Image};
+use cellsparse_core::{ControlFlow, Image};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -198,7 +198,7 @@ fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, T
         if verbose && event.step % 20 == 0 {
             eprintln!("{name} {seed} step {} loss {:.4} {:?}", event.step, event.loss, event.losses);
         }
-        Flow::Continue
+        ControlFlow::Continue
     })?;
     Ok((model, summary))
 }

@@ -16,7 +16,7 @@ use cellsparse_core::model::{Algorithm, Architecture, Model, Starter, TrainOptio
 use cellsparse_core::random::Random;
 use cellsparse_core::raster::percentile_normalize;
 use cellsparse_core::synthetic::{WorldKind, WorldOptions, draw_world};
-use cellsparse_core::{Flow, Image, LabelImage};
+use cellsparse_core::{ControlFlow, Image, LabelImage};
 use ndarray::{Array3, Axis};
 use serde_json::json;
 
@@ -125,7 +125,7 @@ fn run(algorithm: Algorithm, stage: Stage, file: &Path, from: Option<&[u8]>, key
             );
             (sum, count) = (0.0, 0);
         }
-        Flow::Continue
+        ControlFlow::Continue
     })?;
     model.save(file)?;
     Ok(model)

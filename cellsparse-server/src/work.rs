@@ -7,7 +7,7 @@ use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, OutlineRule};
 use cellsparse_core::model::{Algorithm, Architecture, Choice, PredictOptions, Start, TrainOptions, choose_algorithm};
 use cellsparse_core::raster::Image;
-use cellsparse_core::{CancelToken, Error, ErrorKind, Flow, Model, Reason};
+use cellsparse_core::{CancelToken, Error, ErrorKind, ControlFlow, Model, Reason};
 
 use super::app::App;
 use super::entry::Entry;
@@ -190,7 +190,7 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
     let mut observer = |progress: &cellsparse_core::Progress| {
         moved = true;
         entry.live.step(progress);
-        Flow::Continue
+        ControlFlow::Continue
     };
     let mut result = model.train(&data, None, &options, &mut observer);
     if result.as_ref().is_err_and(|error| error.reason() == Some(&Reason::NotResumable)) {

@@ -13,7 +13,7 @@ use super::pixel_size::at_one_pixel_size;
 use super::registry::{Algorithm, Architecture};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::Budget;
-use crate::control::Flow;
+use crate::control::ControlFlow;
 use crate::error::{Error, Result};
 use crate::raster::{Image, LabelImage};
 
@@ -137,7 +137,7 @@ fn trial(algorithm: Algorithm, fold: &Fold, options: &TrainOptions, budget: Opti
         checkpoint: None,
         ..options.clone()
     };
-    model.train(&fold.train, None, &options, &mut |_| Flow::Continue)?;
+    model.train(&fold.train, None, &options, &mut |_| ControlFlow::Continue)?;
     let predict = PredictOptions {
         normalized: options.normalized,
         device: options.device,

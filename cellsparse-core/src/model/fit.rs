@@ -7,7 +7,7 @@ use super::recipe::{Recipe, take_over};
 use super::working_scale::scaled_sides;
 use crate::annotations::Dataset;
 use crate::budget::{Budget, bytes_of};
-use crate::control::{Flow, Progress};
+use crate::control::{ControlFlow, Progress};
 use crate::error::{Error, Reason, Result};
 use crate::networks::{Device, Engine, Weights};
 use crate::training::history::History;
@@ -87,7 +87,7 @@ impl Model {
         validation: Option<&Dataset>,
         options: &TrainOptions,
         run: &Run<'_>,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<TrainingOutcome> {
         let engine = |batch: usize, training: bool| {
             Engine::new(&self.network.graph, run.device, [batch, run.patch, run.patch], training)

@@ -11,7 +11,7 @@ use super::fit::Run;
 use super::options::TrainOptions;
 use super::recipe::{Begin, Recipe};
 use super::working_scale::{image_factor, resample, resample_labels};
-use crate::control::{Flow, Progress};
+use crate::control::{ControlFlow, Progress};
 use crate::error::{Error, Result};
 use crate::networks::Device;
 use crate::random::Random;
@@ -50,7 +50,7 @@ impl Model {
         &mut self,
         pools: &Pools<'_>,
         options: &TrainOptions,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<usize> {
         let (device, _) = device::resolve(options.device)?;
         let pool = self.network.engines.pool_for(options.threads)?;
@@ -67,7 +67,7 @@ impl Model {
         pools: &Pools<'_>,
         options: &TrainOptions,
         device: &Device,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<TrainingOutcome> {
         let mut recipe = Recipe::new(&*self.settings()?, options, Begin::Random)?;
         let before = if options.resume { self.state.as_ref().map_or(0, |state| state.batches as usize) } else { 0 };
@@ -203,25 +203,25 @@ mod tests {
             let (mut whole, mut rates) = (model(), Vec::new());
             let mut note = |event: &Progress| {
                 rates.push(event.learning_rate);
-                Flow::Continue
+                ControlFlow::Continue
             };
             whole.train_on_stream(&pools, &options(6), &mut note).unwrap();
             let (mut cut, mut seen) = (model(), Vec::new());
             let mut stop = |event: &Progress| {
                 seen.push(event.learning_rate);
-                if event.step == 2 { Flow::Stop } else { Flow::Continue }
+                if event.step == 2 { ControlFlow::Stop } else { ControlFlow::Continue }
             };
             cut.train_on_stream(&pools, &options(6), &mut stop).unwrap();
             let resumed = TrainOptions { resume: true, ..options(6) };
             let mut go_on = |event: &Progress| {
                 seen.push(event.learning_rate);
-                Flow::Continue
+                ControlFlow::Continue
             };
             cut.train_on_stream(&pools, &resumed, &mut go_on).unwrap();
             assert_eq!(rates, seen, "{algorithm}");
             let moved = |model: &Model| model.state.as_ref().unwrap().weights.clone();
             assert_eq!(moved(&whole), moved(&cut), "{algorithm}");
-            assert!(cut.train_on_stream(&pools, &resumed, &mut |_| Flow::Continue).is_err(), "no step is left");
+            assert!(cut.train_on_stream(&pools, &resumed, &mut |_| ControlFlow::Continue).is_err(), "no step is left");
         }
     }
 

@@ -24,7 +24,7 @@ use super::work::Work;
 use super::working_scale::WorkingScale;
 use crate::annotations::Dataset;
 use crate::budget::Budget;
-use crate::control::{Flow, Progress, StopReason};
+use crate::control::{ControlFlow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Device, Weights};
 use crate::training::trainer::TrainingOutcome;
@@ -90,7 +90,7 @@ impl Model {
         data: &Dataset,
         validation: Option<&Dataset>,
         options: &TrainOptions,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<TrainingSummary> {
         for (name, set) in [("training", Some(data)), ("validation", validation)] {
             for image in set.map(Dataset::images).unwrap_or_default() {
@@ -134,7 +134,7 @@ impl Model {
         validation: Option<&Dataset>,
         options: &TrainOptions,
         device: &Device,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<Ending> {
         let began = Instant::now();
         let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
@@ -311,7 +311,7 @@ mod tests {
         options.cancel.cancel();
         assert!(matches!(prepared(&model), Err(Error::Cancelled)));
         let before = model.weights().clone();
-        let ended = model.train(&data, None, &options, &mut |_| Flow::Continue);
+        let ended = model.train(&data, None, &options, &mut |_| ControlFlow::Continue);
         assert!(matches!(ended, Err(Error::Cancelled)) && *model.weights() == before);
     }
 }

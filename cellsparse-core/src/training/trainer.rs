@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::control::{CancelToken, Flow, Progress, StopReason};
+use crate::control::{CancelToken, ControlFlow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
 use crate::training::history::History;
@@ -146,7 +146,7 @@ pub fn train<T: Task>(
     state: &mut TrainingState,
     history: &mut History,
     options: &LoopOptions,
-    observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+    observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     on_save: &mut OnSave<'_>,
 ) -> Result<TrainingOutcome> {
     let fixed = match validation {
@@ -223,7 +223,7 @@ impl<T: Task> Loop<'_, T> {
         &mut self,
         batches: Receiver<Result<T::Batch>>,
         recycle: impl Fn(T::Batch),
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
         on_save: &mut OnSave<'_>,
     ) -> Result<TrainingOutcome> {
         let begin = Instant::now();
@@ -272,7 +272,7 @@ impl<T: Task> Loop<'_, T> {
                 on_save(self.state, self.result(), self.history)?;
                 (saved, cost) = (Instant::now(), began.elapsed());
             }
-            if observer(&event) == Flow::Stop || asked {
+            if observer(&event) == ControlFlow::Stop || asked {
                 stopped = StopReason::Cancelled;
                 break;
             }
