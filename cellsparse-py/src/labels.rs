@@ -72,7 +72,7 @@ pub fn remove_small_labels<'py>(
             return Err(Error::Config("min_area is not a number; give the smallest area in pixels".into()));
         }
         match literal {
-            true => clean::remove_small_labels_literal(&mut labels, min_area),
+            true => clean::remove_small_labels_as_reference(&mut labels, min_area),
             false => clean::remove_small_labels(&mut labels, min_area),
         }
         Ok(labels)

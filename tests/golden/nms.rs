@@ -3,7 +3,7 @@
 use cellsparse_tests as common;
 
 use cellsparse_core::geometry::{IntegerPolygon, Overlap, polygon};
-use cellsparse_core::postprocess::clean::remove_small_labels_literal;
+use cellsparse_core::postprocess::clean::remove_small_labels_as_reference;
 use cellsparse_core::postprocess::nms::{integer_outline, non_maximum_suppression, non_maximum_suppression_dense};
 use cellsparse_core::postprocess::stars::{coord_to_label, dist_to_coord, polygons_to_label};
 use cellsparse_core::postprocess::{BORDER, StarCandidates, candidates};
@@ -194,7 +194,7 @@ fn the_literal_small_object_filter_agrees() {
         for name in fixture.names().iter().filter(|name| !name.ends_with(".label")) {
             let (case, area) = name.split_once('.').unwrap();
             let mut image = labels(&fixture, &format!("{case}.label"));
-            remove_small_labels_literal(&mut image, area.parse().unwrap());
+            remove_small_labels_as_reference(&mut image, area.parse().unwrap());
             assert_eq!(image, labels(&fixture, name), "{name}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::engines::Engines;
+use super::engines::EngineCache;
 use super::facade::Model;
 use super::options::{PredictOptions, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
@@ -62,7 +62,7 @@ const PIXELS: usize = 2_000_000;
 /// [`Error::Cancelled`] when the cancel token is raised; what the last algorithm reported when all of them fail.
 pub fn choose_algorithm(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
     // One pool for all trials and what comes before them.
-    Engines::default().install(options.threads, || choose(data, options))
+    EngineCache::default().install(options.threads, || choose(data, options))
 }
 
 fn choose(data: &Dataset, options: &TrainOptions) -> Result<Choice> {

@@ -5,7 +5,7 @@ use ndarray::{ArrayView3, Axis};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::distance::{distance_transform_edt, distance_transform_squared};
-use crate::postprocess::clean::{relabel_sequential, remove_small_labels, remove_small_labels_literal};
+use crate::postprocess::clean::{relabel_sequential, remove_small_labels, remove_small_labels_as_reference};
 use crate::postprocess::spots::{SpotOptions, draw_spots, find_spots};
 use crate::postprocess::watershed::watershed_until;
 use crate::raster::{Connectivity, LabelImage, label_components};
@@ -56,7 +56,7 @@ impl Default for InstanceMethod {
 ///
 /// Cells with fewer than `min_area` pixels are removed (0 keeps all). With [`InstanceMethod::Watershed`] ids count from 1
 /// without a gap, in the raster order of the seeds; foreground without a seed stays 0. With [`InstanceMethod::Ellipse`] ids are
-/// those of the spots, whatever was removed, and removal is that of [`remove_small_labels_literal`].
+/// those of the spots, whatever was removed, and removal is that of [`remove_small_labels_as_reference`].
 ///
 /// # Errors
 /// [`Error::Image`] unless there are three channels, [`Error::Config`] and [`Error::Limit`] as the parts.
@@ -96,7 +96,7 @@ pub fn elephant_instances_until(
             let mut labels = draw_spots(&spots, [height, width])?;
             cancel.check()?;
             if min_area > 0.0 {
-                remove_small_labels_literal(&mut labels, min_area);
+                remove_small_labels_as_reference(&mut labels, min_area);
             }
             Ok(labels)
         }
