@@ -5,7 +5,9 @@
 
 use cellsparse_core::annotations::LabelEncoding;
 use cellsparse_core::raster::{read_image, read_label_file, write_labels};
-use cellsparse_core::{Dataset, ControlFlow, Model, PredictOptions, Result, SparseLabels, StarDistConfig, TrainOptions};
+use cellsparse_core::{
+    ControlFlow, Dataset, Model, PredictOptions, Result, SparseLabels, StarDistConfig, TrainOptions,
+};
 
 fn main() -> Result<()> {
     let image = read_image("demo-out/images/annotated_1.png")?;

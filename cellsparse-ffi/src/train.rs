@@ -7,7 +7,7 @@ use std::sync::{PoisonError, mpsc};
 use std::thread;
 
 use cellsparse_core::model::{TrainingSummary, choose_algorithm};
-use cellsparse_core::{Dataset, ControlFlow, Model, Progress, TrainOptions};
+use cellsparse_core::{ControlFlow, Dataset, Model, Progress, TrainOptions};
 
 use crate::boundary::{enter, panic_message};
 use crate::dataset::{Pairs, cellsparse_dataset};

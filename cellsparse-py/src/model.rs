@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cellsparse_core::model::{Architecture, Normalization};
 use cellsparse_core::model::{Object, Thresholds, TrainOptions, TrainingSummary};
-use cellsparse_core::{Error, ControlFlow, PredictOptions, Result, Segmentation};
+use cellsparse_core::{ControlFlow, Error, PredictOptions, Result, Segmentation};
 use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;

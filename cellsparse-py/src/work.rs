@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use cellsparse_core::{CancelToken, Error, ControlFlow, Progress, Result};
+use cellsparse_core::{CancelToken, ControlFlow, Error, Progress, Result};
 use pyo3::prelude::*;
 
 use crate::errors::exception;

@@ -7,7 +7,7 @@ use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, OutlineRule};
 use cellsparse_core::model::{Algorithm, Architecture, Choice, PredictOptions, Start, TrainOptions, choose_algorithm};
 use cellsparse_core::raster::Image;
-use cellsparse_core::{CancelToken, Error, ErrorKind, ControlFlow, Model, Reason};
+use cellsparse_core::{CancelToken, ControlFlow, Error, ErrorKind, Model, Reason};
 
 use super::app::App;
 use super::entry::Entry;

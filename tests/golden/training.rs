@@ -17,7 +17,7 @@ use cellsparse_core::training::loss_stardist::{
     Head, StarGradients, StarLossConfig, StarOutputs, StarTruth, stardist_loss,
 };
 use cellsparse_core::training::optimizer::Adam;
-use cellsparse_core::{Error, ControlFlow, Image, LabelImage, Progress, StopReason};
+use cellsparse_core::{ControlFlow, Error, Image, LabelImage, Progress, StopReason};
 use common::{Fixture, fixture, fixture_and_real};
 use ndarray::{Array2, Ix2, Ix3, s};
 

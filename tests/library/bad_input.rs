@@ -9,7 +9,7 @@ use cellsparse_core::model::{
 };
 use cellsparse_core::random::Random;
 use cellsparse_core::raster::{RawLabels, list_images, pair_by_stem, read_image, read_label_file};
-use cellsparse_core::{Algorithm, Error, ControlFlow, Image, LabelImage, StarDistConfig};
+use cellsparse_core::{Algorithm, ControlFlow, Error, Image, LabelImage, StarDistConfig};
 use ndarray::{Array2, Array3, s};
 
 fn gray(height: usize, width: usize) -> Image {

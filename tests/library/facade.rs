@@ -11,7 +11,7 @@ use cellsparse_core::model::{
 };
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
-use cellsparse_core::{Budget, CancelToken, Error, ControlFlow, Image, Result, StarDistConfig, StopReason};
+use cellsparse_core::{Budget, CancelToken, ControlFlow, Error, Image, Result, StarDistConfig, StopReason};
 use ndarray::{Array3, Axis, concatenate};
 
 /// Small networks of all algorithms.

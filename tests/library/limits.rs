@@ -7,7 +7,7 @@ use cellsparse_core::model::{PredictOptions, Start, TrainOptions};
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::postprocess::StarCandidates;
 use cellsparse_core::postprocess::nms::{non_maximum_suppression, non_maximum_suppression_until};
-use cellsparse_core::{CancelToken, Error, ControlFlow, Image, LabelImage, Model, StarDistConfig};
+use cellsparse_core::{CancelToken, ControlFlow, Error, Image, LabelImage, Model, StarDistConfig};
 use ndarray::Array2;
 
 /// The promise is 0.3 seconds on an idle machine; tests share theirs with others.

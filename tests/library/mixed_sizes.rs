@@ -2,7 +2,7 @@
 
 use cellsparse_core::metrics::{Criterion, matching_dataset};
 use cellsparse_core::raster::LabelImage;
-use cellsparse_core::{Dataset, ControlFlow, Image, Model, PredictOptions, SparseLabels, StarDistConfig, TrainOptions};
+use cellsparse_core::{ControlFlow, Dataset, Image, Model, PredictOptions, SparseLabels, StarDistConfig, TrainOptions};
 use ndarray::{Array2, Array3};
 
 /// Bright discs of one radius on a dark ground, with their truth.

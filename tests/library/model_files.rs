@@ -5,7 +5,7 @@ use std::fs;
 use cellsparse_core::annotations::{Dataset, SparseLabels};
 use cellsparse_core::model::{Preset, Start, TrainOptions};
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
-use cellsparse_core::{Error, ControlFlow, Image, Model, PredictOptions, Reason, StarDistConfig};
+use cellsparse_core::{ControlFlow, Error, Image, Model, PredictOptions, Reason, StarDistConfig};
 use cellsparse_tests::fixtures;
 use ndarray::Array2;
 

@@ -14,7 +14,9 @@ use cellsparse_core::training::loss_stardist::{
 };
 use cellsparse_core::training::optimizer::Adam;
 use cellsparse_core::training::sampler::SamplingPolicy;
-use cellsparse_core::{Dataset, Device, Error, ControlFlow, Model, PredictOptions, Result, StarDistConfig, TrainOptions};
+use cellsparse_core::{
+    ControlFlow, Dataset, Device, Error, Model, PredictOptions, Result, StarDistConfig, TrainOptions,
+};
 use serde_json::{Value, json};
 
 use crate::common::{
