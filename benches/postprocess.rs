@@ -59,7 +59,7 @@ fn training(criterion: &mut Criterion) {
     let batches = ElephantBatches::new(vec![image], vec![labels], ElephantBatchConfig::default()).expect("batches");
     let mut batch = ElephantBatch::default();
     let mut index = 0;
-    criterion.bench_function("ELEPHANT, batch of 8 crops of 224", |b| {
+    criterion.bench_function("ELEPHANT, batch of 8 patches of 224", |b| {
         b.iter(|| {
             index += 1;
             batches.batch_into(black_box(&mut batch), index)
@@ -67,7 +67,7 @@ fn training(criterion: &mut Criterion) {
     });
     let logits = vec![(0..8 * 224 * 224 * 3).map(|_| random.normal() as f32).collect::<Vec<f32>>()];
     let mut gradients = Vec::new();
-    criterion.bench_function("ELEPHANT, loss and gradient of 8 crops of 224", |b| {
+    criterion.bench_function("ELEPHANT, loss and gradient of 8 patches of 224", |b| {
         b.iter(|| batches.loss(&batch, black_box(&logits), Some(&mut gradients)))
     });
 }

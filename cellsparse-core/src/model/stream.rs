@@ -94,7 +94,7 @@ impl Model {
         Ok(outcome)
     }
 
-    /// Inputs of the network and labels of a pool. Unless the algorithm scales its crops itself, each image is seen at a size of
+    /// Inputs of the network and labels of a pool. Unless the algorithm scales its patches itself, each image is seen at a size of
     /// its cells that is drawn around the usual one.
     fn prepared(
         &self,

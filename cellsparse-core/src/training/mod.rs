@@ -6,7 +6,7 @@ pub mod augment_affine;
 pub mod batch;
 pub mod batch_cellpose;
 pub mod batch_elephant;
-pub mod crop;
+pub mod patch;
 pub mod history;
 mod loss;
 pub mod loss_cellpose;
