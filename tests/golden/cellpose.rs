@@ -10,7 +10,7 @@ use cellsparse_core::raster::taper::{
 };
 use cellsparse_core::raster::{percentile_normalize, resize_bilinear, resize_nearest, scaled_size};
 use cellsparse_core::targets::cellpose::{diameter, masks_to_flows};
-use cellsparse_core::training::augment_affine::{Patch, PatchRange, Outside, channel_last};
+use cellsparse_core::training::augment_affine::{Outside, Patch, PatchRange, channel_last};
 use cellsparse_core::training::loss_cellpose::cellpose_loss;
 use cellsparse_core::training::schedule::{CellposeVersion, cellpose_rates};
 use common::{Fixture, fixture, max_abs_diff, shared};

@@ -4,8 +4,8 @@ use cellsparse_tests as common;
 
 use cellsparse_core::raster::LabelImage;
 use cellsparse_core::targets::elephant::{ClassRule, class_labels};
-use cellsparse_core::training::patch::{PatchDraw, cut_patch, origin_range, rotate, rotated_size, size_range};
 use cellsparse_core::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
+use cellsparse_core::training::patch::{PatchDraw, cut_patch, origin_range, rotate, rotated_size, size_range};
 use common::{Fixture, all_fixtures};
 use ndarray::{ArrayD, Axis, Ix2};
 

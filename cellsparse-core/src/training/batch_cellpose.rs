@@ -9,7 +9,7 @@ use crate::random::Random;
 use crate::raster::LabelImage;
 use crate::targets::cellpose::{FlowRule, cellpose_targets_until, diameter};
 use crate::training::augment::Augmentation;
-use crate::training::augment_affine::{Patch, PatchRange, Outside, channel_last, is_annotated};
+use crate::training::augment_affine::{Outside, Patch, PatchRange, channel_last, is_annotated};
 use crate::training::batch::{check_images, checked_len, resize};
 use crate::training::loss_cellpose::cellpose_loss;
 use crate::training::sampler::{ORDER_STREAM, PatchOrigins, SamplingPolicy, patch_random};

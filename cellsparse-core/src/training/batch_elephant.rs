@@ -10,8 +10,8 @@ use crate::random::Random;
 use crate::raster::LabelImage;
 use crate::targets::elephant::{ClassRule, IGNORED, class_labels};
 use crate::training::batch::{check_images, checked_len, extend_to, reflect_to};
-use crate::training::patch::{PatchDraw, cut_patch, origin_range, rotated_size, size_range};
 use crate::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
+use crate::training::patch::{PatchDraw, cut_patch, origin_range, rotated_size, size_range};
 use crate::training::sampler::{ORDER_STREAM, PatchOrigins, patch_random};
 use crate::training::trainer::{LossReport, Task};
 
