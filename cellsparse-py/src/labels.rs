@@ -115,7 +115,7 @@ pub fn watershed<'py>(
         )*};
     }
     flood!(u8, u16, i32, f32, f64);
-    Err(PyTypeError::new_err("the elevation must be a 2-D array of uint8, uint16, int32, float32 or float64"))
+    Err(PyTypeError::new_err("the elevation map must be a 2-D array of uint8, uint16, int32, float32 or float64"))
 }
 
 fn neighbours(connectivity: u8) -> Result<Connectivity> {

@@ -55,7 +55,7 @@ fn every_pair(sorted: &StarCandidates, thresh: f32) -> Vec<usize> {
     kept
 }
 
-/// A elevation of few levels, or of many, with markers and a mask.
+/// An elevation map of few levels, or of many, with markers and a mask.
 fn elevation(random: &mut Random) -> (Array2<f32>, LabelImage, Array2<bool>) {
     let shape = (1 + random.below(14), 1 + random.below(14));
     let levels = [1.0, 4.0, 1e6][random.below(3)];

@@ -1,4 +1,4 @@
-//! Flooding of elevations of few levels, where many markers begin at the same one.
+//! Flooding of elevation maps of few levels, where many markers begin at the same one.
 
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ const CHUNK: usize = if cfg!(test) { 7 } else { 1 << 18 };
 /// How many pixels ahead the neighbours of a queued pixel are fetched.
 const AHEAD: usize = 16;
 
-/// A elevation whose levels are numbered in ascending order from 0.
+/// An elevation map whose levels are numbered in ascending order from 0.
 ///
 /// Pixels of one level are flooded first in, first out, markers before all others. The one thing that this leaves open,
 /// the order of the markers, is what the reference's heap makes of it: a [`MarkerHeap`] repeats everything that is
@@ -41,7 +41,7 @@ pub(super) struct GreyLevels {
 }
 
 impl GreyLevels {
-    /// `None` when the elevation has too many levels. The padded elevation has less than 2^32 pixels.
+    /// `None` when the elevation map has too many levels. The padded elevation map has less than 2^32 pixels.
     pub(super) fn new<T: GreyLevel>(
         elevation: ArrayView2<'_, T>,
         markers: ArrayView2<'_, i32>,
@@ -192,7 +192,7 @@ impl GreyLevels {
     }
 }
 
-/// The elevation, and the pixels that are labelled and have yet to label their neighbours.
+/// The elevation map, and the pixels that are labelled and have yet to label their neighbours.
 struct Front<const N: usize> {
     offsets: [isize; N],
     cells: Vec<i32>,

@@ -1,4 +1,4 @@
-//! Marker-controlled watershed: every marker grows over a elevation, lowest pixels first, until the regions meet.
+//! Marker-controlled watershed: every marker grows over an elevation map, lowest pixels first, until the regions meet.
 //!
 //! The result is that of `skimage.segmentation.watershed` (scikit-image 0.25 and later, compactness 0, no lines) pixel
 //! for pixel: priority flooding in the order of (level, time of discovery), where the level of a pixel is the highest
@@ -13,7 +13,7 @@ use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::raster::{Connectivity, LabelImage};
 
-/// A value of a elevation, as an unsigned integer of the same order.
+/// A value of an elevation map, as an unsigned integer of the same order.
 ///
 /// Both zeros of a floating-point type are equal. NaN counts as higher than everything else, so it is flooded last.
 pub trait GreyLevel: Copy + Sync {
@@ -68,7 +68,7 @@ impl GreyLevel for f64 {
     }
 }
 
-/// Grows markers over a elevation; the result is a label image `[H, W]` with the ids of the markers.
+/// Grows markers over an elevation map; the result is a label image `[H, W]` with the ids of the markers.
 ///
 /// `elevation` and `markers` are `[H, W]`; a marker is every pixel above 0, and pixels of one id need not touch. With a
 /// `mask`, pixels where it is false stay 0 and markers there do not count. Pixels that no marker reaches stay 0.
@@ -104,7 +104,7 @@ pub fn watershed_until<T: GreyLevel>(
     }
     let padded = height.checked_add(2).zip(width.checked_add(2)).and_then(|(h, w)| h.checked_mul(w));
     if padded.is_none_or(|len| u32::try_from(len).is_err()) {
-        return Err(Error::Limit(format!("a elevation of {height} x {width} pixels is too large; cut it into parts")));
+        return Err(Error::Limit(format!("an elevation map of {height} x {width} pixels is too large; cut it into parts")));
     }
     if elevation.is_empty() {
         return Ok(LabelImage::zeros((height, width)));
@@ -118,7 +118,7 @@ pub fn watershed_until<T: GreyLevel>(
     Ok(labels)
 }
 
-/// The same for elevations of any number of levels.
+/// The same for elevation maps of any number of levels.
 fn flood_many_levels<T: GreyLevel>(
     elevation: ArrayView2<'_, T>,
     markers: ArrayView2<'_, i32>,
@@ -142,7 +142,7 @@ fn check_shape(name: &str, found: (usize, usize), expected: (usize, usize)) -> R
         return Ok(());
     }
     Err(Error::Labels(format!(
-        "the {name} has {} x {} pixels, the elevation {} x {}; they must be equal",
+        "the {name} has {} x {} pixels, the elevation map {} x {}; they must be equal",
         found.0, found.1, expected.0, expected.1
     )))
 }
@@ -170,7 +170,7 @@ fn trace<K: Key>(before: u32, key: K) -> u32 {
     mixed ^ (mixed >> 15)
 }
 
-/// The elevation with a border of [`OUTSIDE`] pixels, so that every pixel inside has all its neighbours.
+/// The elevation map with a border of [`OUTSIDE`] pixels, so that every pixel inside has all its neighbours.
 struct Basin<K> {
     cells: Vec<Cell<K>>,
     /// Distances to the neighbours in `cells`, in the order in which they are looked at.
@@ -247,7 +247,7 @@ impl<K: Key> Basin<K> {
     fn flood(&mut self) {
         let tie = self.highest_tie(None);
         if tie.is_some() && self.is_mostly_tied() {
-            // On a elevation of few levels the order of equal markers decides almost surely.
+            // On an elevation map of few levels the order of equal markers decides almost surely.
             let _ = self.flood_from(tie, false);
             return;
         }

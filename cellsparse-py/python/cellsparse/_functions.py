@@ -203,7 +203,7 @@ def starters() -> list[str]:
 def watershed(
     image: ArrayLike, markers: ArrayLike, mask: ArrayLike | None = None, connectivity: Literal[1, 2] = 1
 ) -> NDArray[np.int32]:
-    """Grows markers over a elevation map, lowest pixels first, as `skimage.segmentation.watershed` does, pixel for pixel.
+    """Grows markers over an elevation map, lowest pixels first, as `skimage.segmentation.watershed` does, pixel for pixel.
 
     Parameters
     ----------
