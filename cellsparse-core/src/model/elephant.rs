@@ -1,6 +1,6 @@
 //! ELEPHANT behind the facade: its batches, its probabilities, its thresholds.
 
-use ndarray::{Array3, ArrayView3, s};
+use ndarray::{Array2, Array3, ArrayView3, s};
 
 use super::judged::Judged;
 use super::keep::Drawn;
@@ -26,8 +26,8 @@ use crate::training::batch_elephant::{ElephantBatchConfig, ElephantBatches};
 use crate::training::loss_elephant::ElephantLossConfig;
 
 /// Side of a tile when the image does not fit into one, and the overlap of tiles.
-const TILE: usize = 1024;
-const OVERLAP: f64 = 0.1;
+pub(super) const TILE: usize = 1024;
+pub(super) const OVERLAP: f64 = 0.1;
 
 /// The batches of a training on prepared images and labels.
 pub(super) fn batches(
@@ -128,7 +128,7 @@ pub(super) fn probabilities(
 }
 
 /// The probabilities of an image, or of a part of one with these statistics, and the statistics of what was read.
-fn whole(
+pub(super) fn whole(
     model: &Model,
     image: ArrayView3<'_, f32>,
     statistics: Option<&ImageStatistics>,
@@ -178,6 +178,23 @@ pub(super) fn segment(
     min_area: f32,
     cancel: &CancelToken,
 ) -> Result<Segmentation> {
+    let labels = labels(probabilities, thresholds, postprocess, min_area, cancel)?;
+    from_labels(labels, foreground(probabilities).view())
+}
+
+/// The probability `[H, W]` of belonging to a cell.
+pub(super) fn foreground(probabilities: ArrayView3<'_, f32>) -> Array2<f32> {
+    probabilities.slice(s![.., .., 0]).mapv(|background| 1.0 - background)
+}
+
+/// The label image of [`segment`].
+pub(super) fn labels(
+    probabilities: ArrayView3<'_, f32>,
+    thresholds: &ElephantThresholds,
+    postprocess: Postprocess,
+    min_area: f32,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
     let method = match postprocess {
         Postprocess::Watershed => Method::Watershed(WatershedOptions {
             center_threshold: thresholds.center,
@@ -187,9 +204,7 @@ pub(super) fn segment(
         Postprocess::Ellipse => Method::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() }),
     };
     let smallest = thresholds.smallest_object.max(min_area);
-    let labels = elephant_instances_until(probabilities, &method, smallest, cancel)?;
-    let foreground = probabilities.slice(s![.., .., 0]).mapv(|background| 1.0 - background);
-    from_labels(relabel_sequential(&labels, 1)?, foreground.view())
+    relabel_sequential(&elephant_instances_until(probabilities, &method, smallest, cancel)?, 1)
 }
 
 /// Centre and foreground probabilities that are tried.

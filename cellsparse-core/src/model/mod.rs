@@ -13,6 +13,7 @@ mod file;
 mod foreign;
 mod judged;
 mod keep;
+pub(crate) mod large;
 mod network;
 mod normalization;
 mod options;
