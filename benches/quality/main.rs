@@ -13,9 +13,11 @@
 //! `stained-k4` do the same on the stained images of `dsb2018-brightfield`. Keys: `algorithm`, `steps`,
 //! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `threads`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (how many to train on, at most),
 //! `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
-//! scored images with the found outlines in them), `verbose`.
+//! scored images with the found outlines in them), `verbose`, `reliability` (`=yes`: how often objects of each probability are
+//! right).
 
 mod protocols;
+mod reliability;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -33,6 +35,8 @@ use cellsparse_core::raster::{
 };
 use cellsparse_core::targets::fill_label_holes;
 use cellsparse_core::{ControlFlow, Image};
+
+use self::reliability::Reliability;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -238,6 +242,7 @@ fn scored(
         let words = way.map(|way| format!(" {way}")).unwrap_or_default();
         let predict = PredictOptions { postprocess, ..PredictOptions::default() };
         let mut pairs = Vec::new();
+        let mut reliability = Reliability::default();
         for (path, truth) in &case.test {
             let truth = match read_label_file(truth)? {
                 RawLabels::Unsigned(values) => values.mapv(|value| value as i32),
@@ -245,13 +250,16 @@ fn scored(
                 other => return Err(format!("labels of an unknown kind: {other:?}").into()),
             };
             let image = read_image(path)?;
-            let predicted = model.predict(&image, &predict)?.labels;
+            let segmentation = model.predict(&image, &predict)?;
             if let Some(folder) = keys.get("out") {
                 std::fs::create_dir_all(folder)?;
                 let file = format!("{name}-{seed}{}-{}.png", words.replace(' ', "-"), stem(path));
-                write_rgb_png(Path::new(folder).join(file), overlay(&image, &predicted, None)?.view())?;
+                let picture = overlay(&image, &segmentation.labels, None)?;
+                write_rgb_png(Path::new(folder).join(file), picture.view())?;
             }
-            pairs.push((fill_label_holes(truth.view()), predicted));
+            let truth = fill_label_holes(truth.view());
+            reliability.add(&truth, &segmentation)?;
+            pairs.push((truth, segmentation.labels));
         }
         let pairs: Vec<(&LabelImage, &LabelImage)> = pairs.iter().map(|(a, b)| (a, b)).collect();
         let [score, strict] = <[Matching; 2]>::try_from(matching_dataset(&pairs, &[0.5, 0.75], Criterion::Iou, false)?)
@@ -273,6 +281,9 @@ fn scored(
             score.panoptic_quality
         );
         summary.notes.iter().for_each(|note| println!("{name} {seed}: {note}"));
+        if keys.contains_key("reliability") {
+            reliability.print();
+        }
         scores.push((words, [score, strict]));
     }
     Ok(scores)

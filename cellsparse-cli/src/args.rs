@@ -8,6 +8,7 @@ use cellsparse_core::model::{Algorithm, Device, Postprocess, Preset};
 use cellsparse_core::raster::ReadOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::large::LargeArgs;
 use crate::planes::Numbers;
 
 /// Train cell segmentation from a few drawn cells and background strokes; predict; evaluate.
@@ -180,6 +181,9 @@ pub struct PredictArgs {
     /// Physical size of the pixels
     #[command(flatten)]
     pub size: PixelSizeArgs,
+    /// Large images and parts of images
+    #[command(flatten)]
+    pub large: LargeArgs,
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

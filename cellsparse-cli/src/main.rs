@@ -17,6 +17,7 @@ mod hint;
 mod info;
 mod input;
 mod interrupt;
+mod large;
 mod pictures;
 mod planes;
 mod predict;

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Format, OutlineChoice, PredictArgs};
 use crate::batch::Failures;
+use crate::large::Large;
 use crate::planes::{Part, parts};
 use crate::{input, note, print_json, print_out};
 
@@ -55,7 +56,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for part in &parts {
         input::refuse_overwrite(&args.out, &part.name, &files)?;
     }
-    let outcome = segment_all(&model, &parts, &options, &outputs);
+    let mut large = Large::new(&args.large, &model, &options, &outputs)?;
+    let outcome = segment_all(&model, &parts, &options, &outputs, &mut large);
+    if outcome.fatal.is_none() && outcome.failures.len() == 0 {
+        large.finish();
+    }
     if args.json {
         print_json(&Value::Array(outcome.facts));
     } else {
@@ -91,14 +96,25 @@ struct Outcome {
 }
 
 /// Segments every image that can be read, and tells of each on standard error.
-fn segment_all(model: &Model, parts: &[Part], options: &PredictOptions, outputs: &Outputs) -> Outcome {
+fn segment_all(
+    model: &Model,
+    parts: &[Part],
+    options: &PredictOptions,
+    outputs: &Outputs,
+    large: &mut Large<'_>,
+) -> Outcome {
     let mut remarks = input::Remarks::default();
     let mut outcome = Outcome { facts: Vec::new(), written: Vec::new(), failures: Failures::default(), fatal: None };
     let mut all_objects = 0;
     let begin = Instant::now();
     for (index, part) in parts.iter().enumerate() {
         let place = format!("{}/{}  {}", index + 1, parts.len(), part.title());
-        match segment(model, part, options, outputs, &mut remarks) {
+        let segmented = match large.opened(part) {
+            Ok(Some((reader, why))) => large.segment(part, reader.as_ref(), &why),
+            Ok(None) => segment(model, part, options, outputs, &mut remarks),
+            Err(error) => Err(error),
+        };
+        match segmented {
             Ok(Segmented { objects, seconds, files, notes }) => {
                 note(&format!("{place}  {objects} objects  {seconds:.2} s"));
                 all_objects += objects;
@@ -138,11 +154,15 @@ fn placed(mut told: Value, part: &Part) -> Value {
 }
 
 /// What came of one image.
-struct Segmented {
-    objects: usize,
-    seconds: f64,
-    files: Vec<PathBuf>,
-    notes: Vec<String>,
+pub struct Segmented {
+    /// Objects found.
+    pub objects: usize,
+    /// Time that it took.
+    pub seconds: f64,
+    /// The files that were written.
+    pub files: Vec<PathBuf>,
+    /// What is to be known of the result.
+    pub notes: Vec<String>,
 }
 
 /// Segments one image and writes the results.

@@ -72,6 +72,8 @@ pub mod error;
 #[cfg(any(feature = "io", feature = "models"))]
 pub mod formats;
 pub mod geometry;
+#[cfg(all(feature = "io", feature = "models"))]
+pub mod large;
 pub mod metrics;
 #[cfg(feature = "models")]
 pub mod model;

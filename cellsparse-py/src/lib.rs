@@ -12,6 +12,7 @@ mod cellpose;
 mod dataset;
 mod errors;
 mod labels;
+mod large;
 mod metrics;
 mod model;
 mod observer;
@@ -33,6 +34,8 @@ mod _native {
         class_labels, distance_transform_edt, geojson, image_info, normalize, overlay, read_annotations, read_image,
         read_labels, remove_small_labels, sparsify, watershed, write_labels,
     };
+    #[pymodule_export]
+    use super::large::{large_blocks, large_keep, large_plan, predict_large};
     #[pymodule_export]
     use super::metrics::{matching, matching_dataset};
     #[pymodule_export]

@@ -42,7 +42,7 @@ impl Model {
         Self { current: Mutex::new(Arc::new(model)), busy: Arc::default() }
     }
 
-    fn current(&self) -> Arc<cellsparse_core::Model> {
+    pub(crate) fn current(&self) -> Arc<cellsparse_core::Model> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -20,6 +20,7 @@ MODULES = [
         "._files",
         "._functions",
         "._history",
+        "._large",
         "._models",
         "._results",
         ".cellpose",

@@ -1,5 +1,6 @@
 //! The command as a user meets it: exit status, what is printed where, which files appear.
 
+mod large;
 mod stacks;
 
 use std::fs;

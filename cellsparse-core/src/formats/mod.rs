@@ -10,6 +10,8 @@ pub mod features;
 pub mod foreign;
 pub mod geojson;
 pub mod imagej_roi;
+#[cfg(feature = "io")]
+pub mod label_pyramid;
 #[cfg(feature = "models")]
 mod numbers;
 #[cfg(feature = "io")]

@@ -94,14 +94,14 @@ impl Page {
 }
 
 /// Pixels in a centimetre as a fraction of 32-bit numbers, as exact as these allow.
-fn per_centimetre(micrometres: f64) -> Rational {
+pub(super) fn per_centimetre(micrometres: f64) -> Rational {
     let value = 10_000.0 / micrometres;
     let d = (f64::from(u32::MAX) / value).floor().clamp(1.0, 1_000_000.0);
     Rational { n: (value * d).round().clamp(1.0, f64::from(u32::MAX)) as u32, d: d as u32 }
 }
 
 /// The OME-XML of one plane. It is ASCII, as a TIFF description has to be.
-fn description(name: &str, (width, height): (u32, u32), kind: &str, pixel_size: Option<[f64; 2]>) -> String {
+pub(super) fn description(name: &str, (width, height): (u32, u32), kind: &str, pixel_size: Option<[f64; 2]>) -> String {
     let size = pixel_size.map_or_else(String::new, |[height, width]| {
         format!(
             " PhysicalSizeX=\"{width}\" PhysicalSizeXUnit=\"&#181;m\" PhysicalSizeY=\"{height}\" \

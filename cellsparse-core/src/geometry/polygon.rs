@@ -16,8 +16,14 @@ pub fn doubled_area(vertices: &[[i32; 2]]) -> i64 {
 /// `rows` and `columns` are the vertices' coordinates (pixel centres at integers), of one length; `shape` is the image's
 /// `[height, width]`. A pixel belongs to the polygon if its centre is a vertex, lies on an edge, or is inside by the
 /// even-odd rule: the rule of `skimage.draw.polygon`. Vertices that are not finite make an empty polygon.
-pub fn fill(rows: &[f32], columns: &[f32], shape: [usize; 2], mut paint: impl FnMut(usize, usize, usize)) {
-    let Some(((top, bottom), (left, right))) = range(rows, shape[0]).zip(range(columns, shape[1])) else { return };
+pub fn fill(rows: &[f32], columns: &[f32], shape: [usize; 2], paint: impl FnMut(usize, usize, usize)) {
+    fill_within(rows, columns, shape.map(|size| [0, size]), paint);
+}
+
+/// [`fill`] of the part of an image that lies in `window`, `[[first row, end row], [first column, end column]]` with ends
+/// excluded. The runs are in the pixels of the image, and those that the polygon has in the whole image, cut at the window.
+pub fn fill_within(rows: &[f32], columns: &[f32], window: [[usize; 2]; 2], mut paint: impl FnMut(usize, usize, usize)) {
+    let Some(((top, bottom), (left, right))) = range(rows, window[0]).zip(range(columns, window[1])) else { return };
     let n = rows.len().min(columns.len());
     let vertex = |k: usize| (f64::from(rows[k % n]), f64::from(columns[k % n]));
     let mut vertices: Vec<f64> = Vec::new();
@@ -81,9 +87,9 @@ impl ScanEdge {
     }
 }
 
-/// First and last pixel index that the coordinates can touch on an axis of `size` pixels; none outside the image.
-fn range(values: &[f32], size: usize) -> Option<(usize, usize)> {
-    if values.is_empty() || size == 0 || values.iter().any(|value| !value.is_finite()) {
+/// First and last pixel index between `begin` and `end` that the coordinates can touch; none outside.
+fn range(values: &[f32], [begin, end]: [usize; 2]) -> Option<(usize, usize)> {
+    if values.is_empty() || end <= begin || values.iter().any(|value| !value.is_finite()) {
         return None;
     }
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
@@ -91,8 +97,8 @@ fn range(values: &[f32], size: usize) -> Option<(usize, usize)> {
     if high < 0.0 {
         return None;
     }
-    let first = low.max(0.0) as usize;
-    let last = (high.ceil() as usize).min(size - 1);
+    let first = (low.max(0.0) as usize).max(begin);
+    let last = (high.ceil() as usize).min(end - 1);
     (first <= last).then_some((first, last))
 }
 
@@ -111,6 +117,22 @@ mod tests {
         assert_eq!(pixels(&[1.0, 1.0, 3.0, 3.0], &[1.0, 3.0, 3.0, 1.0], [5, 5]).len(), 9);
         assert_eq!(pixels(&[2.0], &[2.0], [5, 5]), vec![(2, 2)]);
         assert_eq!(pixels(&[1.2, 1.2, 1.8, 1.8], &[1.2, 1.8, 1.8, 1.2], [5, 5]), vec![]);
+    }
+
+    #[test]
+    fn a_window_shows_a_part_of_the_polygon() {
+        let (rows, columns) = ([2.3, 9.1, 17.6, 8.0, 4.4], [10.2, 19.9, 9.7, 12.1, 1.3]);
+        let all = pixels(&rows, &columns, [40, 40]);
+        for window in [[[0, 40], [0, 40]], [[5, 9], [7, 15]], [[0, 3], [0, 40]], [[30, 40], [0, 9]], [[8, 8], [0, 9]]] {
+            let mut found = Vec::new();
+            fill_within(&rows, &columns, window, |row, first, last| {
+                found.extend((first..=last).map(|column| (row, column)));
+            });
+            let inside = |(y, x): &(usize, usize)| {
+                (window[0][0]..window[0][1]).contains(y) && (window[1][0]..window[1][1]).contains(x)
+            };
+            assert_eq!(found, all.iter().copied().filter(inside).collect::<Vec<_>>(), "{window:?}");
+        }
     }
 
     #[test]

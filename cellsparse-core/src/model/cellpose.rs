@@ -299,11 +299,11 @@ impl SegmentationAlgorithm for Cellpose<'_> {
 }
 
 /// What the network says about an image, at the size of the image.
-struct FlowMaps {
+pub(super) struct FlowMaps {
     /// `[2, H, W]`: `dY`, `dX`.
-    flows: Array3<f32>,
+    pub flows: Array3<f32>,
     /// Logit `[H, W]`.
-    cellprob: Array2<f32>,
+    pub cellprob: Array2<f32>,
 }
 
 /// Bytes per pixel of following flows and finding masks, at most: when all pixels belong to cells.
@@ -354,17 +354,17 @@ fn maps(
 
 /// How an image at the network's scale is read: zeros around it, overlapping tiles, blended. With `augment`, tiles overlap by
 /// half and are mirrored in turn.
-struct Tiling {
+pub(super) struct Tiling {
     /// Zeros before and after each axis.
-    paddings: [[usize; 2]; 2],
+    pub paddings: [[usize; 2]; 2],
     /// Sides of the padded image and of the tiles.
-    total: [usize; 2],
-    side: [usize; 2],
+    pub total: [usize; 2],
+    pub side: [usize; 2],
     augment: bool,
 }
 
 impl Tiling {
-    fn new(network: &Network, sides: [usize; 2], work: &Work<'_>) -> Self {
+    pub fn new(network: &Network, sides: [usize; 2], work: &Work<'_>) -> Self {
         let [divisor, _] = network.graph.divisor();
         let paddings = sides.map(zero_padding);
         let padded: [usize; 2] = std::array::from_fn(|axis| sides[axis] + paddings[axis][0] + paddings[axis][1]);
@@ -379,7 +379,7 @@ impl Tiling {
     }
 
     /// First pixels and mirrored axes of all tiles.
-    fn places(&self) -> Vec<([usize; 2], [bool; 2])> {
+    pub fn places(&self) -> Vec<([usize; 2], [bool; 2])> {
         let starts: [Vec<usize>; 2] = std::array::from_fn(|axis| match self.augment {
             true => augmented_tile_starts(self.total[axis], self.side[axis]),
             false => tile_starts(self.total[axis], self.side[axis], OVERLAP),
@@ -396,37 +396,60 @@ impl Tiling {
     /// The network's maps `[H, W, 3]` of the padded image.
     fn run(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<Array3<f32>> {
         let places = self.places();
-        let [rows, columns] = self.side;
-        let many = TILES.min(places.len().max(1));
-        let groups = std::iter::successors(Some(many), |n| Some(n / 2).filter(|n| *n > 0));
-        let together = network.first_fitting(work, groups, |n| [n, rows, columns])?.unwrap_or(1);
+        let together = self.together(network, places.len(), work)?;
         let mut sum = TaperedSum::new(self.total[0], self.total[1], 3, self.side)?;
         for group in places.chunks(together) {
-            let fill = |input: &mut [f32]| {
-                let len = input.len() / group.len();
-                for (tile, place) in input.chunks_exact_mut(len).zip(group) {
-                    self.read(image, *place, tile);
-                }
-            };
-            let results = network.run(work, [group.len(), rows, columns], fill)?;
-            for (outputs, (corner, flip)) in results.iter().zip(group) {
-                let Some(maps) = outputs.first() else { continue };
-                match flip {
-                    [false, false] => sum.add(maps.view(), *corner)?,
-                    flip => sum.add(unflip_flows(maps.view(), *flip).view(), *corner)?,
-                }
+            let results = self.outputs(network, group, work, |place, tile| self.read(image, [0, 0], *place, tile))?;
+            for (maps, (corner, _)) in results.iter().zip(group) {
+                sum.add(maps.view(), *corner)?;
             }
         }
         Ok(sum.finish())
     }
 
-    /// Writes a tile of the padded image, mirrored as its place says.
-    fn read(&self, image: ArrayView3<'_, f32>, (corner, flip): ([usize; 2], [bool; 2]), to: &mut [f32]) {
+    /// Tiles of `count` that are read at a time.
+    pub fn together(&self, network: &Network, count: usize, work: &Work<'_>) -> Result<usize> {
+        let [rows, columns] = self.side;
+        let many = TILES.min(count.max(1));
+        let groups = std::iter::successors(Some(many), |n| Some(n / 2).filter(|n| *n > 0));
+        Ok(network.first_fitting(work, groups, |n| [n, rows, columns])?.unwrap_or(1))
+    }
+
+    /// The network's maps `[h, w, 3]` of some tiles, the right way round; `read` writes a tile as its place says.
+    pub fn outputs(
+        &self,
+        network: &Network,
+        group: &[([usize; 2], [bool; 2])],
+        work: &Work<'_>,
+        read: impl Fn(&([usize; 2], [bool; 2]), &mut [f32]),
+    ) -> Result<Vec<Array3<f32>>> {
+        let [rows, columns] = self.side;
+        let fill = |input: &mut [f32]| {
+            let len = input.len() / group.len();
+            input.chunks_exact_mut(len).zip(group).for_each(|(tile, place)| read(place, tile));
+        };
+        let results = network.run(work, [group.len(), rows, columns], fill)?;
+        let maps = results.into_iter().filter_map(|outputs| outputs.into_iter().next());
+        Ok(maps
+            .zip(group)
+            .map(|(maps, (_, flip))| if *flip == [false; 2] { maps } else { unflip_flows(maps.view(), *flip) })
+            .collect())
+    }
+
+    /// Writes a tile of the padded image, mirrored as its place says. `image` is the part of the image that begins at `origin`
+    /// and has all pixels of it that the tile has.
+    pub fn read(
+        &self,
+        image: ArrayView3<'_, f32>,
+        origin: [usize; 2],
+        (corner, flip): ([usize; 2], [bool; 2]),
+        to: &mut [f32],
+    ) {
         let (height, width, channels) = image.dim();
         let [rows, columns] = self.side;
         let at = |axis: usize, index: usize, of: usize| -> Option<usize> {
             let index = if flip[axis] { of - 1 - index } else { index };
-            (corner[axis] + index).checked_sub(self.paddings[axis][0])
+            (corner[axis] + index).checked_sub(self.paddings[axis][0] + origin[axis])
         };
         for (y, line) in to.chunks_exact_mut(columns * channels).enumerate() {
             let row = at(0, y, rows).filter(|row| *row < height);
@@ -444,13 +467,30 @@ impl Tiling {
 
 impl FlowMaps {
     /// Follows the flows and keeps what looks like cells.
-    fn segment(
+    pub fn segment(
         &self,
         config: &CellposeConfig,
         thresholds: &CellposeThresholds,
         min_area: f32,
         cancel: &CancelToken,
     ) -> Result<Segmentation> {
+        let labels = self.labels(config, thresholds, min_area, cancel)?;
+        from_labels(labels, self.probability().view())
+    }
+
+    /// The probability `[H, W]` of belonging to a cell.
+    pub fn probability(&self) -> Array2<f32> {
+        self.cellprob.mapv(|logit| 1.0 / (1.0 + (-logit).exp()))
+    }
+
+    /// The label image of [`segment`](Self::segment).
+    pub fn labels(
+        &self,
+        config: &CellposeConfig,
+        thresholds: &CellposeThresholds,
+        min_area: f32,
+        cancel: &CancelToken,
+    ) -> Result<LabelImage> {
         let options = MaskOptions {
             steps: MaskOptions::steps_for(f64::from(thresholds.diameter), f64::from(config.diam_mean)),
             cellprob_threshold: thresholds.cellprob,
@@ -460,7 +500,6 @@ impl FlowMaps {
         let options = MaskOptions { min_size: 0, ..options };
         let mut labels = compute_masks_until(self.flows.view(), self.cellprob.view(), &options, cancel)?;
         remove_small_labels(&mut labels, thresholds.smallest_object.max(min_area));
-        let labels = relabel_sequential(&labels, 1)?;
-        from_labels(labels, self.cellprob.mapv(|logit| 1.0 / (1.0 + (-logit).exp())).view())
+        relabel_sequential(&labels, 1)
     }
 }

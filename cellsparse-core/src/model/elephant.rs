@@ -1,6 +1,6 @@
 //! ELEPHANT: cells of any shape, whose borders part their centres.
 
-use ndarray::{Array3, ArrayView3, Axis, s};
+use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{
@@ -28,7 +28,7 @@ use crate::postprocess::clean::relabel_sequential;
 use crate::postprocess::elephant::{InstanceMethod, WatershedOptions, elephant_instances_until};
 use crate::postprocess::spots::SpotOptions;
 use crate::raster::taper::{TaperedSum, tile_starts};
-use crate::raster::{read_reflected, resize_bilinear, resize_bilinear_aligned};
+use crate::raster::{LabelImage, read_reflected, resize_bilinear, resize_bilinear_aligned};
 use crate::targets::elephant::ClassRule;
 use crate::training::any_task::AnyTask;
 use crate::training::batch_elephant::{ElephantBatchConfig, ElephantBatches};
@@ -83,8 +83,8 @@ const FOREGROUNDS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
 const OUTLINE_FOREGROUNDS: [f32; 7] = [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.1];
 
 /// Side of a tile when the image does not fit into one, and the overlap of tiles.
-const TILE: usize = 1024;
-const OVERLAP: f64 = 0.1;
+pub(super) const TILE: usize = 1024;
+pub(super) const OVERLAP: f64 = 0.1;
 
 impl AlgorithmKind for Elephant<'_> {
     type Config = ElephantConfig;
@@ -262,8 +262,8 @@ const OBJECT_BYTES: u64 = 48;
 fn probabilities(network: &Network, image: ArrayView3<'_, f32>, scale: f64, work: &Work<'_>) -> Result<Array3<f32>> {
     let (full_height, full_width, channels) = image.dim();
     let [height, width] = scaled_sides([full_height, full_width], scale)?;
-    // The probabilities and what the objects take, at the size of the image; sums and weights of the tiles, or the
-    // probabilities of the whole, at that of the network.
+    // The probabilities and what the objects take, at the size of the image; sums and weights of the tiles, or the probabilities of
+    // the whole, at that of the network.
     let taken = bytes_of(&[full_height, full_width], 12 + OBJECT_BYTES)
         .saturating_add(scaled_bytes([full_height, full_width, channels], scale)?)
         .saturating_add(bytes_of(&[height, width], 24));
@@ -306,7 +306,7 @@ fn probabilities(network: &Network, image: ArrayView3<'_, f32>, scale: f64, work
 }
 
 /// The probabilities of an image, or of a part of one with these statistics, and the statistics of what was read.
-fn whole(
+pub(super) fn whole(
     network: &Network,
     image: ArrayView3<'_, f32>,
     statistics: Option<&ImageStatistics>,
@@ -356,6 +356,23 @@ fn segment(
     min_area: f32,
     cancel: &CancelToken,
 ) -> Result<Segmentation> {
+    let labels = labels(probabilities, thresholds, postprocess, min_area, cancel)?;
+    from_labels(labels, foreground(probabilities).view())
+}
+
+/// The probability `[H, W]` of belonging to a cell.
+pub(super) fn foreground(probabilities: ArrayView3<'_, f32>) -> Array2<f32> {
+    probabilities.slice(s![.., .., 0]).mapv(|background| 1.0 - background)
+}
+
+/// The label image of [`segment`].
+pub(super) fn labels(
+    probabilities: ArrayView3<'_, f32>,
+    thresholds: &ElephantThresholds,
+    postprocess: Postprocess,
+    min_area: f32,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
     let method = match postprocess {
         Postprocess::Watershed => InstanceMethod::Watershed(WatershedOptions {
             center_threshold: thresholds.center,
@@ -367,7 +384,5 @@ fn segment(
         }
     };
     let smallest = thresholds.smallest_object.max(min_area);
-    let labels = elephant_instances_until(probabilities, &method, smallest, cancel)?;
-    let foreground = probabilities.slice(s![.., .., 0]).mapv(|background| 1.0 - background);
-    from_labels(relabel_sequential(&labels, 1)?, foreground.view())
+    relabel_sequential(&elephant_instances_until(probabilities, &method, smallest, cancel)?, 1)
 }

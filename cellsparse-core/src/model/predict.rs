@@ -70,7 +70,7 @@ impl Model {
         })
     }
 
-    fn check_prediction(&self, options: &PredictOptions) -> Result<()> {
+    pub(super) fn check_prediction(&self, options: &PredictOptions) -> Result<()> {
         if !(options.min_area >= 0.0 && options.min_area.is_finite()) {
             return Err(Error::Config(format!("min_area is {}; it must be 0 or more pixels", options.min_area))
                 .because(Reason::out_of_range("min_area", options.min_area, 0.0..=f64::INFINITY)));

@@ -9,7 +9,9 @@ use std::cell::RefCell;
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::maps::StarTiles;
 use self::objects::{Candidates, Stars};
+pub(super) use self::objects::{Placing, REACH, RowOfTiles};
 pub(super) use self::training::StarDistTask;
 use super::algorithm::{
     AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput,

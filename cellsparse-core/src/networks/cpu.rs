@@ -42,7 +42,7 @@ pub struct CpuPlan {
 }
 
 /// Mean and variance of every channel for each node of a network that normalises over groups of channels; nothing for others.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ImageStatistics(Vec<Vec<[f64; 2]>>);
 
 impl ImageStatistics {

@@ -30,11 +30,27 @@ pub struct StripSuppression {
 }
 
 /// Candidates with their numbers in order of arrival and something that belongs to each.
-#[derive(Debug)]
-struct Numbered {
-    stars: StarCandidates,
-    numbers: Vec<u64>,
-    tags: Vec<u8>,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbered {
+    /// The candidates.
+    pub stars: StarCandidates,
+    /// The place of each among all that were seen.
+    pub numbers: Vec<u64>,
+    /// A tag for each, or none at all.
+    pub tags: Vec<u8>,
+}
+
+/// What a suppression knows between two strips, to go on from later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StripState {
+    /// Candidates seen so far.
+    pub seen: u64,
+    /// The reach that is promised.
+    pub reach: Option<i32>,
+    /// Those whose fate is open.
+    pub open: Numbered,
+    /// Those that survived. A later state of the same suppression has these at its beginning.
+    pub settled: Numbered,
 }
 
 /// What a strip did.
@@ -92,6 +108,36 @@ impl StripSuppression {
             self.settle(i64::from(frontier) - i64::from(reach) - 2)?;
         }
         Ok(Strip::Taken)
+    }
+
+    /// Goes on from a state that was [taken](Self::state) before.
+    ///
+    /// # Errors
+    /// [`Error::Image`] for lists that do not fit each other.
+    pub fn resumed(state: StripState, overlap: f32, cancel: &CancelToken) -> Result<Self> {
+        for list in [&state.open, &state.settled] {
+            list.stars.check()?;
+            let n = list.stars.len();
+            if list.numbers.len() != n || !(list.tags.is_empty() || list.tags.len() == n) {
+                return Err(Error::Image(format!(
+                    "{} numbers and {} tags for {n} candidates",
+                    list.numbers.len(),
+                    list.tags.len()
+                )));
+            }
+        }
+        let StripState { seen, reach, open, settled } = state;
+        Ok(Self { overlap, reach, seen, open, settled, decided: true, cancel: cancel.clone() })
+    }
+
+    /// Candidates seen so far, the promised reach, and those whose fate is open.
+    pub fn state(&self) -> (u64, Option<i32>, &Numbered) {
+        (self.seen, self.reach, &self.open)
+    }
+
+    /// Those that survived so far, in the order in which they were settled.
+    pub fn settled(&self) -> &Numbered {
+        &self.settled
     }
 
     /// Bytes of the candidates that are held.
@@ -177,7 +223,8 @@ fn fates(stars: &Stars<'_>, unseen: i64, overlap: f32, cancel: &CancelToken) -> 
 }
 
 impl Numbered {
-    fn empty(rays: usize) -> Self {
+    /// No candidates, of so many rays.
+    pub fn empty(rays: usize) -> Self {
         Self { stars: StarCandidates::empty(rays), numbers: Vec::new(), tags: Vec::new() }
     }
 
@@ -263,6 +310,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_suppression_that_was_cut_off_goes_on_where_it_was() {
+        let mut random = Random::new(14, 0);
+        let all = field(&mut random, 500, [300.0, 60.0], 9.0);
+        let cancel = CancelToken::new();
+        let mut whole = StripSuppression::new(16, 0.4, Some(20), &cancel);
+        let mut cut = StripSuppression::new(16, 0.4, Some(20), &cancel);
+        for top in (0..300).step_by(50) {
+            let (part, tags) = strip(&all, top..top + 50);
+            whole.add(&part, &tags, top + 50).unwrap();
+            let (seen, reach, open) = cut.state();
+            let state = StripState { seen, reach, open: open.clone(), settled: cut.settled().clone() };
+            assert!(
+                StripSuppression::resumed(
+                    StripState { open: Numbered { numbers: vec![1], ..open.clone() }, ..state.clone() },
+                    0.4,
+                    &cancel
+                )
+                .is_err()
+                    || open.stars.len() == 1
+            );
+            cut = StripSuppression::resumed(state, 0.4, &cancel).unwrap();
+            cut.add(&part, &tags, top + 50).unwrap();
+        }
+        assert_eq!(cut.finish().unwrap(), whole.finish().unwrap());
     }
 
     #[test]

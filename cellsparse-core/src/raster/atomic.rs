@@ -19,42 +19,85 @@ pub fn write_atomically(
     path: impl AsRef<Path>,
     fill: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<()>,
 ) -> Result<()> {
-    let path = &linked(path.as_ref())?;
-    let old = fs::metadata(path).ok();
-    if old.as_ref().is_some_and(|old| !old.is_file()) {
-        let kind = if path.is_dir() { "a folder" } else { "a device or a pipe" };
-        return Err(Error::file(path, format!("is {kind}, which no file may replace; give the path of a file")));
+    let mut growing = GrowingFile::create(path)?;
+    let mut writer = BufWriter::new(growing.file());
+    fill(&mut writer)?;
+    let flushed = writer.flush();
+    drop(writer);
+    flushed.map_err(|source| Error::io(&growing.path, source))?;
+    growing.finish()
+}
+
+/// A file that is filled bit by bit and takes the place of the one at its path when it is finished; dropped before, it
+/// leaves nothing behind.
+#[derive(Debug)]
+pub struct GrowingFile {
+    temporary: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl GrowingFile {
+    /// Begins an empty file beside `path`.
+    ///
+    /// # Errors
+    /// As [`write_atomically`].
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = linked(path.as_ref())?;
+        let old = fs::metadata(&path).ok();
+        if old.as_ref().is_some_and(|old| !old.is_file()) {
+            let kind = if path.is_dir() { "a folder" } else { "a device or a pipe" };
+            return Err(Error::file(path, format!("is {kind}, which no file may replace; give the path of a file")));
+        }
+        let folder = folder_of(&path);
+        let prefix = temporary_prefix(&path);
+        remove_leftovers(folder, &prefix);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix);
+        // The default of a temporary file is private to its owner; a result is readable as any other file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let temporary = builder.tempfile_in(folder).map_err(|source| Error::io(folder, source))?;
+        // Held as long as this process lives and writes: whoever gets the lock may remove the file. Where locks do not exist,
+        // nothing is removed.
+        let _ = temporary.as_file().try_lock();
+        if let Some(old) = old {
+            let _ = temporary.as_file().set_permissions(old.permissions());
+        }
+        Ok(Self { temporary, path })
     }
-    let folder = match path.parent() {
+
+    /// The file that grows.
+    pub fn file(&mut self) -> &mut fs::File {
+        self.temporary.as_file_mut()
+    }
+
+    /// The path that the file will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Flushes the file to disk and gives it its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn finish(self) -> Result<()> {
+        let Self { temporary, path } = self;
+        temporary.as_file().sync_all().map_err(|source| Error::io(&path, source))?;
+        temporary.persist(&path).map_err(|error| Error::io(&path, error.error))?;
+        // The rename itself is made durable where folders can be opened; where not, the file is whole all the same.
+        #[cfg(unix)]
+        if let Ok(folder) = fs::File::open(folder_of(&path)) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
-    };
-    let prefix = temporary_prefix(path);
-    remove_leftovers(folder, &prefix);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix);
-    // The default of a temporary file is private to its owner; a result is readable as any other file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(folder).map_err(|source| Error::io(folder, source))?;
-    // Held as long as this process lives and writes: whoever gets the lock may remove the file. Where locks do not exist,
-    // nothing is removed.
-    let _ = temporary.as_file().try_lock();
-    if let Some(old) = old {
-        let _ = temporary.as_file().set_permissions(old.permissions());
     }
-    let mut writer = BufWriter::new(temporary.as_file_mut());
-    fill(&mut writer)?;
-    writer.flush().map_err(|source| Error::io(path, source))?;
-    drop(writer);
-    temporary.as_file().sync_all().map_err(|source| Error::io(path, source))?;
-    temporary.persist(path).map_err(|error| Error::io(path, error.error))?;
-    // The rename itself is made durable where folders can be opened; where not, the file is whole all the same.
-    #[cfg(unix)]
-    if let Ok(folder) = fs::File::open(folder) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
 }
 
 /// Refuses what is no regular file before it is opened: opening a pipe waits for a writer, and devices may never end.

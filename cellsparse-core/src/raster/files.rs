@@ -128,7 +128,7 @@ pub fn pair_by_stem(images: &[PathBuf], labels: &[PathBuf]) -> Result<Vec<(PathB
 
 fn has_image_extension(path: &Path) -> bool {
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-    matches!(extension.as_deref(), Some("png" | "tif" | "tiff" | "jpg" | "jpeg"))
+    matches!(extension.as_deref(), Some("png" | "tif" | "tiff" | "svs" | "jpg" | "jpeg"))
 }
 
 /// The name by which files of one image are known: without folder and extension, where `.ome.tif` is one extension.

@@ -10,6 +10,7 @@ mod image;
 mod normalize;
 #[cfg(feature = "io")]
 mod read;
+pub mod regions;
 mod resize;
 mod resize_aligned;
 pub mod taper;
@@ -18,7 +19,7 @@ mod tiles;
 mod write;
 
 #[cfg(any(feature = "io", feature = "models"))]
-pub use self::atomic::{require_regular_file, write_atomically};
+pub use self::atomic::{GrowingFile, require_regular_file, write_atomically};
 pub use self::blur::gaussian_blur;
 pub use self::components::{Component, Components, Connectivity, connected_components, label_components};
 #[cfg(feature = "io")]
@@ -27,11 +28,11 @@ pub use self::image::{Image, LabelImage, RawLabels};
 pub use self::normalize::{Percentiles, percentile_normalize};
 #[cfg(feature = "io")]
 pub use self::read::{
-    ImageFile, ImageHeader, ReadLimits, ReadOptions, decode_image, decode_labels, read_image, read_image_header,
-    read_image_with, read_label_file, read_label_file_with,
+    ImageFile, ImageHeader, ReadLimits, ReadOptions, decode_image, decode_labels, open_regions, read_image,
+    read_image_header, read_image_with, read_label_file, read_label_file_with,
 };
-pub use self::resize::{resize_bilinear, resize_nearest, scaled_size};
+pub use self::resize::{Resized, resize_bilinear, resize_nearest, scaled_size};
 pub use self::resize_aligned::resize_bilinear_aligned;
-pub use self::tiles::{Span, read_reflected, reflect_pad, tile_axis};
+pub use self::tiles::{Span, read_reflected, read_reflected_part, reflect_pad, tile_axis};
 #[cfg(feature = "io")]
 pub use self::write::{write_gray_png8, write_gray_png16, write_labels, write_rgb_png, write_wire_labels};

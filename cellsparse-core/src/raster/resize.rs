@@ -31,31 +31,72 @@ pub fn scaled_size(n: usize, scale: f64) -> Result<usize> {
 /// # Errors
 /// [`Error::Limit`] when the result does not fit into memory.
 pub fn resize_bilinear(image: ArrayView3<'_, f32>, rows: usize, columns: usize) -> Result<Array3<f32>> {
-    let (height, width, channels) = image.dim();
-    let mut out = zeros(rows, columns, channels)?;
-    if image.is_empty() || out.is_empty() {
-        return Ok(out);
+    let (height, width, _) = image.dim();
+    let part = Resized { from: [height, width], to: [rows, columns] };
+    part.part(image, [0, 0], [0, 0], [rows, columns])
+}
+
+/// A resize of which parts are computed, each as it is in the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resized {
+    /// Rows and columns before.
+    pub from: [usize; 2],
+    /// Rows and columns after.
+    pub to: [usize; 2],
+}
+
+impl Resized {
+    /// First pixel and number of pixels, along an axis before the resize, that `count` pixels from `begin` on after it are made of.
+    pub fn needed(&self, axis: usize, begin: usize, count: usize) -> [usize; 2] {
+        let (n_in, n) = (self.from[axis].max(1), self.to[axis].max(1));
+        let first = Between::new(begin, n_in, n).first;
+        let last = Between::new((begin + count).saturating_sub(1).max(begin), n_in, n).second;
+        [first, last - first + 1]
     }
-    let image = image.as_standard_layout();
-    let source = image.as_slice().unwrap_or(&[]);
-    let across: Vec<Between> = (0..columns).map(|x| Between::new(x, width, columns)).collect();
-    let fill = |(y, line): (usize, &mut [f32])| {
-        let down = Between::new(y, height, rows);
-        let above = &source[down.first * width * channels..][..width * channels];
-        let below = &source[down.second * width * channels..][..width * channels];
-        for (at, pixel) in across.iter().zip(line.chunks_exact_mut(channels)) {
-            let (left, right) = (at.first * channels, at.second * channels);
-            for (c, value) in pixel.iter_mut().enumerate() {
-                let top = above[left + c] + (above[right + c] - above[left + c]) * at.share;
-                let bottom = below[left + c] + (below[right + c] - below[left + c]) * at.share;
-                *value = top + (bottom - top) * down.share;
-            }
+
+    /// The part of the result of `size` pixels from `corner` on, as of [`resize_bilinear`], out of a `window` of the image whose
+    /// first pixel is `origin`. Pixels that the window lacks are replaced by its nearest ones.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] when the result does not fit into memory.
+    pub fn part(
+        &self,
+        window: ArrayView3<'_, f32>,
+        origin: [usize; 2],
+        corner: [usize; 2],
+        size: [usize; 2],
+    ) -> Result<Array3<f32>> {
+        let (height, width, channels) = window.dim();
+        let mut out = zeros(size[0], size[1], channels)?;
+        if window.is_empty() || out.is_empty() {
+            return Ok(out);
         }
-    };
-    if let Some(values) = out.as_slice_mut() {
-        values.par_chunks_exact_mut(columns * channels).enumerate().for_each(fill);
+        let between = |axis: usize, i: usize, window: usize| {
+            let at = Between::new(corner[axis] + i, self.from[axis], self.to[axis]);
+            let inside = |place: usize| place.saturating_sub(origin[axis]).min(window - 1);
+            Between { first: inside(at.first), second: inside(at.second), share: at.share }
+        };
+        let image = window.as_standard_layout();
+        let source = image.as_slice().unwrap_or(&[]);
+        let across: Vec<Between> = (0..size[1]).map(|x| between(1, x, width)).collect();
+        let fill = |(y, line): (usize, &mut [f32])| {
+            let down = between(0, y, height);
+            let above = &source[down.first * width * channels..][..width * channels];
+            let below = &source[down.second * width * channels..][..width * channels];
+            for (at, pixel) in across.iter().zip(line.chunks_exact_mut(channels)) {
+                let (left, right) = (at.first * channels, at.second * channels);
+                for (c, value) in pixel.iter_mut().enumerate() {
+                    let top = above[left + c] + (above[right + c] - above[left + c]) * at.share;
+                    let bottom = below[left + c] + (below[right + c] - below[left + c]) * at.share;
+                    *value = top + (bottom - top) * down.share;
+                }
+            }
+        };
+        if let Some(values) = out.as_slice_mut() {
+            values.par_chunks_exact_mut(size[1] * channels).enumerate().for_each(fill);
+        }
+        Ok(out)
     }
-    Ok(out)
 }
 
 /// A label image at another size: output pixel `i` of `n` takes the label at `floor(i n_in / n)`. A label image without
@@ -123,6 +164,24 @@ mod tests {
         assert_eq!(resize_bilinear(wide.view(), 1, 4).unwrap(), wide);
         assert_eq!(resize_bilinear(wide.view(), 2, 1).unwrap(), array![[[2.0]], [[2.0]]]);
         assert_eq!(resize_nearest(array![[1, 2, 3]].view(), 2, 2).unwrap(), array![[1, 2], [1, 2]]);
+    }
+
+    #[test]
+    fn a_part_is_that_of_the_whole() {
+        let image = Array3::from_shape_fn((23, 31, 2), |(y, x, c)| ((y * 37 + x * 11 + c * 5) % 17) as f32);
+        for to in [[23, 31], [46, 70], [11, 9], [1, 31], [50, 12]] {
+            let whole = resize_bilinear(image.view(), to[0], to[1]).unwrap();
+            let resized = Resized { from: [23, 31], to };
+            for (corner, size) in [([0, 0], to), ([to[0] / 2, to[1] / 3], [1, to[1] / 3]), ([to[0] - 1, 0], [1, 2])] {
+                let [rows, columns] = [0, 1].map(|axis| resized.needed(axis, corner[axis], size[axis]));
+                let window =
+                    image.slice(ndarray::s![rows[0]..rows[0] + rows[1], columns[0]..columns[0] + columns[1], ..]);
+                let part = resized.part(window, [rows[0], columns[0]], corner, size).unwrap();
+                let expected =
+                    whole.slice(ndarray::s![corner[0]..corner[0] + size[0], corner[1]..corner[1] + size[1], ..]);
+                assert_eq!(part, expected, "{to:?} {corner:?}");
+            }
+        }
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub struct TaperedSum {
     weights: Array2<f32>,
     sum: Array3<f32>,
     weight: Array2<f32>,
+    /// The pixel of the whole result at which this part of it begins; `None` when it is the whole.
+    window: Option<[usize; 2]>,
 }
 
 impl TaperedSum {
@@ -111,30 +113,52 @@ impl TaperedSum {
             weights: taper(tile[0], tile[1]).mapv(|weight| weight as f32),
             sum: Array3::zeros((rows, columns, channels)),
             weight: Array2::zeros((rows, columns)),
+            window: None,
         })
+    }
+
+    /// For the part of a larger result that begins at `origin`. Tiles are given by their place in the whole, those that do not
+    /// meet the part are left out; added in one order, they give the values of the whole.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_window(origin: [usize; 2], size: [usize; 2], channels: usize, tile: [usize; 2]) -> Result<Self> {
+        Ok(Self { window: Some(origin), ..Self::new(size[0], size[1], channels, tile)? })
     }
 
     /// Adds the result `[h, w, C]` of the tile whose first pixel is `[row, column]`.
     ///
     /// # Errors
     /// [`Error::Internal`] for a tile of another size, or beyond the result.
-    pub fn add(&mut self, tile: ArrayView3<'_, f32>, [row, column]: [usize; 2]) -> Result<()> {
+    pub fn add(&mut self, tile: ArrayView3<'_, f32>, corner: [usize; 2]) -> Result<()> {
         let (rows, columns) = self.weights.dim();
         let (height, width, channels) = self.sum.dim();
-        let inside = row.checked_add(rows).is_some_and(|end| end <= height)
-            && column.checked_add(columns).is_some_and(|end| end <= width);
-        if tile.dim() != (rows, columns, channels) || !inside {
+        let origin = self.window.unwrap_or_default();
+        let ends = [(corner[0], rows), (corner[1], columns)].map(|(begin, size)| begin.checked_add(size));
+        let inside = ends[0].is_some_and(|end| end <= height) && ends[1].is_some_and(|end| end <= width);
+        let fits = tile.dim() == (rows, columns, channels) && ends.iter().all(Option::is_some);
+        if !fits || (self.window.is_none() && !inside) {
             return Err(Error::Internal(format!(
-                "a tile of shape {:?} at {row}, {column} in a result of shape {:?} from tiles of {rows} x {columns}",
+                "a tile of shape {:?} at {corner:?} in a result of shape {:?} from tiles of {rows} x {columns}",
                 tile.shape(),
                 self.sum.shape()
             )));
         }
-        let window = s![row..row + rows, column..column + columns];
-        self.weight.slice_mut(window).zip_mut_with(&self.weights, |sum, weight| *sum += weight);
-        let mut sum = self.sum.slice_mut(s![row..row + rows, column..column + columns, ..]);
-        for ((mut sums, values), weights) in sum.outer_iter_mut().zip(tile.outer_iter()).zip(self.weights.outer_iter())
-        {
+        // First and last pixel of the part of the tile that meets the result, in the pixels of the whole.
+        let begin: [usize; 2] = std::array::from_fn(|axis| corner[axis].max(origin[axis]));
+        let end: [usize; 2] = std::array::from_fn(|axis| {
+            (corner[axis] + [rows, columns][axis]).min(origin[axis] + [height, width][axis])
+        });
+        if begin[0] >= end[0] || begin[1] >= end[1] {
+            return Ok(());
+        }
+        let range = |axis: usize, from: usize| begin[axis] - from..end[axis] - from;
+        let own = s![range(0, origin[0]), range(1, origin[1])];
+        let weights = self.weights.slice(s![range(0, corner[0]), range(1, corner[1])]);
+        let tile = tile.slice_move(s![range(0, corner[0]), range(1, corner[1]), ..]);
+        self.weight.slice_mut(own).zip_mut_with(&weights, |sum, weight| *sum += weight);
+        let mut sum = self.sum.slice_mut(s![range(0, origin[0]), range(1, origin[1]), ..]);
+        for ((mut sums, values), weights) in sum.outer_iter_mut().zip(tile.outer_iter()).zip(weights.outer_iter()) {
             for ((mut sums, values), weight) in sums.outer_iter_mut().zip(values.outer_iter()).zip(weights) {
                 sums.zip_mut_with(&values, |sum, value| *sum += value * weight);
             }
@@ -197,6 +221,14 @@ mod tests {
         assert!(blend.add(Array3::zeros((30, 50, 2)).view(), [31, 0]).is_err());
         assert!(blend.add(Array3::zeros((30, 49, 2)).view(), [0, 0]).is_err());
         assert!(blend.finish().iter().all(|value| (value - 3.0).abs() < 1e-5));
+        let mut whole = TaperedSum::new(60, 50, 1, [30, 40]).unwrap();
+        let mut part = TaperedSum::of_window([11, 7], [20, 33], 1, [30, 40]).unwrap();
+        for (y, x) in [(0, 0), (0, 10), (15, 0), (15, 10), (30, 0), (30, 10)] {
+            let tile = Array3::from_shape_fn((30, 40, 1), |(i, j, _)| ((i * 7 + j * 3 + y + x) % 11) as f32);
+            whole.add(tile.view(), [y, x]).unwrap();
+            part.add(tile.view(), [y, x]).unwrap();
+        }
+        assert_eq!(part.finish(), whole.finish().slice(s![11..31, 7..40, ..]));
         assert!(TaperedSum::new(usize::MAX, 2, 2, [1, 1]).is_err());
         assert_eq!(TaperedSum::new(0, 5, 2, [0, 5]).unwrap().finish().dim(), (0, 5, 2));
     }

@@ -49,16 +49,31 @@ pub fn reflect_pad(image: ArrayView3<'_, f32>, height: usize, width: usize) -> A
 
 /// Fills `to` (`[height, width, C]`) with the part that begins at row `top` and column `left` of an image `[H, W, C]` continued
 /// at its bottom and right as by [`reflect_pad`]. Rows that are not whole are left as they are.
-pub fn read_reflected(image: ArrayView3<'_, f32>, [top, left]: [usize; 2], width: usize, to: &mut [f32]) {
-    let (h, w, channels) = image.dim();
+pub fn read_reflected(image: ArrayView3<'_, f32>, corner: [usize; 2], width: usize, to: &mut [f32]) {
+    let (h, w, _) = image.dim();
+    read_reflected_part(image, [0, 0], [h, w], corner, width, to);
+}
+
+/// [`read_reflected`] from the part of an image of `sides` that begins at `origin` and holds all pixels that are needed.
+pub fn read_reflected_part(
+    part: ArrayView3<'_, f32>,
+    origin: [usize; 2],
+    sides: [usize; 2],
+    [top, left]: [usize; 2],
+    width: usize,
+    to: &mut [f32],
+) {
+    let (h, w, channels) = part.dim();
     let row = width * channels;
-    if row == 0 || image.is_empty() {
+    if row == 0 || part.is_empty() {
         return;
     }
+    let inside =
+        |index: usize, axis: usize, n: usize| reflected(index, sides[axis]).saturating_sub(origin[axis]).min(n - 1);
     for (y, line) in to.chunks_exact_mut(row).enumerate() {
-        let source = image.index_axis(Axis(0), reflected(top + y, h));
+        let source = part.index_axis(Axis(0), inside(top + y, 0, h));
         for (x, pixel) in line.chunks_exact_mut(channels).enumerate() {
-            let source = source.index_axis(Axis(0), reflected(left + x, w));
+            let source = source.index_axis(Axis(0), inside(left + x, 1, w));
             pixel.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
         }
     }

@@ -45,7 +45,7 @@ from ._errors import (
 from ._native import __version__
 
 if TYPE_CHECKING:
-    from . import cellpose, elephant, metrics, plot, stardist, synthetic
+    from . import cellpose, distributed, elephant, metrics, plot, stardist, synthetic
     from ._algorithms import Cellpose, Choice, Elephant, StarDist, choose_algorithm, load
     from ._files import ImageInfo, image_info, read_annotations, read_image, read_labels, write_labels, write_rois
     from ._functions import (
@@ -59,12 +59,13 @@ if TYPE_CHECKING:
         watershed,
     )
     from ._history import History, TrainingEvent
+    from ._large import LargeSegmentation
     from ._models import Model
     from ._results import Object, Objects, Segmentation
     from .synthetic import draw_world
 
 # Loaded when first used: NumPy takes longer to import than this package may.
-_MODULES = ("cellpose", "elephant", "metrics", "plot", "stardist", "synthetic")
+_MODULES = ("cellpose", "distributed", "elephant", "metrics", "plot", "stardist", "synthetic")
 _NAMES = {
     "_algorithms": ("Cellpose", "Choice", "Elephant", "StarDist", "choose_algorithm", "load"),
     "_files": (
@@ -87,6 +88,7 @@ _NAMES = {
         "watershed",
     ),
     "_history": ("History", "TrainingEvent"),
+    "_large": ("LargeSegmentation",),
     "_models": ("Model",),
     "_results": ("Object", "Objects", "Segmentation"),
     "synthetic": ("draw_world",),
@@ -112,6 +114,7 @@ __all__ = [
     "InternalError",
     "IoError",
     "LabelsError",
+    "LargeSegmentation",
     "LimitError",
     "Model",
     "NotFoundError",
@@ -126,6 +129,7 @@ __all__ = [
     "cellpose",
     "choose_algorithm",
     "distance_transform_edt",
+    "distributed",
     "draw_world",
     "elephant",
     "image_info",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _arrays, _native
+from . import _arrays, _large, _native
 from ._errors import AnnotationWarning, ConfigError, ImageError, LabelsError, ResultWarning
 from ._history import History, TrainingEvent
+from ._large import LargeSegmentation
 from ._progress import Progress
 from ._results import Object, Objects, Segmentation
 
@@ -347,6 +348,55 @@ class Model:
         for note in notes:
             warnings.warn(note, ResultWarning, stacklevel=2)
         return Segmentation(labels, Objects(map(Object, ids, polygons, probabilities, classes), notes))
+
+    def predict_large(
+        self,
+        image: Any,
+        out: Any = None,
+        *,
+        geojson: str | os.PathLike[str] | None = None,
+        csv: str | os.PathLike[str] | None = None,
+        callback: Callable[[str, int, int], object] | None = None,
+        **options: Any,
+    ) -> LargeSegmentation:
+        """Segments an image that does not fit into the memory, part by part, with the result of the whole.
+
+        Parameters
+        ----------
+        image : path, array, or list of arrays
+            A TIFF of any size, or anything with a shape `[H, W]` or `[H, W, C]` that can be sliced: NumPy, a memory map, zarr,
+            dask. A list holds the levels of a pyramid, the largest first.
+        out : path or array, optional
+            Where labels go: a `.tif` or `.ome.tif` file (tiled, 32 bit, with smaller copies), or an array `[H, W]` that can
+            be written to by slices. Without it, a new NumPy array.
+        geojson, csv : path, optional
+            Outlines for QuPath, in pixels of level 0; measurements.
+        callback : callable, optional
+            Called as `callback(phase, done, total)` after every part; returning `False` stops.
+        **options
+            `level` (0): the level that is segmented. `region`: `(left, top, width, height)` or a GeoJSON file, in pixels of
+            level 0; objects whose middle lies outside are left out. `skip_empty` (True): leave out parts in which nothing as
+            large as a cell stands out. `folder`: keeps finished parts, from which `resume=True` goes on. And those of
+            `predict`.
+
+        Returns
+        -------
+        LargeSegmentation
+            `labels`, `n_objects`, `shape`, `pixel_size` and `notes`.
+
+        Raises
+        ------
+        ImageError, ConfigError, FileError, LimitError, DeviceError, CancelledError
+            As `predict`; for finished parts of another run; when the callback returned `False`.
+
+        >>> import cellsparse as cs
+        >>> model = cs.StarDist(n_rays=8, n_filter_base=4, n_depth=1)
+        >>> image = cs.synthetic.field(seed=1, shape=(96, 80)).image
+        >>> found = model.predict_large(image)
+        >>> found.shape == image.shape[:2] and found.n_objects == found.labels.max()
+        True
+        """
+        return _large.predict(self, image, out, geojson, csv, callback, options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to one file: weights, configuration, thresholds, history, and the optimiser's state.

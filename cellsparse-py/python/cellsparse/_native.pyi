@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,10 @@ __all__ = [
     "__version__",
     "Dataset",
     "Model",
+    "predict_large",
+    "large_plan",
+    "large_blocks",
+    "large_keep",
     "geojson",
     "sparsify",
     "remove_small_labels",
@@ -119,6 +123,27 @@ class Model:
         memory: str | None,
     ) -> tuple[NDArray[np.int32], _Objects, list[str]]: ...
 
+_Source: TypeAlias = str | tuple[list[tuple[int, int]], int, Callable[[int, int, int, int, int], Any]]
+
+def predict_large(
+    model: Model,
+    source: _Source,
+    given: dict[str, Any],
+    *,
+    labels: str | None,
+    name: str | None,
+    put: Callable[[int, int, Any], None] | None,
+    geojson: str | None,
+    csv: str | None,
+    callback: Callable[[str, int, int], object] | None,
+) -> tuple[int, tuple[int, int], tuple[float, float] | None, list[str]]: ...
+def large_plan(
+    model: Model, source: _Source, given: dict[str, Any]
+) -> tuple[str, list[tuple[list[int], tuple[int, int, int, int]]]]: ...
+def large_blocks(
+    model: Model, source: _Source, given: dict[str, Any], context: str, blocks: list[int]
+) -> list[bytes]: ...
+def large_keep(folder: str, block: int, bytes: bytes) -> None: ...
 def geojson(
     labels: _Array, simplify: float | None, outline: str, objects: list[tuple[int, float | None, str | None]]
 ) -> str: ...

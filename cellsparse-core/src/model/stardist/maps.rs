@@ -12,7 +12,7 @@ use crate::networks::StarDistConfig;
 use crate::raster::{Span, read_reflected, tile_axis};
 
 /// What the network says about one tile, on the grid.
-pub(super) struct StarMaps {
+pub(in crate::model) struct StarMaps {
     /// Object probability `[h, w]`.
     pub prob: Array2<f32>,
     /// Ray lengths in pixels `[h, w, rays]`, at least 1e-3.
@@ -53,56 +53,106 @@ pub(super) fn for_each_tile(
     visit: &mut dyn FnMut(StarMaps) -> Result<ControlFlow<()>>,
 ) -> Result<ControlFlow<()>> {
     let (height, width, _) = image.dim();
-    let block = network.graph.divisor();
-    let blocks = [height.div_ceil(block[0]), width.div_ceil(block[1])];
-    let radius = config.receptive_radius();
-    let spans = |sides: [usize; 2]| -> [Vec<Span>; 2] {
-        std::array::from_fn(|axis| {
-            tile_axis(blocks[axis], sides[axis].div_ceil(block[axis]), radius[axis].div_ceil(block[axis]))
-        })
+    let Some(tiles) = StarTiles::plan(network, config, [height, width], work)? else {
+        return Ok(ControlFlow::Continue(()));
     };
-    let shape = |sides: [usize; 2]| {
-        let spans = spans(sides);
-        let side = |axis: usize| spans[axis].first().map_or(0, |span| (span.end - span.begin) * block[axis]);
-        [1, side(0), side(1)]
-    };
-    let pixels = blocks[0] * block[0] * blocks[1] * block[1];
-    let first = work.tile.unwrap_or(if pixels <= TILE * TILE { height.max(width) } else { TILE });
-    let least = [smallest_tile(config); 2];
-    // Sides that fall by a quarter each; where memory is short, down to tiles that are read for their surroundings alone.
-    let smaller = |side: &usize| Some(side - side / 4).filter(|next| next < side && *next > least[0].max(least[1]));
-    let sensible = std::iter::successors(Some(first), smaller).map(|side| least.map(|least| side.max(least)));
-    let sides = sensible.chain([SMALLEST_TILE, 3, 2].map(|times| radius.map(|radius| times * radius)));
-    let Some(sides) = network.first_fitting(work, sides, shape)? else { return Ok(ControlFlow::Continue(())) };
-    let ([rows, columns], shape) = (spans(sides), shape(sides));
-    let cells = [block[0] / config.grid[0], block[1] / config.grid[1]];
-    for rows in &rows {
-        for columns in &columns {
-            let corner = [rows.begin * block[0], columns.begin * block[1]];
-            let read = |input: &mut [f32]| read_reflected(image, corner, shape[2], input);
-            let outputs = network.run(work, shape, read)?.swap_remove(0);
-            let keep = s![
-                (rows.keep_begin - rows.begin) * cells[0]..(rows.keep_end - rows.begin) * cells[0],
-                (columns.keep_begin - columns.begin) * cells[1]..(columns.keep_end - columns.begin) * cells[1],
-                ..
-            ];
-            let prob = outputs[0].slice(keep).mapv(|logit| 1.0 / (1.0 + (-logit).exp()));
-            let visited = visit(StarMaps {
-                prob: prob.remove_axis(ndarray::Axis(2)),
-                dist: outputs[1].slice(keep).mapv(|length| length.max(SHORTEST_RAY)),
-                class: outputs.get(2).map(|logits| logits.slice(keep).map_axis(ndarray::Axis(2), argmax)),
-                origin: [rows.keep_begin * cells[0], columns.keep_begin * cells[1]],
-                border: [
-                    [rows.keep_begin == 0, rows.keep_end == blocks[0]],
-                    [columns.keep_begin == 0, columns.keep_end == blocks[1]],
-                ],
-            })?;
+    for row in 0..tiles.rows.len() {
+        for column in 0..tiles.columns.len() {
+            let read = |input: &mut [f32]| read_reflected(image, tiles.corner([row, column]), tiles.shape[2], input);
+            let visited = visit(tiles.maps(network, work, [row, column], read)?)?;
             if visited.is_break() {
                 return Ok(visited);
             }
         }
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// The tiles in which an image is read.
+pub(in crate::model) struct StarTiles {
+    /// In blocks of what the network divides by.
+    pub rows: Vec<Span>,
+    pub columns: Vec<Span>,
+    /// `[1, height, width]` of the tiles in pixels.
+    pub shape: [usize; 3],
+    block: [usize; 2],
+    grid: [usize; 2],
+    /// Blocks of the image.
+    blocks: [usize; 2],
+}
+
+impl StarTiles {
+    /// The largest tiles that the memory allows, of an image of those sides; none when the image has no pixel.
+    pub fn plan(
+        network: &Network,
+        config: &StarDistConfig,
+        [height, width]: [usize; 2],
+        work: &Work<'_>,
+    ) -> Result<Option<Self>> {
+        let block = network.graph.divisor();
+        let blocks = [height.div_ceil(block[0]), width.div_ceil(block[1])];
+        let radius = config.receptive_radius();
+        let spans = |sides: [usize; 2]| -> [Vec<Span>; 2] {
+            std::array::from_fn(|axis| {
+                tile_axis(blocks[axis], sides[axis].div_ceil(block[axis]), radius[axis].div_ceil(block[axis]))
+            })
+        };
+        let shape = |sides: [usize; 2]| {
+            let spans = spans(sides);
+            let side = |axis: usize| spans[axis].first().map_or(0, |span| (span.end - span.begin) * block[axis]);
+            [1, side(0), side(1)]
+        };
+        let pixels = blocks[0] * block[0] * blocks[1] * block[1];
+        let first = work.tile.unwrap_or(if pixels <= TILE * TILE { height.max(width) } else { TILE });
+        let least = [smallest_tile(config); 2];
+        // Sides that fall by a quarter each; where memory is short, down to tiles that are read for their surroundings alone.
+        let smaller = |side: &usize| Some(side - side / 4).filter(|next| next < side && *next > least[0].max(least[1]));
+        let sensible = std::iter::successors(Some(first), smaller).map(|side| least.map(|least| side.max(least)));
+        let sides = sensible.chain([SMALLEST_TILE, 3, 2].map(|times| radius.map(|radius| times * radius)));
+        let Some(sides) = network.first_fitting(work, sides, shape)? else { return Ok(None) };
+        let [rows, columns] = spans(sides);
+        Ok(Some(Self { rows, columns, shape: shape(sides), block, grid: config.grid, blocks }))
+    }
+
+    /// First pixel of a tile.
+    pub fn corner(&self, [row, column]: [usize; 2]) -> [usize; 2] {
+        [self.rows[row].begin * self.block[0], self.columns[column].begin * self.block[1]]
+    }
+
+    /// First and end pixel along an axis of what the maps of a tile stand for.
+    pub fn kept(&self, axis: usize, index: usize) -> [usize; 2] {
+        let span = [&self.rows, &self.columns][axis][index];
+        [span.keep_begin * self.block[axis], span.keep_end * self.block[axis]]
+    }
+
+    /// What the network says about a tile, whose pixels `read` writes.
+    pub fn maps(
+        &self,
+        network: &Network,
+        work: &Work<'_>,
+        [row, column]: [usize; 2],
+        read: impl FnOnce(&mut [f32]),
+    ) -> Result<StarMaps> {
+        let (rows, columns) = (self.rows[row], self.columns[column]);
+        let cells = [self.block[0] / self.grid[0], self.block[1] / self.grid[1]];
+        let outputs = network.run(work, self.shape, read)?.swap_remove(0);
+        let keep = s![
+            (rows.keep_begin - rows.begin) * cells[0]..(rows.keep_end - rows.begin) * cells[0],
+            (columns.keep_begin - columns.begin) * cells[1]..(columns.keep_end - columns.begin) * cells[1],
+            ..
+        ];
+        let prob = outputs[0].slice(keep).mapv(|logit| 1.0 / (1.0 + (-logit).exp()));
+        Ok(StarMaps {
+            prob: prob.remove_axis(ndarray::Axis(2)),
+            dist: outputs[1].slice(keep).mapv(|length| length.max(SHORTEST_RAY)),
+            class: outputs.get(2).map(|logits| logits.slice(keep).map_axis(ndarray::Axis(2), argmax)),
+            origin: [rows.keep_begin * cells[0], columns.keep_begin * cells[1]],
+            border: [
+                [rows.keep_begin == 0, rows.keep_end == self.blocks[0]],
+                [columns.keep_begin == 0, columns.keep_end == self.blocks[1]],
+            ],
+        })
+    }
 }
 
 fn argmax(scores: ndarray::ArrayView1<'_, f32>) -> usize {

@@ -29,18 +29,18 @@ pub(super) struct Candidates {
 }
 
 /// The candidates of a row of tiles.
-struct RowOfTiles {
-    stars: StarCandidates,
-    classes: Vec<u8>,
+pub(in crate::model) struct RowOfTiles {
+    pub stars: StarCandidates,
+    pub classes: Vec<u8>,
     /// First row of the image in which those of later rows of tiles lie.
-    frontier: i32,
+    pub frontier: i32,
     /// The highest probability in it, below the threshold or above.
-    highest: f32,
+    pub highest: f32,
 }
 
 /// Pixels that the network sees by which polygons are expected to reach over a row of tiles at most. Longer ones cost a second
 /// run of the network, no accuracy.
-const REACH: f64 = 256.0;
+pub(in crate::model) const REACH: f64 = 256.0;
 
 /// A network and its configuration.
 pub(super) struct Stars<'a> {
@@ -130,46 +130,69 @@ impl Stars<'_> {
         let work = &work.less(taken);
         let working = resample(image.into(), scale)?;
         let (rows, columns, _) = working.dim();
-        let grid = self.config.grid;
-        let empty = || RowOfTiles {
-            stars: StarCandidates::empty(self.config.n_rays),
-            classes: Vec::new(),
-            frontier: 0,
-            highest: 0.0,
-        };
-        let mut row = empty();
+        let place = Placing { working: [rows, columns], full: [height, width], scale, grid: self.config.grid, prob };
+        let mut row = RowOfTiles::empty(self.config.n_rays);
         for_each_tile(self.network, self.config, working.view(), work, &mut |maps| {
-            row.highest = maps.prob.iter().copied().fold(row.highest, f32::max);
-            let border = std::array::from_fn(|axis| {
-                std::array::from_fn(|side| if maps.border[axis][side] { BORDER[axis][side] } else { 0 })
-            });
-            let mut part = candidates(maps.prob.view(), maps.dist.view(), grid, prob, border)?;
-            let mut inside = Vec::new();
-            for (index, point) in part.points.iter_mut().enumerate() {
-                let cell = [point[0] as usize / grid[0], point[1] as usize / grid[1]];
-                for axis in 0..2 {
-                    point[axis] += (maps.origin[axis] * grid[axis]) as i32;
-                }
-                if (point[0] as usize) < rows && (point[1] as usize) < columns {
-                    inside.push(index);
-                    // Back to the pixels of the image.
-                    *point = [rescaled(point[0], rows, height), rescaled(point[1], columns, width)];
-                    // There are at most 255 classes and the background.
-                    row.classes.extend(maps.class.as_ref().map(|class| class[cell] as u8));
-                }
-            }
-            if scale != 1.0 {
-                let factor = (1.0 / scale) as f32;
-                part.dist.mapv_inplace(|length| length * factor);
-            }
-            row.stars.append(&part.select(&inside))?;
+            row.take(&maps, &place)?;
             if !maps.border[1][1] {
                 return Ok(ControlFlow::Continue(()));
             }
-            let below = below(&maps, grid[0]);
-            let frontier = if below < rows { rescaled(below as i32, rows, height) } else { i32::MAX };
-            take(RowOfTiles { frontier, ..std::mem::replace(&mut row, empty()) })
+            let frontier = place.frontier(below(&maps, self.config.grid[0]));
+            take(RowOfTiles { frontier, ..std::mem::replace(&mut row, RowOfTiles::empty(self.config.n_rays)) })
         })
+    }
+}
+
+/// How candidates of the maps of a tile come into the image.
+pub(in crate::model) struct Placing {
+    /// Sides of the image as the network sees it, and its own.
+    pub working: [usize; 2],
+    pub full: [usize; 2],
+    pub scale: f64,
+    pub grid: [usize; 2],
+    /// The probability above which a cell of the grid is a candidate.
+    pub prob: f32,
+}
+
+impl Placing {
+    /// The row of the image in which those lie whose row on the way to the network is `below`; beyond all for the last.
+    pub fn frontier(&self, below: usize) -> i32 {
+        if below < self.working[0] { rescaled(below as i32, self.working[0], self.full[0]) } else { i32::MAX }
+    }
+}
+
+impl RowOfTiles {
+    pub fn empty(rays: usize) -> Self {
+        Self { stars: StarCandidates::empty(rays), classes: Vec::new(), frontier: 0, highest: 0.0 }
+    }
+
+    /// Adds the candidates in the maps of a tile.
+    pub fn take(&mut self, maps: &StarMaps, place: &Placing) -> Result<()> {
+        self.highest = maps.prob.iter().copied().fold(self.highest, f32::max);
+        let border = std::array::from_fn(|axis| {
+            std::array::from_fn(|side| if maps.border[axis][side] { BORDER[axis][side] } else { 0 })
+        });
+        let grid = place.grid;
+        let mut part = candidates(maps.prob.view(), maps.dist.view(), grid, place.prob, border)?;
+        let mut inside = Vec::new();
+        for (index, point) in part.points.iter_mut().enumerate() {
+            let cell = [point[0] as usize / grid[0], point[1] as usize / grid[1]];
+            for axis in 0..2 {
+                point[axis] += (maps.origin[axis] * grid[axis]) as i32;
+            }
+            if (point[0] as usize) < place.working[0] && (point[1] as usize) < place.working[1] {
+                inside.push(index);
+                // Back to the pixels of the image.
+                *point = std::array::from_fn(|axis| rescaled(point[axis], place.working[axis], place.full[axis]));
+                // There are at most 255 classes and the background.
+                self.classes.extend(maps.class.as_ref().map(|class| class[cell] as u8));
+            }
+        }
+        if place.scale != 1.0 {
+            let factor = (1.0 / place.scale) as f32;
+            part.dist.mapv_inplace(|length| length * factor);
+        }
+        self.stars.append(&part.select(&inside))
     }
 }
 

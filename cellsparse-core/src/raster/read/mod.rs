@@ -14,6 +14,7 @@ use self::options::zero_based;
 pub use self::options::{ImageFile, ImageHeader, ReadLimits, ReadOptions};
 use self::source::Source;
 use super::image::{Image, RawLabels};
+use super::regions::{ImageRegions, RegionReader};
 use crate::error::{Error, Reason, Result, contain_panic};
 
 /// Reads an image file of one plane with the default limits. See [`decode_image`] for what is accepted.
@@ -32,6 +33,23 @@ pub fn read_image_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<
     let path = path.as_ref();
     let source = Source::open(path, options.limits.file_bytes)?;
     image_from(&source, options).map_err(|problem| problem.in_file(path))
+}
+
+/// Opens an image file for reading by parts: a TIFF of any length with the resolutions that it has, strip by strip and tile by
+/// tile, of which `kept_bytes` stay decoded; other files are read whole.
+///
+/// # Errors
+/// As [`read_image_with`], but for the limits: those on the length of a file and on what is decoded hold for PNG and JPEG, and
+/// for every part of a TIFF that is read.
+pub fn open_regions(path: impl AsRef<Path>, options: &ReadOptions, kept_bytes: usize) -> Result<Box<dyn RegionReader>> {
+    let path = path.as_ref();
+    let source = Source::open(path, u64::MAX)?;
+    let start = source.start(8).map_err(|problem| problem.in_file(path))?;
+    if matches!(recognise(&start).map_err(|problem| problem.in_file(path))?, Format::Tiff) {
+        return Ok(Box::new(tiff::TiffRegions::open(path, options, kept_bytes)?));
+    }
+    let ImageFile { image, pixel_size, .. } = read_image_with(path, options)?;
+    Ok(Box::new(ImageRegions::new(image, pixel_size)?))
 }
 
 /// Reads what the header of an image file tells of planes, time points and pixel size.

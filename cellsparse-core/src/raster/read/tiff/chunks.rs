@@ -55,6 +55,44 @@ impl Words {
         })
     }
 
+    /// Bytes that the samples take.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Words::W8(words) => words.len(),
+            Words::W16(words) => 2 * words.len(),
+            Words::W32(words) => 4 * words.len(),
+            Words::W64(words) => 8 * words.len(),
+        }
+    }
+
+    /// Copies a piece of what [`decode_chunk`] gave, whose rows have `width` pixels, into samples `stride` apart, each sample
+    /// to its place. Words of another width are left alone.
+    pub(super) fn paste(&mut self, chunk: &Self, width: usize, piece: &Piece, stride: usize, places: &[Option<usize>]) {
+        fn paste<W: Word>(
+            to: &mut [W],
+            from: &[W],
+            width: usize,
+            piece: &Piece,
+            stride: usize,
+            places: &[Option<usize>],
+        ) {
+            let [rows, columns] = piece.size;
+            for y in 0..rows {
+                let begin = ((piece.from[0] + y) * width + piece.from[1]) * places.len();
+                let source = &from[begin..begin + columns * places.len()];
+                let begin = ((piece.to[0] + y) * piece.columns + piece.to[1]) * stride;
+                place(source, places, &mut to[begin..begin + columns * stride], stride);
+            }
+        }
+        match (self, chunk) {
+            (Words::W8(to), Words::W8(from)) => paste(to, from, width, piece, stride, places),
+            (Words::W16(to), Words::W16(from)) => paste(to, from, width, piece, stride, places),
+            (Words::W32(to), Words::W32(from)) => paste(to, from, width, piece, stride, places),
+            (Words::W64(to), Words::W64(from)) => paste(to, from, width, piece, stride, places),
+            _ => {}
+        }
+    }
+
     /// Puts the samples of a page into every `stride`-th word: sample `s` of pixel `p` goes to `p * stride + places[s]`.
     /// Samples without a place are left out.
     pub(super) fn fill(
@@ -72,6 +110,41 @@ impl Words {
             Words::W64(words) => fill(words, source, page, tables, stride, places),
         }
     }
+}
+
+/// All samples of one strip or tile in the order of its pixels, `chunk_width` of them in a row; `None` for a part that the
+/// writer left out, which means zeros.
+pub(super) fn decode_chunk(source: &Source<'_>, page: &Page, tables: &Tables, index: usize) -> Decoded<Option<Words>> {
+    fn all<W: Word>(chunk: &Chunk<'_>, page: &Page, rows: usize) -> Decoded<Vec<W>> {
+        let (mut words, mut row) = (Vec::new(), Vec::new());
+        for y in 0..rows {
+            chunk.row(page, y, &mut row)?;
+            words.extend_from_slice(&row);
+        }
+        Ok(words)
+    }
+    let (down, across) = page.grid();
+    let top = index % (down * across) / across * page.chunk_height;
+    let rows = page.chunk_height.min(page.height - top);
+    let Some(chunk) = Chunk::read(source, page, tables, index, rows)? else { return Ok(None) };
+    Ok(Some(match page.bits {
+        0..=8 => Words::W8(all(&chunk, page, rows)?),
+        9..=16 => Words::W16(all(&chunk, page, rows)?),
+        17..=32 => Words::W32(all(&chunk, page, rows)?),
+        _ => Words::W64(all(&chunk, page, rows)?),
+    }))
+}
+
+/// A rectangle of a strip or tile, and where it goes.
+pub(super) struct Piece {
+    /// First row and column in the strip or tile.
+    pub(super) from: [usize; 2],
+    /// First row and column in the target.
+    pub(super) to: [usize; 2],
+    /// Rows and columns.
+    pub(super) size: [usize; 2],
+    /// Columns of the target.
+    pub(super) columns: usize,
 }
 
 trait Word: Copy + Default {

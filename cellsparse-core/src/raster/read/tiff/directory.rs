@@ -45,6 +45,7 @@ pub(super) mod tags {
     pub const YCBCR_SUBSAMPLING: u16 = 530;
     pub const REFERENCE_BLACK_WHITE: u16 = 532;
     pub const METAMORPH_UIC2: u16 = 33_629;
+    pub const SUB_IFDS: u16 = 330;
     pub const ZEISS_LSM: u16 = 34_412;
     pub const DNG_VERSION: u16 = 50_706;
 }
@@ -69,6 +70,8 @@ pub(super) struct Directory {
 pub(super) struct Tiff<'a> {
     pub(super) source: &'a Source<'a>,
     pub(super) big_endian: bool,
+    /// BigTIFF: offsets of 64 bits.
+    big: bool,
     /// The main chain, in its order.
     pub(super) directories: Vec<Directory>,
 }
@@ -81,7 +84,7 @@ impl<'a> Tiff<'a> {
         let number = |at: usize, size: usize| header.get(at..at + size).map(|bytes| integer(bytes, big_endian));
         let big = number(2, 2) == Some(43);
         let first = if big { number(8, 8) } else { number(4, 4) };
-        let mut tiff = Self { source, big_endian, directories: Vec::new() };
+        let mut tiff = Self { source, big_endian, big, directories: Vec::new() };
         let mut next = first.ok_or_else(cut_off)?;
         if next == 0 {
             return Err(Problem::unusable("the TIFF has no page: its header names no directory; export it again"));
@@ -98,6 +101,11 @@ impl<'a> Tiff<'a> {
             next = after;
         }
         Ok(tiff)
+    }
+
+    /// A directory that stands outside the main chain, as those of reduced copies do.
+    pub(super) fn directory_at(&self, at: u64) -> Decoded<Directory> {
+        Ok(self.directory(at, self.big)?.0)
     }
 
     fn directory(&self, at: u64, big: bool) -> Decoded<(Directory, u64)> {

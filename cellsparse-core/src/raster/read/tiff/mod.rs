@@ -11,11 +11,14 @@ mod interpret;
 mod ome;
 mod page;
 mod physical;
+mod pyramid;
+mod regions;
 mod stack;
 
 use self::chunks::{Tables, Words, Ycbcr};
 use self::directory::{Directory, Tiff, tags};
 use self::page::{Color, Kind, Page};
+pub(super) use self::regions::TiffRegions;
 use self::stack::{Slot, Stack, imagej_value};
 use super::source::Source;
 use super::{Decoded, ImageHeader, Picked, Problem, RawLabels, ReadLimits, ReadOptions, sample_count};

@@ -1,0 +1,222 @@
+//! One run: which parts are looked at, in which order, and what is kept of each.
+
+use std::cell::Cell;
+
+use super::assemble::assemble;
+use super::blocks::Blocks;
+use super::progress::{Phase, Teller};
+use super::spool::{Facts, Spool};
+use super::{LargeOptions, LargeProgress, LargeShape, LargeSink, LargeSummary};
+use crate::control::Flow;
+use crate::error::{Error, Result};
+use crate::model::large::{Blended, Context, Found, Row, Setup, StarSearch};
+use crate::model::{Algorithm, Model};
+use crate::raster::regions::{Extent, Region, RegionReader, factor};
+
+/// Pixels beyond its border in which a block also looks for objects: an object whose anchor is rounded to the other side of a
+/// border is found by both blocks, and one of them is dropped.
+pub(super) const MARGIN: usize = 8;
+
+/// How often the surroundings of a block are doubled when an object reaches out of them.
+const DOUBLINGS: usize = 3;
+
+/// Segments an image in blocks of `side` pixels.
+pub(super) fn run(
+    model: &Model,
+    reader: &dyn RegionReader,
+    options: &LargeOptions,
+    side: usize,
+    sinks: &mut [&mut dyn LargeSink],
+    observer: &mut (dyn FnMut(&LargeProgress) -> Flow + Send),
+) -> Result<LargeSummary> {
+    let extent = *reader.levels().get(options.level).ok_or_else(|| {
+        Error::Config(format!("level {} was asked for; the image has {}", options.level, reader.levels().len()))
+    })?;
+    let (shape, options) = at_level(reader, options, extent);
+    let facts = Facts::of(model, reader, &options)?;
+    let spool = Spool::open(&options, &facts)?;
+    let summary = |objects, notes, was_finished| LargeSummary {
+        objects,
+        shape: [extent.height, extent.width],
+        pixel_size: shape.pixel_size,
+        notes,
+        was_finished,
+    };
+    if let Some(objects) = spool.finished() {
+        return Ok(summary(objects, Vec::new(), true));
+    }
+    let context = Context::measured(spool.context(), model, reader, options.level, &options.predict)?;
+    spool.remember(&facts, &context)?;
+    let mut teller = Teller::new(observer);
+    let part = Parts { model, reader, options: &options, blocks: Blocks::of(extent, side), spool: &spool };
+    let mut notes = if context.shows_nothing() {
+        (0..part.blocks.len()).try_for_each(|index| spool.put_block(index, &[]))?;
+        vec!["nothing found: the image is the same nearly everywhere".to_owned()]
+    } else {
+        part.search(&context, &mut teller)?
+    };
+    let margin = if model.algorithm() == Algorithm::Stardist { 0 } else { MARGIN };
+    let objects = assemble(&part.blocks, &spool, margin, &shape, sinks, &mut teller, &options.predict.cancel)?;
+    if objects == 0 && notes.is_empty() {
+        notes.push("nothing found: nothing exceeds the thresholds".into());
+    }
+    spool.finish(&facts, objects)?;
+    Ok(summary(objects, notes, false))
+}
+
+/// What is segmented, and the options in the pixels of its level.
+pub(super) fn at_level(
+    reader: &dyn RegionReader,
+    options: &LargeOptions,
+    extent: Extent,
+) -> (LargeShape, LargeOptions) {
+    let times = factor(reader.levels(), options.level);
+    let own = options.predict.pixel_size.or(reader.pixel_size());
+    let pixel_size = own.map(|size| size.map(|side| side * times));
+    let mut options = options.clone();
+    options.predict.pixel_size = pixel_size;
+    options.area = options.area.map(|area| area.at(times));
+    (LargeShape { height: extent.height, width: extent.width, pixel_size }, options)
+}
+
+struct Parts<'a> {
+    model: &'a Model,
+    reader: &'a dyn RegionReader,
+    options: &'a LargeOptions,
+    blocks: Blocks,
+    spool: &'a Spool,
+}
+
+impl Parts<'_> {
+    /// Finds the objects of every block that is not done; notes on the whole.
+    fn search(&self, context: &Context, teller: &mut Teller<'_>) -> Result<Vec<String>> {
+        let setup = Setup::new(self.model, self.reader, self.options.level, context, &self.options.predict)?;
+        let mut notes = setup.notes.clone();
+        notes.extend(self.reader.notes().iter().cloned());
+        let left_out = match setup.algorithm() {
+            Algorithm::Stardist => self.stars(&setup, teller)?,
+            _ => self.blended(&setup, teller)?,
+        };
+        if left_out > 0 {
+            notes.push(format!("{left_out} parts of the image show nothing as large as a cell and were left out"));
+        }
+        Ok(notes)
+    }
+
+    fn stars(&self, setup: &Setup<'_>, teller: &mut Teller<'_>) -> Result<usize> {
+        if (0..self.blocks.len()).all(|index| self.spool.has_block(index)) {
+            return Ok(0);
+        }
+        let mut search = StarSearch::new(setup, None)?;
+        let layout = search.layout();
+        if let Some(state) = self.spool.stars(layout)? {
+            search = StarSearch::new(setup, Some(state))?;
+        }
+        // Suppression looks at what competes with the objects that are wanted.
+        let around = setup.surroundings();
+        let left_out = Cell::new(0);
+        let look = |region: Region| -> Result<bool> {
+            let region = region.grown(around, setup.extent());
+            if !is_wanted(self.options, region) {
+                return Ok(false);
+            }
+            let empty = self.options.skip_empty && setup.is_empty(region)?;
+            left_out.set(left_out.get() + usize::from(empty));
+            Ok(!empty)
+        };
+        let [mut done, rows] = search.rows();
+        let mut kept = search.suppression().settled().stars.len();
+        let total = rows * search.columns();
+        teller.begin(Phase::Network, total, done * search.columns());
+        while done < rows {
+            if search.next_row(&look, &mut || teller.tick())? == Row::Again {
+                kept = 0;
+                left_out.set(0);
+                self.spool.forget_stars()?;
+                teller.begin(Phase::Network, total, 0);
+            }
+            done = search.rows()[0];
+            self.spool.put_stars(layout, done, search.suppression(), kept)?;
+            kept = search.suppression().settled().stars.len();
+        }
+        let survivors = search.finish()?;
+        teller.begin(Phase::Objects, self.blocks.len(), 0);
+        for index in 0..self.blocks.len() {
+            if !self.spool.has_block(index) {
+                let require = |window: Region| setup.require(window, "the objects of a part,");
+                let mut found = survivors.in_part(self.blocks.region(index), &require)?;
+                found.retain(|one| keeps(self.options, one));
+                self.spool.put_block(index, &found)?;
+            }
+            teller.tick()?;
+        }
+        Ok(left_out.get())
+    }
+
+    fn blended(&self, setup: &Setup<'_>, teller: &mut Teller<'_>) -> Result<usize> {
+        let order = self.blocks.in_panels();
+        let open: Vec<usize> = order.iter().copied().filter(|index| !self.spool.has_block(*index)).collect();
+        teller.begin(Phase::Network, order.len(), order.len() - open.len());
+        let mut answers = Blended::new(setup)?;
+        let mut left_out = 0;
+        for index in open {
+            self.options.predict.cancel.check()?;
+            let core = self.blocks.region(index);
+            let found = cells(setup, self.options, &mut answers, core, DOUBLINGS)?;
+            left_out += usize::from(found.is_none());
+            self.spool.put_block(index, &found.unwrap_or_default())?;
+            teller.tick()?;
+        }
+        Ok(left_out)
+    }
+}
+
+/// Whether anything is to be found in a part.
+pub(super) fn is_wanted(options: &LargeOptions, region: Region) -> bool {
+    options.area.as_ref().is_none_or(|area| area.may_meet(region))
+}
+
+/// Whether the middle of an object lies where objects are wanted.
+pub(super) fn keeps(options: &LargeOptions, found: &Found) -> bool {
+    let Some(area) = &options.area else { return true };
+    let (mut sum, mut count) = ([0.0; 2], 0.0);
+    for run in &found.runs {
+        let pixels = run.len() as f64;
+        sum[0] += pixels * (run.row as f64 + 0.5);
+        sum[1] += pixels * 0.5 * (run.begin + run.end) as f64;
+        count += pixels;
+    }
+    area.contains(sum.map(|sum| sum / f64::max(count, 1.0)))
+}
+
+/// The objects of Cellpose or ELEPHANT that are anchored in a block or close to it, none of which is cut as long as the
+/// surroundings may be doubled; `None` when the block was left out because it shows nothing.
+pub(super) fn cells(
+    setup: &Setup<'_>,
+    options: &LargeOptions,
+    answers: &mut Blended<'_>,
+    core: Region,
+    doublings: usize,
+) -> Result<Option<Vec<Found>>> {
+    let extent = setup.extent();
+    let near = core.grown(MARGIN, extent);
+    let mut around = setup.surroundings();
+    let first = core.grown(around, extent);
+    if !is_wanted(options, first) {
+        return Ok(Some(Vec::new()));
+    }
+    if options.skip_empty && setup.is_empty(first)? {
+        return Ok(None);
+    }
+    for round in 0.. {
+        let mut found = answers.objects(core.grown(around, extent))?;
+        found.retain(|one| near.contains(one.anchor));
+        let fits = || setup.require(core.grown(2 * around, extent), "a part of the image,").is_ok();
+        if round >= doublings || !found.iter().any(|one| one.cut) || !fits() {
+            found.retain(|one| keeps(options, one));
+            return Ok(Some(found));
+        }
+        around *= 2;
+    }
+    Ok(Some(Vec::new()))
+}

@@ -1,0 +1,255 @@
+//! Segmentation of images that are read by parts: what the network sees of a part, and the objects in it.
+//!
+//! Everything that a prediction takes from the whole image is taken once for the run: percentiles, the scale, the statistics of
+//! group normalisation. The rest is local, so a part with enough around it has the objects of the whole.
+
+mod blended;
+mod intensities;
+mod source;
+mod stars;
+
+use std::hash::Hasher;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash64;
+
+pub(crate) use self::blended::Blended;
+use self::intensities::percentiles;
+use self::source::{Scaled, Source};
+pub(crate) use self::stars::{Row, StarSearch, Survivors};
+use super::work::Work;
+use super::working_scale::scaled_sides;
+use super::{Algorithm, Architecture, Model, PredictOptions, Thresholds, device};
+use crate::budget::{Budget, bytes_of};
+use crate::error::Result;
+use crate::geometry::label_runs::Run;
+use crate::networks::{Device, ImageStatistics};
+use crate::raster::Percentiles;
+use crate::raster::regions::{Extent, Region, RegionReader};
+
+/// An object in the pixels of the whole image.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Found {
+    /// The pixel that says which part of the image it belongs to.
+    pub anchor: [usize; 2],
+    /// Ids count in the order of these.
+    pub order: [u64; 2],
+    /// Its pixels, row by row; at least one.
+    pub runs: Vec<Run>,
+    pub probability: f32,
+    pub class: Option<u8>,
+    /// Whether it reaches the rim of what was looked at, inside the image.
+    pub cut: bool,
+}
+
+impl Found {
+    /// Rows and columns that it lies in.
+    pub fn bounds(&self) -> [Range<usize>; 2] {
+        let rows = self.runs.iter().map(|run| run.row);
+        let (top, bottom) = (rows.clone().min().unwrap_or(0), rows.max().unwrap_or(0));
+        let left = self.runs.iter().map(|run| run.begin).min().unwrap_or(0);
+        let right = self.runs.iter().map(|run| run.end).max().unwrap_or(0);
+        [top..bottom + 1, left..right]
+    }
+}
+
+/// What a prediction takes from the whole image.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Context {
+    /// Low and high percentile of each channel; none when intensities are taken as they are.
+    pub percentiles: Option<[Vec<f32>; 2]>,
+    /// Sides that the network sees relative to those of the image.
+    pub scale: Option<f64>,
+    /// Those of group normalisations.
+    pub statistics: Option<ImageStatistics>,
+}
+
+impl Context {
+    /// Measures what is not known yet.
+    pub fn measured(
+        known: Option<Self>,
+        model: &Model,
+        reader: &dyn RegionReader,
+        level: usize,
+        options: &PredictOptions,
+    ) -> Result<Self> {
+        model.check_prediction(options)?;
+        model.network.check_channels(reader.channels())?;
+        options.cancel.check()?;
+        let mut context = known.unwrap_or_default();
+        if context.percentiles.is_none() && !options.normalized {
+            let found = percentiles(reader, level, model.network.normalization, &options.cancel)?;
+            context.percentiles = Some([found.low, found.high]);
+        }
+        if context.shows_nothing() {
+            return Ok(context);
+        }
+        let setup = Setup::new(model, reader, level, &context, options)?;
+        let scale = setup.scale;
+        if context.statistics.is_none() && model.algorithm() == Algorithm::Elephant {
+            context.statistics = Blended::new(&setup)?.measure()?;
+        }
+        context.scale = Some(scale);
+        Ok(context)
+    }
+
+    /// Whether every channel is the same nearly everywhere.
+    pub fn shows_nothing(&self) -> bool {
+        let flat = |[low, high]: &[Vec<f32>; 2]| low.iter().zip(high).all(|(low, high)| low >= high);
+        self.percentiles.as_ref().is_some_and(flat)
+    }
+}
+
+/// A model, an image and options: what a run by parts knows before it begins.
+pub(crate) struct Setup<'a> {
+    pub model: &'a Model,
+    pub options: &'a PredictOptions,
+    source: Source<'a>,
+    device: Device,
+    budget: Budget,
+    zoom: f64,
+    scale: f64,
+    statistics: Option<ImageStatistics>,
+    /// What a user should know.
+    pub notes: Vec<String>,
+}
+
+/// Bytes of memory that a run takes for a part beside the network, for each pixel of it.
+const PART_BYTES: u64 = 160;
+
+impl<'a> Setup<'a> {
+    /// Finds the scale at which the network sees the image unless it is known.
+    pub fn new(
+        model: &'a Model,
+        reader: &'a dyn RegionReader,
+        level: usize,
+        context: &Context,
+        options: &'a PredictOptions,
+    ) -> Result<Self> {
+        let (device, _) = device::resolve(options.device)?;
+        let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
+        let (zoom, note) = model.zoom(options)?;
+        let scaling = context.percentiles.clone().map(|[low, high]| Percentiles { low, high });
+        let source = Source::new(model, reader, level, scaling)?;
+        let statistics = context.statistics.clone();
+        let mut setup = Self {
+            model,
+            options,
+            source,
+            device,
+            budget,
+            zoom,
+            scale: 1.0,
+            statistics,
+            notes: note.into_iter().collect(),
+        };
+        if let Some(scale) = context.scale {
+            setup.scale = scale;
+        } else if !matches!(model.architecture, Architecture::Cellpose(_)) {
+            let middle = setup.source.middle()?;
+            setup.scale = model.settings()?.scale_for(&model.network, middle.view(), &setup.work())?;
+        }
+        Ok(setup)
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.model.algorithm()
+    }
+
+    pub fn extent(&self) -> Extent {
+        self.source.extent
+    }
+
+    fn work(&self) -> Work<'_> {
+        Work::of(self.options, &self.device, self.budget, self.zoom)
+    }
+
+    /// Pixels around a part that are looked at with it: a few cells.
+    pub fn surroundings(&self) -> usize {
+        let drawn = self.model.seen.map_or(0.0, |seen| seen.zoomed(self.zoom).diameter);
+        let stated = match self.model.thresholds.zoomed(self.zoom).with(self.options) {
+            Ok(Thresholds::Cellpose(thresholds)) => f64::from(thresholds.diameter),
+            _ => 0.0,
+        };
+        (CELLS * drawn.max(stated)).clamp(LEAST, MOST) as usize
+    }
+
+    /// Pixels around a part, beyond its surroundings, that the network reads for it.
+    pub fn reading(&self) -> Result<usize> {
+        let scale = match (&self.model.architecture, self.model.thresholds.zoomed(self.zoom).with(self.options)?) {
+            (Architecture::Cellpose(config), Thresholds::Cellpose(thresholds)) => {
+                f64::from(config.diam_mean) / f64::from(thresholds.diameter)
+            }
+            _ => self.scale,
+        };
+        let network = match &self.model.architecture {
+            Architecture::Stardist(config) => {
+                config.receptive_radius().into_iter().max().unwrap_or(0) + 4 * self.model.network.graph.divisor()[0]
+            }
+            _ => Blended::new(self)?.side(),
+        };
+        // The blur before the image is made smaller reaches two of the coarser pixels.
+        Ok(((network + 4) as f64 / scale).ceil() as usize + 4)
+    }
+
+    /// Whether nothing as large as a cell stands out of a part.
+    pub fn is_empty(&self, region: Region) -> Result<bool> {
+        let Some(seen) = self.model.seen else { return Ok(false) };
+        let pixels = self.source.normalized(region)?;
+        Ok(seen.zoomed(self.zoom).nothing_in(&crate::raster::Image::F32(pixels), true).is_some())
+    }
+
+    /// Refuses a part that would not fit into the memory.
+    pub fn require(&self, window: Region, what: &str) -> Result<()> {
+        self.budget.require(
+            bytes_of(&[window.height, window.width], PART_BYTES),
+            format_args!("{what} {window}"),
+            "allow more memory",
+        )
+    }
+
+    /// The image at the size at which the network sees it.
+    fn scaled(&self) -> Result<Scaled<'_>> {
+        let extent = self.source.extent;
+        let sides = scaled_sides([extent.height, extent.width], self.scale)?;
+        Ok(Scaled::smoothed(&self.source, sides, self.scale))
+    }
+}
+
+/// Diameters of cells around a part that are looked at, and pixels at least and at most.
+const CELLS: f64 = 4.0;
+const LEAST: f64 = 64.0;
+const MOST: f64 = 512.0;
+
+impl Model {
+    /// A number that tells the model from others: a hash of its file.
+    pub(crate) fn fingerprint(&self) -> Result<String> {
+        let mut hash = Hash(XxHash64::with_seed(0));
+        self.to_writer(&mut hash)?;
+        Ok(format!("{:016x}", hash.0.finish()))
+    }
+
+    /// Runs `work` on the threads of the model, as every call does.
+    pub(crate) fn in_pool<T: Send>(
+        &self,
+        threads: Option<usize>,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        self.network.engines.install(threads, work)
+    }
+}
+
+/// A hash of what is written.
+struct Hash(XxHash64);
+
+impl std::io::Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,303 @@
+//! StarDist by parts: the survivors of all candidates, then the pixels of those in a part.
+
+use super::super::stardist::{Placing, REACH, RowOfTiles, StarTiles};
+use super::super::work::Work;
+use super::super::{Architecture, StarThresholds, Thresholds};
+use super::{Found, Setup};
+use crate::control::CancelToken;
+use crate::error::{Error, Result};
+use crate::geometry::label_runs::{LabelRuns, Run};
+use crate::geometry::polygon::fill_within;
+use crate::networks::StarDistConfig;
+use crate::postprocess::StarCandidates;
+use crate::postprocess::stars::dist_to_coord;
+use crate::postprocess::strips::{Strip, StripState, StripSuppression};
+use crate::raster::regions::{Extent, Region};
+use crate::raster::{LabelImage, read_reflected_part};
+
+/// The configuration and the thresholds of a model of StarDist.
+fn stardist<'a>(setup: &'a Setup<'_>) -> Result<(&'a StarDistConfig, StarThresholds)> {
+    match (&setup.model.architecture, setup.model.thresholds.zoomed(setup.zoom).with(setup.options)?) {
+        (Architecture::Stardist(config), Thresholds::Stardist(thresholds)) => Ok((config, thresholds)),
+        _ => Err(Error::Internal("a search for stars by another network".into())),
+    }
+}
+
+/// The search for objects in one image, row of tiles by row of tiles.
+pub(crate) struct StarSearch<'a> {
+    setup: &'a Setup<'a>,
+    config: &'a StarDistConfig,
+    tiles: StarTiles,
+    place: Placing,
+    thresholds: StarThresholds,
+    suppression: StripSuppression,
+    /// Rows of tiles that are done.
+    done: usize,
+}
+
+/// What became of a row of tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Row {
+    Done,
+    /// Objects reach further than was taken for granted: everything begins again.
+    Again,
+}
+
+impl<'a> StarSearch<'a> {
+    /// Begins, or goes on after `done` rows of tiles from the state after them.
+    pub fn new(setup: &'a Setup<'a>, from: Option<(usize, StripState)>) -> Result<Self> {
+        let (config, thresholds) = stardist(setup)?;
+        let working = setup.scaled()?.sides();
+        let tiles = StarTiles::plan(&setup.model.network, config, working, &setup.work())?
+            .ok_or_else(|| Error::Image("an image without pixels".into()))?;
+        let extent = setup.extent();
+        let place = Placing {
+            working,
+            full: [extent.height, extent.width],
+            scale: setup.scale,
+            grid: config.grid,
+            prob: thresholds.prob,
+        };
+        let cancel = &setup.options.cancel;
+        let (done, suppression) = match from {
+            Some((done, state)) => (done, StripSuppression::resumed(state, thresholds.nms, cancel)?),
+            None => {
+                let reach = Some((REACH / setup.scale).ceil() as i32);
+                (0, StripSuppression::new(config.n_rays, thresholds.nms, reach, cancel))
+            }
+        };
+        Ok(Self { setup, config, tiles, place, thresholds, suppression, done })
+    }
+
+    /// Rows of tiles, done and in all.
+    pub fn rows(&self) -> [usize; 2] {
+        [self.done, self.tiles.rows.len()]
+    }
+
+    /// Tiles in a row.
+    pub fn columns(&self) -> usize {
+        self.tiles.columns.len()
+    }
+
+    /// Sides of a tile and rows of tiles: what must be the same for a state to be that of this search.
+    pub fn layout(&self) -> [usize; 4] {
+        [self.tiles.shape[1], self.tiles.shape[2], self.tiles.rows.len(), self.tiles.columns.len()]
+    }
+
+    /// What is known so far.
+    pub fn suppression(&self) -> &StripSuppression {
+        &self.suppression
+    }
+
+    /// Looks at the next row of tiles, leaving out those of which `wanted` does not want the pixels that they stand for.
+    pub fn next_row(
+        &mut self,
+        wanted: &dyn Fn(Region) -> Result<bool>,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Row> {
+        let setup = self.setup;
+        let work = setup.work();
+        let mut row = RowOfTiles::empty(self.config.n_rays);
+        for column in 0..self.tiles.columns.len() {
+            setup.options.cancel.check()?;
+            let at = [self.done, column];
+            if wanted(self.region(at))? {
+                self.look_at(at, &mut row, &work)?;
+            }
+            tick()?;
+        }
+        let end = self.tiles.kept(0, self.done)[1];
+        row.frontier = self.place.frontier(end);
+        if self.suppression.add(&row.stars, &row.classes, row.frontier)? == Strip::ReachExceeded {
+            let reach = self.suppression.state().1.and_then(|reach| reach.checked_mul(4));
+            let cancel = &setup.options.cancel;
+            self.suppression = StripSuppression::new(self.config.n_rays, self.thresholds.nms, reach, cancel);
+            self.done = 0;
+            return Ok(Row::Again);
+        }
+        let cure = "raise the probability threshold, train longer, or allow more memory";
+        setup.budget.require(self.suppression.bytes(), "sorting out the object candidates of the image", cure)?;
+        self.done += 1;
+        Ok(Row::Done)
+    }
+
+    /// The pixels of the image that the maps of a tile stand for.
+    fn region(&self, [row, column]: [usize; 2]) -> Region {
+        let span = |axis: usize, index: usize| {
+            let (working, full) = (self.place.working[axis], self.place.full[axis]);
+            let [begin, end] = self.tiles.kept(axis, index).map(|at| at.min(working));
+            let (begin, end) = (begin * full / working, (end * full).div_ceil(working));
+            (begin.min(full - 1), end.clamp(begin.min(full - 1) + 1, full))
+        };
+        let ((top, bottom), (left, right)) = (span(0, row), span(1, column));
+        Region { top, left, height: bottom - top, width: right - left }
+    }
+
+    fn look_at(&self, at: [usize; 2], row: &mut RowOfTiles, work: &Work<'_>) -> Result<()> {
+        let corner = self.tiles.corner(at);
+        let [_, height, width] = self.tiles.shape;
+        let [rows, columns] = self.place.working;
+        let (bottom, right) = ((corner[0] + height).min(rows), (corner[1] + width).min(columns));
+        let window = Region { top: corner[0], left: corner[1], height: bottom - corner[0], width: right - corner[1] };
+        let pixels = self.setup.scaled()?.window(window)?;
+        let read = |input: &mut [f32]| {
+            read_reflected_part(pixels.view(), corner, self.place.working, corner, width, input);
+        };
+        let maps = self.tiles.maps(self.setup.model, work, at, read)?;
+        row.take(&maps, &self.place)
+    }
+
+    /// All survivors.
+    pub fn finish(self) -> Result<Survivors> {
+        let smallest = self.thresholds.smallest_object.max(self.setup.options.min_area);
+        let (stars, classes) = self.suppression.finish()?;
+        Ok(Survivors::new(stars, classes, self.setup.extent(), smallest, self.setup.options.cancel.clone()))
+    }
+}
+
+impl Survivors {
+    /// The survivors in a part of the image, out of the candidates in it and in what lies around it.
+    ///
+    /// Whether a candidate survives depends on those that it overlaps, and so on theirs: `around` has to be several cells wide for
+    /// what is decided in the part to be what the whole image decides. Of survivors of equal probability, the lower right one
+    /// comes first.
+    pub fn of_part(setup: &Setup<'_>, core: Region, around: usize) -> Result<Self> {
+        let (config, thresholds) = stardist(setup)?;
+        let (extent, scaled, work) = (setup.extent(), setup.scaled()?, setup.work());
+        let (working, full) = (scaled.sides(), [extent.height, extent.width]);
+        let place = Placing { working, full, scale: setup.scale, grid: config.grid, prob: thresholds.prob };
+        let part = core.grown(around, extent);
+        // On the grid of the whole image, and as far as the network reads.
+        let block = setup.model.graph.divisor();
+        let radius = config.receptive_radius();
+        let span = |axis: usize, begin: usize, end: usize| {
+            let (begin, end) = (begin * working[axis] / full[axis], (end * working[axis]).div_ceil(full[axis]));
+            let begin = begin.saturating_sub(radius[axis]) / block[axis] * block[axis];
+            (begin, (end + radius[axis]).next_multiple_of(block[axis]).min(working[axis]))
+        };
+        let ((top, bottom), (left, right)) = (span(0, part.top, part.bottom()), span(1, part.left, part.right()));
+        let origin = [top, left];
+        let sides = [bottom - top, right - left];
+        let tiles = StarTiles::plan(&setup.model.network, config, sides, &work)?
+            .ok_or_else(|| Error::Image("an image without pixels".into()))?;
+        let mut row = RowOfTiles::empty(config.n_rays);
+        for at in (0..tiles.rows.len()).flat_map(|row| (0..tiles.columns.len()).map(move |column| [row, column])) {
+            let corner = tiles.corner(at);
+            let corner = [corner[0] + top, corner[1] + left];
+            let [_, height, width] = tiles.shape;
+            let (end, side) = ((corner[0] + height).min(working[0]), (corner[1] + width).min(working[1]));
+            let window = Region { top: corner[0], left: corner[1], height: end - corner[0], width: side - corner[1] };
+            let pixels = scaled.window(window)?;
+            let read = |input: &mut [f32]| {
+                read_reflected_part(pixels.view(), corner, working, corner, width, input);
+            };
+            let mut maps = tiles.maps(&setup.model.network, &work, at, read)?;
+            for axis in 0..2 {
+                let cells = [maps.prob.nrows(), maps.prob.ncols()][axis];
+                maps.origin[axis] += origin[axis] / config.grid[axis];
+                let end = (maps.origin[axis] + cells) * config.grid[axis];
+                maps.border[axis] = [maps.origin[axis] == 0, end >= working[axis]];
+            }
+            row.take(&maps, &place)?;
+        }
+        let cancel = &setup.options.cancel;
+        let mut suppression = StripSuppression::new(config.n_rays, thresholds.nms, None, cancel);
+        suppression.add(&row.stars, &row.classes, i32::MAX)?;
+        let (stars, classes) = suppression.finish()?;
+        let smallest = thresholds.smallest_object.max(setup.options.min_area);
+        Ok(Self::new(stars, classes, extent, smallest, cancel.clone()))
+    }
+
+    /// What orders an object among those of all parts: descending probability, of equal ones the later pixel first.
+    pub fn order(found: &Found) -> [u64; 2] {
+        let [y, x] = found.anchor.map(|at| at as u64);
+        [u64::from(u32::MAX - found.probability.to_bits()), u64::MAX - (y << 32 | x)]
+    }
+}
+
+/// The objects of an image as polygons, by descending probability.
+pub(crate) struct Survivors {
+    stars: StarCandidates,
+    classes: Vec<u8>,
+    /// First row and column, and those behind the last, that each may reach; cut at the image.
+    bounds: Vec<Region>,
+    smallest: f32,
+    cancel: CancelToken,
+}
+
+impl Survivors {
+    fn new(stars: StarCandidates, classes: Vec<u8>, extent: Extent, smallest: f32, cancel: CancelToken) -> Self {
+        let bounds = stars.points.iter().zip(stars.dist.outer_iter()).map(|(point, rays)| {
+            let reach = rays.iter().fold(0.0f32, |longest, ray| longest.max(ray.abs())).ceil() as usize + 1;
+            let [top, left] = point.map(|at| usize::try_from(at).unwrap_or(0));
+            Region { top, left, height: 1, width: 1 }.grown(reach, extent)
+        });
+        Self { bounds: bounds.collect(), stars, classes, smallest, cancel }
+    }
+
+    fn point(&self, index: usize) -> [usize; 2] {
+        self.stars.points[index].map(|at| usize::try_from(at).unwrap_or(0))
+    }
+
+    /// The objects whose points lie in `core`, with the pixels that they have in the whole image.
+    pub fn in_part(&self, core: Region, require: &dyn Fn(Region) -> Result<()>) -> Result<Vec<Found>> {
+        self.cancel.check()?;
+        let own: Vec<usize> = (0..self.stars.len()).filter(|index| core.contains(self.point(*index))).collect();
+        let Some(window) = own.iter().map(|index| self.bounds[*index]).reduce(joined) else { return Ok(Vec::new()) };
+        require(window)?;
+        let mut near: Vec<usize> = (0..self.stars.len()).filter(|index| self.bounds[*index].meets(&window)).collect();
+        // The sum turns -0 into +0, which compares equal to it.
+        let score = |index: usize| self.stars.prob[index] + 0.0;
+        near.sort_by(|&a, &b| score(a).total_cmp(&score(b)).then(a.cmp(&b)));
+        let labels = self.paint(&near, window)?;
+        let mut found = Vec::new();
+        for object in LabelRuns::new(labels.view()).iter() {
+            let index = near[object.label as usize - 1];
+            if !core.contains(self.point(index)) || (object.area() as f32) < self.smallest {
+                continue;
+            }
+            let shift = |run: &Run| Run {
+                row: run.row + window.top,
+                begin: run.begin + window.left,
+                end: run.end + window.left,
+            };
+            found.push(Found {
+                anchor: self.point(index),
+                order: [index as u64, 0],
+                runs: object.runs.iter().map(shift).collect(),
+                probability: self.stars.prob[index],
+                class: self.classes.get(index).copied(),
+                cut: false,
+            });
+        }
+        found.sort_by_key(|one| one.order);
+        Ok(found)
+    }
+
+    /// The polygons of a list, painted in its order over each other, as they are in that part of the image.
+    fn paint(&self, list: &[usize], window: Region) -> Result<LabelImage> {
+        let some = self.stars.select(list);
+        let points: Vec<[f64; 2]> = some.points.iter().map(|point| point.map(f64::from)).collect();
+        let coord = dist_to_coord(some.dist.view(), &points, [1.0, 1.0])?;
+        let coord = coord.as_standard_layout();
+        let mut labels = LabelImage::zeros((window.height, window.width));
+        let sides = [[window.top, window.bottom()], [window.left, window.right()]];
+        for (place, one) in coord.outer_iter().enumerate() {
+            self.cancel.check()?;
+            let (rows, columns) = (one.row(0), one.row(1));
+            let (Some(rows), Some(columns)) = (rows.as_slice(), columns.as_slice()) else { continue };
+            fill_within(rows, columns, sides, |row, first, last| {
+                let columns = first - window.left..=last - window.left;
+                labels.slice_mut(ndarray::s![row - window.top, columns]).fill(place as i32 + 1);
+            });
+        }
+        Ok(labels)
+    }
+}
+
+/// The smallest region around two.
+fn joined(a: Region, b: Region) -> Region {
+    let (top, left) = (a.top.min(b.top), a.left.min(b.left));
+    let (bottom, right) = (a.bottom().max(b.bottom()), a.right().max(b.right()));
+    Region { top, left, height: bottom - top, width: right - left }
+}

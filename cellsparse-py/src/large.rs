@@ -1,0 +1,250 @@
+//! Images that are read part by part: from a file, or from any object of Python that can be sliced.
+
+use std::path::PathBuf;
+
+use cellsparse_core::formats::geojson::GeoJsonOptions;
+use cellsparse_core::large::{
+    Area, CsvSink, GeoJsonSink, LargeBlock, LargeOptions, LargeShape, LargeSink, PyramidSink, keep_block,
+};
+use cellsparse_core::raster::regions::{Extent, Region, RegionReader, factor};
+use cellsparse_core::raster::{ReadOptions, open_regions};
+use cellsparse_core::{Error, Flow, Image, PredictOptions, Result};
+use numpy::IntoPyArray;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::arrays;
+use crate::errors::exception;
+use crate::model::Model;
+use crate::work::supervise;
+
+/// Bytes of decoded strips and tiles that are kept.
+const KEPT_BYTES: usize = 128 << 20;
+
+/// An object of Python whose parts a function gives: `read(level, top, left, height, width)` returns `[height, width, C]`.
+struct PythonRegions {
+    levels: Vec<Extent>,
+    channels: usize,
+    read: Py<PyAny>,
+}
+
+impl RegionReader for PythonRegions {
+    fn levels(&self) -> &[Extent] {
+        &self.levels
+    }
+
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn read(&self, region: Region, level: usize) -> Result<Image> {
+        region.check(&self.levels, level)?;
+        let image = Python::attach(|py| {
+            let place = (level, region.top, region.left, region.height, region.width);
+            arrays::image(&self.read.bind(py).call1(place)?)
+        });
+        let image = image.map_err(|error| Error::Image(format!("the part {region} could not be read: {error}")))?;
+        if image.shape() != (region.height, region.width, self.channels) {
+            return Err(Error::Image(format!("the part {region} came in the shape {:?}", image.shape())));
+        }
+        image.check().map_err(|error| Error::Image(format!("in the part {region}: {}", error.message())))?;
+        Ok(image)
+    }
+}
+
+/// A function of Python that takes labels: `put(top, left, labels)`.
+struct PythonSink {
+    put: Py<PyAny>,
+}
+
+impl LargeSink for PythonSink {
+    fn begin(&mut self, _: &LargeShape) -> Result<()> {
+        Ok(())
+    }
+
+    fn block(&mut self, block: &LargeBlock<'_>) -> Result<()> {
+        let put = Python::attach(|py| {
+            let labels = block.labels.clone().into_pyarray(py);
+            self.put.bind(py).call1((block.region.top, block.region.left, labels)).map(drop)
+        });
+        put.map_err(|error| Error::Image(format!("labels could not be written: {error}")))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Where pixels come from: a file, or levels `(rows, columns)`, channels and a function that reads.
+#[derive(FromPyObject)]
+pub enum Source {
+    File(PathBuf),
+    Object((Vec<(usize, usize)>, usize, Py<PyAny>)),
+}
+
+impl Source {
+    fn open(self) -> Result<Box<dyn RegionReader>> {
+        match self {
+            Source::File(path) => open_regions(path, &ReadOptions::default(), KEPT_BYTES),
+            Source::Object((levels, channels, read)) => {
+                let levels = levels.into_iter().map(|(height, width)| Extent { height, width }).collect();
+                Ok(Box::new(PythonRegions { levels, channels, read }))
+            }
+        }
+    }
+}
+
+/// The options of a run, by the names of `LargeOptions` and `PredictOptions`.
+fn options(given: &Bound<'_, PyDict>) -> PyResult<LargeOptions> {
+    let py = given.py();
+    let raise = |error: Error| exception(py, &error);
+    fn get<'py, T: FromPyObjectOwned<'py>>(given: &Bound<'py, PyDict>, name: &str) -> PyResult<Option<T>> {
+        given
+            .get_item(name)?
+            .filter(|value| !value.is_none())
+            .map(|value| value.extract().map_err(Into::into))
+            .transpose()
+    }
+    let text = |name: &str| get::<String>(given, name);
+    let predict = PredictOptions {
+        prob_thresh: get(given, "prob_thresh")?,
+        nms_thresh: get(given, "nms_thresh")?,
+        flow_threshold: get(given, "flow_threshold")?,
+        cellprob_threshold: get(given, "cellprob_threshold")?,
+        diameter: get(given, "diameter")?,
+        augment: get(given, "augment")?.unwrap_or(false),
+        postprocess: text("postprocess")?.map(|name| name.parse()).transpose().map_err(raise)?,
+        min_area: get(given, "min_area")?.unwrap_or(0.0),
+        tile: get(given, "tile")?,
+        pixel_size: get(given, "pixel_size")?,
+        rescale: get(given, "rescale")?.unwrap_or(true),
+        device: text("device")?.unwrap_or_else(|| "auto".into()).parse().map_err(raise)?,
+        threads: get(given, "threads")?,
+        memory: text("memory")?.map(|bytes| bytes.parse()).transpose().map_err(raise)?,
+        ..PredictOptions::default()
+    };
+    let area = match text("region")? {
+        Some(text) if text.trim_start().starts_with(['{', '[']) => Some(Area::from_geojson(&text).map_err(raise)?),
+        Some(text) => Some(text.parse().map_err(raise)?),
+        None => None,
+    };
+    Ok(LargeOptions {
+        predict,
+        level: get(given, "level")?.unwrap_or(0),
+        area,
+        skip_empty: get(given, "skip_empty")?.unwrap_or(true),
+        folder: get(given, "folder")?,
+        resume: get(given, "resume")?.unwrap_or(false),
+        image: text("image")?.unwrap_or_default(),
+    })
+}
+
+type Summary = (usize, [usize; 2], Option<[f64; 2]>, Vec<String>);
+
+/// Segments an image by parts: number of objects, shape, pixel size and notes.
+#[pyfunction]
+#[pyo3(signature = (model, source, given, *, labels, name, put, geojson, csv, callback))]
+pub fn predict_large(
+    py: Python<'_>,
+    model: &Model,
+    source: Source,
+    given: &Bound<'_, PyDict>,
+    labels: Option<PathBuf>,
+    name: Option<String>,
+    put: Option<Py<PyAny>>,
+    geojson: Option<PathBuf>,
+    csv: Option<PathBuf>,
+    callback: Option<Py<PyAny>>,
+) -> PyResult<Summary> {
+    let options = options(given)?;
+    let (model, cancel) = (model.current(), options.predict.cancel.clone());
+    let work = move |_| {
+        let reader = source.open()?;
+        let mut sinks: Vec<Box<dyn LargeSink + '_>> = Vec::new();
+        if let Some(path) = labels {
+            sinks.push(Box::new(PyramidSink::new(path, name)));
+        }
+        if let Some(put) = put {
+            sinks.push(Box::new(PythonSink { put }));
+        }
+        if let Some(path) = geojson {
+            let outlines = GeoJsonOptions { never_empty: true, ..GeoJsonOptions::default() };
+            let scale = factor(reader.levels(), options.level);
+            sinks.push(Box::new(GeoJsonSink::new(path, outlines).scaled(scale)));
+        }
+        if let Some(path) = csv {
+            sinks.push(Box::new(CsvSink::new(path, reader.as_ref(), options.level)));
+        }
+        let mut list: Vec<&mut dyn LargeSink> =
+            sinks.iter_mut().map(|sink| &mut **sink as &mut dyn LargeSink).collect();
+        let mut raised = None;
+        let mut observer = |event: &cellsparse_core::large::LargeProgress| {
+            let Some(callback) = &callback else { return Flow::Continue };
+            let answer = Python::attach(|py| {
+                let event = (event.phase.to_string(), event.done, event.total);
+                Ok(callback.bind(py).call1(event)?.is(&*pyo3::types::PyBool::new(py, false)))
+            });
+            match answer {
+                Ok(false) => Flow::Continue,
+                Ok(true) => Flow::Stop,
+                Err(error) => {
+                    raised = Some(error);
+                    Flow::Stop
+                }
+            }
+        };
+        let found = model.predict_large(reader.as_ref(), &options, &mut list, &mut observer);
+        Ok((found, raised))
+    };
+    let (found, raised) = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+    if let Some(error) = raised {
+        return Err(error);
+    }
+    let found = found.map_err(|error| exception(py, &error))?;
+    Ok((found.objects, found.shape, found.pixel_size, found.notes))
+}
+
+type Groups = Vec<(Vec<usize>, [usize; 4])>;
+
+/// What is taken from the whole image, and groups of blocks with the part (top, left, height, width) that each needs.
+#[pyfunction]
+pub fn large_plan(
+    py: Python<'_>,
+    model: &Model,
+    source: Source,
+    given: &Bound<'_, PyDict>,
+) -> PyResult<(String, Groups)> {
+    let options = options(given)?;
+    let (model, cancel) = (model.current(), options.predict.cancel.clone());
+    let work = move |_| model.large_plan(source.open()?.as_ref(), &options);
+    let plan = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+    let groups = plan.groups.into_iter().map(|group| {
+        let Region { top, left, height, width } = group.region;
+        (group.blocks, [top, left, height, width])
+    });
+    Ok((plan.context, groups.collect()))
+}
+
+/// The objects of some blocks, as bytes.
+#[pyfunction]
+pub fn large_blocks<'py>(
+    py: Python<'py>,
+    model: &Model,
+    source: Source,
+    given: &Bound<'py, PyDict>,
+    context: String,
+    blocks: Vec<usize>,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let options = options(given)?;
+    let (model, cancel) = (model.current(), options.predict.cancel.clone());
+    let work = move |_| model.large_blocks(source.open()?.as_ref(), &options, &context, &blocks);
+    let packed = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+    Ok(packed.iter().map(|bytes| PyBytes::new(py, bytes)).collect())
+}
+
+/// Keeps a block in the folder of its run.
+#[pyfunction]
+pub fn large_keep(py: Python<'_>, folder: PathBuf, block: usize, bytes: PyBackedBytes) -> PyResult<()> {
+    crate::work::compute(py, move || keep_block(folder, block, &bytes))
+}
