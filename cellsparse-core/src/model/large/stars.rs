@@ -168,7 +168,7 @@ impl Survivors {
         let place = Placing { working, full, scale: setup.scale, grid: config.grid, prob: thresholds.prob };
         let part = core.grown(around, extent);
         // On the grid of the whole image, and as far as the network reads.
-        let block = setup.model.graph.divisor();
+        let block = setup.model.network.graph.divisor();
         let radius = config.receptive_radius();
         let span = |axis: usize, begin: usize, end: usize| {
             let (begin, end) = (begin * working[axis] / full[axis], (end * working[axis]).div_ceil(full[axis]));
