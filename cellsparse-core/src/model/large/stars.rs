@@ -143,7 +143,7 @@ impl<'a> StarSearch<'a> {
         let read = |input: &mut [f32]| {
             read_reflected_part(pixels.view(), corner, self.place.working, corner, width, input);
         };
-        let maps = self.tiles.maps(self.setup.model, work, at, read)?;
+        let maps = self.tiles.maps(&self.setup.model.network, work, at, read)?;
         row.take(&maps, &self.place)
     }
 
