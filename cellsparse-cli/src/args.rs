@@ -447,7 +447,8 @@ impl FromStr for AlgorithmChoice {
         match text {
             "auto" => Ok(Self::Auto),
             name => name.parse().map(Self::Named).map_err(|_| {
-                "there are stardist, cellpose, elephant, and auto to choose one by the drawn cells".to_owned()
+                let names: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+                format!("there are {}, and auto to choose one by the drawn cells", names.join(", "))
             }),
         }
     }

@@ -374,13 +374,10 @@ fn plural(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-fn article_and_name(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::Stardist => "A StarDist",
-        Algorithm::Cellpose => "A Cellpose",
-        Algorithm::Elephant => "An ELEPHANT",
-        _ => "A segmentation",
-    }
+fn article_and_name(algorithm: Algorithm) -> String {
+    let name = algorithm.title();
+    let article = if name.starts_with(['A', 'E', 'I', 'O', 'U']) { "An" } else { "A" };
+    format!("{article} {name}")
 }
 
 fn seconds(value: f64) -> Duration {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cellsparse_core::model::{Architecture, CellposeThresholds, ElephantThresholds, Normalization, StarThresholds};
+use cellsparse_core::model::{Architecture, Normalization};
 use cellsparse_core::model::{Object, Thresholds, TrainOptions, TrainingSummary};
 use cellsparse_core::{Error, Flow, PredictOptions, Result, Segmentation};
 use numpy::{IntoPyArray, PyArray2};
@@ -133,12 +133,9 @@ impl Model {
     /// Replaces the thresholds; `thresholds` is the JSON object of the algorithm's own thresholds.
     fn set_thresholds(&self, py: Python<'_>, thresholds: &str) -> PyResult<()> {
         self.change(py, |model| {
-            let thresholds = match model.thresholds() {
-                Thresholds::Stardist(_) => Thresholds::Stardist(from_json::<StarThresholds>(thresholds)?),
-                Thresholds::Cellpose(_) => Thresholds::Cellpose(from_json::<CellposeThresholds>(thresholds)?),
-                _ => Thresholds::Elephant(from_json::<ElephantThresholds>(thresholds)?),
-            };
-            model.set_thresholds(thresholds)
+            let thresholds: serde_json::Value = from_json(thresholds)?;
+            let named = serde_json::json!({ model.algorithm().name(): thresholds });
+            model.set_thresholds(from_json::<Thresholds>(&named.to_string())?)
         })
     }
 

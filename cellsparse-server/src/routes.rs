@@ -22,7 +22,6 @@ use super::errors::{Refusal, answer};
 use super::fields::{Reset, Segment, object};
 use super::memory::Share;
 use super::names::ModelName;
-use super::store::ALGORITHMS;
 use super::work::{self, Lesson, Work};
 use super::{guard, images, openapi, progress};
 
@@ -42,7 +41,7 @@ const ALGORITHM: HeaderName = HeaderName::from_static("x-cellsparse-algorithm");
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     router = router.route("/auto/", post(|State(app): Shared, request: Request| segment(app, None, request)));
-    for algorithm in ALGORITHMS {
+    for &algorithm in Algorithm::ALL {
         let segment = move |State(app): Shared, request: Request| segment(app, Some(algorithm), request);
         let reset = move |State(app): Shared, request: Request| reset(app, algorithm, request);
         router =
@@ -146,7 +145,7 @@ async fn choose(
             let body = object(&body)?;
             let request = Segment::read(&body, Algorithm::Stardist, &app.limits)?;
             let has = |algorithm: &Algorithm| app.store.entry(*algorithm, &request.model).exists();
-            match (ALGORITHMS.into_iter().find(has), request.train) {
+            match (Algorithm::ALL.iter().copied().find(has), request.train) {
                 (Some(algorithm), _) => Ok(Some(algorithm)),
                 (None, true) => Ok(None),
                 (None, false) => {

@@ -15,9 +15,6 @@ use super::entry::Entry;
 use super::errors::Refusal;
 use super::names::ModelName;
 
-/// Every algorithm, each with a folder.
-pub const ALGORITHMS: [Algorithm; 3] = [Algorithm::Stardist, Algorithm::Cellpose, Algorithm::Elephant];
-
 /// Models kept in memory at most, beside those in training.
 const IN_MEMORY: usize = 4;
 
@@ -40,7 +37,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be written, or another server has it.
     pub fn open(folder: &Path, pretrained: &Path, most: usize) -> CoreResult<Self> {
-        for algorithm in ALGORITHMS {
+        for &algorithm in Algorithm::ALL {
             let path = folder.join(algorithm.to_string());
             fs::create_dir_all(&path).map_err(|source| Error::io(&path, source))?;
         }
@@ -62,7 +59,7 @@ impl Store {
             counting: Mutex::default(),
             _lock: lock,
         };
-        for algorithm in ALGORITHMS {
+        for &algorithm in Algorithm::ALL {
             store.check_writable(algorithm)?;
             for path in files(&store.folder_of(algorithm)) {
                 if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
@@ -110,7 +107,7 @@ impl Store {
     pub fn admit<T>(&self, entry: &Entry, begin: impl FnOnce() -> T) -> Result<T, Refusal> {
         let _counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
         if !entry.exists() {
-            let count = ALGORITHMS.iter().map(|algorithm| self.known(*algorithm).len()).sum::<usize>();
+            let count = Algorithm::ALL.iter().map(|algorithm| self.known(*algorithm).len()).sum::<usize>();
             if count >= self.most {
                 return Err(Refusal::new(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -159,7 +156,7 @@ impl Store {
     /// Every model of the folder, and every one that is about to be in it.
     pub fn list(&self) -> Vec<Value> {
         let mut list = Vec::new();
-        for algorithm in ALGORITHMS {
+        for &algorithm in Algorithm::ALL {
             let mut names = self.known(algorithm);
             let waiting = self.entries().into_iter().filter(|entry| entry.live.status().state != "idle");
             names.extend(waiting.filter(|entry| entry.algorithm == algorithm).map(|entry| entry.name.clone()));

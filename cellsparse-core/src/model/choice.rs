@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::engines::Engines;
+use super::facade::Model;
+use super::options::{PredictOptions, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
-use super::{Algorithm, Architecture, Model, PredictOptions, TrainOptions};
+use super::registry::{Algorithm, Architecture};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::Budget;
 use crate::control::Flow;
@@ -37,9 +39,6 @@ pub struct Trial {
     /// background counts as a cell with overlap 0.
     pub score: f64,
 }
-
-/// The algorithms in the order in which they are taken when they do equally well.
-const CANDIDATES: [Algorithm; 3] = [Algorithm::Cellpose, Algorithm::Stardist, Algorithm::Elephant];
 
 /// Optimiser steps of one trial: enough to see whether starting weights take to the cells.
 const STEPS: usize = 20;
@@ -70,10 +69,12 @@ fn choose(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
     let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
     let data = at_one_pixel_size(None, &data, None, options, budget)?.data.into_owned();
     let folds = folds(&data)?;
-    let budget = options.time_budget.map(|budget| budget.mul_f64(SHARE / (CANDIDATES.len() * folds.len()) as f64));
+    let mut candidates = Algorithm::ALL.to_vec();
+    candidates.sort_by_key(|algorithm| algorithm.facts().rank);
+    let budget = options.time_budget.map(|budget| budget.mul_f64(SHARE / (candidates.len() * folds.len()) as f64));
     let mut trials = Vec::new();
     let mut failure = None;
-    for algorithm in CANDIDATES {
+    for algorithm in candidates {
         let mut sum = Score::default();
         for fold in &folds {
             match trial(algorithm, fold, options, budget) {
@@ -87,7 +88,7 @@ fn choose(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
         }
         trials.push(Trial { algorithm, score: sum.value() });
     }
-    // The sort is stable: equals stay in the order of `CANDIDATES`.
+    // The sort is stable: equals stay in the order of their ranks.
     trials.sort_by(|a, b| b.score.total_cmp(&a.score));
     match (trials.first(), failure) {
         (Some(best), failure) if best.score > 0.0 || failure.is_none() => {

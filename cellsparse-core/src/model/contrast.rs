@@ -6,8 +6,7 @@
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::Normalization;
-use super::normalization::FARTHEST;
+use super::normalization::{FARTHEST, Normalization};
 use crate::annotations::Dataset;
 use crate::geometry::disc_diameter;
 use crate::raster::{Image, Percentiles, gaussian_blur};

@@ -1,7 +1,7 @@
 //! Which device the work runs on, and on how many threads.
 
+use super::options::Device;
 use crate::error::{Error, Reason, Result};
-use crate::model::options::Device;
 use crate::networks;
 
 /// The device for a choice, and its name.

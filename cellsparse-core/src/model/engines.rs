@@ -19,6 +19,13 @@ pub(super) struct Engines {
     pools: Mutex<Vec<Pool>>,
 }
 
+impl Clone for Engines {
+    /// A copy begins with nothing: engines hold the weights of one model, which may change.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
 type Key = ([usize; 3], String);
 
 /// A pool of threads, and the process that has them.

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use ndarray::Array3;
 
+use super::facade::Model;
+use super::options::{PredictOptions, Preset, TrainOptions};
 use super::working_scale::{nearest, resample};
-use super::{Model, PredictOptions, Preset, TrainOptions};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::{Budget, bytes_of};
 use crate::error::{Error, Reason, Result};

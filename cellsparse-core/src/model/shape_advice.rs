@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array2, s};
 
-use super::Algorithm;
+use super::algorithm::Shapes;
+use super::registry::Algorithm;
 use crate::annotations::Dataset;
 use crate::geometry::ellipse::{Moments, symmetric_eigen};
 use crate::raster::LabelImage;
@@ -34,25 +35,26 @@ pub fn shape_advice(algorithm: Algorithm, data: &Dataset) -> Option<String> {
         (count > 0 && 3 * count >= shapes.len()).then_some(count)
     };
     let of = shapes.len();
-    if algorithm == Algorithm::Stardist {
+    let possible = algorithm.facts().shapes;
+    if possible == Shapes::StarConvex {
         let long = count(|shape| shape.elongation > LONG);
         let bent = count(|shape| shape.seen < SEEN);
         let (number, word) = match (long, bent) {
             (Some(long), bent) if long >= bent.unwrap_or(0) => (long, "more than three times as long as wide"),
             (_, Some(bent)) => (bent, "bent or branched"),
-            _ => return holes(algorithm, count(|shape| shape.hole), of),
+            _ => return holes(possible, count(|shape| shape.hole), of),
         };
         return Some(format!(
             "{number} of {of} drawn cells are {word}; the polygons of StarDist seen from one point fit such cells badly, \
              Cellpose and ELEPHANT take any shape"
         ));
     }
-    holes(algorithm, count(|shape| shape.hole), of)
+    holes(possible, count(|shape| shape.hole), of)
 }
 
-fn holes(algorithm: Algorithm, number: Option<usize>, of: usize) -> Option<String> {
+fn holes(possible: Shapes, number: Option<usize>, of: usize) -> Option<String> {
     let number = number?;
-    (algorithm != Algorithm::Elephant).then(|| {
+    (possible != Shapes::Any).then(|| {
         format!(
             "{number} of {of} drawn cells have holes; they will be found without, only ELEPHANT can leave holes open"
         )

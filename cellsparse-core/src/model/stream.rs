@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::Array3;
 
+use super::algorithm::TaskInput;
+use super::device;
+use super::facade::Model;
+use super::fit::Run;
+use super::options::TrainOptions;
 use super::recipe::{Begin, Recipe};
-use super::stardist::StarDistTask;
-use super::train::Run;
-use super::working_scale::image_factor;
-use super::{Architecture, Model, TrainOptions, cellpose, device, elephant};
+use super::working_scale::{image_factor, resample, resample_labels};
 use crate::control::{Flow, Progress};
 use crate::error::{Error, Result};
 use crate::networks::Device;
@@ -51,7 +53,7 @@ impl Model {
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<usize> {
         let (device, _) = device::resolve(options.device)?;
-        let pool = self.engines.pool_for(options.threads)?;
+        let pool = self.network.engines.pool_for(options.threads)?;
         let mut train = || self.train_on_pools(pools, options, &device, observer);
         let outcome = match pool {
             Some(pool) => pool.install(train),
@@ -67,7 +69,7 @@ impl Model {
         device: &Device,
         observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
     ) -> Result<Outcome> {
-        let mut recipe = Recipe::new(self.algorithm(), options, Begin::Random)?;
+        let mut recipe = Recipe::new(&*self.settings()?, options, Begin::Random)?;
         let before = if options.resume { self.state.as_ref().map_or(0, |state| state.batches as usize) } else { 0 };
         recipe.limits.begun = before;
         recipe.limits.steps = recipe.limits.steps.saturating_sub(before);
@@ -77,47 +79,38 @@ impl Model {
         if recipe.limits.steps == 0 {
             return Err(Error::Config(format!("the model has made {before} steps already; ask for more")));
         }
-        let patch = recipe.patch_size.next_multiple_of(self.graph.divisor().into_iter().max().unwrap_or(1));
-        let batch = [recipe.batch_size, patch];
+        let patch = recipe.patch_size.next_multiple_of(self.network.graph.divisor().into_iter().max().unwrap_or(1));
+        let batch_size = recipe.batch_size;
         let run = Run { recipe, patch, device };
         let mut fresh = self.clone();
-        let snapshot = self.clone();
-        let prepare = |number: u64| snapshot.prepared(pools(number)?, options, number);
-        match &self.architecture {
-            Architecture::Stardist(config) => {
-                let make = |number| StarDistTask::on(config, prepare(number)?, options, batch);
-                fresh.fit(&Streamed::new(&make)?, None, None, options, &run, observer)
-            }
-            Architecture::Cellpose(config) => {
-                let make = |number| cellpose::batches(config, options, batch, prepare(number)?);
-                fresh.fit(&Streamed::new(&make)?, None, None, options, &run, observer)
-            }
-            Architecture::Elephant(_) => {
-                let make = |number| elephant::batches(options, batch, prepare(number)?);
-                fresh.fit(&Streamed::new(&make)?, None, None, options, &run, observer)
-            }
-        }
-        .inspect(|_| *self = fresh)
+        let algorithm = self.settings()?;
+        let make = |number: u64| {
+            let (images, labels) = self.prepared(pools(number)?, options, number, algorithm.scales_itself())?;
+            let input = TaskInput { images, labels, data: None, batch_size, patch, validation: false };
+            algorithm.task(input, options)
+        };
+        let outcome = fresh.fit(&Streamed::new(&make)?, None, None, options, &run, observer)?;
+        *self = fresh;
+        Ok(outcome)
     }
 
-    /// Inputs of the network and labels of a pool. Networks that do not scale their crops themselves see each image at a size
-    /// of its cells that is drawn around the usual one.
+    /// Inputs of the network and labels of a pool. Unless the algorithm scales its crops itself, each image is seen at a size of
+    /// its cells that is drawn around the usual one.
     fn prepared(
         &self,
         pool: Vec<(Image, LabelImage)>,
         options: &TrainOptions,
         number: u64,
+        scales_itself: bool,
     ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
         let mut random = Random::new(options.seed, SIZE_STREAM.wrapping_add(number));
         let (mut images, mut labels) = (Vec::new(), Vec::new());
         for (image, truth) in pool {
             let drawn = (random.uniform(SIZES[0].ln(), SIZES[1].ln())).exp();
-            let scale = match &self.architecture {
-                Architecture::Cellpose(_) => 1.0,
-                _ => image_factor(&truth) * drawn,
-            };
-            images.push(self.to_working(self.network_input(&image, options.normalized)?.into(), scale)?.into_owned());
-            labels.push(self.labels_to_working(&truth, scale)?);
+            let scale = if scales_itself { 1.0 } else { image_factor(&truth) * drawn };
+            let input = self.network.input(&image, options.normalized)?;
+            images.push(resample(input.into(), scale)?.into_owned());
+            labels.push(resample_labels(&truth, scale)?);
         }
         Ok((images, labels))
     }
@@ -189,7 +182,8 @@ impl<T: Task + Send> Task for Streamed<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Algorithm;
+    use crate::model::stardist::StarDistTask;
+    use crate::model::{Algorithm, Architecture};
     use crate::synthetic::{FieldOptions, draw_field};
 
     fn pools(number: u64) -> Result<Vec<(Image, LabelImage)>> {
@@ -236,7 +230,9 @@ mod tests {
         let task = |number: u64| -> Result<StarDistTask> {
             let (image, truth) = pools(number)?.swap_remove(0);
             let image = crate::raster::percentile_normalize(image.to_f32().view(), 1.0, 99.8)?;
-            StarDistTask::on(&Default::default(), (vec![image], vec![truth]), &options(1), [1, 32])
+            let (images, labels) = (vec![image], vec![truth]);
+            let input = TaskInput { images, labels, data: None, batch_size: 1, patch: 32, validation: false };
+            StarDistTask::new(&Default::default(), input, &options(1))
         };
         let streamed = Streamed::new(&task).unwrap();
         let batch = |streamed: &Streamed<'_, StarDistTask>, index| {

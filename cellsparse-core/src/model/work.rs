@@ -1,9 +1,8 @@
-//! What a network needs to know of the call that it runs for, and how large its tiles may be.
+//! What a network needs to know of the call that it runs for.
 
-use super::{Model, PredictOptions};
+use super::options::PredictOptions;
 use crate::budget::Budget;
 use crate::control::CancelToken;
-use crate::error::Result;
 use crate::networks::Device;
 
 /// The circumstances of one call.
@@ -37,41 +36,5 @@ impl<'a> Work<'a> {
     /// The same with so many bytes taken already.
     pub fn less(&self, taken: u64) -> Self {
         Self { budget: self.budget.less(taken), ..self.clone() }
-    }
-}
-
-impl Model {
-    /// Bytes that the network takes for batches of that shape, `[batch, height, width]`; 0 on a device with memory of its own.
-    pub(super) fn network_bytes(&self, shape: [usize; 3], device: &Device) -> Result<u64> {
-        if device.is_cpu() { self.graph.bytes(shape, false) } else { Ok(0) }
-    }
-
-    /// The first of several shapes for which there is memory.
-    ///
-    /// # Errors
-    /// [`Error::Limit`](crate::Error::Limit) with what the last of them would take.
-    pub(super) fn first_fitting<T: Copy>(
-        &self,
-        work: &Work<'_>,
-        choices: impl IntoIterator<Item = T>,
-        shape: impl Fn(T) -> [usize; 3],
-    ) -> Result<Option<T>> {
-        let mut last = None;
-        for choice in choices {
-            let shape = shape(choice);
-            let bytes = self.network_bytes(shape, work.device)?;
-            if bytes <= work.budget.left() {
-                return Ok(Some(choice));
-            }
-            last = Some((shape, bytes));
-        }
-        let Some(([batch, height, width], bytes)) = last else { return Ok(None) };
-        let tiles = if batch == 1 { "a tile".into() } else { format!("{batch} tiles") };
-        work.budget.require(
-            bytes,
-            format_args!("the network on {tiles} of {height} x {width} pixels"),
-            "give a smaller tile, or allow more memory",
-        )?;
-        Ok(None)
     }
 }

@@ -3,8 +3,6 @@
 use ndarray::{Array2, ArrayView3, Axis, CowArray, Ix3, s};
 
 use super::cell_size::cell_sizes;
-use super::work::Work;
-use super::{Architecture, Model, elephant, stardist};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::bytes_of;
 use crate::completion::part_areas;
@@ -77,6 +75,36 @@ impl WorkingScale {
             self.factor
         }
     }
+
+    /// The factor for an image `[H, W, C]` of which nothing is known, for pixels that are seen `zoom` times as large: the usual
+    /// one, or, when cells differ in size from image to image, that which fits the cells that a network finds in the middle of
+    /// this one. `look` gives the cells that it sees in a part of the image at a factor.
+    pub fn for_image(
+        &self,
+        image: ArrayView3<'_, f32>,
+        zoom: f64,
+        look: impl Fn(ArrayView3<'_, f32>, f64) -> Result<Option<SeenCells>>,
+    ) -> Result<f64> {
+        let mut scale = self.factor * zoom;
+        if !self.by_image {
+            return Ok(scale);
+        }
+        let (height, width, _) = image.dim();
+        for _ in 0..ROUNDS {
+            let side = (LOOK / scale) as usize;
+            let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
+            let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
+            let Some(cells) = look(image.slice(s![top..bottom, left..right, ..]), scale)? else { break };
+            let Some(diameter) = cells.diameter(DIAMETER / (scale * self.thinness)) else { break };
+            let next = factor(diameter * self.thinness, true);
+            let change = (next / scale).max(scale / next);
+            scale = next;
+            if change < SETTLED {
+                break;
+            }
+        }
+        Ok(scale)
+    }
 }
 
 /// The factor that brings the median cell of a label image to the size at which networks are trained; 1 without cells.
@@ -107,56 +135,24 @@ const SETTLED: f64 = 1.15;
 /// Side of the part of an image that is looked at, in pixels that the network sees.
 const LOOK: f64 = 768.0;
 
-/// Object probability from which a pixel is counted to a cell, and the area below which a part is none, as a fraction of the
-/// square of the expected diameter.
-const EDGE: f64 = 0.2;
+/// The area below which a part is no cell, as a fraction of the square of the expected diameter.
 const SPECK: f64 = 0.03;
 
-impl Model {
-    /// The factor for an image `[H, W, C]` of which nothing is known: the usual one, or, when cells differ in size from image
-    /// to image, that which fits the cells that the network finds in the middle of this one.
-    pub(super) fn scale_for(&self, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<f64> {
-        let mut scale = self.scale.factor * work.zoom;
-        if !self.scale.by_image {
-            return Ok(scale);
-        }
-        let (height, width, _) = image.dim();
-        for _ in 0..ROUNDS {
-            let side = (LOOK / scale) as usize;
-            let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
-            let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
-            let part = image.slice(s![top..bottom, left..right, ..]);
-            let Some(diameter) = self.seen_diameter(part, scale, work)? else { break };
-            let next = factor(diameter * self.scale.thinness, true);
-            let change = (next / scale).max(scale / next);
-            scale = next;
-            if change < SETTLED {
-                break;
-            }
-        }
-        Ok(scale)
-    }
+/// Where a network sees cells in a part of an image.
+pub(super) struct SeenCells {
+    /// Pixels of cells.
+    pub inside: Array2<bool>,
+    /// Their side in pixels of the image.
+    pub pixel: f64,
+    /// The share of a cell's radius that they cover.
+    pub share: f64,
+}
 
-    /// The diameter in pixels of `image` of the cells that the network sees at that scale; `None` without any.
-    fn seen_diameter(&self, image: ArrayView3<'_, f32>, scale: f64, work: &Work<'_>) -> Result<Option<f64>> {
-        let work = &Work { tile: None, ..work.clone() };
-        // Pixels of cells, their side in pixels of the image, and the share of a cell's radius that they cover.
-        let (inside, pixel, share): (Array2<bool>, f64, f64) = match &self.architecture {
-            Architecture::Stardist(config) => {
-                let prob = stardist::probability(self, config, image, scale, work)?;
-                // The probability falls from 1 in the middle of a cell to 0 at its edge.
-                let pixel = ((config.grid[0] * config.grid[1]) as f64).sqrt() / scale;
-                (prob.mapv(|prob| prob > EDGE as f32), pixel, 1.0 - EDGE)
-            }
-            // Cellpose has one diameter for all images.
-            Architecture::Cellpose(_) => return Ok(None),
-            Architecture::Elephant(_) => {
-                let maps = elephant::probabilities(self, image, scale, work)?;
-                (maps.slice(s![.., .., 0]).mapv(|background| background < 0.5), 1.0, 1.0)
-            }
-        };
-        let expected = DIAMETER / (scale * self.scale.thinness) * share / pixel;
-        let mut areas = part_areas(&inside, expected);
+impl SeenCells {
+    /// Their diameter in pixels of the image, of which that one is `expected`; `None` without any.
+    fn diameter(&self, expected: f64) -> Option<f64> {
+        let expected = expected * self.share / self.pixel;
+        let mut areas = part_areas(&self.inside, expected);
         areas.retain(|area| *area as f64 > SPECK * expected * expected);
         // The median by area: fragments are many and count little.
         areas.sort_unstable();
@@ -166,45 +162,36 @@ impl Model {
             below += **area;
             2 * below >= total
         });
-        Ok(middle.map(|area| disc_diameter(*area as f64) * pixel / share))
+        middle.map(|area| disc_diameter(*area as f64) * self.pixel / self.share)
     }
+}
 
-    /// The sides at which the network sees an image.
-    pub(super) fn working_sides(&self, height: usize, width: usize, scale: f64) -> Result<[usize; 2]> {
-        Ok([scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)])
-    }
+/// The sides of an image that is seen at `scale`.
+///
+/// # Errors
+/// [`Error::Limit`](crate::Error::Limit) for an image beyond the memory.
+pub(super) fn scaled_sides([height, width]: [usize; 2], scale: f64) -> Result<[usize; 2]> {
+    Ok([scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)])
+}
 
-    /// Bytes of an image of that shape as the network sees it, besides the image; nothing when it is seen as it is.
-    pub(super) fn working_bytes(&self, [height, width, channels]: [usize; 3], scale: f64) -> Result<u64> {
-        let sides = self.working_sides(height, width, scale)?;
-        if sides == [height, width] {
-            return Ok(0);
-        }
-        // Made smaller, an image is copied and smoothed first, one channel at a time.
-        let smooth = if scale < 1.0 { bytes_of(&[height, width, channels + 2], 4) } else { 0 };
-        Ok(bytes_of(&[sides[0], sides[1], channels], 4).saturating_add(smooth))
+/// Bytes of an image `[height, width, channels]` that is seen at `scale`, besides the image; nothing when it is seen as it is.
+///
+/// # Errors
+/// As [`scaled_sides`].
+pub(super) fn scaled_bytes([height, width, channels]: [usize; 3], scale: f64) -> Result<u64> {
+    let sides = scaled_sides([height, width], scale)?;
+    if sides == [height, width] {
+        return Ok(0);
     }
-
-    /// The image `[H, W, C]` as the network sees it.
-    pub(super) fn to_working<'a>(&self, image: CowArray<'a, f32, Ix3>, scale: f64) -> Result<CowArray<'a, f32, Ix3>> {
-        resample(image, scale)
-    }
-
-    /// The labels `[H, W]` as the network sees them: those of the nearest pixels.
-    pub(super) fn labels_to_working(&self, labels: &LabelImage, scale: f64) -> Result<LabelImage> {
-        let (height, width) = labels.dim();
-        let [rows, columns] = self.working_sides(height, width, scale)?;
-        if [rows, columns] == [height, width] {
-            return Ok(labels.clone());
-        }
-        Ok(nearest(labels, rows, columns))
-    }
+    // Made smaller, an image is copied and smoothed first, one channel at a time.
+    let smooth = if scale < 1.0 { bytes_of(&[height, width, channels + 2], 4) } else { 0 };
+    Ok(bytes_of(&[sides[0], sides[1], channels], 4).saturating_add(smooth))
 }
 
 /// The image `[H, W, C]` that many times as large.
 pub(super) fn resample(mut image: CowArray<'_, f32, Ix3>, scale: f64) -> Result<CowArray<'_, f32, Ix3>> {
     let (height, width, _) = image.dim();
-    let [rows, columns] = [scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)];
+    let [rows, columns] = scaled_sides([height, width], scale)?;
     if [rows, columns] == [height, width] {
         return Ok(image);
     }
@@ -217,6 +204,16 @@ pub(super) fn resample(mut image: CowArray<'_, f32, Ix3>, scale: f64) -> Result<
         }
     }
     Ok(resize_bilinear(image.view(), rows, columns)?.into())
+}
+
+/// The labels `[H, W]` that many times as large: those of the nearest pixels.
+pub(super) fn resample_labels(labels: &LabelImage, scale: f64) -> Result<LabelImage> {
+    let (height, width) = labels.dim();
+    let [rows, columns] = scaled_sides([height, width], scale)?;
+    if [rows, columns] == [height, width] {
+        return Ok(labels.clone());
+    }
+    Ok(nearest(labels, rows, columns))
 }
 
 /// Labels of other sides: those of the nearest pixels.

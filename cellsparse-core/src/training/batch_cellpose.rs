@@ -144,8 +144,7 @@ impl CellposeBatches {
         let channels = check_images(&images, &labels)?;
         checked_len(&[config.batch_size, config.patch, config.patch, channels.max(3)])?;
         let diameters: Vec<f64> = labels.iter().map(|labels| diameter(labels.view())).collect();
-        let known: Vec<f64> = diameters.iter().copied().filter(|diameter| *diameter > 0.0).collect();
-        let mean = if known.is_empty() { 0.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
+        let mean = mean_of_known(&diameters);
         let count = images.len();
         let mut used = Vec::new();
         for ((image, labels), diameter) in images.into_iter().zip(labels).zip(diameters) {
@@ -227,6 +226,17 @@ impl CellposeBatches {
         let stream = ORDER_STREAM.wrapping_add(number / count);
         Random::new(self.config.seed, stream).permutation(self.images.len())[(number % count) as usize]
     }
+}
+
+/// The mean over label images `[H, W]` of the diameter of their cells in pixels (`diam_labels` in Cellpose); 0 without cells.
+pub fn mean_diameter(labels: &[LabelImage]) -> f64 {
+    let diameters: Vec<f64> = labels.iter().map(|labels| diameter(labels.view())).collect();
+    mean_of_known(&diameters)
+}
+
+fn mean_of_known(diameters: &[f64]) -> f64 {
+    let known: Vec<f64> = diameters.iter().copied().filter(|diameter| *diameter > 0.0).collect();
+    if known.is_empty() { 0.0 } else { known.iter().sum::<f64>() / known.len() as f64 }
 }
 
 impl Task for CellposeBatches {

@@ -1,5 +1,6 @@
 //! From annotated images to weights: sampling, augmentation, losses, optimiser, schedule, the loop.
 
+pub mod any_task;
 pub mod augment;
 pub mod augment_affine;
 pub mod batch;
