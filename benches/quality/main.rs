@@ -11,7 +11,7 @@
 //! DATA is a folder with `train/images`, `train/sparse/CASE`, `test/images` and `test/masks`, or it holds `dsb2018` and
 //! `dsb2018-mini`. Cases of the latter: `scribble` and `far` train on one image and are scored on its siblings, `k4` and `k16` train on all of `dsb2018/train` and are scored on `dsb2018/test`, `stained` (with strokes) and
 //! `stained-k4` do the same on the stained images of `dsb2018-brightfield`. Keys: `algorithm`, `steps`,
-//! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `threads`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (at most so many to train on),
+//! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `threads`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (how many to train on, at most),
 //! `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
 //! scored images with the found outlines in them), `verbose`, `reliability` (`=yes`: how often objects of each probability are
 //! right).
@@ -34,7 +34,7 @@ use cellsparse_core::raster::{
     LabelImage, RawLabels, list_images, pair_by_stem, read_image, read_label_file, write_rgb_png,
 };
 use cellsparse_core::targets::fill_label_holes;
-use cellsparse_core::{Flow, Image};
+use cellsparse_core::{ControlFlow, Image};
 
 use self::reliability::Reliability;
 
@@ -202,7 +202,7 @@ fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, T
         if verbose && event.step % 20 == 0 {
             eprintln!("{name} {seed} step {} loss {:.4} {:?}", event.step, event.loss, event.losses);
         }
-        Flow::Continue
+        ControlFlow::Continue
     })?;
     Ok((model, summary))
 }

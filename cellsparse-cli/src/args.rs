@@ -31,7 +31,7 @@ Examples:
   cellsparse serve --port 8000
 
 Algorithms: stardist (roundish cells), cellpose (cells of any shape, one typical size), elephant (cells of any shape
-and size, parted by their rims).
+and size, parted by their borders).
 
 A PATH is a file or a folder. Files are paired by their name without the ending. PNG, TIFF and JPEG are read.";
 

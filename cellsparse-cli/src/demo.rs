@@ -12,7 +12,7 @@ use cellsparse_core::model::{
     Algorithm, Architecture, Model, PredictOptions, Segmentation, TrainOptions, TrainingSummary,
 };
 use cellsparse_core::raster::{Image, write_gray_png8, write_labels, write_rgb_png, write_wire_labels};
-use cellsparse_core::{Flow, LabelImage, Result};
+use cellsparse_core::{ControlFlow, LabelImage, Result};
 use ndarray::Axis;
 use serde_json::{Map, Value, json};
 
@@ -227,7 +227,7 @@ impl Answer {
         let predict =
             PredictOptions { device: options.device, cancel: interrupt::token(), ..PredictOptions::default() };
         let mut model = Model::new(Architecture::of(algorithm, n_channels), options.seed)?;
-        let summary = model.train(dataset, None, &options, &mut |_| Flow::Continue)?;
+        let summary = model.train(dataset, None, &options, &mut |_| ControlFlow::Continue)?;
         let found = data.unseen.iter().map(|one| Ok(model.predict(&one.image, &predict)?.labels));
         let found: Vec<LabelImage> = found.collect::<Result<_>>()?;
         let scores = score(&data.unseen, found.iter())?;

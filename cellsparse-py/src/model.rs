@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cellsparse_core::model::{Architecture, Normalization};
 use cellsparse_core::model::{Object, Thresholds, TrainOptions, TrainingSummary};
-use cellsparse_core::{Error, Flow, PredictOptions, Result, Segmentation};
+use cellsparse_core::{ControlFlow, Error, PredictOptions, Result, Segmentation};
 use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -196,13 +196,13 @@ impl Model {
         let (mut model, watched) = ((*self.current()).clone(), observer.is_some());
         let work = move |events: crate::work::Events<(cellsparse_core::Model, TrainingSummary)>| {
             let _held = held;
-            let mut observe = |progress: &_| if watched { events.send(progress) } else { Flow::Continue };
+            let mut observe = |progress: &_| if watched { events.send(progress) } else { ControlFlow::Continue };
             let summary = model.train(&data, validation.as_deref(), &options, &mut observe)?;
             Ok((model, summary))
         };
         let mut outcome = supervise(py, &cancel, work, |py, progress| match &observer {
             Some(observer) => observer::call(py, observer, progress),
-            None => Ok(Flow::Continue),
+            None => Ok(ControlFlow::Continue),
         })?;
         let mut summary = None;
         if let Some(Ok((model, said))) = outcome.result.take_if(|result| result.is_ok()) {
@@ -260,7 +260,7 @@ impl Model {
         let (model, image) = (self.current(), arrays::image(image)?);
         let cancel = options.cancel.clone();
         let work = move |_| model.predict(&image, &options);
-        let found = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+        let found = supervise(py, &cancel, work, |_, _| Ok(ControlFlow::Continue))?.into_result(py)?;
         Ok(in_python(py, found))
     }
 }
@@ -292,7 +292,7 @@ pub fn choose_algorithm(
     };
     let (data, cancel) = (Arc::clone(&data.0), options.cancel.clone());
     let work = move |_| cellsparse_core::model::choose_algorithm(&data, &options);
-    let choice = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+    let choice = supervise(py, &cancel, work, |_, _| Ok(ControlFlow::Continue))?.into_result(py)?;
     to_json(py, &choice)
 }
 

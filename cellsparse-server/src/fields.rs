@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use cellsparse_core::annotations::LabelEncoding;
 use cellsparse_core::model::{Algorithm, AlgorithmOptions, PredictOptions, Start, Thresholds};
 
-use super::errors::{Context, FieldError, Place, Refusal};
+use super::errors::{Context, FieldError, Location, Refusal};
 use super::json::Json;
 use super::limits::Limits;
 use super::names::ModelName;
@@ -58,7 +58,7 @@ pub struct Sample<'a> {
     /// Base64 of a label file.
     pub labels: Option<Cow<'a, str>>,
     /// Where it stands in the request.
-    pub at: Vec<Place>,
+    pub at: Vec<Location>,
 }
 
 /// The body of `POST /{algorithm}/reset/`.
@@ -272,7 +272,7 @@ fn samples<'a>(fields: &mut Reader<'_, 'a>, limits: &Limits) -> (Vec<Sample<'a>>
     }
     let mut samples = Vec::new();
     for (index, object) in list.iter().enumerate() {
-        let at: Vec<Place> = fields.place("images").into_iter().chain([Place::Index(index)]).collect();
+        let at: Vec<Location> = fields.place("images").into_iter().chain([Location::Index(index)]).collect();
         let mut inner = Reader::new(object, at.clone());
         let image = inner.required_text("b64img");
         let labels = inner.optional_text("b64lbl");

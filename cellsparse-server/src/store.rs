@@ -20,7 +20,7 @@ const IN_MEMORY: usize = 4;
 
 /// The models of one folder. One server has it at a time.
 #[derive(Debug)]
-pub struct Store {
+pub struct ModelStore {
     folder: PathBuf,
     pretrained: PathBuf,
     most: usize,
@@ -31,7 +31,7 @@ pub struct Store {
     _lock: File,
 }
 
-impl Store {
+impl ModelStore {
     /// Opens a folder, which is made if it is not there, and removes what an earlier server that was killed left unfinished.
     ///
     /// # Errors
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_model_in_its_first_training_counts() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), folder.path(), 1).unwrap();
+        let store = ModelStore::open(folder.path(), folder.path(), 1).unwrap();
         let entry = |name| store.entry(Algorithm::Elephant, &ModelName::new(name).unwrap());
         let (first, second) = (entry("first"), entry("second"));
         let training = store.admit(&first, || first.begin_training(None)).unwrap();
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn models_are_listed_without_reading_their_weights() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), folder.path(), 4).unwrap();
+        let store = ModelStore::open(folder.path(), folder.path(), 4).unwrap();
         let entry = store.entry(Algorithm::Stardist, &ModelName::new("a").unwrap());
         let config = StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 3, ..StarDistConfig::default() };
         Model::stardist(config, 0).unwrap().save(entry.path()).unwrap();

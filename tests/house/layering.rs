@@ -256,7 +256,8 @@ fn the_files_of_the_facade_import_each_other_in_no_circle() {
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (file, code) in &files {
         let own = module(file);
-        let names = names_below(code, "crate::model::", file.iter().count());
+        let depth = file.iter().count() - usize::from(file.ends_with("mod.rs"));
+        let names = names_below(code, "crate::model::", depth);
         let known = names.into_iter().filter_map(|name| match modules.contains(&name) {
             true => Some(name),
             false => handed_on.get(&name).cloned(),
@@ -292,6 +293,8 @@ fn only_the_files_of_an_algorithm_know_which_one_it_is() {
     let defines = |code: &str| kinds.iter().any(|kind| code.contains(&format!("impl AlgorithmKind for {kind}<")));
     let own: BTreeSet<String> = files.iter().filter(|(_, code)| defines(code)).map(|(file, _)| module(file)).collect();
     assert_eq!(own.len(), variants.len(), "one file or folder for each algorithm: {own:?}");
+    // Images are read by parts in another way for each algorithm, in files of its own in this folder.
+    let own = own.into_iter().chain(["large".to_string()]).collect::<BTreeSet<_>>();
     let enums = ["Algorithm", "Architecture", "Thresholds", "AlgorithmOptions", "Self"];
     let mut wrong = Vec::new();
     // `large` puts the answers to parts of an image together, which each algorithm needs in a way of its own.

@@ -322,7 +322,7 @@ fn maps(
     let sides = scaled_sides([height, width], scale)?;
     let same = sides == [height, width];
     let tiling = Tiling::new(network, sides, work);
-    // The answer, the flows apart from it and what the masks take, at the size of the image; the scaled image, sums and
+    // The output, the flows apart from it and what the masks take, at the size of the image; the scaled image, sums and
     // weights of the tiles at that of the network.
     let taken = bytes_of(&[height, width], 24 + MASK_BYTES)
         .saturating_add(if same { 0 } else { bytes_of(&[sides[0], sides[1], channels], 4) })
@@ -342,9 +342,9 @@ fn maps(
     drop(scaled);
     let [top, left] = [tiling.paddings[0][0], tiling.paddings[1][0]];
     let inside = blended.slice(s![top..top + sides[0], left..left + sides[1], ..]);
-    let answer: CowArray<'_, f32, Ix3> =
+    let output: CowArray<'_, f32, Ix3> =
         if same { inside.into() } else { resize_bilinear(inside, height, width)?.into() };
-    let plane = |channel: usize| answer.slice(s![.., .., channel]);
+    let plane = |channel: usize| output.slice(s![.., .., channel]);
     let mut flows = Array3::zeros((2, height, width));
     for channel in 0..2 {
         flows.slice_mut(s![channel, .., ..]).assign(&plane(channel));
@@ -416,7 +416,7 @@ impl Tiling {
     }
 
     /// The network's maps `[h, w, 3]` of some tiles, the right way round; `read` writes a tile as its place says.
-    pub fn answers(
+    pub fn outputs(
         &self,
         network: &Network,
         group: &[([usize; 2], [bool; 2])],
@@ -467,7 +467,7 @@ impl Tiling {
 
 impl FlowMaps {
     /// Follows the flows and keeps what looks like cells.
-    fn segment(
+    pub fn segment(
         &self,
         config: &CellposeConfig,
         thresholds: &CellposeThresholds,

@@ -81,7 +81,7 @@ pub(super) fn thread_count(threads: Option<usize>) -> Result<usize> {
     Ok(threads.min(2 * cores))
 }
 
-/// A pool of so many threads, so that no global pool is touched.
+/// A pool of that many threads, so that no global pool is touched.
 ///
 /// # Errors
 /// [`Error::Internal`] when the threads cannot be started.

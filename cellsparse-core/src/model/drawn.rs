@@ -13,7 +13,7 @@ use crate::raster::LabelImage;
 const IMAGES: usize = 8;
 const PIXELS: usize = 1 << 21;
 
-/// Around what was drawn in an image, so many diameters of the cells are looked at.
+/// The margin around what was drawn in an image, in diameters of the cells.
 const MARGIN: f64 = 3.0;
 
 /// The parts of some images where something was drawn.

@@ -1,4 +1,4 @@
-//! ELEPHANT: cells of any shape, whose rims part their centres.
+//! ELEPHANT: cells of any shape, whose borders part their centres.
 
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::formats::tensors::NamedArrays;
 use crate::networks::{ElephantConfig, ImageStatistics, Weights};
 use crate::postprocess::clean::relabel_sequential;
-use crate::postprocess::elephant::{Method, WatershedOptions, elephant_instances_until};
+use crate::postprocess::elephant::{InstanceMethod, WatershedOptions, elephant_instances_until};
 use crate::postprocess::spots::SpotOptions;
 use crate::raster::taper::{TaperedSum, tile_starts};
 use crate::raster::{LabelImage, read_reflected, resize_bilinear, resize_bilinear_aligned};
@@ -42,7 +42,7 @@ use crate::training::schedule::Schedule;
 pub struct ElephantThresholds {
     /// Smallest centre probability of a seed, in `(0, 1)`.
     pub center: f32,
-    /// Smallest probability of rim and centre together of a pixel of a cell, in `(0, 1)`.
+    /// Smallest probability of border and centre together of a pixel of a cell, in `(0, 1)`.
     pub foreground: f32,
     /// Objects with fewer pixels are removed: much smaller than any annotated cell. 0 keeps all.
     pub smallest_object: f32,
@@ -196,7 +196,7 @@ impl SegmentationAlgorithm for Elephant<'_> {
     ) -> Result<Option<SeenCells>> {
         let maps = probabilities(network, image, scale, work)?;
         let inside = maps.slice(s![.., .., 0]).mapv(|background| background < 0.5);
-        Ok(Some(SeenCells { inside, pixel: 1.0, share: 1.0 }))
+        Ok(Some(SeenCells { inside, pixel: 1.0, fraction: 1.0 }))
     }
 
     fn segment(
@@ -253,7 +253,7 @@ impl SegmentationAlgorithm for Elephant<'_> {
 /// Bytes per pixel of finding the objects in probabilities, at most.
 const OBJECT_BYTES: u64 = 48;
 
-/// Probabilities `[H, W, 3]` of background, rim and centre, of an image seen at that scale.
+/// Probabilities `[H, W, 3]` of background, border and centre, of an image seen at that scale.
 ///
 /// Group normalisation makes every pixel depend on all others, so an image is read whole as long as it is not larger than
 /// a tile; the sides are stretched to multiples of what the network divides by, as in the reference. Larger images are cut
@@ -262,7 +262,7 @@ const OBJECT_BYTES: u64 = 48;
 fn probabilities(network: &Network, image: ArrayView3<'_, f32>, scale: f64, work: &Work<'_>) -> Result<Array3<f32>> {
     let (full_height, full_width, channels) = image.dim();
     let [height, width] = scaled_sides([full_height, full_width], scale)?;
-    // The answer and what the objects take, at the size of the image; sums and weights of the tiles, or the probabilities of
+    // The probabilities and what the objects take, at the size of the image; sums and weights of the tiles, or the probabilities of
     // the whole, at that of the network.
     let taken = bytes_of(&[full_height, full_width], 12 + OBJECT_BYTES)
         .saturating_add(scaled_bytes([full_height, full_width, channels], scale)?)
@@ -374,12 +374,14 @@ pub(super) fn labels(
     cancel: &CancelToken,
 ) -> Result<LabelImage> {
     let method = match postprocess {
-        Postprocess::Watershed => Method::Watershed(WatershedOptions {
+        Postprocess::Watershed => InstanceMethod::Watershed(WatershedOptions {
             center_threshold: thresholds.center,
             foreground_threshold: thresholds.foreground,
             ..WatershedOptions::default()
         }),
-        Postprocess::Ellipse => Method::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() }),
+        Postprocess::Ellipse => {
+            InstanceMethod::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() })
+        }
     };
     let smallest = thresholds.smallest_object.max(min_area);
     relabel_sequential(&elephant_instances_until(probabilities, &method, smallest, cancel)?, 1)

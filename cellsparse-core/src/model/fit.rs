@@ -7,11 +7,11 @@ use super::recipe::{Recipe, take_over};
 use super::working_scale::scaled_sides;
 use crate::annotations::Dataset;
 use crate::budget::{Budget, bytes_of};
-use crate::control::{Flow, Progress};
+use crate::control::{ControlFlow, Progress};
 use crate::error::{Error, Reason, Result};
 use crate::networks::{Device, Engine, Weights};
 use crate::training::history::History;
-use crate::training::trainer::{Engines, LoopOptions, Outcome, Task, TrainingState, train};
+use crate::training::trainer::{Engines, LoopOptions, Task, TrainingOutcome, TrainingState, train};
 
 /// Batches that exist at a time: in the queues between the producer and the loop, in both of their hands, and for validation.
 const BATCHES: u64 = 9;
@@ -87,8 +87,8 @@ impl Model {
         validation: Option<&Dataset>,
         options: &TrainOptions,
         run: &Run<'_>,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
-    ) -> Result<Outcome> {
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
+    ) -> Result<TrainingOutcome> {
         let engine = |batch: usize, training: bool| {
             Engine::new(&self.network.graph, run.device, [batch, run.patch, run.patch], training)
         };

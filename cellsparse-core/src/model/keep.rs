@@ -8,12 +8,12 @@ use super::work::Work;
 use crate::error::Result;
 use crate::metrics::{Criterion, matching_dataset};
 
-/// So much more of the drawn cells must be covered by the weights after a training for them to be kept when both find the same
-/// of them and the training began with a trained model: that the cells which were trained on fit better is no wonder.
+/// By how much the mean overlap with the drawn cells must grow for a training of a trained model to be kept when both find the
+/// same cells: that the cells which were trained on fit better is to be expected.
 const MORE: f64 = 0.15;
 
-/// So much more of the drawn cells must be found by starting weights for them to be kept: of a handful of cells, one more or less
-/// is a matter of chance.
+/// By how much starting weights must be more accurate on the drawn cells to be kept: of a handful of cells, one more or less is a
+/// matter of chance.
 const CHANCE: f64 = 0.2;
 
 /// How well some weights segment what was drawn.
@@ -32,7 +32,7 @@ impl Score {
         if self.accuracy != trained.accuracy {
             return self.accuracy > trained.accuracy + lead;
         }
-        // Starting weights have never seen such cells: who drew some wants them learned.
+        // Starting weights have never seen such cells; they were drawn to be learned.
         begin == Begin::Trained && self.accuracy > 0.0 && trained.overlap < self.overlap + MORE
     }
 }

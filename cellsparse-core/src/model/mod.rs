@@ -1,8 +1,8 @@
 //! The facade: a model is built from a typed configuration, trained on sparse labels, and predicts objects.
 //!
-//! `stardist`, `cellpose` and `elephant` hold what is particular to an algorithm, `algorithm.rs` says what each of them gives, and
-//! `registry.rs` lists them. Files below them know networks, images and labels, but no algorithm; files above them ask the
-//! algorithm of a model, whichever it is. `docs/architecture.md` has the picture.
+//! `stardist`, `cellpose` and `elephant` hold what is particular to an algorithm, `algorithm.rs` says what each of them
+//! gives, and `registry.rs` lists them. Files below them know networks, images and labels, but no algorithm; files above
+//! them ask the algorithm of a model, whichever it is. `docs/architecture.md` has the picture.
 
 mod algorithm;
 mod algorithm_options;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{Array3, ArrayView3, Axis};
 
-use super::engines::Engines;
+use super::engines::EngineCache;
 use super::normalization::{FARTHEST, Normalization};
 use super::work::Work;
 use super::working_scale::WorkingScale;
@@ -23,7 +23,7 @@ pub(super) struct Network {
     pub scale: WorkingScale,
     /// Whether it takes the mean of the channels of an image that has another number of them.
     pub averages_channels: bool,
-    pub engines: Engines,
+    pub engines: EngineCache,
 }
 
 impl Network {
@@ -35,7 +35,7 @@ impl Network {
             normalization: Normalization::default(),
             scale: WorkingScale::NONE,
             averages_channels,
-            engines: Engines::default(),
+            engines: EngineCache::default(),
         }
     }
 

@@ -222,7 +222,7 @@ pub struct PredictOptions {
     pub cellprob_threshold: Option<f32>,
     /// Cellpose: cell diameter in pixels.
     pub diameter: Option<f32>,
-    /// Cellpose: average the answers to overlapping, mirrored tiles. About three times the work.
+    /// Cellpose: average the outputs for overlapping, mirrored tiles. About three times the work.
     pub augment: bool,
     /// ELEPHANT: how probabilities become cells; `None` means [`Postprocess::Watershed`].
     pub postprocess: Option<Postprocess>,

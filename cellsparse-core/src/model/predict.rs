@@ -18,8 +18,8 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Image`] when the image is unusable or its channels do not fit the model, [`Error::Config`] for options out
-    /// of range or of another algorithm, [`Error::Device`] for an absent device, [`Error::Limit`] for work that the memory does not
-    /// suffice for, [`Error::Cancelled`] when the cancel token was raised.
+    /// of range or of another algorithm, [`Error::Device`] for an absent device, [`Error::Limit`] for work that the
+    /// memory does not suffice for, [`Error::Cancelled`] when the cancel token was raised.
     pub fn predict(&self, image: &Image, options: &PredictOptions) -> Result<Segmentation> {
         self.check_prediction(options)?;
         self.network.check_channels(image.channels())?;
@@ -141,7 +141,7 @@ impl Model {
     }
 }
 
-/// The median object is so many times smaller or larger across than the drawn cells when a note says so.
+/// Ratio of the diameters of the median object and of the drawn cells, or its inverse, from which a note says so.
 const STRANGE: f64 = 3.0;
 
 /// A note on tiles that were asked for and are smaller than the `smallest` that are taken.
@@ -156,7 +156,7 @@ fn strange_tile(
     let small = tile < smallest && height.max(width) > tile;
     small.then(|| format!(
         "tiles of {tile} pixels were asked for, and tiles of {smallest} are taken: of smaller ones this network would read \
-         more for its surroundings than for the answer"
+         more for its surroundings than for its output"
     ))
 }
 

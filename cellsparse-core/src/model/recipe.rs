@@ -113,7 +113,7 @@ impl Recipe {
             average: None,
             fresh_statistics: !reference,
             patience: if reference { None } else { Some(20) },
-            until_plateau: !reference && options.steps.is_none(),
+            stop_early: !reference && options.steps.is_none(),
             time_budget: options.time_budget,
             steps_after: 0.0,
             cancel: options.cancel.clone(),
@@ -132,7 +132,7 @@ pub(super) fn take_over(new: Optimizer, stored: &mut Optimizer) -> Result<()> {
         (Optimizer::Adam(new), Optimizer::Adam(stored)) => {
             stored.epsilon = new.epsilon;
             stored.as_pytorch = new.as_pytorch;
-            stored.factors = new.factors;
+            stored.rate_multipliers = new.rate_multipliers;
             Ok(())
         }
         (Optimizer::Sgd(_), Optimizer::Sgd(_)) => Ok(()),

@@ -14,7 +14,7 @@ use crate::targets::fill_label_holes;
 /// Length over width above which StarDist's rays from the centre meet the ends of a cell too rarely.
 const LONG: f64 = 3.0;
 
-/// Share of the pixels of a cell that some pixel inside must see in a straight line, for rays from one point to fit.
+/// Fraction of the pixels of a cell that some pixel inside must see in a straight line, for rays from one point to fit.
 const SEEN: f64 = 0.9;
 
 /// Cells that are looked at, at most.
@@ -63,7 +63,7 @@ fn holes(possible: Shapes, number: Option<usize>, of: usize) -> Option<String> {
 
 struct Shape {
     elongation: f64,
-    /// Share of its pixels that are seen from the best of some points in it.
+    /// Fraction of its pixels that are seen from the best of some points in it.
     seen: f64,
     hole: bool,
 }

@@ -73,7 +73,7 @@ pub(super) struct StarDist<'a> {
     pub thresholds: StarThresholds,
 }
 
-/// Factor of the rate for the layer that answers ray lengths: they are about ten times as large as other answers, so its
+/// Factor of the rate for the layer of ray lengths: they are about ten times as large as other outputs, so its
 /// weights have further to go.
 const RAY_RATE: f32 = 10.0;
 
@@ -85,8 +85,8 @@ const EDGE: f64 = 0.2;
 const PROBABILITIES: [f32; 10] = [0.3, 0.35, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8];
 const LOW_PROBABILITIES: [f32; 3] = [0.2, 0.1, 0.05];
 
-/// The probability that is taken unless another one is plainly better: networks of a few cells are less sure than their
-/// objects are real.
+/// The probability that is taken unless another one is plainly better: networks that learned from a few
+/// cells are under-confident.
 const LIKELY: f32 = 0.35;
 
 /// Overlaps that are tried, as in the reference.
@@ -177,7 +177,7 @@ impl SegmentationAlgorithm for StarDist<'_> {
         let mut adam = Adam::new(weights);
         if preset != Preset::Reference {
             let factor = |name: &str| if name.starts_with("dist/") { RAY_RATE } else { 1.0 };
-            adam.factors = weights.parameters().iter().map(|parameter| factor(&parameter.spec.name)).collect();
+            adam.rate_multipliers = weights.parameters().iter().map(|parameter| factor(&parameter.spec.name)).collect();
         }
         adam.into()
     }
@@ -248,7 +248,7 @@ impl SegmentationAlgorithm for StarDist<'_> {
             inside: prob.mapv(|prob| prob > EDGE as f32),
             pixel: ((rows * columns) as f64).sqrt() / scale,
             // The probability falls from 1 in the middle of a cell to 0 at its edge.
-            share: 1.0 - EDGE,
+            fraction: 1.0 - EDGE,
         }))
     }
 

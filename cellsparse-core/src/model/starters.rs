@@ -94,7 +94,7 @@ impl Model {
 
 /// Gives a parameter the values of the starting weights.
 ///
-/// Channels of the image share what one channel had, so that an image with equal channels gives the same answers.
+/// Channels of the image share what one channel had, so that an image with equal channels gives the same outputs.
 fn adapt(
     mut parameter: ParameterMut<'_>,
     arrays: &NamedArrays,

@@ -11,12 +11,12 @@ use super::fit::Run;
 use super::options::TrainOptions;
 use super::recipe::{Begin, Recipe};
 use super::working_scale::{image_factor, resample, resample_labels};
-use crate::control::{Flow, Progress};
+use crate::control::{ControlFlow, Progress};
 use crate::error::{Error, Result};
 use crate::networks::Device;
 use crate::random::Random;
 use crate::raster::{Image, LabelImage};
-use crate::training::trainer::{LossReport, Outcome, Task};
+use crate::training::trainer::{LossReport, Task, TrainingOutcome};
 
 /// Makes pool `n` of images `[H, W, C]` with their label images `[H, W]` (below 0 unlabelled, 0 background, 1 and up cells);
 /// a pure function of `n`. An image may be without cells, a whole pool not.
@@ -50,7 +50,7 @@ impl Model {
         &mut self,
         pools: &Pools<'_>,
         options: &TrainOptions,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<usize> {
         let (device, _) = device::resolve(options.device)?;
         let pool = self.network.engines.pool_for(options.threads)?;
@@ -67,15 +67,15 @@ impl Model {
         pools: &Pools<'_>,
         options: &TrainOptions,
         device: &Device,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
-    ) -> Result<Outcome> {
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
+    ) -> Result<TrainingOutcome> {
         let mut recipe = Recipe::new(&*self.settings()?, options, Begin::Random)?;
         let before = if options.resume { self.state.as_ref().map_or(0, |state| state.batches as usize) } else { 0 };
         recipe.limits.begun = before;
         recipe.limits.steps = recipe.limits.steps.saturating_sub(before);
         recipe.limits.average = Some(AVERAGE);
         recipe.limits.time_budget = None;
-        recipe.limits.until_plateau = false;
+        recipe.limits.stop_early = false;
         if recipe.limits.steps == 0 {
             return Err(Error::Config(format!("the model has made {before} steps already; ask for more")));
         }
@@ -94,7 +94,7 @@ impl Model {
         Ok(outcome)
     }
 
-    /// Inputs of the network and labels of a pool. Unless the algorithm scales its crops itself, each image is seen at a size of
+    /// Inputs of the network and labels of a pool. Unless the algorithm scales its patches itself, each image is seen at a size of
     /// its cells that is drawn around the usual one.
     fn prepared(
         &self,
@@ -203,25 +203,25 @@ mod tests {
             let (mut whole, mut rates) = (model(), Vec::new());
             let mut note = |event: &Progress| {
                 rates.push(event.learning_rate);
-                Flow::Continue
+                ControlFlow::Continue
             };
             whole.train_on_stream(&pools, &options(6), &mut note).unwrap();
             let (mut cut, mut seen) = (model(), Vec::new());
             let mut stop = |event: &Progress| {
                 seen.push(event.learning_rate);
-                if event.step == 2 { Flow::Stop } else { Flow::Continue }
+                if event.step == 2 { ControlFlow::Stop } else { ControlFlow::Continue }
             };
             cut.train_on_stream(&pools, &options(6), &mut stop).unwrap();
             let resumed = TrainOptions { resume: true, ..options(6) };
             let mut go_on = |event: &Progress| {
                 seen.push(event.learning_rate);
-                Flow::Continue
+                ControlFlow::Continue
             };
             cut.train_on_stream(&pools, &resumed, &mut go_on).unwrap();
             assert_eq!(rates, seen, "{algorithm}");
             let moved = |model: &Model| model.state.as_ref().unwrap().weights.clone();
             assert_eq!(moved(&whole), moved(&cut), "{algorithm}");
-            assert!(cut.train_on_stream(&pools, &resumed, &mut |_| Flow::Continue).is_err(), "no step is left");
+            assert!(cut.train_on_stream(&pools, &resumed, &mut |_| ControlFlow::Continue).is_err(), "no step is left");
         }
     }
 

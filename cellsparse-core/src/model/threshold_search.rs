@@ -60,13 +60,13 @@ pub(super) fn highest<'a>(map: impl IntoIterator<Item = &'a f32>) -> f32 {
     map.into_iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Agreements at which a choice is scored, as in StarDist's threshold optimisation.
-const AGREEMENTS: [f64; 3] = [0.3, 0.5, 0.7];
+/// Intersections over union at which a choice is scored, as in StarDist's threshold optimisation.
+const IOU_THRESHOLDS: [f64; 3] = [0.3, 0.5, 0.7];
 
 /// The values of a list that segment annotated images best.
 ///
 /// `choices` holds values with their distance from what is to be expected; `segment` gives the label image of one image,
-/// whose truth `[H, W]` is with it. The score is the mean accuracy over the agreements of [`AGREEMENTS`]; unlabelled pixels
+/// whose truth `[H, W]` is with it. The score is the mean accuracy over those of [`IOU_THRESHOLDS`]; unlabelled pixels
 /// do not count. Of the choices within one standard error of the best the one that was expected most is taken: on a handful
 /// of cells the best one is a matter of chance. `None` when no choice finds any annotated cell.
 ///
@@ -85,7 +85,7 @@ pub(super) fn choose<T: Copy, I>(
             predictions.push((*truth, segment(image, choice)?));
         }
         let pairs: Vec<_> = predictions.iter().map(|(truth, predicted)| (*truth, predicted)).collect();
-        let scores = matching_dataset(&pairs, &AGREEMENTS, Criterion::Iou, false)?;
+        let scores = matching_dataset(&pairs, &IOU_THRESHOLDS, Criterion::Iou, false)?;
         let score = scores.iter().map(|matching| matching.accuracy).sum::<f64>() / scores.len() as f64;
         cells = scores.iter().map(|matching| matching.n_true).fold(cells, usize::max);
         tried.push((score, *distance, *choice));
@@ -97,8 +97,8 @@ pub(super) fn choose<T: Copy, I>(
     Ok(good.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(.., choice)| choice))
 }
 
-/// The area below which an object is taken for debris: a quarter of the smallest annotated cell's. Cells that the side of an image
-/// cuts say nothing about it, unless there are no others.
+/// The area below which an object is taken for debris: a quarter of the smallest annotated cell's. Cells that the side of
+/// an image cuts say nothing about it, unless there are no others.
 pub(super) fn smallest_object<'a>(labels: impl Iterator<Item = &'a SparseLabels> + Clone) -> f32 {
     let whole = labels.clone().flat_map(|labels| {
         let cut = at_the_sides(labels.labels());

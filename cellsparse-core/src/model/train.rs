@@ -24,10 +24,10 @@ use super::work::Work;
 use super::working_scale::WorkingScale;
 use crate::annotations::Dataset;
 use crate::budget::Budget;
-use crate::control::{Flow, Progress, StopReason};
+use crate::control::{ControlFlow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Device, Weights};
-use crate::training::trainer::Outcome;
+use crate::training::trainer::TrainingOutcome;
 
 /// What a training did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,7 +55,7 @@ pub struct TrainingSummary {
 
 /// What a training leaves beside the model.
 struct Ending {
-    outcome: Outcome,
+    outcome: TrainingOutcome,
     begin: Begin,
     start_kept: bool,
     notes: Vec<String>,
@@ -68,16 +68,16 @@ struct Before {
     scale: WorkingScale,
 }
 
-/// Share of a step that goes forward.
+/// Fraction of a step that goes forward.
 const FORWARD: f64 = 0.35;
 
 impl Model {
     /// Trains on annotated images, from the weights the model has now.
     ///
     /// With `validation`, the weights with the lowest validation loss are kept and thresholds are chosen on it; without,
-    /// thresholds are chosen on the annotated cells themselves and those that they make plain. `observer` is called after every step and may stop the
-    /// training, which then returns normally with the weights so far. The result is the same for every number of
-    /// threads.
+    /// thresholds are chosen on the annotated cells themselves and those that they make plain. `observer` is called after
+    /// every step and may stop the training, which then returns normally with the weights so far. The result is the same
+    /// for every number of threads.
     ///
     /// # Errors
     /// [`Error::Image`] and [`Error::Labels`] for unusable data, [`Error::Config`] for options out of range,
@@ -90,7 +90,7 @@ impl Model {
         data: &Dataset,
         validation: Option<&Dataset>,
         options: &TrainOptions,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<TrainingSummary> {
         for (name, set) in [("training", Some(data)), ("validation", validation)] {
             for image in set.map(Dataset::images).unwrap_or_default() {
@@ -134,7 +134,7 @@ impl Model {
         validation: Option<&Dataset>,
         options: &TrainOptions,
         device: &Device,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<Ending> {
         let began = Instant::now();
         let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
@@ -222,7 +222,7 @@ impl Model {
         Ok(Ending { outcome, begin, start_kept, notes })
     }
 
-    /// Gives a new model the starting weights that it shall have, and says what the training begins with.
+    /// Gives a new model the starting weights that it is to have, and says what the training begins with.
     fn begin(&mut self, options: &TrainOptions, notes: &mut Vec<String>) -> Result<Begin> {
         if !self.untrained {
             return Ok(Begin::Trained);
@@ -311,7 +311,7 @@ mod tests {
         options.cancel.cancel();
         assert!(matches!(prepared(&model), Err(Error::Cancelled)));
         let before = model.weights().clone();
-        let ended = model.train(&data, None, &options, &mut |_| Flow::Continue);
+        let ended = model.train(&data, None, &options, &mut |_| ControlFlow::Continue);
         assert!(matches!(ended, Err(Error::Cancelled)) && *model.weights() == before);
     }
 }

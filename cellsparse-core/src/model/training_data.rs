@@ -7,8 +7,8 @@ use super::network::Network;
 use super::options::{Preset, TrainOptions};
 use super::working_scale::{resample, resample_labels};
 use crate::annotations::{Dataset, background_rim};
-use crate::completion::complete_labels_until;
 use crate::error::Result;
+use crate::pseudo_labels::add_pseudo_labels_until;
 use crate::raster::LabelImage;
 
 /// Pixels around a drawn cell that are taken for background.
@@ -39,7 +39,7 @@ pub(super) fn training_data(
     let completed = pairs.map(|(index, (image, labels))| {
         options.cancel.check()?;
         let drawn = background_rim(labels, RIM);
-        complete_labels_until(image.view(), &drawn, options.seed.wrapping_add(index as u64), &options.cancel)
+        add_pseudo_labels_until(image.view(), &drawn, options.seed.wrapping_add(index as u64), &options.cancel)
     });
     let labels = completed.collect::<Result<Vec<_>>>()?;
     Ok((images, labels))

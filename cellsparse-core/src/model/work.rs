@@ -16,14 +16,14 @@ pub(super) struct Work<'a> {
     pub budget: Budget,
     /// Side of the tiles that the caller asked for.
     pub tile: Option<usize>,
-    /// Whether answers to mirrored tiles are averaged.
+    /// Whether outputs for mirrored tiles are averaged.
     pub augment: bool,
     /// How many times as large the image is seen as its pixels are, because those of the training have another physical size.
     pub zoom: f64,
 }
 
 impl<'a> Work<'a> {
-    /// That of a prediction for which there is so much memory, of an image seen that many times as large.
+    /// That of a prediction with this much memory, of an image seen `zoom` times as large.
     pub fn of(options: &PredictOptions, device: &'a Device, budget: Budget, zoom: f64) -> Self {
         Self { device, cancel: options.cancel.clone(), budget, tile: options.tile, augment: options.augment, zoom }
     }
@@ -33,7 +33,7 @@ impl<'a> Work<'a> {
         Self { device, cancel: cancel.clone(), budget, tile: None, augment: false, zoom: 1.0 }
     }
 
-    /// The same with so many bytes taken already.
+    /// The same with `taken` bytes in use already.
     pub fn less(&self, taken: u64) -> Self {
         Self { budget: self.budget.less(taken), ..self.clone() }
     }

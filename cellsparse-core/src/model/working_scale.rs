@@ -5,9 +5,9 @@ use ndarray::{Array2, ArrayView3, Axis, CowArray, Ix3, s};
 use super::cell_size::cell_sizes;
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::bytes_of;
-use crate::completion::part_areas;
 use crate::error::Result;
 use crate::geometry::disc_diameter;
+use crate::pseudo_labels::part_areas;
 use crate::raster::{LabelImage, gaussian_blur, resize_bilinear, scaled_size};
 
 /// Diameter in pixels at which the annotated cells are trained on.
@@ -19,12 +19,12 @@ const FACTORS: [f64; 2] = [0.25, 2.0];
 /// Factors in this range are not worth the blur of another sampling.
 const NEAR: [f64; 2] = [0.75, 1.34];
 
-/// Cells of different images differ in size when the ninth tenth of the images has cells so many times as large as the
-/// first, and there are so many images.
+/// Cells of different images differ in size when the ratio of the 90th to the 10th percentile of their diameters is above the
+/// first value, and there are at least as many images as the second.
 const DIFFERENT: f64 = 1.5;
 const FEWEST: usize = 4;
 
-/// Small and large cells lie far apart when the ninth tenth of the sizes is so many times the first.
+/// Small and large cells lie far apart when the 90th percentile of the sizes is this many times the 10th.
 const APART: f64 = 4.0;
 
 /// Sides that a network sees relative to those of an image.
@@ -144,14 +144,14 @@ pub(super) struct SeenCells {
     pub inside: Array2<bool>,
     /// Their side in pixels of the image.
     pub pixel: f64,
-    /// The share of a cell's radius that they cover.
-    pub share: f64,
+    /// The fraction of a cell's radius that they cover.
+    pub fraction: f64,
 }
 
 impl SeenCells {
     /// Their diameter in pixels of the image, of which that one is `expected`; `None` without any.
     fn diameter(&self, expected: f64) -> Option<f64> {
-        let expected = expected * self.share / self.pixel;
+        let expected = expected * self.fraction / self.pixel;
         let mut areas = part_areas(&self.inside, expected);
         areas.retain(|area| *area as f64 > SPECK * expected * expected);
         // The median by area: fragments are many and count little.
@@ -162,7 +162,7 @@ impl SeenCells {
             below += **area;
             2 * below >= total
         });
-        middle.map(|area| disc_diameter(*area as f64) * self.pixel / self.share)
+        middle.map(|area| disc_diameter(*area as f64) * self.pixel / self.fraction)
     }
 }
 
