@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array3, Axis, s};
 
-use super::super::cellpose::{FlowMaps, Tiling};
+use super::super::cellpose::{CellposeThresholds, FlowMaps, Tiling};
+use super::super::elephant::{self, ElephantThresholds, OVERLAP, TILE};
+use super::super::options::Postprocess;
+use super::super::registry::AnyAlgorithm;
 use super::super::work::Work;
-use super::super::{Architecture, CellposeThresholds, ElephantThresholds, Postprocess, Thresholds, elephant};
 use super::{Found, Scaled, Setup};
 use crate::error::{Error, Result};
 use crate::geometry::label_runs::{LabelRuns, Run};
@@ -42,11 +44,11 @@ enum Kind<'a> {
 impl<'a> Blended<'a> {
     /// Lays out the tiles.
     pub fn new(setup: &'a Setup<'a>) -> Result<Self> {
-        let thresholds = setup.model.thresholds.zoomed(setup.zoom).with(setup.options)?;
         let kept = KEPT_BYTES.min((setup.budget.left() / KEPT_SHARE) as usize);
         let kept = Kept { most: kept, ..Kept::default() };
-        match (&setup.model.architecture, thresholds) {
-            (Architecture::Cellpose(config), Thresholds::Cellpose(thresholds)) => {
+        match &setup.algorithm {
+            AnyAlgorithm::Cellpose(cellpose) => {
+                let (config, thresholds) = (cellpose.config, cellpose.thresholds);
                 let extent = setup.extent();
                 let scale = f64::from(config.diam_mean) / f64::from(thresholds.diameter);
                 let sides = [scaled_size(extent.height, scale)?.max(1), scaled_size(extent.width, scale)?.max(1)];
@@ -56,21 +58,20 @@ impl<'a> Blended<'a> {
                 let kind = Kind::Cellpose { config, thresholds, tiling, flips };
                 Ok(Self { setup, scaled, kind, corners, side, kept })
             }
-            (Architecture::Elephant(_), Thresholds::Elephant(thresholds)) => {
+            AnyAlgorithm::Elephant(elephant) => {
                 let scaled = setup.scaled()?;
                 let [height, width] = scaled.sides();
-                let all =
-                    if height * width <= elephant::TILE * elephant::TILE { height.max(width) } else { elephant::TILE };
+                let all = if height * width <= TILE * TILE { height.max(width) } else { TILE };
                 let tile = setup.options.tile.unwrap_or(all);
                 let side = [tile.min(height), tile.min(width)];
                 let mut corners = Vec::new();
-                for y in tile_starts(height, side[0], elephant::OVERLAP) {
-                    corners.extend(tile_starts(width, side[1], elephant::OVERLAP).into_iter().map(|x| [y, x]));
+                for y in tile_starts(height, side[0], OVERLAP) {
+                    corners.extend(tile_starts(width, side[1], OVERLAP).into_iter().map(|x| [y, x]));
                 }
-                let kind = Kind::Elephant { thresholds, statistics: setup.statistics.clone() };
+                let kind = Kind::Elephant { thresholds: elephant.thresholds, statistics: setup.statistics.clone() };
                 Ok(Self { setup, scaled, kind, corners, side, kept })
             }
-            _ => Err(Error::Internal("outputs of StarDist are not blended".into())),
+            AnyAlgorithm::Stardist(_) => Err(Error::Internal("answers of StarDist are not blended".into())),
         }
     }
 
@@ -211,7 +212,7 @@ impl<'a> Blended<'a> {
                         tiling.read(tiles[at].0.view(), tiles[at].1, *place, to);
                     }
                 };
-                tiling.outputs(&self.setup.model.network, &places, work, read)
+                tiling.answers(&self.setup.model.network, &places, work, read)
             }
             Kind::Elephant { statistics, .. } => {
                 let mut answers = Vec::new();

@@ -1,6 +1,7 @@
 //! StarDist by parts: the survivors of all candidates, then the pixels of those in a part.
 
-use super::super::stardist::{Placing, REACH, RowOfTiles, StarTiles};
+use super::super::registry::AnyAlgorithm;
+use super::super::stardist::{Placing, REACH, RowOfTiles, StarDist, StarThresholds, StarTiles};
 use super::super::work::Work;
 use super::super::{Architecture, StarThresholds, Thresholds};
 use super::{Found, Setup};
@@ -46,7 +47,7 @@ pub(crate) enum Row {
 impl<'a> StarSearch<'a> {
     /// Begins, or goes on after `done` rows of tiles from the state after them.
     pub fn new(setup: &'a Setup<'a>, from: Option<(usize, StripState)>) -> Result<Self> {
-        let (config, thresholds) = stardist(setup)?;
+        let &StarDist { config, thresholds } = stars_of(setup)?;
         let working = setup.scaled()?.sides();
         let tiles = StarTiles::plan(&setup.model.network, config, working, &setup.work())?
             .ok_or_else(|| Error::Image("an image without pixels".into()))?;
@@ -162,7 +163,7 @@ impl Survivors {
     /// what is decided in the part to be what the whole image decides. Of survivors of equal probability, the lower right one
     /// comes first.
     pub fn of_part(setup: &Setup<'_>, core: Region, around: usize) -> Result<Self> {
-        let (config, thresholds) = stardist(setup)?;
+        let &StarDist { config, thresholds } = stars_of(setup)?;
         let (extent, scaled, work) = (setup.extent(), setup.scaled()?, setup.work());
         let (working, full) = (scaled.sides(), [extent.height, extent.width]);
         let place = Placing { working, full, scale: setup.scale, grid: config.grid, prob: thresholds.prob };
@@ -292,6 +293,13 @@ impl Survivors {
             });
         }
         Ok(labels)
+    }
+}
+
+fn stars_of<'a, 'b>(setup: &'b Setup<'a>) -> Result<&'b StarDist<'a>> {
+    match &setup.algorithm {
+        AnyAlgorithm::Stardist(stars) => Ok(stars),
+        _ => Err(Error::Internal("a search for stars by another network".into())),
     }
 }
 

@@ -130,15 +130,16 @@ impl Stars<'_> {
         let work = &work.less(taken);
         let working = resample(image.into(), scale)?;
         let (rows, columns, _) = working.dim();
-        let place = Placing { working: [rows, columns], full: [height, width], scale, grid: self.config.grid, prob };
-        let mut row = RowOfTiles::empty(self.config.n_rays);
+        let (grid, rays) = (self.config.grid, self.config.n_rays);
+        let place = Placing { working: [rows, columns], full: [height, width], scale, grid, prob };
+        let mut row = RowOfTiles::empty(rays);
         for_each_tile(self.network, self.config, working.view(), work, &mut |maps| {
             row.take(&maps, &place)?;
             if !maps.border[1][1] {
                 return Ok(ControlFlow::Continue(()));
             }
-            let frontier = place.frontier(below(&maps, self.config.grid[0]));
-            take(RowOfTiles { frontier, ..std::mem::replace(&mut row, RowOfTiles::empty(self.config.n_rays)) })
+            let frontier = place.frontier(below(&maps, grid[0]));
+            take(RowOfTiles { frontier, ..std::mem::replace(&mut row, RowOfTiles::empty(rays)) })
         })
     }
 }
