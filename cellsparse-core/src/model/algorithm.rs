@@ -159,6 +159,36 @@ pub(super) trait SegmentationAlgorithm {
         None
     }
 
+    /// Bytes of memory that it takes for each pixel of an image that is segmented whole: label images, and maps of the network
+    /// with what is made of them.
+    fn bytes_of_a_pixel(&self) -> u64;
+
+    /// Whether objects in an image that is read by parts are searched for in the whole image before they are painted part by
+    /// part; otherwise each part is segmented by itself.
+    fn searches_whole(&self) -> bool {
+        false
+    }
+
+    /// Whether the tiles of an image are normalised by statistics of the whole.
+    fn shares_statistics(&self) -> bool {
+        false
+    }
+
+    /// The diameter in pixels of the cells that it looks for, if it depends on one.
+    fn stated_diameter(&self) -> Option<f64> {
+        None
+    }
+
+    /// The factor by which it scales images, if it does so by itself.
+    fn own_scale(&self) -> Option<f64> {
+        None
+    }
+
+    /// Pixels around a pixel that the network's outputs there depend on, if it does not read tiles as units.
+    fn receptive_radius(&self) -> Option<usize> {
+        None
+    }
+
     /// How the original trains for that many steps.
     fn reference_training(&self, steps: usize) -> ReferenceTraining;
 

@@ -156,6 +156,14 @@ impl SegmentationAlgorithm for Elephant<'_> {
         self.config.n_channels == 1
     }
 
+    fn bytes_of_a_pixel(&self) -> u64 {
+        96
+    }
+
+    fn shares_statistics(&self) -> bool {
+        true
+    }
+
     fn reference_training(&self, _steps: usize) -> ReferenceTraining {
         ReferenceTraining {
             learning_rate: 1e-3,

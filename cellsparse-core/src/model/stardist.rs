@@ -80,8 +80,8 @@ const RAY_RATE: f32 = 10.0;
 /// Object probability from which a pixel is counted to a cell when the size of cells is looked for.
 const EDGE: f64 = 0.2;
 
-/// Probabilities that are tried, and those that are tried when none of them finds anything: a short training is unsure of
-/// everything.
+/// Probabilities that are tried, and those that are tried when none of them finds anything: networks of short
+/// trainings are under-confident.
 const PROBABILITIES: [f32; 10] = [0.3, 0.35, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8];
 const LOW_PROBABILITIES: [f32; 3] = [0.2, 0.1, 0.05];
 
@@ -163,6 +163,18 @@ impl SegmentationAlgorithm for StarDist<'_> {
 
     fn smallest_tile(&self) -> Option<usize> {
         Some(maps::smallest_tile(self.config))
+    }
+
+    fn bytes_of_a_pixel(&self) -> u64 {
+        13
+    }
+
+    fn searches_whole(&self) -> bool {
+        true
+    }
+
+    fn receptive_radius(&self) -> Option<usize> {
+        self.config.receptive_radius().into_iter().max()
     }
 
     fn reference_training(&self, _steps: usize) -> ReferenceTraining {

@@ -90,7 +90,7 @@ impl Context {
         }
         let setup = Setup::new(model, reader, level, &context, options)?;
         let scale = setup.scale;
-        if context.statistics.is_none() && matches!(setup.algorithm, AnyAlgorithm::Elephant(_)) {
+        if context.statistics.is_none() && setup.algorithm.shares_statistics() {
             context.statistics = Blended::new(&setup)?.measure()?;
         }
         context.scale = Some(scale);
@@ -176,27 +176,15 @@ impl<'a> Setup<'a> {
     /// Pixels around a part that are looked at with it: a few cells.
     pub fn surroundings(&self) -> usize {
         let drawn = self.model.seen.map_or(0.0, |seen| seen.zoomed(self.zoom).diameter);
-        let stated = match &self.algorithm {
-            AnyAlgorithm::Cellpose(cellpose) => f64::from(cellpose.thresholds.diameter),
-            _ => 0.0,
-        };
-        (CELLS * drawn.max(stated)).clamp(LEAST, MOST) as usize
+        (CELLS * drawn.max(self.algorithm.stated_diameter().unwrap_or(0.0))).clamp(LEAST, MOST) as usize
     }
 
     /// Pixels around a part, beyond its surroundings, that the network reads for it.
     pub fn reading(&self) -> Result<usize> {
-        let scale = match &self.algorithm {
-            AnyAlgorithm::Cellpose(cellpose) => {
-                f64::from(cellpose.config.diam_mean) / f64::from(cellpose.thresholds.diameter)
-            }
-            _ => self.scale,
-        };
-        let network = match &self.algorithm {
-            AnyAlgorithm::Stardist(stars) => {
-                stars.config.receptive_radius().into_iter().max().unwrap_or(0)
-                    + 4 * self.model.network.graph.divisor()[0]
-            }
-            _ => Blended::new(self)?.side(),
+        let scale = self.algorithm.own_scale().unwrap_or(self.scale);
+        let network = match self.algorithm.receptive_radius() {
+            Some(radius) => radius + 4 * self.model.network.graph.divisor()[0],
+            None => Blended::new(self)?.side(),
         };
         // The blur before the image is made smaller reaches two of the coarser pixels.
         Ok(((network + 4) as f64 / scale).ceil() as usize + 4)
@@ -250,17 +238,13 @@ impl Model {
 
     /// Whether [`Setup::searches_whole`] says so.
     pub(crate) fn searches_whole(&self) -> bool {
-        matches!(self.architecture.with_defaults(), AnyAlgorithm::Stardist(_))
+        self.architecture.with_defaults().searches_whole()
     }
 
     /// Bytes that a prediction of the whole takes for each pixel: label images, and maps of the network with what is made of
     /// them.
     pub(crate) fn bytes_of_a_pixel(&self) -> u64 {
-        match self.architecture.with_defaults() {
-            AnyAlgorithm::Stardist(_) => 13,
-            AnyAlgorithm::Cellpose(_) => 120,
-            AnyAlgorithm::Elephant(_) => 96,
-        }
+        self.architecture.with_defaults().bytes_of_a_pixel()
     }
 }
 
