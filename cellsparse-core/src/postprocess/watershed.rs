@@ -104,7 +104,9 @@ pub fn watershed_until<T: GreyLevel>(
     }
     let padded = height.checked_add(2).zip(width.checked_add(2)).and_then(|(h, w)| h.checked_mul(w));
     if padded.is_none_or(|len| u32::try_from(len).is_err()) {
-        return Err(Error::Limit(format!("an elevation map of {height} x {width} pixels is too large; cut it into parts")));
+        return Err(Error::Limit(format!(
+            "an elevation map of {height} x {width} pixels is too large; cut it into parts"
+        )));
     }
     if elevation.is_empty() {
         return Ok(LabelImage::zeros((height, width)));
