@@ -10,10 +10,14 @@ pub mod features;
 pub mod foreign;
 pub mod geojson;
 pub mod imagej_roi;
+#[cfg(feature = "keras")]
+pub mod keras;
 #[cfg(feature = "models")]
 mod numbers;
 #[cfg(feature = "io")]
 mod ome_tiff;
+#[cfg(feature = "models")]
+pub mod onnx;
 mod overlay;
 #[cfg(feature = "models")]
 mod pickle;
@@ -22,10 +26,14 @@ pub mod pytorch;
 #[cfg(feature = "models")]
 pub mod quantized;
 mod shortened;
+#[cfg(feature = "keras")]
+pub mod stardist_model;
 #[cfg(feature = "models")]
 mod state_dict;
 #[cfg(feature = "models")]
 pub mod tensors;
+#[cfg(feature = "keras")]
+mod yaml;
 
 #[cfg(feature = "io")]
 pub use self::ome_tiff::write_ome_tiff;

@@ -9,12 +9,17 @@ mod contrast;
 mod device;
 mod elephant;
 mod engines;
+#[cfg(feature = "keras")]
+mod exchange;
 mod file;
 mod foreign;
+#[cfg(feature = "keras")]
+mod foreign_stardist;
 mod judged;
 mod keep;
 mod network;
 mod normalization;
+mod onnx;
 mod options;
 mod outlines;
 mod pixel_size;
@@ -40,6 +45,8 @@ pub use self::algorithm_options::{AlgorithmOptions, CellposeOptions, ElephantOpt
 pub use self::architecture::Architecture;
 pub use self::choice::{Choice, Trial, choose_algorithm};
 pub use self::device::available_devices;
+#[cfg(feature = "keras")]
+pub use self::exchange::{Exchanged, convert};
 pub use self::foreign::StateEntry;
 pub use self::normalization::Normalization;
 pub use self::options::{Algorithm, Device, Postprocess, PredictOptions, Preset, TrainOptions};
