@@ -356,10 +356,12 @@ pub struct ConvertArgs {
     /// elephant-core (PyTorch, or their arrays as .safetensors), or a model of cellsparse
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// File to write; its ending says what: .safetensors (a model of cellsparse), .pth (PyTorch) or .onnx
+    /// File to write; its ending says what: .safetensors (a model of cellsparse), .pth (PyTorch), .onnx or .zip (bioimage.io
+    /// package)
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
-    /// JSON file with what --from does not tell: config.json of StarDist, normalization {"pmin", "pmax"}, diameter, pixel_size
+    /// JSON file with what --from does not tell: config.json of StarDist, normalization {"pmin", "pmax"}, diameter,
+    /// pixel_size, and for a package package {"name", "description", "authors", "license", "training_data"}
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

@@ -1,18 +1,12 @@
 //! `cellsparse convert`: models of other programs in, models out, and back.
 
-use cellsparse_core::formats::foreign::WeightsKind;
-use cellsparse_core::{Error, Result, model};
+use cellsparse_core::{Result, model};
 
 use crate::args::ConvertArgs;
 use crate::{note, print_out};
 
 /// Reads one kind of file and writes another.
 pub fn run(args: &ConvertArgs) -> Result<()> {
-    if args.config.is_some() && WeightsKind::of(&args.from)? == WeightsKind::Cellsparse {
-        return Err(Error::Config(
-            "--config is for models of other programs; a model of cellsparse holds its own".into(),
-        ));
-    }
     for sentence in model::convert(&args.from, &args.to, args.config.as_deref())? {
         note(&format!("{}: {sentence}", args.from.display()));
     }
@@ -72,7 +66,8 @@ mod tests {
         let config = StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 3, ..StarDistConfig::default() };
         Model::stardist(config, 0).unwrap().save(&model).unwrap();
         assert!(message(&model, "a.pth", None).contains("stardist"));
-        assert!(message(&model, "a.pt", Some(path("config.json"))).contains("--config"));
+        std::fs::write(path("config.json"), r#"{"diameter": 25}"#).unwrap();
+        assert!(message(&model, "a.onnx", Some(path("config.json"))).contains("expected package"));
         assert!(message(&model, "a.safetensors", None).contains("already"));
 
         std::fs::write(path("weights.h5"), b"\x89HDF\r\n\x1a\n").unwrap();

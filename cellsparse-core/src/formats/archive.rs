@@ -176,6 +176,42 @@ impl<'a> Archive<'a> {
     }
 }
 
+/// Length and checksum of what is written, which goes nowhere.
+struct Facts {
+    sum: u32,
+    length: u64,
+}
+
+impl Write for Facts {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.sum = crc32_of(self.sum, bytes);
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A writer for so many bytes.
+struct Again<'w, W> {
+    writer: &'w mut W,
+    left: u64,
+}
+
+impl<W: Write> Write for Again<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        self.left = self.left.wrapping_sub(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.writer.flush()
+    }
+}
+
 /// Writes an archive of uncompressed entries whose data begin at multiples of 64 bytes.
 pub(super) struct Packer<W> {
     writer: W,
@@ -192,9 +228,20 @@ impl<W: Write> Packer<W> {
 
     /// Adds an entry. Entries beyond 65,534 and archives beyond 4 GiB are an error of kind `InvalidInput`.
     pub(super) fn add(&mut self, name: &str, data: &[u8]) -> std::io::Result<()> {
+        self.add_made(name, &|writer: &mut dyn Write| writer.write_all(data))
+    }
+
+    /// The same for data that are written twice: once to know their length and checksum, and once into the archive.
+    pub(super) fn add_made(
+        &mut self,
+        name: &str,
+        write: &dyn Fn(&mut dyn Write) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
         let too_large = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "more than a zip archive can hold");
+        let mut facts = Facts { sum: !0, length: 0 };
+        write(&mut facts)?;
         let offset = u32::try_from(self.position).map_err(|_| too_large())?;
-        let size = u32::try_from(data.len()).map_err(|_| too_large())?;
+        let size = u32::try_from(facts.length).map_err(|_| too_large())?;
         let name_length = u16::try_from(name.len()).map_err(|_| too_large())?;
         self.count = self.count.checked_add(1).filter(|count| *count < u16::MAX).ok_or_else(too_large)?;
         // An extra field of its own kind ("FB", as PyTorch's) fills up to the alignment; it has 4 bytes at least.
@@ -205,7 +252,7 @@ impl<W: Write> Packer<W> {
         for field in [20_u16, 1 << 11, 0, 0, 0x21] {
             common.extend(field.to_le_bytes());
         }
-        for field in [crc32(data), size, size] {
+        for field in [!facts.sum, size, size] {
             common.extend(field.to_le_bytes());
         }
         common.extend(name_length.to_le_bytes());
@@ -218,7 +265,11 @@ impl<W: Write> Packer<W> {
         local.extend(padding.to_le_bytes());
         local.resize(local.len() + usize::from(padding), b'Z');
         self.writer.write_all(&local)?;
-        self.writer.write_all(data)?;
+        let mut again = Again { writer: &mut self.writer, left: facts.length };
+        write(&mut again)?;
+        if again.left != 0 {
+            return Err(std::io::Error::other("the data of an entry changed while they were written"));
+        }
         self.position += local.len() as u64 + u64::from(size);
 
         self.directory.extend(CENTRAL_HEADER.to_le_bytes());
@@ -327,6 +378,11 @@ fn local_data<'a>(source: &Source<'a>, entry: &Entry) -> Option<Cow<'a, [u8]>> {
 
 /// CRC-32 with the reversed polynomial 0xEDB88320, the checksum of zip.
 fn crc32(bytes: &[u8]) -> u32 {
+    !crc32_of(!0, bytes)
+}
+
+/// The sum, not yet inverted, after more bytes.
+fn crc32_of(sum: u32, bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
         let mut index = 0;
@@ -342,7 +398,7 @@ fn crc32(bytes: &[u8]) -> u32 {
         }
         table
     };
-    !bytes.iter().fold(!0, |sum, &byte| sum >> 8 ^ TABLE[usize::from(sum as u8 ^ byte)])
+    bytes.iter().fold(sum, |sum, &byte| sum >> 8 ^ TABLE[usize::from(sum as u8 ^ byte)])
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 pub mod annotation_files;
 mod archive;
 pub mod base64;
+#[cfg(feature = "keras")]
+pub mod bioimage;
 pub mod features;
 #[cfg(feature = "models")]
 pub mod foreign;

@@ -57,7 +57,7 @@ fn put(value: &Value, indent: usize, out: &mut String) {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
                 if is_flat(value) {
-                    out.push_str(&format!("{pad}{key}: {value}\n"));
+                    out.push_str(&format!("{pad}{key}: {}\n", scalar(value)));
                 } else {
                     out.push_str(&format!("{pad}{key}:\n"));
                     put(value, indent + 2, out);
@@ -67,7 +67,7 @@ fn put(value: &Value, indent: usize, out: &mut String) {
         Value::Array(items) if !is_flat(value) => {
             for item in items {
                 if is_flat(item) {
-                    out.push_str(&format!("{pad}- {item}\n"));
+                    out.push_str(&format!("{pad}- {}\n", scalar(item)));
                 } else {
                     let begin = out.len();
                     put(item, indent + 2, out);
@@ -76,7 +76,16 @@ fn put(value: &Value, indent: usize, out: &mut String) {
                 }
             }
         }
-        flat => out.push_str(&format!("{pad}{flat}\n")),
+        flat => out.push_str(&format!("{pad}{}\n", scalar(flat))),
+    }
+}
+
+/// A value in one line. Readers of YAML 1.1 take a number with an exponent for one only if it has a point.
+fn scalar(value: &Value) -> String {
+    let text = value.to_string();
+    match value {
+        Value::Number(_) if text.contains('e') && !text.contains('.') => text.replacen('e', ".0e", 1),
+        _ => text,
     }
 }
 
@@ -413,7 +422,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let value = json!({
-            "format_version": "0.5.4", "empty": [], "none": {}, "n": -1.5, "deep": {"a": {"b": [1, 2], "c": "x: y # z"}},
+            "format_version": "0.5.4", "empty": [], "none": {}, "n": -1.5, "small": 1e-20, "deep": {"a": {"b": [1, 2], "c": "x: y # z"}},
             "items": [{"id": "x", "sides": [{"min": 1}, {"min": 2, "more": [[1], [2, 3]]}]}, "plain", {"id": "\"q\"\n"}],
         });
         let text = write(&value);

@@ -7,8 +7,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Model, Normalization, PredictOptions};
+use super::{Model, Normalization, PackageDescription, PredictOptions};
 use crate::error::{Error, Result};
+use crate::formats::bioimage::own_model;
 use crate::formats::foreign::{WeightsKind, read_weights};
 use crate::formats::pytorch::write_state_dict;
 use crate::formats::stardist_model::read_stardist_model;
@@ -37,6 +38,8 @@ struct Settings {
     diameter: Option<f32>,
     /// Micrometres per pixel of the images that the weights were learned on.
     pixel_size: Option<f64>,
+    /// What a package of bioimage.io says about the model.
+    package: PackageDescription,
 }
 
 /// Turns a model of one program into one of another: the content of `source` says what it is, the ending of `target` what it
@@ -44,8 +47,9 @@ struct Settings {
 ///
 /// Read are models of cellsparse, state dicts of Cellpose 2 and 3 and of elephant-core (PyTorch or safetensors), and models of
 /// StarDist (folder, `.zip`, `.h5` with `config.json`, packages of bioimage.io). Written are models of cellsparse
-/// (`.safetensors`), state dicts (`.pth`, `.pt`) and ONNX (`.onnx`). `config` is a JSON file with what the source does not tell:
-/// the configuration of StarDist, `normalization` (`{"pmin": ..., "pmax": ...}`), `diameter`, `pixel_size`.
+/// (`.safetensors`), state dicts (`.pth`, `.pt`), ONNX (`.onnx`) and packages of bioimage.io (`.zip`). `config` is a JSON file with
+/// what the source does not tell: the configuration of StarDist, `normalization` (`{"pmin": ..., "pmax": ...}`), `diameter`,
+/// `pixel_size`, and for packages `package` ([`PackageDescription`]). A model of cellsparse takes `package` alone.
 ///
 /// # Errors
 /// As [`Model::import`] and [`Model::export`].
@@ -56,11 +60,17 @@ pub fn convert(source: impl AsRef<Path>, target: impl AsRef<Path>, config: Optio
     if is_ours && form == Form::Cellsparse {
         return Err(Error::file(
             target,
-            "a model of cellsparse is a model of cellsparse already; give a name that ends in .pth, .pt or .onnx",
+            "a model of cellsparse is a model of cellsparse already; give a name that ends in .pth, .pt, .onnx or .zip",
         ));
     }
-    let Exchanged { model, notes } = Model::import(source, config)?;
-    model.export(target)?;
+    let (Exchanged { model, mut notes }, package) = import(source, config)?;
+    if form == Form::Bioimage && package.license.is_none() {
+        notes.push(
+            "the package states no licence, so that nobody may use it without asking; the configuration takes one"
+                .into(),
+        );
+    }
+    model.export_as(form, target, &package)?;
     Ok(notes)
 }
 
@@ -70,6 +80,7 @@ enum Form {
     Cellsparse,
     PyTorch,
     Onnx,
+    Bioimage,
 }
 
 impl Form {
@@ -79,9 +90,11 @@ impl Form {
             "safetensors" => Ok(Self::Cellsparse),
             "pth" | "pt" => Ok(Self::PyTorch),
             "onnx" => Ok(Self::Onnx),
+            "zip" => Ok(Self::Bioimage),
             _ => Err(Error::file(
                 target,
-                "the ending says what is written: .safetensors (a model of cellsparse), .pth or .pt (PyTorch) or .onnx",
+                "the ending says what is written: .safetensors (a model of cellsparse), .pth or .pt (PyTorch), .onnx or .zip \
+                 (bioimage.io)",
             )),
         }
     }
@@ -94,32 +107,7 @@ impl Model {
     /// [`Error::NotFound`], [`Error::Io`], [`Error::Limit`]; [`Error::File`] for what is damaged or of a kind that is not read,
     /// which it names; [`Error::Weights`] and [`Error::Config`] for networks that this library does not have.
     pub fn import(path: impl AsRef<Path>, config: Option<&Path>) -> Result<Exchanged> {
-        let path = path.as_ref();
-        let kind = WeightsKind::of(path)?;
-        let mut config = config.map(read_config).transpose()?;
-        let is_stardist = matches!(kind, WeightsKind::StarDist | WeightsKind::Bioimage | WeightsKind::Hdf5);
-        let settings = config.take().map(|(value, of)| settings(value, of, is_stardist)).transpose()?;
-        let (settings, config) = settings.unwrap_or_default();
-        let (mut model, notes) = match kind {
-            WeightsKind::Cellsparse => (Self::load(path)?, Vec::new()),
-            _ if is_stardist => in_file(path, read_stardist_model(path, config).and_then(Self::from_stardist))?,
-            _ => {
-                let weights = read_weights(path)?;
-                let notes = weights.notes.clone();
-                (in_file(path, Self::from_state_dict(weights.into_named_arrays()))?, notes)
-            }
-        };
-        if let Some(normalization) = settings.normalization {
-            model.set_normalization(normalization)?;
-        }
-        if let Some(side) = settings.pixel_size {
-            model.set_pixel_size(Some([side, side]))?;
-        }
-        if settings.diameter.is_some() {
-            let options = PredictOptions { diameter: settings.diameter, ..PredictOptions::default() };
-            model.set_thresholds(model.thresholds().with(&options)?)?;
-        }
-        Ok(Exchanged { model, notes })
+        Ok(import(path.as_ref(), config)?.0)
     }
 
     /// Writes the model for other programs, or as one of cellsparse, as the ending of `path` says; see [`convert`].
@@ -129,7 +117,11 @@ impl Model {
     /// [`save`](Self::save).
     pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        match Form::of(path)? {
+        self.export_as(Form::of(path)?, path, &PackageDescription::default())
+    }
+
+    fn export_as(&self, form: Form, path: &Path, package: &PackageDescription) -> Result<()> {
+        match form {
             Form::Cellsparse => self.save(path),
             Form::PyTorch => {
                 let arrays = self.to_state_dict()?;
@@ -137,8 +129,39 @@ impl Model {
                 write_state_dict(path, arrays)
             }
             Form::Onnx => self.save_onnx(path),
+            Form::Bioimage => self.save_bioimage(path, package),
         }
     }
+}
+
+/// The model of a file, and what a package is to say about it.
+fn import(path: &Path, config: Option<&Path>) -> Result<(Exchanged, PackageDescription)> {
+    let kind = WeightsKind::of(path)?;
+    let is_stardist = matches!(kind, WeightsKind::StarDist | WeightsKind::Bioimage | WeightsKind::Hdf5);
+    let given = config.map(|config| settings(read_config(config)?, config, kind)).transpose()?;
+    let (settings, config) = given.unwrap_or_default();
+    let own = if kind == WeightsKind::Bioimage { own_model(path)? } else { None };
+    let (mut model, notes) = match (kind, own) {
+        (WeightsKind::Cellsparse, _) => (Model::load(path)?, Vec::new()),
+        (_, Some(bytes)) => (Model::from_reader(&bytes[..])?, Vec::new()),
+        _ if is_stardist => in_file(path, read_stardist_model(path, config).and_then(Model::from_stardist))?,
+        _ => {
+            let weights = read_weights(path)?;
+            let notes = weights.notes.clone();
+            (in_file(path, Model::from_state_dict(weights.into_named_arrays()))?, notes)
+        }
+    };
+    if let Some(normalization) = settings.normalization {
+        model.set_normalization(normalization)?;
+    }
+    if let Some(side) = settings.pixel_size {
+        model.set_pixel_size(Some([side, side]))?;
+    }
+    if settings.diameter.is_some() {
+        let options = PredictOptions { diameter: settings.diameter, ..PredictOptions::default() };
+        model.set_thresholds(model.thresholds().with(&options)?)?;
+    }
+    Ok((Exchanged { model, notes }, settings.package))
 }
 
 /// Says in which file the weights or the configuration are wrong.
@@ -149,8 +172,8 @@ fn in_file<T>(path: &Path, result: Result<T>) -> Result<T> {
     })
 }
 
-/// The JSON of a configuration, and its path.
-fn read_config(path: &Path) -> Result<(Value, &Path)> {
+/// The JSON of a configuration.
+fn read_config(path: &Path) -> Result<Value> {
     let mut text = String::new();
     require_regular_file(path)?;
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
@@ -158,16 +181,19 @@ fn read_config(path: &Path) -> Result<(Value, &Path)> {
     if text.len() as u64 > MAX_CONFIG {
         return Err(Error::Limit(format!("{}: a configuration has at most 1 MiB", path.display())));
     }
-    let value = serde_json::from_str(&text)
-        .map_err(|error| Error::file(path, format!("not the settings of a conversion: {error}")))?;
-    Ok((value, path))
+    serde_json::from_str(&text).map_err(|error| Error::file(path, format!("not the settings of a conversion: {error}")))
 }
 
 /// The settings, and the configuration of StarDist if it is one.
-fn settings(value: Value, path: &Path, is_stardist: bool) -> Result<(Settings, Option<Value>)> {
+fn settings(value: Value, path: &Path, kind: WeightsKind) -> Result<(Settings, Option<Value>)> {
     let wrong = |reason: String| Error::file(path, format!("not the settings of a conversion: {reason}"));
     let fields = value.as_object().ok_or_else(|| wrong("not an object".into()))?;
-    let known = ["normalization", "diameter", "pixel_size"];
+    // What a model of cellsparse tells itself is not said again.
+    let known: &[&str] = match kind {
+        WeightsKind::Cellsparse => &["package"],
+        _ => &["normalization", "diameter", "pixel_size", "package"],
+    };
+    let is_stardist = matches!(kind, WeightsKind::StarDist | WeightsKind::Bioimage | WeightsKind::Hdf5);
     let of_stardist = is_stardist && fields.contains_key("n_rays");
     if let Some(other) = fields.keys().find(|key| !known.contains(&key.as_str()) && !of_stardist) {
         return Err(wrong(format!("unknown field `{other:.60}`, expected {}", known.join(", "))));

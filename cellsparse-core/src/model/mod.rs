@@ -2,6 +2,8 @@
 
 mod algorithm_options;
 mod architecture;
+#[cfg(feature = "keras")]
+mod bioimage;
 mod cell_size;
 mod cellpose;
 mod choice;
@@ -43,6 +45,8 @@ use serde::Serialize;
 
 pub use self::algorithm_options::{AlgorithmOptions, CellposeOptions, ElephantOptions, StarDistOptions};
 pub use self::architecture::Architecture;
+#[cfg(feature = "keras")]
+pub use self::bioimage::PackageDescription;
 pub use self::choice::{Choice, Trial, choose_algorithm};
 pub use self::device::available_devices;
 #[cfg(feature = "keras")]

@@ -12,9 +12,29 @@ use crate::networks::{Activation, Graph, Node, NodeId, Op, Statistics};
 use crate::raster::write_atomically;
 
 /// What an output of a network is called in a file, and what is applied to it first.
-struct Output {
-    name: &'static str,
+pub(super) struct Output {
+    pub name: &'static str,
     operator: Option<&'static str>,
+}
+
+impl Output {
+    /// The output that the file gives for that of the network, `[h, w, channels]`.
+    #[cfg(feature = "keras")]
+    pub fn of(&self, mut values: ndarray::Array3<f32>) -> ndarray::Array3<f32> {
+        match self.operator {
+            Some("Sigmoid") => values.mapv_inplace(|value| 1.0 / (1.0 + (-value).exp())),
+            Some(_) => {
+                for mut pixel in values.lanes_mut(ndarray::Axis(2)) {
+                    let largest = pixel.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    pixel.mapv_inplace(|value| (value - largest).exp());
+                    let sum = pixel.sum();
+                    pixel.mapv_inplace(|value| value / sum);
+                }
+            }
+            None => {}
+        }
+        values
+    }
 }
 
 impl Model {
@@ -43,7 +63,7 @@ impl Model {
         self.onnx()?.write(writer).map_err(|source| Error::io("model", source))
     }
 
-    fn onnx(&self) -> Result<Message<'_>> {
+    pub(super) fn onnx(&self) -> Result<Message<'_>> {
         let graph: &Graph = &self.graph;
         let mut file = OnnxFile::new(&self.algorithm().to_string());
         let image = |channels: usize, scale: [usize; 2]| {
@@ -96,7 +116,8 @@ impl Model {
     /// What a program that runs the network elsewhere has to know.
     pub(super) fn facts(&self) -> serde_json::Value {
         let info = self.info();
-        let names: Vec<&str> = outputs(&self.architecture).iter().map(|output| output.name).collect();
+        let there = self.graph.outputs().len();
+        let names: Vec<&str> = outputs(&self.architecture).iter().take(there).map(|output| output.name).collect();
         let mut facts = json!(self.architecture);
         if let Some(object) = facts.as_object_mut() {
             let more = json!({
@@ -117,7 +138,7 @@ impl Model {
 }
 
 /// The outputs in the order of the graph's.
-fn outputs(architecture: &Architecture) -> Vec<Output> {
+pub(super) fn outputs(architecture: &Architecture) -> Vec<Output> {
     let output = |name, operator| Output { name, operator };
     match architecture {
         Architecture::Stardist(_) => {
