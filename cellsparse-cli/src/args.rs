@@ -50,7 +50,7 @@ pub enum Command {
     Sparsify(SparsifyArgs),
     /// Show what a model file holds
     Info(InfoArgs),
-    /// Turn weights of Cellpose or ELEPHANT (PyTorch) into a model, and back
+    /// Turn models of StarDist, Cellpose and ELEPHANT into models of cellsparse, and back, and into ONNX
     Convert(ConvertArgs),
     /// Answer the requests of QuPath and other clients of cellsparse-api over HTTP
     Serve(ServeArgs),
@@ -356,13 +356,16 @@ pub struct InfoArgs {
 /// `cellsparse convert`
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Weights of Cellpose 2 or 3 or elephant-core (PyTorch, or their arrays as .safetensors), or a model of cellsparse
+    /// Model of StarDist (folder, .zip, .h5 beside its config.json, bioimage.io package), weights of Cellpose 2 or 3 or
+    /// elephant-core (PyTorch, or their arrays as .safetensors), or a model of cellsparse
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// Model to write (.safetensors), or a PyTorch file (.pth) when --from is a model of cellsparse
+    /// File to write; its ending says what: .safetensors (a model of cellsparse), .pth (PyTorch), .onnx or .zip (bioimage.io
+    /// package)
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
-    /// JSON file with settings that the weights do not tell: normalization {"pmin", "pmax"}, diameter
+    /// JSON file with what --from does not tell: config.json of StarDist, normalization {"pmin", "pmax"}, diameter,
+    /// pixel_size, and for a package package {"name", "description", "authors", "license", "training_data"}
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

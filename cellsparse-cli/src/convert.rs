@@ -1,105 +1,25 @@
-//! `cellsparse convert`: weights of other programs in, models out, and back.
+//! `cellsparse convert`: models of other programs in, models out, and back.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
-
-use cellsparse_core::formats::foreign::{WeightsKind, read_weights};
-use cellsparse_core::formats::pytorch::{StateDict, write_state_dict};
-use cellsparse_core::model::{Model, Normalization, PredictOptions};
-use cellsparse_core::{Error, Result};
-use serde::Deserialize;
+use cellsparse_core::{Result, model};
 
 use crate::args::ConvertArgs;
 use crate::{note, print_out};
 
-/// Largest configuration file that is read: 1 MiB.
-const MAX_CONFIG: u64 = 1 << 20;
-
-/// Reads one kind of file and writes the other.
+/// Reads one kind of file and writes another.
 pub fn run(args: &ConvertArgs) -> Result<()> {
-    let to_pytorch = match WeightsKind::of(&args.from)? {
-        WeightsKind::Cellsparse => {
-            expect_ending(&args.to, &["pth", "pt"], "a model of cellsparse becomes a PyTorch file")?;
-            true
-        }
-        _ => {
-            expect_ending(&args.to, &["safetensors"], "weights of another program become a model of cellsparse")?;
-            false
-        }
-    };
-    if to_pytorch {
-        if args.config.is_some() {
-            return Err(Error::Config("--config is for weights of other programs; a model holds its own".into()));
-        }
-        export(&Model::load(&args.from)?, &args.to)?;
-    } else {
-        let settings = args.config.as_deref().map(read_settings).transpose()?.unwrap_or_default();
-        let weights = read_weights(&args.from)?;
-        for sentence in &weights.notes {
-            note(&format!("{}: {sentence}", args.from.display()));
-        }
-        import(weights, &settings)?.save(&args.to)?;
+    for sentence in model::convert(&args.from, &args.to, args.config.as_deref())? {
+        note(&format!("{}: {sentence}", args.from.display()));
     }
     print_out(&args.to.display().to_string());
     Ok(())
 }
 
-/// What `--config` may hold.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Settings {
-    /// How images are scaled.
-    normalization: Option<Normalization>,
-    /// Diameter of the cells in the images, in pixels (Cellpose).
-    diameter: Option<f32>,
-    /// Micrometres per pixel of the images that the weights were learned on.
-    pixel_size: Option<f64>,
-}
-
-fn import(weights: StateDict, settings: &Settings) -> Result<Model> {
-    let mut model = Model::from_state_dict(weights.into_named_arrays())?;
-    if let Some(normalization) = settings.normalization {
-        model.set_normalization(normalization)?;
-    }
-    model.set_pixel_size(settings.pixel_size.map(|side| [side, side]))?;
-    if settings.diameter.is_some() {
-        let options = PredictOptions { diameter: settings.diameter, ..PredictOptions::default() };
-        model.set_thresholds(model.thresholds().with(&options)?)?;
-    }
-    Ok(model)
-}
-
-/// Writes the weights of a model under the names of the program that its algorithm comes from.
-fn export(model: &Model, to: &Path) -> Result<()> {
-    let arrays = model.to_state_dict()?;
-    write_state_dict(to, arrays.iter().map(|(name, shape, values)| (name.clone(), shape.as_slice(), values.as_slice())))
-}
-
-fn expect_ending(to: &Path, endings: &[&str], rule: &str) -> Result<()> {
-    let found = to.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-    if endings.contains(&found.as_str()) {
-        return Ok(());
-    }
-    Err(Error::file(to, format!("{rule}, whose name ends in .{}", endings.join(" or ."))))
-}
-
-fn read_settings(path: &Path) -> Result<Settings> {
-    let mut text = String::new();
-    cellsparse_core::raster::require_regular_file(path)?;
-    let file = File::open(path).map_err(|source| Error::io(path, source))?;
-    file.take(MAX_CONFIG + 1).read_to_string(&mut text).map_err(|source| Error::io(path, source))?;
-    if text.len() as u64 > MAX_CONFIG {
-        return Err(Error::Limit(format!("{}: a configuration has at most 1 MiB", path.display())));
-    }
-    serde_json::from_str(&text)
-        .map_err(|error| Error::file(path, format!("not the settings that convert reads: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
+    use cellsparse_core::formats::pytorch::write_state_dict;
+    use cellsparse_core::model::{Model, Normalization};
     use cellsparse_core::networks::{CellposeConfig, StarDistConfig};
 
     use super::*;
@@ -137,7 +57,7 @@ mod tests {
         write_state_dict(&weights, [("fc.weight".to_string(), &[2][..], &[1.0, 2.0][..])]).unwrap();
         let said = message(&weights, "a.safetensors", None);
         assert!(said.contains("1 arrays ('fc.weight')"), "{said}");
-        assert!(message(&weights, "a.pth", None).contains(".safetensors"));
+        assert!(message(&weights, "a.png", None).contains(".safetensors"));
         std::fs::write(path("config.json"), "{").unwrap();
         assert!(message(&weights, "a.safetensors", Some(path("config.json"))).contains("not the settings"));
         assert!(message(&weights, "a.safetensors", Some(path("none.json"))).contains("none.json"));
@@ -146,11 +66,12 @@ mod tests {
         let config = StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 3, ..StarDistConfig::default() };
         Model::stardist(config, 0).unwrap().save(&model).unwrap();
         assert!(message(&model, "a.pth", None).contains("stardist"));
-        assert!(message(&model, "a.pt", Some(path("config.json"))).contains("--config"));
-        assert!(message(&model, "a.safetensors", None).contains(".pth or .pt"));
+        std::fs::write(path("config.json"), r#"{"diameter": 25}"#).unwrap();
+        assert!(message(&model, "a.onnx", Some(path("config.json"))).contains("expected package"));
+        assert!(message(&model, "a.safetensors", None).contains("already"));
 
         std::fs::write(path("weights.h5"), b"\x89HDF\r\n\x1a\n").unwrap();
-        assert!(message(&path("weights.h5"), "a.safetensors", None).contains("Keras"));
+        assert!(message(&path("weights.h5"), "a.safetensors", None).contains("config.json, is neither"));
         assert!(message(&path("absent.pth"), "a.safetensors", None).contains("no such file"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use cellsparse_core::Model;
@@ -73,6 +74,30 @@ pub unsafe extern "C" fn cellsparse_model_load(
         // SAFETY: the caller's promise about its texts.
         let model = Model::load(unsafe { text(path, "path") }?)?;
         SharedModel::of(model).publish(model_out, "model_out")
+    })
+}
+
+/// Turns a model of one program into one of another. The content of `source` says what it is: a model of cellsparse, a model of
+/// StarDist (folder, .zip, .h5 beside its config.json, package of bioimage.io), weights of Cellpose 2 or 3 or elephant-core
+/// (PyTorch or safetensors). The ending of `target` says what it becomes: .safetensors (a model of cellsparse), .pth (PyTorch),
+/// .onnx, .zip (package of bioimage.io). `config` is a JSON file with what the source does not tell, or NULL.
+///
+/// `notes_out` takes a JSON array of sentences that a user should know; free it with cellsparse_string_free(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellsparse_convert(
+    source: *const c_char,
+    target: *const c_char,
+    config: *const c_char,
+    notes_out: Option<&mut MaybeUninit<*const c_char>>,
+) -> cellsparse_status {
+    enter(|| {
+        expect(&notes_out, "notes_out")?;
+        // SAFETY: the caller's promise about its texts.
+        let (source, target) = unsafe { (text(source, "source")?, text(target, "target")?) };
+        // SAFETY: the same.
+        let config = unsafe { optional_text(config, "config") }?;
+        let notes = cellsparse_core::model::convert(source, target, config.map(Path::new))?;
+        put_text(notes_out, serde_json::to_string(&notes).map_err(Failure::internal)?, "notes_out")
     })
 }
 

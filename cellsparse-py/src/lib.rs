@@ -39,7 +39,7 @@ mod _native {
     #[pymodule_export]
     use super::metrics::{matching, matching_dataset};
     #[pymodule_export]
-    use super::model::{Model, choose_algorithm, starters};
+    use super::model::{Model, choose_algorithm, convert, starters};
     #[pymodule_export]
     use super::results::{measure, write_ome_labels, write_rois};
     #[pymodule_export]

@@ -296,6 +296,12 @@ pub fn choose_algorithm(
     to_json(py, &choice)
 }
 
+/// Turns a model of one program into one of another; returns what a user should know.
+#[pyfunction]
+pub fn convert(py: Python<'_>, source: PathBuf, target: PathBuf, config: Option<PathBuf>) -> PyResult<Vec<String>> {
+    compute(py, move || cellsparse_core::model::convert(source, target, config.as_deref()))
+}
+
 /// The names of the starting weights in the library.
 #[pyfunction]
 pub fn starters() -> Vec<&'static str> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, decode_annotations};
 use cellsparse_core::formats::foreign::read_weights;
+use cellsparse_core::formats::keras::decode_keras;
 use cellsparse_core::formats::write_ome_tiff;
 use cellsparse_core::raster::{
     ReadLimits, decode_image, decode_labels, write_gray_png16, write_rgb_png, write_wire_labels,
@@ -72,6 +73,61 @@ fn state_dicts_are_read_or_refused() {
                 let fits = dict.arrays.iter().all(|array| array.values.len() == array.shape.iter().product::<usize>());
                 if fits { Ok(true) } else { Err("an array of another size than its shape".into()) }
             }
+            Err(error) => check_message(&error).map(|()| false),
+        }
+    });
+}
+
+#[test]
+fn weights_of_keras_are_read_or_refused() {
+    let is_weights = |path: &Path| path.extension().is_some_and(|ending| ending == "h5");
+    let folders = ["stardist/keras2", "stardist/keras3", "stardist/keras3_numbered"];
+    let seeds: Vec<Vec<u8>> = folders.iter().flat_map(|folder| seeds(folder, is_weights)).collect();
+    fuzz("Keras", 200, |random| {
+        let bytes = mutated(random, &seeds);
+        let length = bytes.len();
+        match decode_keras(bytes, Path::new("a.h5")) {
+            Ok(dict) => {
+                let values: usize = dict.arrays.iter().map(|array| array.values.len()).sum();
+                if values > 16 * length + (1 << 18) {
+                    return Err(format!("{values} values from {length} bytes"));
+                }
+                let fits = dict.arrays.iter().all(|array| array.values.len() == array.shape.iter().product::<usize>());
+                if fits { Ok(true) } else { Err("an array of another size than its shape".into()) }
+            }
+            Err(error) => check_message(&error).map(|()| false),
+        }
+    });
+}
+
+#[test]
+fn models_of_stardist_are_read_or_refused() {
+    let texts =
+        ["config.json", "thresholds.json"].map(|name| fs::read(fixtures().join("stardist/keras2").join(name)).unwrap());
+    let description = format!(
+        "type: model\ninputs:\n- preprocessing:\n  - {{name: scale_range, kwargs: {{min_percentile: 1, max_percentile: 99}}}}\n\
+         config:\n  stardist:\n    thresholds: {{prob: 0.5, nms: 0.4}}\n    weights: weights_best.h5\n    config: {}\n",
+        String::from_utf8_lossy(&texts[0])
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).map_err(|error| error.to_string());
+    fs::copy(fixtures().join("stardist/keras2/weights_best.h5"), folder.path().join("weights_best.h5")).unwrap();
+    fuzz("StarDist", 200, |random| {
+        let name = ["config.json", "thresholds.json", "rdf.yaml"][random.below(3)];
+        put("config.json", &texts[0])?;
+        put("thresholds.json", &texts[1])?;
+        let original = match name {
+            "config.json" => &texts[0],
+            "thresholds.json" => &texts[1],
+            _ => description.as_bytes(),
+        };
+        put(name, &mutated(random, &[original.to_vec()]))?;
+        let found = Model::import(folder.path(), None);
+        if name == "rdf.yaml" {
+            fs::remove_file(folder.path().join(name)).map_err(|error| error.to_string())?;
+        }
+        match found {
+            Ok(_) => Ok(true),
             Err(error) => check_message(&error).map(|()| false),
         }
     });

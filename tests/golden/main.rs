@@ -4,6 +4,7 @@ mod cellpose;
 mod cellpose_masks;
 mod cellsparse;
 mod elephant;
+mod keras;
 mod losses;
 mod matching;
 mod network;

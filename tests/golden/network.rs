@@ -24,11 +24,11 @@ fn recorded_weights(graph: &Graph, fixture: &Fixture) -> Weights {
     Weights::from_named(graph, arrays).unwrap()
 }
 
-fn sigmoid(values: &[f32]) -> Vec<f32> {
+pub(crate) fn sigmoid(values: &[f32]) -> Vec<f32> {
     values.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect()
 }
 
-fn softmax(values: &[f32], classes: usize) -> Vec<f32> {
+pub(crate) fn softmax(values: &[f32], classes: usize) -> Vec<f32> {
     values
         .chunks_exact(classes)
         .flat_map(|logits| {
@@ -38,14 +38,20 @@ fn softmax(values: &[f32], classes: usize) -> Vec<f32> {
         .collect()
 }
 
-fn assert_close(name: &str, got: &[f32], want: &[f32], tolerance: f32) {
+pub(crate) fn assert_close(name: &str, got: &[f32], want: &[f32], tolerance: f32) {
     assert_eq!(got.len(), want.len(), "{name}");
     let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst <= tolerance, "{name}: off by {worst:e}");
 }
 
 /// All outputs of one executor for a recorded input.
-fn outputs(graph: &Arc<Graph>, weights: &Weights, input: &[f32], shape: [usize; 3], method: Method) -> Vec<Vec<f32>> {
+pub(crate) fn outputs(
+    graph: &Arc<Graph>,
+    weights: &Weights,
+    input: &[f32],
+    shape: [usize; 3],
+    method: Method,
+) -> Vec<Vec<f32>> {
     let mut plan = CpuPlan::new(graph, method, shape, false).unwrap();
     plan.set_weights(weights);
     plan.forward(weights, input);

@@ -2,8 +2,15 @@
 //!
 //! Source of the layout: APPNOTE.TXT 6.3 (PKWARE), sections 4.3 and 4.5.3. Errors are texts without the file's name.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+#[cfg(feature = "models")]
+use std::fs::File;
 use std::io::Write;
+#[cfg(feature = "models")]
+use std::io::{Read as _, Seek as _, SeekFrom};
+#[cfg(feature = "models")]
+use std::sync::{Mutex, PoisonError};
 
 use super::shortened::shortened;
 
@@ -13,12 +20,50 @@ const END: u32 = 0x0605_4b50;
 const END_64: u32 = 0x0606_4b50;
 const END_64_LOCATOR: u32 = 0x0706_4b50;
 
-/// An archive in memory.
+/// Largest table of contents that is read.
+const MAX_DIRECTORY: u64 = 1 << 26;
+
+/// An archive in memory or in a file, of which only what is asked for is read.
 pub(super) struct Archive<'a> {
-    bytes: &'a [u8],
-    entries: BTreeMap<&'a str, Entry>,
+    source: Source<'a>,
+    entries: BTreeMap<String, Entry>,
     /// PyTorch can be told to leave the checksums out; then all of them are 0.
     has_checksums: bool,
+}
+
+enum Source<'a> {
+    Bytes(&'a [u8]),
+    #[cfg(feature = "models")]
+    File(Mutex<File>, u64),
+}
+
+impl<'a> Source<'a> {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            #[cfg(feature = "models")]
+            Self::File(_, len) => *len,
+        }
+    }
+
+    /// So many bytes from `start` on, nothing when they are not there.
+    fn get(&self, start: u64, length: u64) -> Option<Cow<'a, [u8]>> {
+        let end = start.checked_add(length).filter(|end| *end <= self.len())?;
+        match self {
+            Self::Bytes(bytes) => {
+                Some(Cow::Borrowed(bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?))
+            }
+            #[cfg(feature = "models")]
+            Self::File(file, _) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(start)).ok()?;
+                let mut bytes = Vec::new();
+                bytes.try_reserve_exact(usize::try_from(length).ok()?).ok()?;
+                (&*file).take(length).read_to_end(&mut bytes).ok()?;
+                (bytes.len() as u64 == length).then_some(Cow::Owned(bytes))
+            }
+        }
+    }
 }
 
 struct Entry {
@@ -31,32 +76,52 @@ struct Entry {
 }
 
 impl<'a> Archive<'a> {
-    /// Reads the table of contents. Its memory is bounded by the bytes that the table takes in the file.
+    /// Reads the table of contents of an archive in memory. Its memory is bounded by the bytes that the table takes there.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
-        let (count, mut at) = directory(bytes).ok_or("its zip directory is missing")?;
+        Self::of(Source::Bytes(bytes))
+    }
+
+    /// Reads the table of contents of an archive in a file, which is kept open.
+    #[cfg(feature = "models")]
+    pub(super) fn of_file(file: File) -> Result<Archive<'static>, String> {
+        let length = file.metadata().map_err(|error| format!("its size is not told: {error}"))?.len();
+        Archive::of(Source::File(Mutex::new(file), length))
+    }
+
+    fn of(source: Source<'a>) -> Result<Self, String> {
+        let (count, start, end) = directory(&source).ok_or("its zip directory is missing")?;
+        let length = end.checked_sub(start).filter(|length| *length <= MAX_DIRECTORY);
+        let table = length.and_then(|length| source.get(start, length)).ok_or("its zip directory is missing")?;
         let mut entries = BTreeMap::new();
+        let mut at = 0;
         for _ in 0..count {
-            let (name, entry, next) = central_entry(bytes, at).ok_or("its zip directory is cut off")?;
+            let (name, entry, next) = central_entry(&table, at).ok_or("its zip directory is cut off")?;
             let name = std::str::from_utf8(name).map_err(|_| "its zip directory has a name that is not UTF-8")?;
-            if entries.insert(name, entry).is_some() {
+            if entries.insert(name.to_string(), entry).is_some() {
                 return Err(format!("its zip directory names '{}' twice", shortened(name)));
             }
             at = next;
         }
         let has_checksums = entries.values().any(|entry| entry.crc != 0);
-        Ok(Self { bytes, entries, has_checksums })
+        Ok(Self { source, entries, has_checksums })
+    }
+
+    /// Bytes of the archive.
+    #[cfg(feature = "models")]
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.source.len()).unwrap_or(usize::MAX)
     }
 
     /// The names of all entries, sorted.
     #[cfg(feature = "models")]
-    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.entries.keys().copied()
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
     }
 
     /// The names of all entries, in the order of their data.
     #[cfg(feature = "io")]
-    pub(super) fn names_in_order(&self) -> Vec<&'a str> {
-        let mut names: Vec<_> = self.entries.iter().map(|(name, entry)| (entry.header, *name)).collect();
+    pub(super) fn names_in_order(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.entries.iter().map(|(name, entry)| (entry.header, name.as_str())).collect();
         names.sort_unstable();
         names.into_iter().map(|(_, name)| name).collect()
     }
@@ -64,7 +129,7 @@ impl<'a> Archive<'a> {
     /// The bytes of a stored or deflated entry of at most `limit` bytes, compared with its checksum; nothing when there is no
     /// entry of that name.
     #[cfg(feature = "io")]
-    pub(super) fn unpack(&self, name: &str, limit: usize) -> Result<Option<std::borrow::Cow<'a, [u8]>>, String> {
+    pub(super) fn unpack(&self, name: &str, limit: usize) -> Result<Option<Cow<'a, [u8]>>, String> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let named = || shortened(name);
         if entry.size > limit as u64 {
@@ -78,19 +143,19 @@ impl<'a> Archive<'a> {
             ));
         }
         if entry.flags & 1 != 0 || entry.method == 0 {
-            return Ok(self.read(name)?.map(std::borrow::Cow::Borrowed));
+            return self.read(name);
         }
-        let data = local_data(self.bytes, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
-        let unpacked = miniz_oxide::inflate::decompress_to_vec_with_limit(data, limit)
+        let data = local_data(&self.source, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
+        let unpacked = miniz_oxide::inflate::decompress_to_vec_with_limit(&data, limit)
             .map_err(|_| format!("its entry '{}' cannot be unpacked", named()))?;
         if unpacked.len() as u64 != entry.size || crc32(&unpacked) != entry.crc {
             return Err(format!("its entry '{}' does not match its checksum", named()));
         }
-        Ok(Some(std::borrow::Cow::Owned(unpacked)))
+        Ok(Some(Cow::Owned(unpacked)))
     }
 
     /// The bytes of a stored entry, compared with its checksum; nothing when there is no entry of that name.
-    pub(super) fn read(&self, name: &str) -> Result<Option<&'a [u8]>, String> {
+    pub(super) fn read(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, String> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let named = || shortened(name);
         if entry.flags & 1 != 0 {
@@ -103,11 +168,47 @@ impl<'a> Archive<'a> {
                 named()
             ));
         }
-        let data = local_data(self.bytes, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
-        if self.has_checksums && crc32(data) != entry.crc {
+        let data = local_data(&self.source, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
+        if self.has_checksums && crc32(&data) != entry.crc {
             return Err(format!("its entry '{}' does not match its checksum", named()));
         }
         Ok(Some(data))
+    }
+}
+
+/// Length and checksum of what is written, which goes nowhere.
+struct Facts {
+    sum: u32,
+    length: u64,
+}
+
+impl Write for Facts {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.sum = crc32_of(self.sum, bytes);
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A writer for so many bytes.
+struct Again<'w, W> {
+    writer: &'w mut W,
+    left: u64,
+}
+
+impl<W: Write> Write for Again<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        self.left = self.left.wrapping_sub(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.writer.flush()
     }
 }
 
@@ -127,9 +228,20 @@ impl<W: Write> Packer<W> {
 
     /// Adds an entry. Entries beyond 65,534 and archives beyond 4 GiB are an error of kind `InvalidInput`.
     pub(super) fn add(&mut self, name: &str, data: &[u8]) -> std::io::Result<()> {
+        self.add_made(name, &|writer: &mut dyn Write| writer.write_all(data))
+    }
+
+    /// The same for data that are written twice: once to know their length and checksum, and once into the archive.
+    pub(super) fn add_made(
+        &mut self,
+        name: &str,
+        write: &dyn Fn(&mut dyn Write) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
         let too_large = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "more than a zip archive can hold");
+        let mut facts = Facts { sum: !0, length: 0 };
+        write(&mut facts)?;
         let offset = u32::try_from(self.position).map_err(|_| too_large())?;
-        let size = u32::try_from(data.len()).map_err(|_| too_large())?;
+        let size = u32::try_from(facts.length).map_err(|_| too_large())?;
         let name_length = u16::try_from(name.len()).map_err(|_| too_large())?;
         self.count = self.count.checked_add(1).filter(|count| *count < u16::MAX).ok_or_else(too_large)?;
         // An extra field of its own kind ("FB", as PyTorch's) fills up to the alignment; it has 4 bytes at least.
@@ -140,7 +252,7 @@ impl<W: Write> Packer<W> {
         for field in [20_u16, 1 << 11, 0, 0, 0x21] {
             common.extend(field.to_le_bytes());
         }
-        for field in [crc32(data), size, size] {
+        for field in [!facts.sum, size, size] {
             common.extend(field.to_le_bytes());
         }
         common.extend(name_length.to_le_bytes());
@@ -153,7 +265,11 @@ impl<W: Write> Packer<W> {
         local.extend(padding.to_le_bytes());
         local.resize(local.len() + usize::from(padding), b'Z');
         self.writer.write_all(&local)?;
-        self.writer.write_all(data)?;
+        let mut again = Again { writer: &mut self.writer, left: facts.length };
+        write(&mut again)?;
+        if again.left != 0 {
+            return Err(std::io::Error::other("the data of an entry changed while they were written"));
+        }
         self.position += local.len() as u64 + u64::from(size);
 
         self.directory.extend(CENTRAL_HEADER.to_le_bytes());
@@ -194,22 +310,26 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
-/// Number of entries and place of the first one in the table of contents.
-fn directory(bytes: &[u8]) -> Option<(u64, usize)> {
-    let last = bytes.len().checked_sub(22)?;
-    // The end record is followed by a comment of at most 65,535 bytes, whose length it gives.
+/// Number of entries, and begin and end of the table of contents.
+fn directory(source: &Source<'_>) -> Option<(u64, u64, u64)> {
+    // The end record is followed by a comment of at most 65,535 bytes, whose length it gives; a record that tells where the
+    // 64-bit one is stands before it.
+    let length = source.len().min(u64::from(u16::MAX) + 22 + 20);
+    let base = source.len() - length;
+    let tail = source.get(base, length)?;
+    let last = tail.len().checked_sub(22)?;
     let end = (last.saturating_sub(usize::from(u16::MAX))..=last).rev().find(|&at| {
-        u32_at(bytes, at) == Some(END) && u16_at(bytes, at + 20).map(usize::from) == Some(bytes.len() - at - 22)
+        u32_at(&tail, at) == Some(END) && u16_at(&tail, at + 20).map(usize::from) == Some(tail.len() - at - 22)
     })?;
-    if let Some(locator) = end.checked_sub(20).filter(|&at| u32_at(bytes, at) == Some(END_64_LOCATOR)) {
-        let end = usize::try_from(u64_at(bytes, locator + 8)?).ok()?;
-        if u32_at(bytes, end)? != END_64 {
+    if let Some(locator) = end.checked_sub(20).filter(|&at| u32_at(&tail, at) == Some(END_64_LOCATOR)) {
+        let at = u64_at(&tail, locator + 8)?;
+        let record = source.get(at, 56)?;
+        if u32_at(&record, 0)? != END_64 {
             return None;
         }
-        let record = bytes.get(end..)?;
-        return Some((u64_at(record, 32)?, usize::try_from(u64_at(record, 48)?).ok()?));
+        return Some((u64_at(&record, 32)?, u64_at(&record, 48)?, at));
     }
-    Some((u64::from(u16_at(bytes, end + 10)?), u32_at(bytes, end + 16)? as usize))
+    Some((u64::from(u16_at(&tail, end + 10)?), u64::from(u32_at(&tail, end + 16)?), base + end as u64))
 }
 
 /// Name and facts of the entry at `at` of the table of contents, and the place of the next one.
@@ -247,17 +367,22 @@ fn central_entry(bytes: &[u8], at: usize) -> Option<(&[u8], Entry, usize)> {
     Some((&record[46..name_end], entry, at + extra_end + lengths[2]))
 }
 
-fn local_data<'a>(bytes: &'a [u8], entry: &Entry) -> Option<&'a [u8]> {
-    let header = bytes.get(usize::try_from(entry.header).ok()?..)?;
-    if u32_at(header, 0)? != LOCAL_HEADER {
+fn local_data<'a>(source: &Source<'a>, entry: &Entry) -> Option<Cow<'a, [u8]>> {
+    let header = source.get(entry.header, 30)?;
+    if u32_at(&header, 0)? != LOCAL_HEADER {
         return None;
     }
-    let start = 30 + usize::from(u16_at(header, 26)?) + usize::from(u16_at(header, 28)?);
-    header.get(start..start.checked_add(usize::try_from(entry.stored_size).ok()?)?)
+    let before = 30 + u64::from(u16_at(&header, 26)?) + u64::from(u16_at(&header, 28)?);
+    source.get(entry.header.checked_add(before)?, entry.stored_size)
 }
 
 /// CRC-32 with the reversed polynomial 0xEDB88320, the checksum of zip.
 fn crc32(bytes: &[u8]) -> u32 {
+    !crc32_of(!0, bytes)
+}
+
+/// The sum, not yet inverted, after more bytes.
+fn crc32_of(sum: u32, bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
         let mut index = 0;
@@ -273,7 +398,7 @@ fn crc32(bytes: &[u8]) -> u32 {
         }
         table
     };
-    !bytes.iter().fold(!0, |sum, &byte| sum >> 8 ^ TABLE[usize::from(sum as u8 ^ byte)])
+    bytes.iter().fold(sum, |sum, &byte| sum >> 8 ^ TABLE[usize::from(sum as u8 ^ byte)])
 }
 
 #[cfg(test)]
@@ -297,7 +422,7 @@ mod tests {
         assert_eq!(archive.names().collect::<Vec<_>>(), ["a/one", "a/two", "\u{e9}"]);
         for (name, expected) in [("a/one", &b"123456789"[..]), ("a/two", b""), ("\u{e9}", &[7; 100])] {
             let data = archive.read(name).unwrap().unwrap();
-            assert_eq!(data, expected);
+            assert_eq!(&data[..], expected);
             assert_eq!((data.as_ptr() as usize - bytes.as_ptr() as usize) % 64, 0);
         }
         assert!(archive.read("none").unwrap().is_none());

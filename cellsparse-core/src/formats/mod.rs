@@ -5,17 +5,23 @@
 pub mod annotation_files;
 mod archive;
 pub mod base64;
+#[cfg(feature = "keras")]
+pub mod bioimage;
 pub mod features;
 #[cfg(feature = "models")]
 pub mod foreign;
 pub mod geojson;
 pub mod imagej_roi;
+#[cfg(feature = "keras")]
+pub mod keras;
 #[cfg(feature = "io")]
 pub mod label_pyramid;
 #[cfg(feature = "models")]
 mod numbers;
 #[cfg(feature = "io")]
 mod ome_tiff;
+#[cfg(feature = "models")]
+pub mod onnx;
 mod overlay;
 #[cfg(feature = "models")]
 mod pickle;
@@ -24,10 +30,14 @@ pub mod pytorch;
 #[cfg(feature = "models")]
 pub mod quantized;
 mod shortened;
+#[cfg(feature = "keras")]
+pub mod stardist_model;
 #[cfg(feature = "models")]
 mod state_dict;
 #[cfg(feature = "models")]
 pub mod tensors;
+#[cfg(feature = "keras")]
+mod yaml;
 
 #[cfg(feature = "io")]
 pub use self::ome_tiff::write_ome_tiff;

@@ -4,13 +4,16 @@
 //! Both forms are read: zip archives (PyTorch 1.6 and later) and the plain sequence of pickles before them. A file is
 //! only data here: a function that it names is refused and never run. Memory is bounded by the size of the file.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use super::archive::{Archive, Packer};
 use super::pickle::{self, Pickle, Tensor, Value};
 use super::shortened::shortened;
-use super::tensors::{PlainArray, read_file};
+use super::tensors::{PlainArray, check_file, read_file};
 use crate::error::{Error, Result};
 use crate::raster::write_atomically;
 
@@ -44,9 +47,11 @@ const SPARE_VALUES: usize = 1 << 16;
 /// damaged, is not of PyTorch, names a function beyond those of a state dict, or holds no tensors.
 pub fn read_state_dict(path: impl AsRef<Path>) -> Result<StateDict> {
     let path = path.as_ref();
-    let bytes = read_file(path)?;
-    parse(&bytes)
-        .map_err(|reason| Error::file(path, format!("not a file of PyTorch weights that can be read: {reason}")))
+    let found = match open_archive(path)? {
+        Some(archive) => archive.and_then(|archive| parse_archive(&archive)),
+        None => parse(&read_file(path)?),
+    };
+    found.map_err(|reason| Error::file(path, format!("not a file of PyTorch weights that can be read: {reason}")))
 }
 
 /// Writes named arrays (name, shape, row-major values) as a PyTorch file, atomically. Arrays whose name ends in
@@ -79,10 +84,17 @@ pub fn write_state_dict<'a>(path: impl AsRef<Path>, arrays: impl IntoIterator<It
     })
 }
 
+/// The archive that a file is; nothing for a file that is none.
+fn open_archive(path: &Path) -> Result<Option<std::result::Result<Archive<'static>, String>>> {
+    check_file(path)?;
+    let failed = |source| Error::io(path, source);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut head = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut head).map_err(failed)?;
+    Ok((head == b"PK").then(|| Archive::of_file(file)))
+}
+
 fn parse(bytes: &[u8]) -> std::result::Result<StateDict, String> {
-    if bytes.starts_with(b"PK") {
-        return parse_archive(bytes);
-    }
     match bytes {
         [0x80, 2..=5, ..] => parse_sequence(bytes),
         [] => Err("it is empty".to_string()),
@@ -90,8 +102,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<StateDict, String> {
     }
 }
 
-fn parse_archive(bytes: &[u8]) -> std::result::Result<StateDict, String> {
-    let archive = Archive::open(bytes)?;
+fn parse_archive(archive: &Archive<'_>) -> std::result::Result<StateDict, String> {
     let of_pickle =
         |name: &&str| name.strip_suffix("data.pkl").is_some_and(|folder| folder.is_empty() || folder.ends_with('/'));
     let name = archive.names().filter(of_pickle).min_by_key(|name| name.len());
@@ -100,20 +111,16 @@ fn parse_archive(bytes: &[u8]) -> std::result::Result<StateDict, String> {
     if archive.names().any(|other| other.strip_prefix(folder) == Some("constants.pkl")) {
         return Err("it is a TorchScript program; save its weights with torch.save(model.state_dict(), FILE)".into());
     }
-    if archive.read(&format!("{folder}byteorder"))?.is_some_and(|order| order != b"little") {
+    if archive.read(&format!("{folder}byteorder"))?.is_some_and(|order| &order[..] != b"little") {
         return Err("its numbers are big-endian; load and save it on an ordinary computer".into());
     }
-    let (pickle, root, _) = pickle::read(archive.read(name)?.unwrap_or_default())?;
-    let mut blocks = HashMap::new();
-    for storage in &pickle.storages {
-        if blocks.contains_key(storage.key) {
-            continue;
-        }
-        let name = format!("{folder}data/{}", storage.key);
-        let data = archive.read(&name)?.ok_or_else(|| format!("its entry '{}' is missing", shortened(&name)))?;
-        blocks.insert(storage.key, data);
-    }
-    collect(&pickle, root, &blocks, bytes.len())
+    let description = archive.read(name)?.unwrap_or_default();
+    let (pickle, root, _) = pickle::read(&description)?;
+    let block = |key: &str| {
+        let name = format!("{folder}data/{key}");
+        archive.read(&name)?.ok_or_else(|| format!("its entry '{}' is missing", shortened(&name)))
+    };
+    collect(&pickle, root, block, archive.len())
 }
 
 /// The older form: magic number, version, facts of the machine, the objects, the keys of the storages, and for each
@@ -151,7 +158,10 @@ fn parse_sequence(bytes: &[u8]) -> std::result::Result<StateDict, String> {
         let data = block(bytes, &mut at, *size).ok_or("it is cut off within its numbers")?;
         blocks.insert(key, data);
     }
-    collect(&pickle, root, &blocks, bytes.len())
+    let block = |key: &str| {
+        blocks.get(key).copied().map(Cow::Borrowed).ok_or_else(|| "a block of its numbers is missing".to_string())
+    };
+    collect(&pickle, root, block, bytes.len())
 }
 
 fn block<'a>(bytes: &'a [u8], at: &mut usize, element: usize) -> Option<&'a [u8]> {
@@ -162,10 +172,11 @@ fn block<'a>(bytes: &'a [u8], at: &mut usize, element: usize) -> Option<&'a [u8]
     bytes.get(start..end)
 }
 
-fn collect(
+/// The weights of a pickle; `block` finds the numbers of a storage, which are asked for one storage at a time.
+fn collect<'b>(
     pickle: &Pickle<'_>,
     root: Value<'_>,
-    blocks: &HashMap<&str, &[u8]>,
+    block: impl Fn(&str) -> std::result::Result<Cow<'b, [u8]>, String>,
     file_size: usize,
 ) -> std::result::Result<StateDict, String> {
     let mut notes = Vec::new();
@@ -195,11 +206,20 @@ fn collect(
     }
     // A view may repeat numbers without end, so what all arrays take together is bounded by the file.
     let mut budget = file_size.saturating_add(SPARE_VALUES);
-    let mut arrays = Vec::with_capacity(found.tensors.len());
-    for (name, tensor) in found.tensors {
-        let values = values(pickle, tensor, blocks, &mut budget)
-            .map_err(|reason| format!("its tensor '{}' {reason}", shortened(&name)))?;
-        arrays.push(NamedArray { name, shape: tensor.shape.clone(), values });
+    let mut arrays: Vec<NamedArray> = Vec::with_capacity(found.tensors.len());
+    let mut of_storage: BTreeMap<&str, Vec<(usize, &Tensor)>> = BTreeMap::new();
+    for (index, (name, tensor)) in found.tensors.into_iter().enumerate() {
+        let key = pickle.storages.get(tensor.storage).map(|storage| storage.key);
+        let key = key.ok_or_else(|| format!("its tensor '{}' has no block of numbers", shortened(&name)))?;
+        of_storage.entry(key).or_default().push((index, tensor));
+        arrays.push(NamedArray { name, shape: tensor.shape.clone(), values: Vec::new() });
+    }
+    for (key, tensors) in of_storage {
+        let data = block(key)?;
+        for (index, tensor) in tensors {
+            arrays[index].values = values(pickle, tensor, &data, &mut budget)
+                .map_err(|reason| format!("its tensor '{}' {reason}", shortened(&arrays[index].name)))?;
+        }
     }
     Ok(StateDict { arrays, notes })
 }
@@ -306,11 +326,10 @@ fn quoted(names: &[String]) -> String {
 fn values(
     pickle: &Pickle<'_>,
     tensor: &Tensor,
-    blocks: &HashMap<&str, &[u8]>,
+    data: &[u8],
     budget: &mut usize,
 ) -> std::result::Result<Vec<f32>, String> {
     let storage = pickle.storages.get(tensor.storage).ok_or("has no block of numbers")?;
-    let data = *blocks.get(storage.key).ok_or("has no block of numbers")?;
     let number = storage.number;
     if storage.length.checked_mul(number.size()) != Some(data.len()) {
         return Err(format!(

@@ -228,6 +228,12 @@ pub fn read_foreign_tensors(path: &Path) -> Result<StateDict> {
 
 /// A file of weights, whole.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    check_file(path)?;
+    std::fs::read(path).map_err(|source| Error::io(path, source))
+}
+
+/// Refuses what is no regular file of at most 4 GiB.
+pub(super) fn check_file(path: &Path) -> Result<()> {
     if !path.is_dir() {
         crate::raster::require_regular_file(path)?;
     }
@@ -238,7 +244,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     if facts.len() > MAX_BYTES {
         return Err(too_large(path, facts.len()));
     }
-    std::fs::read(path).map_err(|source| Error::io(path, source))
+    Ok(())
 }
 
 fn folder(path: &Path) -> Error {

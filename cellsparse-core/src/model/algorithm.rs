@@ -50,6 +50,21 @@ pub(super) struct Facts {
     pub shapes: Shapes,
     /// Its place in the order in which algorithms are taken that do equally well.
     pub rank: u8,
+    /// The outputs of its network in the order of the graph's, with the one for classes last.
+    pub outputs: &'static [NetworkOutput],
+    /// How its outputs become cells, for people who run the network elsewhere.
+    pub post_processing: &'static str,
+    /// Where it was published: a reference and its DOI.
+    pub citation: [&'static str; 2],
+}
+
+/// An output of a network in files for other programs.
+pub(super) struct NetworkOutput {
+    pub name: &'static str,
+    /// What is applied to the output of the network first, as ONNX names it.
+    pub operator: Option<&'static str>,
+    /// What its values are.
+    pub meaning: &'static str,
 }
 
 /// What is known of an algorithm without a model of it.

@@ -4,8 +4,8 @@ use ndarray::{Array2, Array3, ArrayView3, CowArray, Ix3, s};
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{
-    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput,
-    ThresholdValues,
+    AlgorithmKind, Facts, Found, NetworkOutput, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry,
+    TaskInput, ThresholdValues,
 };
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
@@ -115,6 +115,21 @@ impl AlgorithmKind for Cellpose<'_> {
         starting_weights: include_bytes!("../../starters/cellpose.bin"),
         shapes: Shapes::Solid,
         rank: 0,
+        outputs: &[
+            NetworkOutput {
+                name: "flow",
+                operator: None,
+                meaning: "vertical and horizontal flow towards the middle of the cell, times 5, and the logit of the probability \
+                          of a cell",
+            },
+            NetworkOutput { name: "style", operator: None, meaning: "the style of the image" },
+        ],
+        post_processing: "Images are scaled so that cells have the diameter of the network (`diam_mean` of the configuration). \
+                          Pixels with a high probability follow the flows; those that end in one place are one cell.",
+        citation: [
+            "Stringer et al.: Cellpose: a generalist algorithm for cellular segmentation",
+            "10.1038/s41592-020-01018-x",
+        ],
     };
 
     fn options(given: &PredictOptions) -> CellposeOptions {

@@ -4,8 +4,8 @@ use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{
-    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput,
-    ThresholdValues,
+    AlgorithmKind, Facts, Found, NetworkOutput, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry,
+    TaskInput, ThresholdValues,
 };
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
@@ -98,6 +98,14 @@ impl AlgorithmKind for Elephant<'_> {
         starting_weights: include_bytes!("../../starters/elephant.bin"),
         shapes: Shapes::Any,
         rank: 2,
+        outputs: &[NetworkOutput {
+            name: "probabilities",
+            operator: Some("Softmax"),
+            meaning: "probabilities of background, rim of a cell and centre of a cell",
+        }],
+        post_processing: "Connected parts with a high probability of a centre are seeds, from which a watershed floods the \
+                          pixels that are not background.",
+        citation: ["Sugawara et al.: Tracking cell lineages in 3D by incremental deep learning", "10.7554/eLife.69380"],
     };
 
     fn options(given: &PredictOptions) -> ElephantOptions {

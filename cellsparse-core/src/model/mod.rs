@@ -7,6 +7,8 @@
 mod algorithm;
 mod algorithm_options;
 mod architecture;
+#[cfg(feature = "keras")]
+mod bioimage;
 mod calibration;
 mod cell_size;
 mod cellpose;
@@ -16,15 +18,20 @@ mod device;
 mod drawn;
 mod elephant;
 mod engines;
+#[cfg(feature = "keras")]
+mod exchange;
 mod facade;
 mod file;
 mod fit;
 mod foreign;
+#[cfg(feature = "keras")]
+mod foreign_stardist;
 mod info;
 mod keep;
 pub(crate) mod large;
 mod network;
 mod normalization;
+mod onnx;
 mod options;
 mod outlines;
 mod pixel_size;
@@ -45,10 +52,14 @@ mod work;
 mod working_scale;
 
 pub use self::algorithm::StateEntry;
+#[cfg(feature = "keras")]
+pub use self::bioimage::PackageDescription;
 pub use self::cellpose::{CellposeOptions, CellposeThresholds};
 pub use self::choice::{Choice, Trial, choose_algorithm};
 pub use self::device::available_devices;
 pub use self::elephant::{ElephantOptions, ElephantThresholds};
+#[cfg(feature = "keras")]
+pub use self::exchange::{Exchanged, convert};
 pub use self::facade::Model;
 pub use self::info::ModelInfo;
 pub use self::normalization::Normalization;

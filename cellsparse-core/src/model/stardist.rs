@@ -14,8 +14,8 @@ use self::objects::{Candidates, Stars};
 pub(super) use self::objects::{Placing, REACH, RowOfTiles};
 pub(super) use self::training::StarDistTask;
 use super::algorithm::{
-    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput,
-    ThresholdValues,
+    AlgorithmKind, Facts, Found, NetworkOutput, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry,
+    TaskInput, ThresholdValues,
 };
 use super::calibration::CalibrationSet;
 use super::network::Network;
@@ -107,6 +107,27 @@ impl AlgorithmKind for StarDist<'_> {
         starting_weights: include_bytes!("../../starters/stardist.bin"),
         shapes: Shapes::StarConvex,
         rank: 1,
+        outputs: &[
+            NetworkOutput {
+                name: "prob",
+                operator: Some("Sigmoid"),
+                meaning: "probability that a point of the grid lies in a cell, high in its middle",
+            },
+            NetworkOutput {
+                name: "dist",
+                operator: None,
+                meaning: "pixels from the point to the rim of its cell, for rays counter-clockwise from the right in pixel \
+                          coordinates",
+            },
+            NetworkOutput {
+                name: "prob_class",
+                operator: Some("Softmax"),
+                meaning: "probabilities of background and of each class of cells",
+            },
+        ],
+        post_processing: "Points with a high `prob` are candidates for star-convex polygons, whose vertices lie `dist` pixels \
+                          away along equally spaced rays. Non-maximum suppression keeps the best of those that overlap.",
+        citation: ["Schmidt et al.: Cell Detection with Star-Convex Polygons", "10.1007/978-3-030-00934-2_30"],
     };
 
     fn options(given: &PredictOptions) -> StarDistOptions {

@@ -47,6 +47,22 @@ pub fn write_rgb_png(path: impl AsRef<Path>, pixels: ArrayView3<'_, u8>) -> Resu
     write_png(path.as_ref(), size_of_png(height, width)?, png::ColorType::Rgb, png::BitDepth::Eight, &data)
 }
 
+/// The PNG that [`write_rgb_png`] writes.
+///
+/// # Errors
+/// [`Error::Image`] for an empty array or another number of channels.
+pub fn encode_rgb_png(pixels: ArrayView3<'_, u8>) -> Result<Vec<u8>> {
+    let (height, width, channels) = pixels.dim();
+    if channels != 3 {
+        return Err(Error::Image(format!("an RGB picture has 3 channels and this array has {channels}")));
+    }
+    let (data, mut bytes): (Vec<u8>, Vec<u8>) = (pixels.iter().copied().collect(), Vec::new());
+    let refuse = |error: png::EncodingError| Error::Internal(format!("encoding a picture: {error}"));
+    let size = size_of_png(height, width)?;
+    encode_png(&mut bytes, size, png::ColorType::Rgb, png::BitDepth::Eight, &data).map_err(refuse)?;
+    Ok(bytes)
+}
+
 /// Writes `[H, W]` as an 8-bit grey PNG.
 ///
 /// # Errors
@@ -99,25 +115,29 @@ fn size_of_png(height: usize, width: usize) -> Result<(u32, u32)> {
     }
 }
 
-fn write_png(
-    path: &Path,
-    (width, height): (u32, u32),
-    color: png::ColorType,
-    depth: png::BitDepth,
-    data: &[u8],
-) -> Result<()> {
+fn write_png(path: &Path, size: (u32, u32), color: png::ColorType, depth: png::BitDepth, data: &[u8]) -> Result<()> {
     write_atomically(path, |writer| {
         let refuse = |error: png::EncodingError| match error {
             png::EncodingError::IoError(source) => Error::io(path, source),
             other => Error::file(path, format!("could not be written: {other}")),
         };
-        let mut encoder = png::Encoder::new(writer, width, height);
-        encoder.set_color(color);
-        encoder.set_depth(depth);
-        let mut writer = encoder.write_header().map_err(refuse)?;
-        writer.write_image_data(data).map_err(refuse)?;
-        writer.finish().map_err(refuse)
+        encode_png(writer, size, color, depth, data).map_err(refuse)
     })
+}
+
+fn encode_png(
+    writer: impl Write,
+    (width, height): (u32, u32),
+    color: png::ColorType,
+    depth: png::BitDepth,
+    data: &[u8],
+) -> std::result::Result<(), png::EncodingError> {
+    let mut encoder = png::Encoder::new(writer, width, height);
+    encoder.set_color(color);
+    encoder.set_depth(depth);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(data)?;
+    writer.finish()
 }
 
 #[cfg(test)]

@@ -32,6 +32,19 @@ pub fn model_load<'local>(env: EnvUnowned<'local>, class: JClass<'local>, path: 
 }
 
 #[jni_mangle("io.github.cellsparse.Native")]
+pub fn convert<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    source: JString<'local>,
+    target: JString<'local>,
+) -> JString<'local> {
+    enter(env, &class, |env| {
+        let (source, target) = (text(env, &source)?, text(env, &target)?);
+        produce_text(env, |out| c!(cellsparse_convert(source.as_ptr(), target.as_ptr(), std::ptr::null(), out)))
+    })
+}
+
+#[jni_mangle("io.github.cellsparse.Native")]
 pub fn model_save<'local>(env: EnvUnowned<'local>, class: JClass<'local>, model: jlong, path: JString<'local>) {
     enter(env, &class, |env| {
         let path = text(env, &path)?;

@@ -47,7 +47,16 @@ from ._native import __version__
 if TYPE_CHECKING:
     from . import cellpose, distributed, elephant, metrics, plot, stardist, synthetic
     from ._algorithms import Cellpose, Choice, Elephant, StarDist, choose_algorithm, load
-    from ._files import ImageInfo, image_info, read_annotations, read_image, read_labels, write_labels, write_rois
+    from ._files import (
+        ImageInfo,
+        convert,
+        image_info,
+        read_annotations,
+        read_image,
+        read_labels,
+        write_labels,
+        write_rois,
+    )
     from ._functions import (
         distance_transform_edt,
         measure,
@@ -70,6 +79,7 @@ _NAMES = {
     "_algorithms": ("Cellpose", "Choice", "Elephant", "StarDist", "choose_algorithm", "load"),
     "_files": (
         "ImageInfo",
+        "convert",
         "image_info",
         "read_annotations",
         "read_image",

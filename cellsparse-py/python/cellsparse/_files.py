@@ -284,3 +284,43 @@ def write_rois(
         raise ConfigError(f"option: simplify is {tolerance}; expected a tolerance in pixels, 0 or more")
     _native.write_rois(os.fspath(path), _arrays.labels(labels), known(objects), tolerance)
     return Path(path)
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    config: str | os.PathLike[str] | None = None,
+) -> list[str]:
+    """Turns a model of one program into one of another.
+
+    Parameters
+    ----------
+    source : path
+        Its content says what it is: a model of cellsparse, a model of StarDist (folder, `.zip`, `.h5` beside its `config.json`,
+        package of bioimage.io), weights of Cellpose 2 or 3 or elephant-core (PyTorch or safetensors).
+    target : path
+        Its ending says what is written: `.safetensors` (a model of cellsparse), `.pth` (PyTorch), `.onnx`, `.zip` (package of
+        bioimage.io).
+    config : path, optional
+        A JSON file with what the source does not tell: `config.json` of StarDist, `normalization` (`{"pmin", "pmax"}`),
+        `diameter`, `pixel_size`; for packages `package` (`{"name", "description", "authors", "license", "training_data"}`).
+
+    Returns
+    -------
+    list of str
+        What you should know: what was chosen, left out or taken for granted.
+
+    Raises
+    ------
+    NotFoundError, IoError, FileError, LimitError
+        When a file is absent, unreadable, damaged, too large or of a kind that is not converted.
+    WeightsError, ConfigError
+        For networks that cellsparse or the other program does not have, and settings out of range.
+
+    >>> import cellsparse as cs, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> cs.Elephant(widths=[4, 8]).save(folder + "/nuclei.safetensors")
+    >>> cs.convert(folder + "/nuclei.safetensors", folder + "/nuclei.onnx")
+    []
+    """
+    return _native.convert(os.fspath(source), os.fspath(target), None if config is None else os.fspath(config))

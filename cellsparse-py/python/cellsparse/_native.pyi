@@ -19,6 +19,7 @@ __all__ = [
     "normalize",
     "choose_algorithm",
     "starters",
+    "convert",
     "watershed",
     "distance_transform_edt",
     "class_labels",
@@ -161,6 +162,7 @@ def choose_algorithm(
     memory: str | None,
 ) -> str: ...
 def starters() -> list[str]: ...
+def convert(source: str, target: str, config: str | None) -> list[str]: ...
 def normalize(image: _Array, pmin: float, pmax: float) -> NDArray[np.float32]: ...
 def watershed(
     elevation: _Array, markers: _Array, mask: _Array | None, connectivity: int

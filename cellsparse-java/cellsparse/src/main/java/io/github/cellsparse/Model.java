@@ -2,8 +2,10 @@ package io.github.cellsparse;
 
 import java.lang.ref.Reference;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalDouble;
@@ -58,6 +60,26 @@ public final class Model implements AutoCloseable {
     public static Model load(Path path) {
         NativeLibrary.require();
         return new Model(Native.modelLoad(fileName(path)));
+    }
+
+    /**
+     * Turns a model of one program into one of another. The content of {@code source} says what it is: a model of cellsparse, a
+     * model of StarDist (folder, {@code .zip}, {@code .h5} beside its {@code config.json}, package of bioimage.io), weights of
+     * Cellpose 2 or 3 or elephant-core. The ending of {@code target} says what it becomes: {@code .safetensors} (a model of
+     * cellsparse), {@code .pth} (PyTorch), {@code .onnx}, {@code .zip} (package of bioimage.io).
+     *
+     * @return what a user should know, one sentence each
+     * @throws CellsparseException.NotFound if there is no such file
+     * @throws CellsparseException.File if it is damaged or of a kind that is not converted
+     * @throws UnsupportedOperationException for a path that is not of the default file system
+     */
+    public static List<String> convert(Path source, Path target) {
+        NativeLibrary.require();
+        List<String> notes = new ArrayList<>();
+        for (Object note : Json.parseArray(Native.convert(fileName(source), fileName(target)))) {
+            notes.add(String.valueOf(note));
+        }
+        return notes;
     }
 
     /**

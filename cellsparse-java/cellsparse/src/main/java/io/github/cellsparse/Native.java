@@ -99,6 +99,9 @@ final class Native {
 
     static native long modelLoad(String path);
 
+    /** Returns notes as a JSON array. */
+    static native String convert(String source, String target);
+
     static native void modelSave(long model, String path);
 
     static native void modelReset(long model, long seed);

@@ -1,0 +1,263 @@
+//! Models of the StarDist package: folders with `config.json`, `thresholds.json` and weights of Keras, archives of such folders,
+//! single files of weights beside their configuration, and packages of bioimage.io that the StarDist package wrote.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::archive::Archive;
+use super::foreign::{DESCRIPTIONS, WeightsKind};
+use super::keras::{decode_keras, read_keras};
+use super::shortened::shortened;
+use super::state_dict::StateDict;
+use super::yaml;
+use crate::error::{Error, Result};
+use crate::raster::require_regular_file;
+
+/// Largest configuration or description that is read: 1 MiB.
+const MAX_TEXT: usize = 1 << 20;
+/// Largest file of weights in an archive: 4 GiB.
+const MAX_WEIGHTS: usize = u32::MAX as usize;
+
+/// What a model of the StarDist package is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StarDistModel {
+    /// Its configuration: the content of `config.json`.
+    pub config: Value,
+    /// Probability and overlap of `thresholds.json`, if there is one.
+    pub thresholds: Option<StoredThresholds>,
+    /// Percentiles that become 0 and 1, where the model tells them.
+    pub percentiles: Option<[f64; 2]>,
+    /// The arrays, `LAYER/PART`, and what a person should know about the reading.
+    pub weights: StateDict,
+}
+
+/// The content of `thresholds.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct StoredThresholds {
+    /// Smallest object probability.
+    pub prob: f32,
+    /// Largest overlap.
+    pub nms: f32,
+}
+
+/// Reads a model of the StarDist package: a folder, a zip archive, or an `.h5` file with `config`, the configuration, which is
+/// otherwise looked for beside it. Of several files of weights the one with `best` in its name is taken, otherwise the newest,
+/// as the package does.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Io`], [`Error::Limit`]; [`Error::File`] for what is damaged, incomplete or of another program.
+pub fn read_stardist_model(path: impl AsRef<Path>, config: Option<Value>) -> Result<StarDistModel> {
+    let path = path.as_ref();
+    match WeightsKind::of(path)? {
+        WeightsKind::Hdf5 => read_single(path, config),
+        WeightsKind::StarDist | WeightsKind::Bioimage if path.is_dir() => read_parts(&Folder(path), path, config),
+        WeightsKind::StarDist | WeightsKind::Bioimage => {
+            let file = File::open(path).map_err(|source| Error::io(path, source))?;
+            let archive = Archive::of_file(file).map_err(|reason| Error::file(path, reason))?;
+            read_parts(&Packed::new(&archive, path), path, config)
+        }
+        other => Err(Error::file(path, format!("is no model of StarDist but {other:?}"))),
+    }
+}
+
+fn read_single(path: &Path, config: Option<Value>) -> Result<StarDistModel> {
+    let folder = Folder(path.parent().unwrap_or(Path::new("")));
+    let beside = config.is_none();
+    let config = match config {
+        Some(config) => config,
+        None => folder.json("config.json")?.ok_or_else(|| {
+            Error::file(path, "holds weights only: its configuration, config.json, is neither beside it nor given")
+        })?,
+    };
+    let thresholds = if beside { folder.thresholds()? } else { None };
+    Ok(StarDistModel { config, thresholds, percentiles: None, weights: read_keras(path)? })
+}
+
+/// The files of a model.
+trait Parts {
+    /// The names of all files.
+    fn names(&self) -> Result<Vec<String>>;
+    /// A text, if there is a file of that name.
+    fn text(&self, name: &str) -> Result<Option<String>>;
+    /// The weights of a file of Keras.
+    fn weights(&self, name: &str) -> Result<StateDict>;
+    /// What a message calls a file.
+    fn path(&self, name: &str) -> PathBuf;
+
+    fn json(&self, name: &str) -> Result<Option<Value>> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let damaged = |error| Error::file(self.path(name), format!("is not JSON: {error}"));
+        serde_json::from_str(&text).map(Some).map_err(damaged)
+    }
+
+    fn thresholds(&self) -> Result<Option<StoredThresholds>> {
+        let Some(value) = self.json("thresholds.json")? else { return Ok(None) };
+        let damaged =
+            |error| Error::file(self.path("thresholds.json"), format!("not the thresholds of StarDist: {error}"));
+        serde_json::from_value(value).map(Some).map_err(damaged)
+    }
+}
+
+fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<StarDistModel> {
+    for name in DESCRIPTIONS {
+        if let Some(text) = parts.text(name)? {
+            let description = yaml::read(&text)
+                .map_err(|reason| Error::file(parts.path(name), format!("not read as YAML: {reason}")))?;
+            return described(parts, path, &description);
+        }
+    }
+    let config = match config {
+        Some(config) => config,
+        None => parts.json("config.json")?.ok_or_else(|| Error::file(path, "has no config.json"))?,
+    };
+    let mut names = parts.names()?;
+    let count = names.len();
+    names.retain(|name| name.ends_with(".h5") || name.ends_with(".hdf5"));
+    let chosen = names.iter().find(|name| name.contains("best")).or(names.first());
+    let chosen = chosen.ok_or_else(|| {
+        Error::file(path, format!("has config.json and no weights of Keras (.h5) among its {count} files"))
+    })?;
+    let mut weights = parts.weights(chosen)?;
+    if names.len() > 1 {
+        weights.notes.push(format!("of {} files of weights, {} is taken", names.len(), shortened(chosen)));
+    }
+    Ok(StarDistModel { config, thresholds: parts.thresholds()?, percentiles: None, weights })
+}
+
+/// The model of a package of bioimage.io, which the StarDist package describes under `config: stardist:`.
+fn described(parts: &dyn Parts, path: &Path, description: &Value) -> Result<StarDistModel> {
+    let Some(stardist) = description.pointer("/config/stardist").filter(|found| found.is_object()) else {
+        let kinds: Vec<String> = description
+            .get("weights")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|map| map.keys().cloned())
+            .collect();
+        return Err(Error::file(
+            path,
+            format!(
+                "is a package of bioimage.io that the StarDist package did not write{}; of Cellpose and ELEPHANT the PyTorch file \
+                 is read",
+                if kinds.is_empty() { String::new() } else { format!(" (weights: {})", shortened(&kinds.join(", "))) }
+            ),
+        ));
+    };
+    let config = stardist.get("config").filter(|config| config.is_object()).cloned();
+    let config = config.ok_or_else(|| Error::file(path, "its description has no configuration of StarDist"))?;
+    let file = stardist.get("weights").and_then(Value::as_str).unwrap_or("stardist_weights.h5");
+    let file = file.rsplit('/').next().unwrap_or_default();
+    if !parts.names()?.iter().any(|name| name == file) {
+        let file = shortened(file);
+        return Err(Error::file(path, format!("its description names the weights '{file}', which are not in it")));
+    }
+    let thresholds = stardist.get("thresholds").cloned().map(serde_json::from_value).transpose().ok().flatten();
+    Ok(StarDistModel { config, thresholds, percentiles: percentiles(description), weights: parts.weights(file)? })
+}
+
+/// The percentiles of the step `scale_range` of the first input, of either generation of the format.
+fn percentiles(description: &Value) -> Option<[f64; 2]> {
+    let steps = description.pointer("/inputs/0/preprocessing")?.as_array()?;
+    let step = steps
+        .iter()
+        .find(|step| ["name", "id"].iter().any(|key| step.get(key).and_then(Value::as_str) == Some("scale_range")))?;
+    let number = |key: &str| step.get("kwargs")?.get(key)?.as_f64();
+    Some([number("min_percentile")?, number("max_percentile")?])
+}
+
+/// A folder.
+struct Folder<'a>(&'a Path);
+
+impl Parts for Folder<'_> {
+    /// The newest first.
+    fn names(&self) -> Result<Vec<String>> {
+        let failed = |source| Error::io(self.0, source);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(self.0).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let facts = std::fs::metadata(entry.path()).ok().filter(std::fs::Metadata::is_file);
+            if let (Some(facts), Ok(name)) = (facts, entry.file_name().into_string()) {
+                files.push((std::cmp::Reverse(facts.modified().ok()), name));
+            }
+        }
+        files.sort();
+        Ok(files.into_iter().map(|(_, name)| name).collect())
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        let path = self.path(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        require_regular_file(&path)?;
+        let failed = |source| Error::io(&path, source);
+        let mut bytes = Vec::new();
+        File::open(&path).map_err(failed)?.take(MAX_TEXT as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() > MAX_TEXT {
+            return Err(Error::file(&path, "has more than 1 MiB; configurations are smaller"));
+        }
+        String::from_utf8(bytes).map(Some).map_err(|_| Error::file(&path, "is not a text in UTF-8"))
+    }
+
+    fn weights(&self, name: &str) -> Result<StateDict> {
+        read_keras(self.path(name))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+/// The folder within an archive that has the configuration or the description.
+struct Packed<'a> {
+    archive: &'a Archive<'static>,
+    folder: String,
+    path: &'a Path,
+}
+
+impl<'a> Packed<'a> {
+    fn new(archive: &'a Archive<'static>, path: &'a Path) -> Self {
+        let folders = archive.names().filter_map(|name| {
+            let wanted = DESCRIPTIONS.iter().chain(&["config.json"]);
+            let folder = wanted.filter_map(|wanted| name.strip_suffix(wanted)).next()?;
+            (folder.is_empty() || folder.ends_with('/')).then_some(folder)
+        });
+        let folder = folders.min_by_key(|folder| folder.len()).unwrap_or_default().to_string();
+        Self { archive, folder, path }
+    }
+
+    fn bytes(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        let name = format!("{}{name}", self.folder);
+        let found = self.archive.unpack(&name, limit).map_err(|reason| Error::file(self.path, reason))?;
+        Ok(found.map(std::borrow::Cow::into_owned))
+    }
+}
+
+impl Parts for Packed<'_> {
+    fn names(&self) -> Result<Vec<String>> {
+        let inner = self.archive.names().filter_map(|name| name.strip_prefix(&self.folder));
+        let mut names: Vec<String> =
+            inner.filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_string).collect();
+        // No times are known: the last epoch stands in for the newest.
+        names.sort_by_key(|name| !name.contains("last"));
+        Ok(names)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        let Some(bytes) = self.bytes(name, MAX_TEXT)? else { return Ok(None) };
+        String::from_utf8(bytes).map(Some).map_err(|_| Error::file(self.path(name), "is not a text in UTF-8"))
+    }
+
+    fn weights(&self, name: &str) -> Result<StateDict> {
+        let bytes = self.bytes(name, MAX_WEIGHTS)?;
+        let bytes = bytes.ok_or_else(|| Error::file(self.path, format!("has no entry '{}'", shortened(name))))?;
+        decode_keras(bytes, &self.path(name))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}

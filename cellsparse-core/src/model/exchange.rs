@@ -1,0 +1,206 @@
+//! Models from files of other programs, and into files for them.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::bioimage::PackageDescription;
+use super::facade::Model;
+use super::normalization::Normalization;
+use super::options::PredictOptions;
+use crate::error::{Error, Result};
+use crate::formats::bioimage::own_model;
+use crate::formats::foreign::{WeightsKind, read_weights};
+use crate::formats::pytorch::write_state_dict;
+use crate::formats::stardist_model::read_stardist_model;
+use crate::raster::require_regular_file;
+
+/// Largest configuration file that is read: 1 MiB.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// A model of another program.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Exchanged {
+    /// The model.
+    pub model: Model,
+    /// What a person should know, one sentence each: what was chosen, left out or taken for granted.
+    pub notes: Vec<String>,
+}
+
+/// What a configuration may say beside the configuration of StarDist.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Settings {
+    /// How images are scaled.
+    normalization: Option<Normalization>,
+    /// Diameter of the cells in the images, in pixels (Cellpose).
+    diameter: Option<f32>,
+    /// Micrometres per pixel of the images that the weights were learned on.
+    pixel_size: Option<f64>,
+    /// What a package of bioimage.io says about the model.
+    package: PackageDescription,
+}
+
+/// Turns a model of one program into one of another: the content of `source` says what it is, the ending of `target` what it
+/// becomes. Returns what a person should know, one sentence each.
+///
+/// Read are models of cellsparse, state dicts of Cellpose 2 and 3 and of elephant-core (PyTorch or safetensors), and models of
+/// StarDist (folder, `.zip`, `.h5` with `config.json`, packages of bioimage.io). Written are models of cellsparse
+/// (`.safetensors`), state dicts (`.pth`, `.pt`), ONNX (`.onnx`) and packages of bioimage.io (`.zip`). `config` is a JSON file with
+/// what the source does not tell: the configuration of StarDist, `normalization` (`{"pmin": ..., "pmax": ...}`), `diameter`,
+/// `pixel_size`, and for packages `package` ([`PackageDescription`]). A model of cellsparse takes `package` alone.
+///
+/// # Errors
+/// As [`Model::import`] and [`Model::export`].
+pub fn convert(source: impl AsRef<Path>, target: impl AsRef<Path>, config: Option<&Path>) -> Result<Vec<String>> {
+    let (source, target) = (source.as_ref(), target.as_ref());
+    let is_ours = WeightsKind::of(source)? == WeightsKind::Cellsparse;
+    let form = Form::of(target)?;
+    if is_ours && form == Form::Cellsparse {
+        return Err(Error::file(
+            target,
+            "a model of cellsparse is a model of cellsparse already; give a name that ends in .pth, .pt, .onnx or .zip",
+        ));
+    }
+    let (Exchanged { model, mut notes }, package) = import(source, config)?;
+    if form == Form::Bioimage && package.license.is_none() {
+        notes.push(
+            "the package states no licence, so that nobody may use it without asking; the configuration takes one"
+                .into(),
+        );
+    }
+    model.export_as(form, target, &package)?;
+    Ok(notes)
+}
+
+/// What a file becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Cellsparse,
+    PyTorch,
+    Onnx,
+    Bioimage,
+}
+
+impl Form {
+    fn of(target: &Path) -> Result<Self> {
+        let ending = target.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match ending.as_str() {
+            "safetensors" => Ok(Self::Cellsparse),
+            "pth" | "pt" => Ok(Self::PyTorch),
+            "onnx" => Ok(Self::Onnx),
+            "zip" => Ok(Self::Bioimage),
+            _ => Err(Error::file(
+                target,
+                "the ending says what is written: .safetensors (a model of cellsparse), .pth or .pt (PyTorch), .onnx or .zip \
+                 (bioimage.io)",
+            )),
+        }
+    }
+}
+
+impl Model {
+    /// The model of another program; [`convert`] says which are read and what `config` is. A model of cellsparse is loaded.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Io`], [`Error::Limit`]; [`Error::File`] for what is damaged or of a kind that is not read,
+    /// which it names; [`Error::Weights`] and [`Error::Config`] for networks that this library does not have.
+    pub fn import(path: impl AsRef<Path>, config: Option<&Path>) -> Result<Exchanged> {
+        Ok(import(path.as_ref(), config)?.0)
+    }
+
+    /// Writes the model for other programs, or as one of cellsparse, as the ending of `path` says; see [`convert`].
+    ///
+    /// # Errors
+    /// [`Error::File`] for an ending that says nothing, [`Error::Weights`] for a network that the program does not have, and as
+    /// [`save`](Self::save).
+    pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.export_as(Form::of(path)?, path, &PackageDescription::default())
+    }
+
+    fn export_as(&self, form: Form, path: &Path, package: &PackageDescription) -> Result<()> {
+        match form {
+            Form::Cellsparse => self.save(path),
+            Form::PyTorch => {
+                let arrays = self.to_state_dict()?;
+                let arrays = arrays.iter().map(|(name, shape, values)| (name.clone(), &shape[..], &values[..]));
+                write_state_dict(path, arrays)
+            }
+            Form::Onnx => self.save_onnx(path),
+            Form::Bioimage => self.save_bioimage(path, package),
+        }
+    }
+}
+
+/// The model of a file, and what a package is to say about it.
+fn import(path: &Path, config: Option<&Path>) -> Result<(Exchanged, PackageDescription)> {
+    let kind = WeightsKind::of(path)?;
+    let is_stardist = matches!(kind, WeightsKind::StarDist | WeightsKind::Bioimage | WeightsKind::Hdf5);
+    let given = config.map(|config| settings(read_config(config)?, config, kind)).transpose()?;
+    let (settings, config) = given.unwrap_or_default();
+    let own = if kind == WeightsKind::Bioimage { own_model(path)? } else { None };
+    let (mut model, notes) = match (kind, own) {
+        (WeightsKind::Cellsparse, _) => (Model::load(path)?, Vec::new()),
+        (_, Some(bytes)) => (Model::from_reader(&bytes[..])?, Vec::new()),
+        _ if is_stardist => in_file(path, read_stardist_model(path, config).and_then(Model::from_stardist))?,
+        _ => {
+            let weights = read_weights(path)?;
+            let notes = weights.notes.clone();
+            (in_file(path, Model::from_state_dict(weights.into_named_arrays()))?, notes)
+        }
+    };
+    if let Some(normalization) = settings.normalization {
+        model.set_normalization(normalization)?;
+    }
+    if let Some(side) = settings.pixel_size {
+        model.set_pixel_size(Some([side, side]))?;
+    }
+    if settings.diameter.is_some() {
+        let options = PredictOptions { diameter: settings.diameter, ..PredictOptions::default() };
+        model.set_thresholds(model.thresholds().with(&options)?)?;
+    }
+    Ok((Exchanged { model, notes }, settings.package))
+}
+
+/// Says in which file the weights or the configuration are wrong.
+fn in_file<T>(path: &Path, result: Result<T>) -> Result<T> {
+    result.map_err(|error| match error {
+        Error::Weights(reason) | Error::Config(reason) => Error::file(path, reason),
+        other => other,
+    })
+}
+
+/// The JSON of a configuration.
+fn read_config(path: &Path) -> Result<Value> {
+    let mut text = String::new();
+    require_regular_file(path)?;
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    file.take(MAX_CONFIG + 1).read_to_string(&mut text).map_err(|source| Error::io(path, source))?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(Error::Limit(format!("{}: a configuration has at most 1 MiB", path.display())));
+    }
+    serde_json::from_str(&text).map_err(|error| Error::file(path, format!("not the settings of a conversion: {error}")))
+}
+
+/// The settings, and the configuration of StarDist if it is one.
+fn settings(value: Value, path: &Path, kind: WeightsKind) -> Result<(Settings, Option<Value>)> {
+    let wrong = |reason: String| Error::file(path, format!("not the settings of a conversion: {reason}"));
+    let fields = value.as_object().ok_or_else(|| wrong("not an object".into()))?;
+    // What a model of cellsparse tells itself is not said again.
+    let known: &[&str] = match kind {
+        WeightsKind::Cellsparse => &["package"],
+        _ => &["normalization", "diameter", "pixel_size", "package"],
+    };
+    let is_stardist = matches!(kind, WeightsKind::StarDist | WeightsKind::Bioimage | WeightsKind::Hdf5);
+    let of_stardist = is_stardist && fields.contains_key("n_rays");
+    if let Some(other) = fields.keys().find(|key| !known.contains(&key.as_str()) && !of_stardist) {
+        return Err(wrong(format!("unknown field `{other:.60}`, expected {}", known.join(", "))));
+    }
+    let settings = serde_json::from_value(value.clone()).map_err(|error| wrong(error.to_string()))?;
+    Ok((settings, of_stardist.then_some(value)))
+}
