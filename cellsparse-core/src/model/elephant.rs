@@ -101,7 +101,7 @@ impl AlgorithmKind for Elephant<'_> {
         outputs: &[NetworkOutput {
             name: "probabilities",
             operator: Some("Softmax"),
-            meaning: "probabilities of background, rim of a cell and centre of a cell",
+            meaning: "probabilities of background, border of a cell and centre of a cell",
         }],
         post_processing: "Connected parts with a high probability of a centre are seeds, from which a watershed floods the \
                           pixels that are not background.",

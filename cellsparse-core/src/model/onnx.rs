@@ -39,7 +39,7 @@ impl Model {
     /// heights and widths that are multiples of [`Graph::divisor`]. The outputs are `[batch, channels, height, width]`, those of
     /// StarDist on its grid: `prob` (0 to 1), `dist` (pixels) and, with classes, `prob_class` (which sum to 1); of Cellpose `flow`
     /// (vertical and horizontal flow, times 5, and the logit of the cell probability) and `style`; of ELEPHANT `probabilities` of
-    /// background, rim and centre. What a program needs besides is a JSON text in the metadata `cellsparse`: algorithm,
+    /// background, border and centre. What a program needs besides is a JSON text in the metadata `cellsparse`: algorithm,
     /// configuration, percentiles, thresholds, `divisor`, pixel size.
     ///
     /// # Errors

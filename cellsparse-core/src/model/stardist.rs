@@ -116,7 +116,7 @@ impl AlgorithmKind for StarDist<'_> {
             NetworkOutput {
                 name: "dist",
                 operator: None,
-                meaning: "pixels from the point to the rim of its cell, for rays counter-clockwise from the right in pixel \
+                meaning: "pixels from the point to the border of its cell, for rays counter-clockwise from the right in pixel \
                           coordinates",
             },
             NetworkOutput {

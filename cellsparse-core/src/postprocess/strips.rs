@@ -223,7 +223,7 @@ fn fates(stars: &Stars<'_>, unseen: i64, overlap: f32, cancel: &CancelToken) -> 
 }
 
 impl Numbered {
-    /// No candidates, of so many rays.
+    /// No candidates, of `rays` rays.
     pub fn empty(rays: usize) -> Self {
         Self { stars: StarCandidates::empty(rays), numbers: Vec::new(), tags: Vec::new() }
     }
