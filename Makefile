@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-python test-neon test-unsafe fuzz-smoke test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
+.PHONY: help demo starters test test-python test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -13,6 +13,7 @@ STEPS ?=
 ALGORITHM ?=
 PREFIX ?= /usr/local
 SECONDS_EACH ?= 60
+KILLS ?= 200
 STARTERS ?= stardist cellpose elephant
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -55,6 +56,10 @@ check-all: ## Check every feature alone and together, the lowest Rust, archives,
 
 fuzz-smoke: ## Try random input on every target; [SECONDS_EACH=60]
 	CELLSPARSE_FUZZ_SECONDS=$(SECONDS_EACH) cargo test $(PACKAGES) --test fuzz -- --test-threads 1 --nocapture
+
+torture: ## Kill trainings, predictions and servers at random, cut the network off, watch what is written; [KILLS=200] (about 10 minutes)
+	cargo build --release -p cellsparse-cli
+	tests/torture/torture.py target/release/cellsparse kills=$(KILLS)
 
 test-java: ## Run the tests of Java on the library that the tests of Rust built
 	cargo test $(PACKAGES) --no-run

@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use cellsparse_kernels::{Buffer, Conv, Destination, Layout, Level, Method, Slope, Store};
+use cellsparse_kernels::{ActivationDerivative, Buffer, Conv, Destination, Layout, Level, Method, Store};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Kernel, input channels, output channels, side of the map.
@@ -36,7 +36,7 @@ fn layers(criterion: &mut Criterion) {
                 b.iter(|| {
                     pool.install(|| {
                         let gradient = black_box(gradient.as_mut_slice());
-                        let slope = Some(Slope { values: Some(x.as_slice()), factor: 0.0 });
+                        let slope = Some(ActivationDerivative { values: Some(x.as_slice()), negative_slope: 0.0 });
                         let to = Destination { gradient, store: Store { accumulate: false, slope } };
                         conv.input_gradient(y.as_slice(), &mut [to]);
                     })

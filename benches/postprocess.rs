@@ -16,7 +16,7 @@ use ndarray::{Array2, Array3};
 const SIDE: usize = 2048;
 
 /// Waves of about 60 pixels with noise on them, from 0 to about 1.
-fn landscape() -> Array2<f32> {
+fn elevation() -> Array2<f32> {
     let mut random = Random::new(1, 0);
     let wave = |at: usize| (at as f32 * 0.1).sin();
     Array2::from_shape_fn((SIDE, SIDE), |(y, x)| 0.4 + 0.2 * (wave(y) + wave(x)) + 0.2 * random.unit() as f32)
@@ -32,12 +32,12 @@ fn markers(count: usize) -> LabelImage {
 }
 
 fn maps(criterion: &mut Criterion) {
-    let (landscape, markers) = (landscape(), markers(4000));
-    let mask = landscape.mapv(|level| level < 0.6);
+    let (elevation, markers) = (elevation(), markers(4000));
+    let mask = elevation.mapv(|level| level < 0.6);
     let mut group = criterion.benchmark_group("2048 x 2048");
     group.sample_size(10);
     group.bench_function("watershed, 4000 markers", |b| {
-        b.iter(|| watershed(black_box(landscape.view()), markers.view(), None, Connectivity::Four))
+        b.iter(|| watershed(black_box(elevation.view()), markers.view(), None, Connectivity::Four))
     });
     let distances = distance_transform_edt(mask.view()).mapv(|distance| -distance);
     group.bench_function("watershed, distances in a mask", |b| {
@@ -59,7 +59,7 @@ fn training(criterion: &mut Criterion) {
     let batches = ElephantBatches::new(vec![image], vec![labels], ElephantBatchConfig::default()).expect("batches");
     let mut batch = ElephantBatch::default();
     let mut index = 0;
-    criterion.bench_function("ELEPHANT, batch of 8 crops of 224", |b| {
+    criterion.bench_function("ELEPHANT, batch of 8 patches of 224", |b| {
         b.iter(|| {
             index += 1;
             batches.batch_into(black_box(&mut batch), index)
@@ -67,7 +67,7 @@ fn training(criterion: &mut Criterion) {
     });
     let logits = vec![(0..8 * 224 * 224 * 3).map(|_| random.normal() as f32).collect::<Vec<f32>>()];
     let mut gradients = Vec::new();
-    criterion.bench_function("ELEPHANT, loss and gradient of 8 crops of 224", |b| {
+    criterion.bench_function("ELEPHANT, loss and gradient of 8 patches of 224", |b| {
         b.iter(|| batches.loss(&batch, black_box(&logits), Some(&mut gradients)))
     });
 }

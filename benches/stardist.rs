@@ -11,7 +11,7 @@ use cellsparse_core::postprocess::nms::non_maximum_suppression;
 use cellsparse_core::random::Random;
 use cellsparse_core::synthetic::{AnnotationOptions, Field, FieldOptions, annotate, draw_field};
 use cellsparse_core::training::batch::{Batch, BatchConfig, BatchMaker};
-use cellsparse_core::{Flow, StarDistConfig};
+use cellsparse_core::{ControlFlow, StarDistConfig};
 use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::Array2;
 
@@ -43,7 +43,7 @@ fn training(criterion: &mut Criterion) {
         b.iter(|| {
             let mut model = Model::stardist(StarDistConfig::default(), 0)?;
             let options = TrainOptions { steps: Some(4), ..Default::default() };
-            model.train(&data, None, &options, &mut |_| Flow::Continue)
+            model.train(&data, None, &options, &mut |_| ControlFlow::Continue)
         })
     });
     group.finish();

@@ -1,4 +1,4 @@
-//! From the maps of a network to objects and scores, without a network: for whoever computes the maps elsewhere.
+//! From the maps of a network to objects and scores, without a network: for programs that compute the maps elsewhere.
 //!
 //! `cargo run --release -p cellsparse-core --no-default-features --example postprocess`
 //!

@@ -5,7 +5,9 @@
 
 use cellsparse_core::annotations::LabelEncoding;
 use cellsparse_core::raster::{read_image, read_label_file, write_labels};
-use cellsparse_core::{Dataset, Flow, Model, PredictOptions, Result, SparseLabels, StarDistConfig, TrainOptions};
+use cellsparse_core::{
+    ControlFlow, Dataset, Model, PredictOptions, Result, SparseLabels, StarDistConfig, TrainOptions,
+};
 
 fn main() -> Result<()> {
     let image = read_image("demo-out/images/annotated_1.png")?;
@@ -17,7 +19,7 @@ fn main() -> Result<()> {
     let options = TrainOptions { steps: Some(200), ..TrainOptions::default() };
     let summary = model.train(&data, None, &options, &mut |progress| {
         println!("step {} of {}: loss {:.4}", progress.step, progress.total_steps, progress.loss);
-        Flow::Continue // Flow::Stop ends the training here and keeps the weights
+        ControlFlow::Continue // ControlFlow::Stop ends the training here and keeps the weights
     })?;
     println!("{} steps in {:.0} s on {}", summary.steps, summary.seconds, summary.device);
     model.save("nuclei.safetensors")?;

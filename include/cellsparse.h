@@ -431,15 +431,15 @@ typedef struct cellsparse_scores {
      */
     uint64_t n_pred;
     /**
-     * Sum of the agreement of the matched pairs over n_true.
+     * Sum of the scores of the matched pairs over n_true.
      */
     double mean_true_score;
     /**
-     * Sum of the agreement of the matched pairs over tp.
+     * Sum of the scores of the matched pairs over tp.
      */
     double mean_matched_score;
     /**
-     * Sum of the agreement of the matched pairs over tp + fp / 2 + fn / 2.
+     * Sum of the scores of the matched pairs over tp + fp / 2 + fn / 2.
      */
     double panoptic_quality;
 } cellsparse_scores;

@@ -36,7 +36,7 @@ fn widened(values: &[f32]) -> Vec<f64> {
 
 /// All ways to store a gradient.
 fn stores(values: Option<&[f32]>) -> Vec<(&'static str, Store<'_>)> {
-    let slope = |factor| Some(Slope { values, factor });
+    let slope = |negative_slope| Some(ActivationDerivative { values, negative_slope });
     vec![
         ("stored", Store::default()),
         ("added", Store { accumulate: true, slope: None }),
@@ -52,7 +52,7 @@ fn layers(level: Level, (batch, channels, height, width): (usize, usize, usize, 
     let fine = Layout::new(batch, channels, height * by.0, width * by.1);
     let (small, large) = (map(&mut random, &coarse), map(&mut random, &fine));
     let (small_gradient, large_gradient) = (map(&mut random, &coarse), map(&mut random, &fine));
-    let lines: [Vec<f32>; 3] = std::array::from_fn(|_| line(&mut random, &coarse));
+    let coefficients: [Vec<f32>; 3] = std::array::from_fn(|_| line(&mut random, &coarse));
     let mut results = Results::new();
 
     let mut to = Buffer::zeros(coarse.len());
@@ -63,10 +63,10 @@ fn layers(level: Level, (batch, channels, height, width): (usize, usize, usize, 
     results.push(("upsample".into(), widened(to.as_slice())));
     for slope in [None, Some(0.0), Some(0.25)] {
         let mut to = Buffer::zeros(coarse.len());
-        affine(level, &coarse, small.as_slice(), [&lines[0], &lines[1]], slope, to.as_mut_slice());
+        affine(level, &coarse, small.as_slice(), [&coefficients[0], &coefficients[1]], slope, to.as_mut_slice());
         results.push((format!("affine {slope:?}"), widened(to.as_slice())));
     }
-    let sums = channel_products(level, &coarse, small.as_slice(), small_gradient.as_slice(), &lines[0]);
+    let sums = channel_products(level, &coarse, small.as_slice(), small_gradient.as_slice(), &coefficients[0]);
     results.push(("channel_products".into(), sums.into_iter().flatten().collect()));
     let moments = channel_moments(level, &coarse, small.as_slice());
     results.push(("channel_moments".into(), moments.into_iter().flatten().collect()));
@@ -77,7 +77,7 @@ fn layers(level: Level, (batch, channels, height, width): (usize, usize, usize, 
         max_pool_gradient(level, (&fine, Some(large.as_slice())), by, gradient, to.as_mut_slice(), store);
         results.push((format!("max_pool_gradient {name}"), widened(to.as_slice())));
     }
-    let in_place = Store { accumulate: false, slope: Some(Slope { values: None, factor: 0.5 }) };
+    let in_place = Store { accumulate: false, slope: Some(ActivationDerivative { values: None, negative_slope: 0.5 }) };
     let mut to = large.clone();
     max_pool_gradient(level, (&fine, None), by, (&coarse, small_gradient.as_slice()), to.as_mut_slice(), in_place);
     results.push(("max_pool_gradient in place".into(), widened(to.as_slice())));
@@ -86,9 +86,9 @@ fn layers(level: Level, (batch, channels, height, width): (usize, usize, usize, 
         upsample_gradient(level, (&fine, large_gradient.as_slice()), by, &coarse, to.as_mut_slice(), store);
         results.push((format!("upsample_gradient {name}"), widened(to.as_slice())));
         let mut to = small_gradient.clone();
-        let lines = lines.each_ref().map(Vec::as_slice);
+        let coefficients = coefficients.each_ref().map(Vec::as_slice);
         let inputs = (small_gradient.as_slice(), Some(small.as_slice()));
-        affine_gradient(level, &coarse, inputs, lines, to.as_mut_slice(), store);
+        affine_gradient(level, &coarse, inputs, coefficients, to.as_mut_slice(), store);
         results.push((format!("affine_gradient {name}"), widened(to.as_slice())));
     }
     results

@@ -87,7 +87,7 @@ def timed(repeats, work, warm_up=1):
 
 
 def compare_masks(ours, theirs):
-    """Numbers of cells, and the share of the pixels that agree when each of our cells is paired with the cell of the
+    """Numbers of cells, and the fraction of the pixels that agree when each of our cells is paired with the cell of the
     others that it shares most pixels with."""
     import numpy as np
 

@@ -36,7 +36,7 @@ fn main() -> std::result::Result<(), Failure> {
     let (noise, smooth) = (floats("noise")?, floats("smooth")?);
     let distances = distance_transform_edt(mask.view());
     let minus = distances.mapv(|distance| -distance);
-    let flood = |landscape: &Array2<f32>| watershed(landscape.view(), markers.view(), None, Connectivity::Four);
+    let flood = |elevation: &Array2<f32>| watershed(elevation.view(), markers.view(), None, Connectivity::Four);
     let flood_mask = || watershed(minus.view(), markers.view(), Some(mask.view()), Connectivity::Four);
 
     let write = |name: &str, labels: &LabelImage| {

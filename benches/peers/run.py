@@ -76,7 +76,7 @@ CHECKS = (
     ("step", "loss", 0.002), ("predict", "objects", 0.02), ("cellpose-step", "loss", 0.002),
     ("cellpose-predict", "mean", 0.002), ("cellpose-masks", "objects", 0.002), ("elephant-step", "loss", 0.002),
 )
-# Share of the pixels whose flows or masks must agree.
+# Fraction of the pixels whose flows or masks must agree.
 AGREEMENT = 0.999
 
 

@@ -2,19 +2,29 @@
 //!
 //! `cargo run --release -p cellsparse-core --example quality -- DATA [CASE] [KEY=VALUE ...]`
 //!
+//! The public protocols, each a word in place of CASE: `one-image` trains on one whole image of `dsb2018/train` with all its
+//! cells (`images` of them, 20 unless said, drawn by `seed`), scores each on the test images, and prints median, tenth
+//! percentile and least; `paper` is the experiment of the paper: `to_sparse` of all training images with each of `k`
+//! (1,4,16,64,256), `modes` (min,max,minmax), `background` (with,without), `algorithms` and `inits` (starter,none), lists
+//! separated by commas; it also writes a picture to `svg`.
+//!
 //! DATA is a folder with `train/images`, `train/sparse/CASE`, `test/images` and `test/masks`, or it holds `dsb2018` and
 //! `dsb2018-mini`. Cases of the latter: `scribble` and `far` train on one image and are scored on its siblings, `k4` and `k16` train on all of `dsb2018/train` and are scored on `dsb2018/test`, `stained` (with strokes) and
 //! `stained-k4` do the same on the stained images of `dsb2018-brightfield`. Keys: `algorithm`, `steps`,
-//! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `threads`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (at most so many to train on),
+//! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `threads`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (how many to train on, at most),
 //! `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
-//! scored images with the found outlines in them), `verbose`.
+//! scored images with the found outlines in them), `verbose`, `reliability` (`=yes`: how often objects of each probability are
+//! right).
+
+mod protocols;
+mod reliability;
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels};
+use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels, SparsifyMode, sparsify};
 use cellsparse_core::formats::overlay;
 use cellsparse_core::metrics::{Criterion, Matching, matching_dataset};
 use cellsparse_core::model::{
@@ -24,7 +34,9 @@ use cellsparse_core::raster::{
     LabelImage, RawLabels, list_images, pair_by_stem, read_image, read_label_file, write_rgb_png,
 };
 use cellsparse_core::targets::fill_label_holes;
-use cellsparse_core::{Flow, Image};
+use cellsparse_core::{ControlFlow, Image};
+
+use self::reliability::Reliability;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -35,14 +47,36 @@ type Keys = HashMap<String, String>;
 struct Case {
     train: Vec<(PathBuf, PathBuf)>,
     test: Vec<(PathBuf, PathBuf)>,
+    /// How the labels to train on are written.
+    encoding: LabelEncoding,
+    /// What is done to them first.
+    sparse: Option<(usize, SparsifyMode, bool)>,
 }
+
+impl Case {
+    /// Sparse labels in the wire encoding.
+    fn wire(train: Vec<(PathBuf, PathBuf)>, test: Vec<(PathBuf, PathBuf)>) -> Self {
+        Self { train, test, encoding: LabelEncoding::Wire, sparse: None }
+    }
+
+    /// The labels of a file as they are trained on.
+    fn labels(&self, file: &Path, image: &Image) -> Outcome<SparseLabels> {
+        let labels = SparseLabels::parse(read_label_file(file)?, self.encoding)?;
+        let Some((k, mode, background)) = self.sparse else { return Ok(labels) };
+        Ok(SparseLabels::from_signed(sparsify(labels.labels(), image.to_f32().view(), k, mode, background)?)?)
+    }
+}
+
+/// Head of the table that [`scored`] prints the rows of.
+const HEADER: &str = "| algorithm | case | begun, kept | seed | steps | s | thresholds | tp / fp / fn | AP50 | AP75 | mean IoU \
+                      | PQ |\n|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// The one image of the single-image cases.
 const ONE: &str = "00071198";
 
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: quality DATA [scribble|far|k4|k16|stained|stained-k4] [KEY=VALUE ...]";
+    let usage = "usage: quality DATA [scribble|far|k4|k16|stained|stained-k4|one-image|paper] [KEY=VALUE ...]";
     let data = PathBuf::from(arguments.next().ok_or(usage)?);
     let (mut cases, mut keys) = (Vec::new(), Keys::new());
     for argument in arguments {
@@ -51,13 +85,15 @@ fn main() -> Outcome<()> {
             None => cases.push(argument),
         }
     }
+    match cases.first().map(String::as_str) {
+        Some("one-image") => return protocols::one_image(&data, &keys),
+        Some("paper") => return protocols::paper(&data, &keys),
+        _ => {}
+    }
     if cases.is_empty() {
         cases = vec!["scribble".into(), "far".into(), "k4".into()];
     }
-    println!(
-        "| algorithm | case | begun, kept | seed | steps | s | thresholds | tp / fp / fn | AP50 | AP75 | mean IoU | PQ |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("{HEADER}");
     for name in cases {
         let case = case(&data, &name)?;
         let seeds: u64 = keys.get("seeds").map_or(Ok(3), |value| value.parse())?;
@@ -89,28 +125,33 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
+/// The files of two folders that belong together.
+fn pairs(images: PathBuf, labels: PathBuf) -> Outcome<Vec<(PathBuf, PathBuf)>> {
+    Ok(pair_by_stem(&list_images(images)?, &list_images(labels)?)?)
+}
+
+/// The images of a split of `dsb2018` with complete labels.
+fn complete(data: &Path, split: &str) -> Outcome<Vec<(PathBuf, PathBuf)>> {
+    let folder = data.join("dsb2018").join(split);
+    pairs(folder.join("images"), folder.join("masks"))
+}
+
 fn case(data: &Path, name: &str) -> Outcome<Case> {
-    let pairs = |images: PathBuf, labels: PathBuf| -> Outcome<Vec<(PathBuf, PathBuf)>> {
-        Ok(pair_by_stem(&list_images(images)?, &list_images(labels)?)?)
-    };
-    let all = |split: &str| -> Outcome<Vec<(PathBuf, PathBuf)>> {
-        let folder = data.join("dsb2018").join(split);
-        pairs(folder.join("images"), folder.join("masks"))
-    };
+    let all = |split: &str| complete(data, split);
     if data.join("train/images").is_dir() {
         let train = pairs(data.join("train/images"), data.join("train/sparse").join(name))?;
-        return Ok(Case { train, test: pairs(data.join("test/images"), data.join("test/masks"))? });
+        return Ok(Case::wire(train, pairs(data.join("test/images"), data.join("test/masks"))?));
     }
     if let Some(labels) = name.strip_prefix("stained") {
         let labels = labels.strip_prefix('-').unwrap_or("scribble");
         let folder = data.join("dsb2018-brightfield/stained");
         let train = pairs(folder.join("train/images"), folder.join("train/sparse").join(labels))?;
-        return Ok(Case { train, test: pairs(folder.join("test/images"), folder.join("test/masks"))? });
+        return Ok(Case::wire(train, pairs(folder.join("test/images"), folder.join("test/masks"))?));
     }
     if name == "k4" || name == "k16" {
         let folder = data.join("dsb2018/train");
         let train = pairs(folder.join("images"), folder.join("sparse").join(name))?;
-        return Ok(Case { train, test: all("test")? });
+        return Ok(Case::wire(train, all("test")?));
     }
     let folder = data.join("dsb2018-mini/train");
     let mut train = pairs(folder.join("images"), folder.join("sparse").join(name))?;
@@ -120,7 +161,7 @@ fn case(data: &Path, name: &str) -> Outcome<Case> {
     test.extend(all("test")?);
     let wanted: Vec<&str> = siblings.split_whitespace().map(|name| name.trim_end_matches(".png")).collect();
     test.retain(|(image, _)| wanted.iter().any(|name| name.ends_with(&stem(image))));
-    Ok(Case { train, test })
+    Ok(Case::wire(train, test))
 }
 
 fn stem(path: &Path) -> String {
@@ -134,7 +175,7 @@ fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, T
     let most = keys.get("images").map_or(Ok(usize::MAX), |value| value.parse())?;
     for (image, sparse) in case.train.iter().take(most) {
         images.push(read_image(image)?);
-        labels.push(SparseLabels::parse(read_label_file(sparse)?, LabelEncoding::Wire)?);
+        labels.push(case.labels(sparse, &images[images.len() - 1])?);
     }
     let channels = images.first().map_or(1, Image::channels);
     let mut options = TrainOptions { seed, ..TrainOptions::default() };
@@ -161,7 +202,7 @@ fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, T
         if verbose && event.step % 20 == 0 {
             eprintln!("{name} {seed} step {} loss {:.4} {:?}", event.step, event.loss, event.losses);
         }
-        Flow::Continue
+        ControlFlow::Continue
     })?;
     Ok((model, summary))
 }
@@ -201,6 +242,7 @@ fn scored(
         let words = way.map(|way| format!(" {way}")).unwrap_or_default();
         let predict = PredictOptions { postprocess, ..PredictOptions::default() };
         let mut pairs = Vec::new();
+        let mut reliability = Reliability::default();
         for (path, truth) in &case.test {
             let truth = match read_label_file(truth)? {
                 RawLabels::Unsigned(values) => values.mapv(|value| value as i32),
@@ -208,13 +250,16 @@ fn scored(
                 other => return Err(format!("labels of an unknown kind: {other:?}").into()),
             };
             let image = read_image(path)?;
-            let predicted = model.predict(&image, &predict)?.labels;
+            let segmentation = model.predict(&image, &predict)?;
             if let Some(folder) = keys.get("out") {
                 std::fs::create_dir_all(folder)?;
                 let file = format!("{name}-{seed}{}-{}.png", words.replace(' ', "-"), stem(path));
-                write_rgb_png(Path::new(folder).join(file), overlay(&image, &predicted, None)?.view())?;
+                let picture = overlay(&image, &segmentation.labels, None)?;
+                write_rgb_png(Path::new(folder).join(file), picture.view())?;
             }
-            pairs.push((fill_label_holes(truth.view()), predicted));
+            let truth = fill_label_holes(truth.view());
+            reliability.add(&truth, &segmentation)?;
+            pairs.push((truth, segmentation.labels));
         }
         let pairs: Vec<(&LabelImage, &LabelImage)> = pairs.iter().map(|(a, b)| (a, b)).collect();
         let [score, strict] = <[Matching; 2]>::try_from(matching_dataset(&pairs, &[0.5, 0.75], Criterion::Iou, false)?)
@@ -236,6 +281,9 @@ fn scored(
             score.panoptic_quality
         );
         summary.notes.iter().for_each(|note| println!("{name} {seed}: {note}"));
+        if keys.contains_key("reliability") {
+            reliability.print();
+        }
         scores.push((words, [score, strict]));
     }
     Ok(scores)

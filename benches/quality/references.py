@@ -213,7 +213,7 @@ def moments(pixels):
 
 
 def elephant_classes(labels, ratio=0.5, smallest=9):
-    """-1 unlabelled, 0 background, 1 rim, 2 centre."""
+    """-1 unlabelled, 0 background, 1 border, 2 centre."""
     import numpy as np
     from scipy import ndimage
 

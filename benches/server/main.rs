@@ -224,7 +224,7 @@ fn checkpoints() -> Outcome<()> {
     for algorithm in ALGORITHMS {
         let mut model = Model::new(Architecture::of(algorithm, 1), 0)?;
         let options = TrainOptions { steps: Some(1), ..TrainOptions::default() };
-        model.train(&data, None, &options, &mut |_| cellsparse_core::Flow::Continue)?;
+        model.train(&data, None, &options, &mut |_| cellsparse_core::ControlFlow::Continue)?;
         let mut times = Vec::new();
         for _ in 0..20 {
             let begin = Instant::now();

@@ -16,7 +16,7 @@ use cellsparse_core::model::{Algorithm, Architecture, Model, Starter, TrainOptio
 use cellsparse_core::random::Random;
 use cellsparse_core::raster::percentile_normalize;
 use cellsparse_core::synthetic::{WorldKind, WorldOptions, draw_world};
-use cellsparse_core::{Flow, Image, LabelImage};
+use cellsparse_core::{ControlFlow, Image, LabelImage};
 use ndarray::{Array3, Axis};
 use serde_json::json;
 
@@ -28,7 +28,7 @@ const MIXED: u64 = 4;
 /// Random stream of the choices that are made here; pool `n` takes `STREAM + n`.
 const STREAM: u64 = 1 << 55;
 
-/// Share of the images that are shown without colour by the mean of their channels, the others by a random mixture.
+/// Fraction of the images that are shown without colour by the mean of their channels, the others by a random mixture.
 const MEAN: f64 = 0.5;
 
 /// One training on worlds of one seed; the next begins with its weights in 8 bits.
@@ -125,16 +125,16 @@ fn run(algorithm: Algorithm, stage: Stage, file: &Path, from: Option<&[u8]>, key
             );
             (sum, count) = (0.0, 0);
         }
-        Flow::Continue
+        ControlFlow::Continue
     })?;
     model.save(file)?;
     Ok(model)
 }
 
-/// Pool `number`: one world, or several when batches shall mix kinds.
+/// Pool `number`: one world, or several when batches are to mix kinds.
 ///
-/// Cellpose normalises over its batch. Who trains it on images of one kind has batches of one kind, who trains it on many has
-/// mixed ones, so it learns on both in turn.
+/// Cellpose normalises over its batch. A training on images of one kind has batches of one kind, a training on many kinds
+/// has mixed ones, so it learns on both in turn.
 fn pool_of_worlds(
     algorithm: Algorithm,
     size: usize,

@@ -31,7 +31,7 @@ Examples:
   cellsparse serve --port 8000
 
 Algorithms: stardist (roundish cells), cellpose (cells of any shape, one typical size), elephant (cells of any shape
-and size, parted by their rims).
+and size, parted by their borders).
 
 A PATH is a file or a folder. Files are paired by their name without the ending. PNG, TIFF and JPEG are read.";
 
@@ -447,7 +447,8 @@ impl FromStr for AlgorithmChoice {
         match text {
             "auto" => Ok(Self::Auto),
             name => name.parse().map(Self::Named).map_err(|_| {
-                "there are stardist, cellpose, elephant, and auto to choose one by the drawn cells".to_owned()
+                let names: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+                format!("there are {}, and auto to choose one by the drawn cells", names.join(", "))
             }),
         }
     }

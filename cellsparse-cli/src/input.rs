@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cellsparse_core::annotations::{Dataset, LabelEncoding, LabelSource, SparseLabels, advice, choose_encoding};
-use cellsparse_core::completion::doubtful_background;
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
+use cellsparse_core::pseudo_labels::doubtful_background;
 use cellsparse_core::raster::{
     ImageFile, RawLabels, ReadOptions, find_images, image_stem, list_images, list_label_images, pair_by_stem,
     read_image_with, read_label_file, read_label_file_with,

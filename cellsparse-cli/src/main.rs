@@ -11,6 +11,7 @@ mod chart;
 mod convert;
 mod demo;
 mod demo_data;
+mod demo_kinds;
 mod evaluate;
 mod hint;
 mod info;

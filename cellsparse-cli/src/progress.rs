@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use cellsparse_core::{Flow, Progress};
+use cellsparse_core::{ControlFlow, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::note;
@@ -41,7 +41,7 @@ impl Meter {
     }
 
     /// Takes an event; never asks to stop.
-    pub fn observe(&mut self, event: &Progress) -> Flow {
+    pub fn observe(&mut self, event: &Progress) -> ControlFlow {
         self.history.push(Point { step: event.step, loss: event.loss, validation: event.validation_loss });
         match &self.bar {
             Some(bar) => {
@@ -55,7 +55,7 @@ impl Meter {
                 }
             }
         }
-        Flow::Continue
+        ControlFlow::Continue
     }
 
     /// Ends the display and hands over the losses of all steps.

@@ -17,7 +17,36 @@ use crate::pictures::{self, Colour};
 use crate::progress::{Point, clock};
 use crate::scores::{HEADER, Scores};
 
+/// What a training of some length is worth.
+pub struct Answer {
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Time of the training.
+    pub seconds: f64,
+    /// AP at an intersection over union of 0.5, the mean over the segmented images.
+    pub accuracy: f64,
+}
+
+/// Pictures of another kind of cells.
+pub struct KindFigure {
+    /// Its heading.
+    pub title: &'static str,
+    /// What was trained.
+    pub algorithm: Algorithm,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Time of the training.
+    pub seconds: f64,
+    /// AP at an intersection over union of 0.5, where the truth is known.
+    pub accuracy: Option<f64>,
+    /// The annotated images.
+    pub annotated: Vec<Figure>,
+    /// The segmented images.
+    pub results: Vec<ResultFigure>,
+}
+
 /// A picture of an annotated image.
+#[derive(Clone)]
 pub struct Figure {
     /// Name of the image.
     pub name: String,
@@ -54,12 +83,16 @@ pub struct Report<'a> {
     pub summary: &'a TrainingSummary,
     /// Loss of every step.
     pub history: &'a [Point],
+    /// Scores after trainings of several lengths, the shortest first.
+    pub answers: &'a [Answer],
     /// The annotated images.
-    pub annotated: Vec<Figure>,
+    pub annotated: &'a [Figure],
     /// The segmented images.
     pub results: Vec<ResultFigure>,
     /// Scores, where the truth is known.
     pub scores: Option<&'a Scores>,
+    /// Other kinds of cells.
+    pub kinds: Vec<KindFigure>,
     /// Time of the whole demo so far.
     pub total_seconds: f64,
     /// The seed.
@@ -84,6 +117,8 @@ impl Report<'_> {
             self.annotation(),
             self.results(),
             self.table(),
+            self.answers(),
+            self.kinds(),
             self.curve(),
             self.settings(),
             self.next_steps(),
@@ -106,7 +141,7 @@ impl Report<'_> {
         let origin =
             if self.data.source.is_some() { "your own images" } else { "microscope fields drawn for this demo" };
         let mut out = format!(
-            "<h1>From {} to a segmentation</h1>\n<p class=\"lead\">{} network was trained from nothing on {images} with \
+            "<h1>From {} to a segmentation</h1>\n<p class=\"lead\">{} network was trained on {images} with \
              {} and a few background strokes ({pixels} labelled), then applied to {}. The data are {origin}.</p>\n",
             plural(cells, "drawn cell"),
             article_and_name(self.algorithm),
@@ -141,11 +176,7 @@ impl Report<'_> {
                        </span><span>Everything else is left unlabelled and is ignored by the training.</span></div>\n"
             .to_owned();
         for figure in self.annotated.iter().take(SHOWN) {
-            let caption = format!("{} and background strokes", plural(figure.cells, "cell"));
-            out += "<div class=\"row\">";
-            out += &image(&figure.plain, &figure.name);
-            out += &image(&figure.annotated, &caption);
-            out += "</div>\n";
+            out += &annotated_row(figure);
         }
         out + &more(self.annotated.len(), "annotated image")
     }
@@ -166,16 +197,7 @@ impl Report<'_> {
         }
         out += "</div>\n";
         for figure in self.results.iter().take(SHOWN) {
-            let caption = match figure.counts {
-                Some([right, wrong, missed]) => {
-                    format!("{} found: {right} right, {wrong} wrong, {missed} missed", plural(figure.objects, "object"))
-                }
-                None => format!("{} found", plural(figure.objects, "object")),
-            };
-            out += "<div class=\"row\">";
-            out += &image(&figure.plain, &figure.name);
-            out += &image(&figure.outlined, &caption);
-            out += "</div>\n";
+            out += &result_row(figure);
         }
         out + &more(self.results.len(), "segmented image")
     }
@@ -203,6 +225,38 @@ impl Report<'_> {
         out + "<p>An object is right when it overlaps a true one by at least half (intersection over union, IoU 0.5). AP is \
                right / (right + wrong + missed), F1 weighs precision and recall alike, PQ also counts how well right objects \
                are outlined. 1 is perfect.</p>"
+    }
+
+    fn answers(&self) -> String {
+        if self.answers.len() < 2 {
+            return String::new();
+        }
+        let mut out = "<h2>What waiting is worth</h2>\n<div class=\"facts\">".to_owned();
+        for answer in self.answers {
+            let what = format!("AP after {} ({:.1} s)", plural(answer.steps, "step"), answer.seconds);
+            let _ =
+                write!(out, "<div class=\"fact\"><b>{:.2}</b><span>{}</span></div>", answer.accuracy, escape(&what));
+        }
+        out + "</div>\n<p>Each is a training of its own, from the weights that come with the library.</p>"
+    }
+
+    fn kinds(&self) -> String {
+        let mut out = String::new();
+        for kind in &self.kinds {
+            let score =
+                kind.accuracy.map_or(String::new(), |score| format!(": AP {score:.2} on the half it never saw"));
+            let _ = write!(
+                out,
+                "<h2>{}</h2>\n<p>{} network, {} in {}{score}.</p>\n",
+                escape(kind.title),
+                article_and_name(kind.algorithm),
+                plural(kind.steps, "step"),
+                clock(seconds(kind.seconds)),
+            );
+            out.extend(kind.annotated.iter().map(annotated_row));
+            out.extend(kind.results.iter().map(result_row));
+        }
+        out
     }
 
     fn curve(&self) -> String {
@@ -263,6 +317,27 @@ impl Report<'_> {
 /// Pictures shown on the page; the rest lie in the folder.
 const SHOWN: usize = 12;
 
+/// An annotated image, without and with its annotations.
+fn annotated_row(figure: &Figure) -> String {
+    let caption = format!("{} and background strokes", plural(figure.cells, "cell"));
+    row(&image(&figure.plain, &figure.name), &image(&figure.annotated, &caption))
+}
+
+/// A segmented image, without and with what was found.
+fn result_row(figure: &ResultFigure) -> String {
+    let caption = match figure.counts {
+        Some([right, wrong, missed]) => {
+            format!("{} found: {right} right, {wrong} wrong, {missed} missed", plural(figure.objects, "object"))
+        }
+        None => format!("{} found", plural(figure.objects, "object")),
+    };
+    row(&image(&figure.plain, &figure.name), &image(&figure.outlined, &caption))
+}
+
+fn row(left: &str, right: &str) -> String {
+    format!("<div class=\"row\">{left}{right}</div>\n")
+}
+
 fn more(count: usize, what: &str) -> String {
     if count <= SHOWN {
         return String::new();
@@ -299,13 +374,10 @@ fn plural(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-fn article_and_name(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::Stardist => "A StarDist",
-        Algorithm::Cellpose => "A Cellpose",
-        Algorithm::Elephant => "An ELEPHANT",
-        _ => "A segmentation",
-    }
+fn article_and_name(algorithm: Algorithm) -> String {
+    let name = algorithm.title();
+    let article = if name.starts_with(['A', 'E', 'I', 'O', 'U']) { "An" } else { "A" };
+    format!("{article} {name}")
 }
 
 fn seconds(value: f64) -> Duration {

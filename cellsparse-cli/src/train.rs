@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cellsparse_core::annotations::Dataset;
 use cellsparse_core::model::{
-    Algorithm, Architecture, Device, Model, Start, TrainOptions, TrainingSummary, choose_algorithm,
+    Algorithm, Architecture, Device, Model, Start, TrainOptions, TrainingSummary, choose_algorithm, shape_advice,
 };
 use cellsparse_core::{Error, Result};
 use serde_json::{Value, json};
@@ -73,13 +73,15 @@ pub fn train(
 ) -> Result<(TrainingSummary, Vec<Point>)> {
     let mut meter = Meter::new(options.steps.unwrap_or(0));
     let options = &TrainOptions { cancel: interrupt::token(), ..options.clone() };
+    let advice = shape_advice(model.algorithm(), dataset);
+    advice.iter().for_each(|words| note(&format!("advice: {words}")));
     let result = model.train(dataset, validation, options, &mut |event| meter.observe(event));
     let history = meter.finish();
     let summary = result?;
     if options.device == Device::Auto {
         note(&format!("device: {} (chosen by auto)", summary.device));
     }
-    summary.notes.iter().for_each(|words| note(words));
+    summary.notes.iter().filter(|words| Some(*words) != advice.as_ref()).for_each(|words| note(words));
     Ok((summary, history))
 }
 

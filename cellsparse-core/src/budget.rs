@@ -17,7 +17,7 @@ pub struct Budget {
     taken: u64,
 }
 
-/// The share of the free memory that a call takes when nothing else is said, as 1 in so many.
+/// The part of the free memory that a call takes when nothing else is said: one over this.
 const SHARE: u64 = 2;
 
 /// The least that a budget from free memory is: below, not even small images could be worked on.
@@ -27,7 +27,7 @@ const LEAST: u64 = 128 << 20;
 const UNKNOWN: u64 = if cfg!(target_pointer_width = "64") { 8 << 30 } else { 1 << 30 };
 
 impl Budget {
-    /// So many bytes.
+    /// That many bytes.
     ///
     /// # Errors
     /// [`Error::Config`] for 0.
@@ -47,7 +47,7 @@ impl Budget {
         Self { bytes: (free / SHARE).max(LEAST), taken: 0 }
     }
 
-    /// The same with so many bytes more taken.
+    /// The same with that many bytes more in use.
     pub fn less(self, taken: u64) -> Self {
         Self { taken: self.taken.saturating_add(taken), ..self }
     }

@@ -43,10 +43,10 @@
 //! # Parts
 //!
 //! Most programs need only what is re-exported here. The modules can be used alone: [`raster`] reads and writes images,
-//! [`annotations`] checks sparse labels, [`completion`] adds what they make plain, [`geometry`] measures and outlines,
+//! [`annotations`] checks sparse labels, [`pseudo_labels`] adds what they make plain, [`geometry`] measures and outlines,
 //! [`targets`] and [`training`] hold the targets, losses and the training loop, [`networks`] computes, [`postprocess`] turns network maps into
-//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and [`synthetic`] draws
-//! microscope fields with ground truth.
+//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and
+//! [`synthetic`] draws microscope fields with ground truth.
 //!
 //! # Features
 //!
@@ -67,7 +67,6 @@
 
 pub mod annotations;
 pub mod budget;
-pub mod completion;
 pub mod control;
 pub mod error;
 #[cfg(any(feature = "io", feature = "models"))]
@@ -81,6 +80,7 @@ pub mod model;
 #[cfg(feature = "models")]
 pub mod networks;
 pub mod postprocess;
+pub mod pseudo_labels;
 pub mod random;
 pub mod raster;
 pub mod synthetic;

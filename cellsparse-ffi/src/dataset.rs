@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cellsparse_core::annotations::advice;
-use cellsparse_core::completion::doubtful_background;
+use cellsparse_core::pseudo_labels::doubtful_background;
 use cellsparse_core::{Dataset, Error, Image, SparseLabels};
 
 use crate::boundary::enter;

@@ -34,11 +34,11 @@ pub struct cellsparse_scores {
     pub n_true: u64,
     /// Number of predicted objects.
     pub n_pred: u64,
-    /// Sum of the agreement of the matched pairs over n_true.
+    /// Sum of the scores of the matched pairs over n_true.
     pub mean_true_score: f64,
-    /// Sum of the agreement of the matched pairs over tp.
+    /// Sum of the scores of the matched pairs over tp.
     pub mean_matched_score: f64,
-    /// Sum of the agreement of the matched pairs over tp + fp / 2 + fn / 2.
+    /// Sum of the scores of the matched pairs over tp + fp / 2 + fn / 2.
     pub panoptic_quality: f64,
 }
 

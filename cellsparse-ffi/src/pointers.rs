@@ -80,7 +80,7 @@ pub(crate) unsafe fn copy_out<T: Copy>(source: &[T], target: *mut T, length: usi
     Ok(())
 }
 
-/// Refuses what cannot be an array of so many values.
+/// Refuses what cannot be an array of that many values.
 pub(crate) fn check_array<T>(values: *const T, length: usize, name: &str) -> Outcome<()> {
     if length == 0 {
         return Ok(());

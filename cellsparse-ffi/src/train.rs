@@ -7,7 +7,7 @@ use std::sync::{PoisonError, mpsc};
 use std::thread;
 
 use cellsparse_core::model::{TrainingSummary, choose_algorithm};
-use cellsparse_core::{Dataset, Flow, Model, Progress, TrainOptions};
+use cellsparse_core::{ControlFlow, Dataset, Model, Progress, TrainOptions};
 
 use crate::boundary::{enter, panic_message};
 use crate::dataset::{Pairs, cellsparse_dataset};
@@ -140,11 +140,11 @@ pub unsafe extern "C" fn cellsparse_model_train(
         let validation = if validation.is_null() { None } else { Some(Pairs::find(validation)?.dataset()?) };
         let mut model = write(&handle.0, SharedModel::NAME)?;
         let mut answer = |event: &Progress| {
-            let Some(observer) = observer else { return Flow::Continue };
+            let Some(observer) = observer else { return ControlFlow::Continue };
             // SAFETY: the caller's promise about its observer, which runs on the caller's thread.
             let flow = shown(event, |progress| unsafe { observer(userdata, progress) });
             // A token that the observer raised counts at once and not after one more step.
-            if options.cancel.is_cancelled() { Flow::Stop } else { flow }
+            if options.cancel.is_cancelled() { ControlFlow::Stop } else { flow }
         };
         let observed = observer.is_some();
         let summary = train(&mut model, &dataset, validation.as_deref(), &options, observed.then_some(&mut answer))?;
@@ -186,18 +186,18 @@ fn train(
     data: &Dataset,
     validation: Option<&Dataset>,
     options: &TrainOptions,
-    observer: Option<&mut dyn FnMut(&Progress) -> Flow>,
+    observer: Option<&mut dyn FnMut(&Progress) -> ControlFlow>,
 ) -> Outcome<TrainingSummary> {
     let Some(observer) = observer else {
-        return Ok(model.train(data, validation, options, &mut |_| Flow::Continue)?);
+        return Ok(model.train(data, validation, options, &mut |_| ControlFlow::Continue)?);
     };
     let (event_out, events) = mpsc::channel::<Progress>();
-    let (answer_out, answers) = mpsc::channel::<Flow>();
+    let (answer_out, answers) = mpsc::channel::<ControlFlow>();
     thread::scope(|scope| {
         let work = move || {
             let mut ask = move |event: &Progress| match event_out.send(event.clone()) {
-                Ok(()) => answers.recv().unwrap_or(Flow::Stop),
-                Err(_) => Flow::Stop,
+                Ok(()) => answers.recv().unwrap_or(ControlFlow::Stop),
+                Err(_) => ControlFlow::Stop,
             };
             model.train(data, validation, options, &mut ask)
         };
@@ -216,7 +216,7 @@ fn train(
 }
 
 /// Shows an event in the form of C.
-fn shown(event: &Progress, show: impl FnOnce(&cellsparse_progress) -> i32) -> Flow {
+fn shown(event: &Progress, show: impl FnOnce(&cellsparse_progress) -> i32) -> ControlFlow {
     let names: Vec<CString> = event.losses.iter().map(|(name, _)| CString::new(*name).unwrap_or_default()).collect();
     let losses: Vec<cellsparse_loss_part> = names
         .iter()
@@ -235,7 +235,7 @@ fn shown(event: &Progress, show: impl FnOnce(&cellsparse_progress) -> i32) -> Fl
         losses: losses.as_ptr(),
         n_losses: losses.len(),
     };
-    if show(&progress) == 0 { Flow::Continue } else { Flow::Stop }
+    if show(&progress) == 0 { ControlFlow::Continue } else { ControlFlow::Stop }
 }
 
 /// A summary in the form of C.

@@ -97,7 +97,7 @@ impl cellsparse_image {
     pub(crate) unsafe fn to_image(self) -> Outcome<Image> {
         // SAFETY: as this function's own contract.
         let bytes = unsafe { array(self.data.cast::<u8>(), self.size, "the data of the image") }?;
-        let place = Place {
+        let place = StridedSamples {
             shape: [self.height, self.width, self.channels],
             strides: [self.row_stride, self.column_stride, self.channel_stride],
             offset: self.offset,
@@ -133,7 +133,7 @@ impl cellsparse_labels {
     unsafe fn values(&self) -> Outcome<Values> {
         // SAFETY: as this function's own contract.
         let bytes = unsafe { array(self.data.cast::<u8>(), self.size, "the data of the labels") }?;
-        let place = Place {
+        let place = StridedSamples {
             shape: [self.height, self.width, 1],
             strides: [self.row_stride, self.column_stride, 0],
             offset: self.offset,
@@ -237,13 +237,13 @@ fn unknown_encoding(encoding: u32) -> Failure {
 }
 
 /// Where samples lie in a buffer, in bytes.
-struct Place {
+struct StridedSamples {
     shape: [usize; 3],
     strides: [isize; 3],
     offset: usize,
 }
 
-impl Place {
+impl StridedSamples {
     /// All samples, channel fastest, from a buffer that holds them.
     fn read<T, const N: usize>(&self, bytes: &[u8], sample: impl Fn([u8; N]) -> T) -> Outcome<Vec<T>> {
         let strides = self.checked_strides(bytes.len(), N)?;
@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     fn read(shape: [usize; 3], strides: [isize; 3], offset: usize, bytes: &[u8]) -> Outcome<Vec<u16>> {
-        Place { shape, strides, offset }.read(bytes, u16::from_ne_bytes)
+        StridedSamples { shape, strides, offset }.read(bytes, u16::from_ne_bytes)
     }
 
     #[test]

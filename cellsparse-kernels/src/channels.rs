@@ -20,7 +20,7 @@ pub fn channel_moments(level: Level, layout: &Layout, x: &[f32]) -> Vec<[f64; 2]
 ///
 /// Rows are added up in single precision, the sums of rows in double precision and in order.
 pub fn channel_products(level: Level, layout: &Layout, p: &[f32], q: &[f32], about: &[f32]) -> Vec<[f64; 2]> {
-    let about = lines(layout, about);
+    let about = per_channel(layout, about);
     let (p, q) = (blocks_of(layout, p), blocks_of(layout, q));
     for_each_channel(layout, |n, b, results| {
         let about = &about[(n * layout.blocks() + b) * LANES..][..LANES];
@@ -135,17 +135,17 @@ pub fn affine(
     slope: Option<f32>,
     to: &mut [f32],
 ) {
-    let lines = [lines(layout, scale), lines(layout, shift)];
+    let coefficients = [per_channel(layout, scale), per_channel(layout, shift)];
     let (from, to) = (blocks_of(layout, from), blocks_of_mut(layout, to));
     for_each_plane(layout, |n, b| {
         // SAFETY: sizes were checked; each job has a plane of its own.
-        unsafe { affine_plane(level, layout, n, b, from[b], &lines, slope, to[b]) }
+        unsafe { affine_plane(level, layout, n, b, from[b], &coefficients, slope, to[b]) }
     });
 }
 
 multiversion! {
     fn affine_plane(
-        layout: &Layout, n: usize, b: usize, from: Block, lines: &[Vec<f32>; 2], slope: Option<f32>, to: Block,
+        layout: &Layout, n: usize, b: usize, from: Block, coefficients: &[Vec<f32>; 2], slope: Option<f32>, to: Block,
     ) = affine_plane_generic;
 }
 
@@ -155,12 +155,12 @@ unsafe fn affine_plane_generic<S: Simd>(
     n: usize,
     b: usize,
     from: Block,
-    lines: &[Vec<f32>; 2],
+    coefficients: &[Vec<f32>; 2],
     slope: Option<f32>,
     to: Block,
 ) {
     let line = (n * layout.blocks() + b) * LANES;
-    let (scale, shift) = (&lines[0][line..][..LANES], &lines[1][line..][..LANES]);
+    let (scale, shift) = (&coefficients[0][line..][..LANES], &coefficients[1][line..][..LANES]);
     // SAFETY: one vector of scales and shifts; pixels of both maps.
     unsafe {
         let (scale, shift) = (S::load(scale.as_ptr()), S::load(shift.as_ptr()));
@@ -189,18 +189,18 @@ pub fn affine_gradient(
     to: &mut [f32],
     store: Store<'_>,
 ) {
-    let lines = [lines(layout, factor), lines(layout, slope), lines(layout, offset)];
+    let coefficients = [per_channel(layout, factor), per_channel(layout, slope), per_channel(layout, offset)];
     let gradient = blocks_of(layout, gradient);
     let targets = targets(layout, to, store);
     let x = x.map_or_else(|| targets.iter().map(Target::block).collect(), |x| blocks_of(layout, x));
     for_each_plane(layout, |n, b| {
         // SAFETY: sizes were checked; each job has a plane of its own.
-        unsafe { gradient_plane(level, layout, n, b, [gradient[b], x[b]], &lines, targets[b]) }
+        unsafe { gradient_plane(level, layout, n, b, [gradient[b], x[b]], &coefficients, targets[b]) }
     });
 }
 
 multiversion! {
-    fn gradient_plane(layout: &Layout, n: usize, b: usize, maps: [Block; 2], lines: &[Vec<f32>; 3], to: Target)
+    fn gradient_plane(layout: &Layout, n: usize, b: usize, maps: [Block; 2], coefficients: &[Vec<f32>; 3], to: Target)
         = gradient_plane_generic;
 }
 
@@ -210,11 +210,11 @@ unsafe fn gradient_plane_generic<S: Simd>(
     n: usize,
     b: usize,
     [gradient, x]: [Block; 2],
-    lines: &[Vec<f32>; 3],
+    coefficients: &[Vec<f32>; 3],
     to: Target,
 ) {
     let line = (n * layout.blocks() + b) * LANES;
-    let [factor, slope, offset] = lines.each_ref().map(|values| &values[line..][..LANES]);
+    let [factor, slope, offset] = coefficients.each_ref().map(|values| &values[line..][..LANES]);
     // SAFETY: one vector of each; pixels of all maps.
     unsafe {
         let (factor, slope, offset) = (S::load(factor.as_ptr()), S::load(slope.as_ptr()), S::load(offset.as_ptr()));
@@ -230,13 +230,13 @@ unsafe fn gradient_plane_generic<S: Simd>(
 }
 
 /// `[batch][channels]` with every image filled up with zeros to whole vectors, subnormal values as zeros.
-fn lines(layout: &Layout, values: &[f32]) -> Vec<f32> {
+fn per_channel(layout: &Layout, values: &[f32]) -> Vec<f32> {
     assert_eq!(values.len(), layout.batch() * layout.channels(), "one value for every channel of every image");
     assert_eq!(layout.lanes(), LANES, "maps of whole blocks");
     let width = layout.blocks() * LANES;
-    let mut lines = vec![0.0; layout.batch() * width];
-    for (line, values) in lines.chunks_exact_mut(width).zip(values.chunks_exact(layout.channels())) {
+    let mut coefficients = vec![0.0; layout.batch() * width];
+    for (line, values) in coefficients.chunks_exact_mut(width).zip(values.chunks_exact(layout.channels())) {
         line.iter_mut().zip(values).for_each(|(to, from)| *to = flush(*from));
     }
-    lines
+    coefficients
 }

@@ -194,7 +194,8 @@ fn check_input_gradient(
                 gradient: gradient.as_mut_slice(),
                 store: Store {
                     accumulate: pass == 1,
-                    slope: (pass == 1).then_some(Slope { values: Some(map.as_slice()), factor: 0.5 }),
+                    slope: (pass == 1)
+                        .then_some(ActivationDerivative { values: Some(map.as_slice()), negative_slope: 0.5 }),
                 },
             })
             .collect();

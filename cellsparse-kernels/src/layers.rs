@@ -1,4 +1,4 @@
-//! Pooling and up-sampling of whole maps, and how their gradients are stored.
+//! Pooling and upsampling of whole maps, and how their gradients are stored.
 
 use super::map::{Block, Layout, blocks_of, blocks_of_mut};
 use super::parallel::for_each_job;
@@ -6,12 +6,12 @@ use super::simd::{LANES, Level, Simd, multiversion};
 
 /// The backward pass of an activation: gradients are multiplied by a factor where the map's values are not positive.
 #[derive(Debug, Clone, Copy)]
-pub struct Slope<'a> {
+pub struct ActivationDerivative<'a> {
     /// The values of the map whose gradient is stored. `None` when they are still where the gradient is stored: then
     /// every value is read before it is overwritten.
     pub values: Option<&'a [f32]>,
-    /// The factor: 0 for ReLU.
-    pub factor: f32,
+    /// That factor, the slope of the activation for negative values: 0 for ReLU.
+    pub negative_slope: f32,
 }
 
 /// How a gradient is stored: added to what is there, then multiplied by the slope of the map's activation.
@@ -20,13 +20,13 @@ pub struct Store<'a> {
     /// Add to what is there instead of overwriting it.
     pub accumulate: bool,
     /// The activation of the map whose gradient is stored.
-    pub slope: Option<Slope<'a>>,
+    pub slope: Option<ActivationDerivative<'a>>,
 }
 
-impl Slope<'_> {
+impl ActivationDerivative<'_> {
     /// Blocks of the values, and the factor; `own` are the blocks of the gradient.
     pub(super) fn blocks(&self, layout: &Layout, own: &[Block]) -> (Vec<Block>, f32) {
-        (self.values.map_or_else(|| own.to_vec(), |values| blocks_of(layout, values)), self.factor)
+        (self.values.map_or_else(|| own.to_vec(), |values| blocks_of(layout, values)), self.negative_slope)
     }
 }
 

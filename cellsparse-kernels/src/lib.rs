@@ -24,7 +24,7 @@ mod winograd;
 
 pub use self::channels::{affine, affine_gradient, channel_moments, channel_products};
 pub use self::conv::{Conv, Destination, Method};
-pub use self::layers::{Slope, Store, max_pool, max_pool_gradient, upsample, upsample_gradient};
+pub use self::layers::{ActivationDerivative, Store, max_pool, max_pool_gradient, upsample, upsample_gradient};
 pub use self::map::{Buffer, Layout};
 pub use self::parallel::for_each_job;
 pub use self::peak::multiply_add_peak;

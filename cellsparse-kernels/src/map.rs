@@ -78,7 +78,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Inputs with at most so many channels are stored without padding to 16.
+    /// Inputs with at most this many channels are stored without padding to 16.
     pub const NARROW: usize = 3;
 
     /// A map with 16 lanes.

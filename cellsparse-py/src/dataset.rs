@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cellsparse_core::annotations::{EncodingChoice, LabelEncoding, LabelSource, SparseLabels, advice, choose_encoding};
-use cellsparse_core::completion::doubtful_background;
+use cellsparse_core::pseudo_labels::doubtful_background;
 use cellsparse_core::raster::RawLabels;
 use cellsparse_core::{Error, ErrorKind};
 use numpy::PyReadonlyArray2;

@@ -72,7 +72,7 @@ pub fn remove_small_labels<'py>(
             return Err(Error::Config("min_area is not a number; give the smallest area in pixels".into()));
         }
         match literal {
-            true => clean::remove_small_labels_literal(&mut labels, min_area),
+            true => clean::remove_small_labels_as_reference(&mut labels, min_area),
             false => clean::remove_small_labels(&mut labels, min_area),
         }
         Ok(labels)
@@ -91,31 +91,31 @@ pub fn normalize<'py>(
     Ok(compute(py, move || percentile_normalize(image.view(), pmin, pmax))?.into_pyarray(py))
 }
 
-/// `landscape` is an array of uint8, uint16, int32, float32 or float64.
+/// `elevation` is an array of uint8, uint16, int32, float32 or float64.
 #[pyfunction]
-#[pyo3(signature = (landscape, markers, mask, connectivity))]
+#[pyo3(signature = (elevation, markers, mask, connectivity))]
 pub fn watershed<'py>(
     py: Python<'py>,
-    landscape: &Bound<'_, PyAny>,
+    elevation: &Bound<'_, PyAny>,
     markers: PyReadonlyArray2<'_, i32>,
     mask: Option<PyReadonlyArray2<'_, bool>>,
     connectivity: u8,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
     macro_rules! flood {
         ($($sample:ty),*) => {$(
-            if let Ok(landscape) = landscape.extract::<PyReadonlyArray2<'_, $sample>>() {
-                let (landscape, markers) = (arrays::plane(&landscape), arrays::plane(&markers));
+            if let Ok(elevation) = elevation.extract::<PyReadonlyArray2<'_, $sample>>() {
+                let (elevation, markers) = (arrays::plane(&elevation), arrays::plane(&markers));
                 let mask = mask.as_ref().map(arrays::plane);
                 let flooded = compute(py, move || {
                     let mask = mask.as_ref().map(|mask| mask.view());
-                    flooding::watershed(landscape.view(), markers.view(), mask, neighbours(connectivity)?)
+                    flooding::watershed(elevation.view(), markers.view(), mask, neighbours(connectivity)?)
                 })?;
                 return Ok(flooded.into_pyarray(py));
             }
         )*};
     }
     flood!(u8, u16, i32, f32, f64);
-    Err(PyTypeError::new_err("the landscape must be a 2-D array of uint8, uint16, int32, float32 or float64"))
+    Err(PyTypeError::new_err("the elevation map must be a 2-D array of uint8, uint16, int32, float32 or float64"))
 }
 
 fn neighbours(connectivity: u8) -> Result<Connectivity> {

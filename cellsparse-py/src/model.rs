@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cellsparse_core::model::{Architecture, CellposeThresholds, ElephantThresholds, Normalization, StarThresholds};
+use cellsparse_core::model::{Architecture, Normalization};
 use cellsparse_core::model::{Object, Thresholds, TrainOptions, TrainingSummary};
-use cellsparse_core::{Error, Flow, PredictOptions, Result, Segmentation};
+use cellsparse_core::{ControlFlow, Error, PredictOptions, Result, Segmentation};
 use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -133,12 +133,9 @@ impl Model {
     /// Replaces the thresholds; `thresholds` is the JSON object of the algorithm's own thresholds.
     fn set_thresholds(&self, py: Python<'_>, thresholds: &str) -> PyResult<()> {
         self.change(py, |model| {
-            let thresholds = match model.thresholds() {
-                Thresholds::Stardist(_) => Thresholds::Stardist(from_json::<StarThresholds>(thresholds)?),
-                Thresholds::Cellpose(_) => Thresholds::Cellpose(from_json::<CellposeThresholds>(thresholds)?),
-                _ => Thresholds::Elephant(from_json::<ElephantThresholds>(thresholds)?),
-            };
-            model.set_thresholds(thresholds)
+            let thresholds: serde_json::Value = from_json(thresholds)?;
+            let named = serde_json::json!({ model.algorithm().name(): thresholds });
+            model.set_thresholds(from_json::<Thresholds>(&named.to_string())?)
         })
     }
 
@@ -199,13 +196,13 @@ impl Model {
         let (mut model, watched) = ((*self.current()).clone(), observer.is_some());
         let work = move |events: crate::work::Events<(cellsparse_core::Model, TrainingSummary)>| {
             let _held = held;
-            let mut observe = |progress: &_| if watched { events.send(progress) } else { Flow::Continue };
+            let mut observe = |progress: &_| if watched { events.send(progress) } else { ControlFlow::Continue };
             let summary = model.train(&data, validation.as_deref(), &options, &mut observe)?;
             Ok((model, summary))
         };
         let mut outcome = supervise(py, &cancel, work, |py, progress| match &observer {
             Some(observer) => observer::call(py, observer, progress),
-            None => Ok(Flow::Continue),
+            None => Ok(ControlFlow::Continue),
         })?;
         let mut summary = None;
         if let Some(Ok((model, said))) = outcome.result.take_if(|result| result.is_ok()) {
@@ -263,7 +260,7 @@ impl Model {
         let (model, image) = (self.current(), arrays::image(image)?);
         let cancel = options.cancel.clone();
         let work = move |_| model.predict(&image, &options);
-        let found = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+        let found = supervise(py, &cancel, work, |_, _| Ok(ControlFlow::Continue))?.into_result(py)?;
         Ok(in_python(py, found))
     }
 }
@@ -295,7 +292,7 @@ pub fn choose_algorithm(
     };
     let (data, cancel) = (Arc::clone(&data.0), options.cancel.clone());
     let work = move |_| cellsparse_core::model::choose_algorithm(&data, &options);
-    let choice = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+    let choice = supervise(py, &cancel, work, |_, _| Ok(ControlFlow::Continue))?.into_result(py)?;
     to_json(py, &choice)
 }
 

@@ -1,13 +1,13 @@
 //! Progress events as Python sees them.
 
-use cellsparse_core::{Flow, Progress};
+use cellsparse_core::{ControlFlow, Progress};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// Calls `observer` with the event; `False` means to stop.
 ///
 /// The arguments are those of `cellsparse.TrainingEvent`, in order.
-pub fn call(py: Python<'_>, observer: &Py<PyAny>, event: &Progress) -> PyResult<Flow> {
+pub fn call(py: Python<'_>, observer: &Py<PyAny>, event: &Progress) -> PyResult<ControlFlow> {
     let losses = PyDict::new(py);
     for (name, value) in &event.losses {
         losses.set_item(name, f64::from(*value))?;
@@ -23,5 +23,5 @@ pub fn call(py: Python<'_>, observer: &Py<PyAny>, event: &Progress) -> PyResult<
         event.remaining.as_secs_f64(),
         event.validation_loss.map(f64::from),
     ))?;
-    Ok(if answer.is(&*pyo3::types::PyBool::new(py, false)) { Flow::Stop } else { Flow::Continue })
+    Ok(if answer.is(&*pyo3::types::PyBool::new(py, false)) { ControlFlow::Stop } else { ControlFlow::Continue })
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use cellsparse_core::{CancelToken, Error, Flow, Progress, Result};
+use cellsparse_core::{CancelToken, ControlFlow, Error, Progress, Result};
 use pyo3::prelude::*;
 
 use crate::errors::exception;
@@ -26,7 +26,7 @@ pub fn compute<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send 
 /// A progress event on its way to the thread that called, which answers it.
 pub struct Event {
     pub progress: Progress,
-    answer: SyncSender<Flow>,
+    answer: SyncSender<ControlFlow>,
 }
 
 /// Where the observer of a training leaves its events.
@@ -34,13 +34,13 @@ pub struct Events<T>(Sender<Message<T>>);
 
 impl<T> Events<T> {
     /// Hands over an event and waits for the answer.
-    pub fn send(&self, progress: &Progress) -> Flow {
+    pub fn send(&self, progress: &Progress) -> ControlFlow {
         let (answer, reply) = sync_channel(1);
         let event = Event { progress: progress.clone(), answer };
         match self.0.send(Message::Event(event)) {
-            Ok(()) => reply.recv().unwrap_or(Flow::Stop),
+            Ok(()) => reply.recv().unwrap_or(ControlFlow::Stop),
             // The caller has gone.
-            Err(_) => Flow::Stop,
+            Err(_) => ControlFlow::Stop,
         }
     }
 }
@@ -77,7 +77,7 @@ pub fn supervise<T: Send + 'static>(
     py: Python<'_>,
     cancel: &CancelToken,
     work: impl FnOnce(Events<T>) -> Result<T> + Send + 'static,
-    mut on_event: impl FnMut(Python<'_>, &Progress) -> PyResult<Flow>,
+    mut on_event: impl FnMut(Python<'_>, &Progress) -> PyResult<ControlFlow>,
 ) -> PyResult<Outcome<T>> {
     let (sender, mut receiver) = channel();
     let spawned = thread::Builder::new().name("cellsparse".into()).spawn(move || {
@@ -94,11 +94,11 @@ pub fn supervise<T: Send + 'static>(
         match py.detach(|| next(&mut receiver)) {
             Ok(Message::Event(event)) => {
                 let flow = match raised {
-                    Some(_) => Flow::Stop,
+                    Some(_) => ControlFlow::Stop,
                     None => py.check_signals().and_then(|()| on_event(py, &event.progress)).unwrap_or_else(|error| {
                         cancel.cancel();
                         raised = Some(error);
-                        Flow::Stop
+                        ControlFlow::Stop
                     }),
                 };
                 // The work waits for the answer, so it is there.

@@ -13,7 +13,7 @@ use super::errors::Refusal;
 use super::event::Observer;
 use super::limits::Limits;
 use super::memory::Memory;
-use super::store::Store;
+use super::store::ModelStore;
 
 /// One server.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct App {
     /// What it does at most.
     pub limits: Limits,
     /// Its models.
-    pub store: Store,
+    pub store: ModelStore,
     /// Where networks run.
     pub device: Device,
     /// Compute threads of each piece of work.
@@ -34,11 +34,11 @@ pub struct App {
     pub token: Option<String>,
     /// Requests must be for this computer by name; see [`guard`](super::guard).
     pub local_only: bool,
-    /// Turns of trainings.
-    pub trainings: Turns,
-    /// Turns of predictions.
-    pub predictions: Turns,
-    /// Turns of decoding images.
+    /// Permits of trainings.
+    pub trainings: Permits,
+    /// Permits of predictions.
+    pub predictions: Permits,
+    /// Permits of decoding images.
     pub decoding: Arc<Semaphore>,
     /// Memory for bodies.
     pub bodies: Memory,
@@ -62,7 +62,7 @@ const PIXEL_BYTES: usize = 16;
 
 impl App {
     /// A server without a token for requests from this computer.
-    pub fn new(limits: Limits, store: Store, observer: Observer) -> Self {
+    pub fn new(limits: Limits, store: ModelStore, observer: Observer) -> Self {
         Self {
             store,
             device: Device::Auto,
@@ -71,8 +71,8 @@ impl App {
             strict: false,
             token: None,
             local_only: true,
-            trainings: Turns::new(limits.trainings, limits.queue, "trainings"),
-            predictions: Turns::new(limits.predictions, limits.queue, "predictions"),
+            trainings: Permits::new(limits.trainings, limits.queue, "trainings"),
+            predictions: Permits::new(limits.predictions, limits.queue, "predictions"),
             decoding: Arc::new(Semaphore::new(2)),
             bodies: Memory::new(limits.body.saturating_mul(LARGEST)),
             pixels: Memory::new(limits.pixels.saturating_mul(LARGEST * PIXEL_BYTES)),
@@ -100,16 +100,16 @@ impl App {
     }
 }
 
-/// So many pieces of work at a time, and so many that wait.
+/// Limits how many pieces of work run at a time, and how many wait.
 #[derive(Debug)]
-pub struct Turns {
+pub struct Permits {
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
     most: usize,
     what: &'static str,
 }
 
-impl Turns {
+impl Permits {
     fn new(at_a_time: usize, most: usize, what: &'static str) -> Self {
         let slots = Arc::new(Semaphore::new(at_a_time.min(Semaphore::MAX_PERMITS)));
         Self { slots, waiting: AtomicUsize::new(0), most, what }
@@ -119,11 +119,11 @@ impl Turns {
     ///
     /// # Errors
     /// 429 when it is full.
-    pub fn queue(&self) -> Result<Place<'_>, Refusal> {
+    pub fn queue(&self) -> Result<QueuePlace<'_>, Refusal> {
         let joined =
             self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < self.most).then_some(n + 1));
         match joined {
-            Ok(_) => Ok(Place(self)),
+            Ok(_) => Ok(QueuePlace(self)),
             Err(count) => Err(Refusal::later(
                 StatusCode::TOO_MANY_REQUESTS,
                 format!("{count} {} wait already; try again later", self.what),
@@ -133,16 +133,16 @@ impl Turns {
     }
 
     /// A place beyond the limit, for a request whose costly part is done.
-    pub fn last_part(&self) -> Place<'_> {
+    pub fn last_part(&self) -> QueuePlace<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        Place(self)
+        QueuePlace(self)
     }
 }
 
 /// A place in a queue, given back when dropped.
-pub struct Place<'a>(&'a Turns);
+pub struct QueuePlace<'a>(&'a Permits);
 
-impl Place<'_> {
+impl QueuePlace<'_> {
     /// Waits for a turn, which lasts as long as the result is held.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_last_part_of_a_request_has_a_place_in_a_full_queue() {
-        let turns = Turns::new(1, 1, "predictions");
+        let turns = Permits::new(1, 1, "predictions");
         let first = turns.queue();
         assert!(first.is_ok() && turns.queue().is_err());
         let last = turns.last_part();

@@ -1,4 +1,4 @@
-//! Bodies of requests: read within limits, or read and thrown away so that the client gets to its answer.
+//! Bodies of requests: read within limits, or read and discarded so that the client gets to read the response.
 
 use std::time::{Duration, Instant};
 
@@ -21,14 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Time that a client may pause while it sends a body.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Time and bytes spent on a body that nobody wants, so that the client gets to read the answer.
+/// Time and bytes spent on a body that nobody wants, so that the client gets to read the response.
 const DRAIN: (Duration, usize) = (Duration::from_secs(10), 1 << 30);
 
 /// The body of a request, with its share of the memory for bodies, which is taken as the bytes arrive.
 ///
 /// # Errors
 /// 413 for a body beyond the limit, 503 when all bodies together would take too much, 408 for one that does not come, 400
-/// for one that ends early, 422 for one that is not said to be JSON. In the first two cases the rest is read and thrown away.
+/// for one that ends early, 422 for one that is not said to be JSON. In the first two cases the rest is read and discarded.
 pub async fn read(app: &App, request: Request) -> Result<(Vec<u8>, Share), Refusal> {
     let limit = app.limits.body;
     let is_json = is_json(request.headers());
@@ -89,7 +89,7 @@ pub async fn refuse(request: Request, answer: impl IntoResponse) -> Response {
     answer.into_response()
 }
 
-/// Reads the body of a request and throws it away, so that the client gets to read the answer.
+/// Reads the body of a request and throws it away, so that the client gets to read the response.
 pub async fn throw_away(request: Request) {
     drain(request.into_body().into_data_stream()).await;
 }

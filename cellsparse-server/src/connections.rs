@@ -132,8 +132,8 @@ impl Arrival {
     }
 }
 
-/// The routes for one connection, which tell it of every request whether it has arrived: one without a body has, and who reads a
-/// body says when.
+/// The routes for one connection, which tell it of every request whether it has arrived: one without a body has, and the
+/// reader of a body says when.
 fn watched(router: Router, arrival: Arrival) -> Router {
     router.layer(from_fn(move |mut request: Request, next: Next| {
         if request.body().is_end_stream() {

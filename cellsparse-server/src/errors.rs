@@ -26,7 +26,7 @@ enum Detail {
 #[derive(Debug, Clone, Serialize)]
 pub struct FieldError {
     /// Where: `body`, then names and positions.
-    pub loc: Vec<Place>,
+    pub loc: Vec<Location>,
     /// What.
     pub msg: String,
     /// A name for this kind of error.
@@ -64,22 +64,22 @@ pub enum Context {
 /// One step of the way to a field.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 #[serde(untagged)]
-pub enum Place {
+pub enum Location {
     /// In an object.
     Name(String),
     /// In a list, or in a text.
     Index(usize),
 }
 
-impl From<&str> for Place {
+impl From<&str> for Location {
     fn from(name: &str) -> Self {
-        Place::Name(name.to_owned())
+        Location::Name(name.to_owned())
     }
 }
 
 impl FieldError {
     /// An error about a field.
-    pub fn new(loc: Vec<Place>, msg: impl Into<String>, kind: impl Into<String>) -> Self {
+    pub fn new(loc: Vec<Location>, msg: impl Into<String>, kind: impl Into<String>) -> Self {
         Self { loc, msg: msg.into(), kind: kind.into(), ctx: None }
     }
 }
@@ -90,7 +90,7 @@ impl Refusal {
         Self { status, detail: Detail::Text(detail.into()), retry_after: None }
     }
 
-    /// The same request may succeed after so many seconds.
+    /// The same request may succeed after that many seconds.
     pub fn later(status: StatusCode, detail: impl Into<String>, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(status, detail) }
     }
@@ -101,7 +101,7 @@ impl Refusal {
     }
 
     /// One field of the body that cannot be used: 422.
-    pub fn field(loc: Vec<Place>, msg: impl Into<String>, kind: &str) -> Self {
+    pub fn field(loc: Vec<Location>, msg: impl Into<String>, kind: &str) -> Self {
         Self::fields(vec![FieldError::new(loc, msg, kind)])
     }
 
@@ -111,7 +111,7 @@ impl Refusal {
     }
 
     /// An error of the library; `loc` is the field that it is about when it is about the request.
-    pub fn from_core(error: Error, loc: Vec<Place>) -> Self {
+    pub fn from_core(error: Error, loc: Vec<Location>) -> Self {
         let (text, message) = (error.to_string(), with_hint(&error));
         match error.kind() {
             ErrorKind::Image => Self::field(loc, message, "value_error.image"),
@@ -157,7 +157,7 @@ fn with_hint(error: &Error) -> String {
         Some(Reason::LabelEncoding { .. }) => {
             format!("{message}; in b64lbl, 0 is unlabelled, 1 background, and cells begin at 2")
         }
-        Some(Reason::DeviceAbsent { device, .. }) => format!("{message}; whoever runs the server chose {device}"),
+        Some(Reason::DeviceAbsent { device, .. }) => format!("{message}; the operator of the server chose {device}"),
         _ => message,
     }
 }

@@ -1,4 +1,4 @@
-//! What a server tells whoever runs it.
+//! What a server tells its operator.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cellsparse_core::Error;
 
-/// Something that happened, in no language and for no terminal: whoever runs the server says it in words of their own.
+/// Something that happened, in no language and for no terminal: the program that runs the server says it in its own words.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use cellsparse_core::annotations::LabelEncoding;
-use cellsparse_core::model::{Algorithm, PredictOptions, Start, Thresholds};
+use cellsparse_core::model::{Algorithm, AlgorithmOptions, PredictOptions, Start, Thresholds};
 
-use super::errors::{Context, FieldError, Place, Refusal};
+use super::errors::{Context, FieldError, Location, Refusal};
 use super::json::Json;
 use super::limits::Limits;
 use super::names::ModelName;
@@ -58,7 +58,7 @@ pub struct Sample<'a> {
     /// Base64 of a label file.
     pub labels: Option<Cow<'a, str>>,
     /// Where it stands in the request.
-    pub at: Vec<Place>,
+    pub at: Vec<Location>,
 }
 
 /// The body of `POST /{algorithm}/reset/`.
@@ -229,19 +229,17 @@ pub fn not_an_object() -> Refusal {
 /// How objects are told from the rest: what a request says of it stands in place of what the model chose.
 fn prediction(fields: &mut Reader<'_, '_>, algorithm: Algorithm) -> PredictOptions {
     let min_area = fields.float("minarea").unwrap_or(10.0).clamp(0.0, 1e12) as f32;
-    let mut read = |name| fields.optional_float(name).map(|value| value as f32);
     let mut options = PredictOptions { min_area, ..PredictOptions::default() };
-    match algorithm {
-        Algorithm::Cellpose => {
-            options.flow_threshold = read("flow_threshold");
-            options.cellprob_threshold = read("cellprob_threshold");
-            options.diameter = read("diameter");
-        }
-        Algorithm::Stardist => {
-            options.prob_thresh = read("prob_thresh");
-            options.nms_thresh = read("nms_thresh");
-        }
-        _ => options.prob_thresh = read("prob_thresh"),
+    for name in AlgorithmOptions::names(algorithm) {
+        let option = match *name {
+            "prob_thresh" => &mut options.prob_thresh,
+            "nms_thresh" => &mut options.nms_thresh,
+            "flow_threshold" => &mut options.flow_threshold,
+            "cellprob_threshold" => &mut options.cellprob_threshold,
+            "diameter" => &mut options.diameter,
+            _ => continue,
+        };
+        *option = fields.optional_float(name).map(|value| value as f32);
     }
     options
 }
@@ -274,7 +272,7 @@ fn samples<'a>(fields: &mut Reader<'_, 'a>, limits: &Limits) -> (Vec<Sample<'a>>
     }
     let mut samples = Vec::new();
     for (index, object) in list.iter().enumerate() {
-        let at: Vec<Place> = fields.place("images").into_iter().chain([Place::Index(index)]).collect();
+        let at: Vec<Location> = fields.place("images").into_iter().chain([Location::Index(index)]).collect();
         let mut inner = Reader::new(object, at.clone());
         let image = inner.required_text("b64img");
         let labels = inner.optional_text("b64lbl");

@@ -8,20 +8,20 @@ use cellsparse_core::raster::{Image, RawLabels, ReadLimits, decode_image, decode
 use cellsparse_core::{Error, Result as CoreResult};
 use ndarray::{Array3, Axis, concatenate};
 
-use super::errors::{Place, Refusal};
+use super::errors::{Location, Refusal};
 use super::fields::Sample;
 
 /// An image of a request.
-pub struct Field {
+pub struct RequestImage {
     /// Its pixels.
     pub image: Image,
     /// Its labels.
     pub labels: Labels,
     /// Where it stands in the request.
-    pub at: Vec<Place>,
+    pub at: Vec<Location>,
 }
 
-impl Field {
+impl RequestImage {
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         let sample = match &self.image {
@@ -52,8 +52,8 @@ pub enum Labels {
 /// Bytes that one pixel takes when decoded, at most: a bound before the number of channels is known.
 const PIXEL_BYTES: usize = 16;
 
-/// Reads an image and, if they are `wanted`, its labels, which mean what the encoding says. Of the pairs in `range`, one for each channel or for all, the first
-/// becomes the intensity 0 and the second 1.
+/// Reads an image and, if they are `wanted`, its labels, which mean what the encoding says. Of the pairs in `range`, one
+/// for each channel or for all, the first becomes the intensity 0 and the second 1.
 ///
 /// # Errors
 /// 422 that names the field, 413 for an image with more than `pixels` pixels.
@@ -62,8 +62,8 @@ pub fn read(
     wanted: Option<LabelEncoding>,
     range: Option<&[[f32; 2]]>,
     pixels: usize,
-) -> Result<Field, Refusal> {
-    let place = |name: &str| -> Vec<Place> { sample.at.iter().cloned().chain([name.into()]).collect() };
+) -> Result<RequestImage, Refusal> {
+    let place = |name: &str| -> Vec<Location> { sample.at.iter().cloned().chain([name.into()]).collect() };
     let limits = limits(pixels);
     let bytes = bytes(&sample.image, place("b64img"), pixels)?;
     let image = decode_image(&bytes, &limits).map_err(|error| Refusal::from_core(error, place("b64img")))?;
@@ -80,7 +80,7 @@ pub fn read(
         }
         _ => Labels::Absent,
     };
-    Ok(Field { image, labels, at: sample.at.clone() })
+    Ok(RequestImage { image, labels, at: sample.at.clone() })
 }
 
 /// What the numbers of all label files of a request mean, with the reason where they had to be judged.
@@ -98,7 +98,7 @@ pub fn encoding(
     let (mut sources, mut first) = (Vec::new(), Vec::new());
     for sample in samples {
         let Some(text) = &sample.labels else { continue };
-        let at: Vec<Place> = sample.at.iter().cloned().chain(["b64lbl".into()]).collect();
+        let at: Vec<Location> = sample.at.iter().cloned().chain(["b64lbl".into()]).collect();
         sources.push(LabelSource::Values(raw_labels(text, &at, pixels)?));
         if first.is_empty() {
             first = at;
@@ -116,7 +116,7 @@ fn limits(pixels: usize) -> ReadLimits {
     ReadLimits { decoded_bytes: pixels.saturating_mul(PIXEL_BYTES), ..ReadLimits::default() }
 }
 
-fn raw_labels(text: &str, at: &[Place], pixels: usize) -> Result<RawLabels, Refusal> {
+fn raw_labels(text: &str, at: &[Location], pixels: usize) -> Result<RawLabels, Refusal> {
     let bytes = bytes(text, at.to_vec(), pixels)?;
     let raw = decode_labels(&bytes, &limits(pixels)).map_err(|error| Refusal::from_core(error, at.to_vec()))?;
     let (rows, columns) = raw.shape();
@@ -149,7 +149,7 @@ pub fn fit(
     algorithm: Algorithm,
     wanted: usize,
     chosen: [usize; 2],
-    at: &[Place],
+    at: &[Location],
 ) -> Result<Image, Refusal> {
     let found = image.channels();
     if algorithm == Algorithm::Cellpose {
@@ -166,7 +166,7 @@ pub fn fit(
 }
 
 /// Cellpose's two channels: 0 is grey for the first and none for the second; a grey image is grey whatever was chosen.
-fn pick(image: &Image, wanted: usize, chosen: [usize; 2], at: &[Place]) -> Result<Image, Refusal> {
+fn pick(image: &Image, wanted: usize, chosen: [usize; 2], at: &[Location]) -> Result<Image, Refusal> {
     let found = image.channels();
     if found == 1 || chosen == [0, 0] {
         // The library averages channels and adds an empty second one where the network wants it.
@@ -251,7 +251,7 @@ fn misfit((rows, columns): (usize, usize), image: &Image) -> Option<Labels> {
     })
 }
 
-fn bytes(text: &str, at: Vec<Place>, pixels: usize) -> Result<Vec<u8>, Refusal> {
+fn bytes(text: &str, at: Vec<Location>, pixels: usize) -> Result<Vec<u8>, Refusal> {
     let bytes = base64::decode(text).map_err(|reason| Refusal::field(at, reason, "value_error.base64"))?;
     // Width and height stand in the first chunk of a PNG: a lying one is refused before anything is set up for it.
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n")

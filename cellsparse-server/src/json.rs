@@ -6,7 +6,7 @@ use std::fmt;
 use axum::http::StatusCode;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::errors::{Context, FieldError, Place, Refusal};
+use super::errors::{Context, FieldError, Location, Refusal};
 use super::python_json;
 
 /// A JSON value that borrows from the text it was read from.
@@ -80,14 +80,14 @@ fn syntax_error(text: &str, msg: &str, at: usize) -> Refusal {
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     let doc: String = text.chars().take(REPEATED).collect();
     Refusal::fields(vec![FieldError {
-        loc: vec!["body".into(), Place::Index(pos)],
+        loc: vec!["body".into(), Location::Index(pos)],
         msg: format!("{msg}: line {line} column {column} (char {pos})"),
         kind: "value_error.jsondecode".into(),
         ctx: Some(Context::Syntax { msg: msg.to_owned(), doc, pos, lineno: line, colno: column }),
     }])
 }
 
-/// Reads a value that lies in so many others.
+/// Reads a value, at a depth of nesting.
 #[derive(Clone, Copy)]
 struct Value<'n> {
     names: &'n [&'n str],

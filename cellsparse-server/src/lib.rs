@@ -55,7 +55,7 @@ use self::app::App;
 pub use self::event::Event;
 use self::event::Observer;
 pub use self::limits::Limits;
-use self::store::Store;
+use self::store::ModelStore;
 
 /// Time that requests under way get when the server ends: a training stops after its step, chooses thresholds and saves.
 const GRACE: Duration = Duration::from_secs(120);
@@ -135,7 +135,7 @@ fn app(settings: Settings, observer: Observer) -> Result<App> {
     if settings.token.as_deref().is_some_and(|token| token.trim().is_empty()) {
         return Err(Error::Config("the token is empty; give one, or leave it out".into()));
     }
-    let store = Store::open(&settings.models, &settings.pretrained, settings.limits.models)?;
+    let store = ModelStore::open(&settings.models, &settings.pretrained, settings.limits.models)?;
     observer.tell(Event::Opened { models: &settings.models });
     Ok(App {
         device: settings.device,

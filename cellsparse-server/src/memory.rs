@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is shared is counted in units of so many bytes.
+/// Bytes of the unit in which memory is counted.
 const UNIT: usize = 1 << 16;
 
-/// So many bytes for all requests together.
+/// Memory for all requests together.
 #[derive(Debug)]
 pub struct Memory {
     units: Arc<Semaphore>,
@@ -15,18 +15,18 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// For so many bytes, at least one unit.
+    /// Memory of that many bytes, at least one unit.
     pub fn new(bytes: usize) -> Self {
         let all = bytes.div_ceil(UNIT).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self { units: Arc::new(Semaphore::new(all)), all }
     }
 
-    /// Whether so many bytes are free now.
+    /// Whether that many bytes are free now.
     pub fn has(&self, bytes: usize) -> bool {
         bytes.div_ceil(UNIT) <= self.units.available_permits()
     }
 
-    /// Whether so many bytes could be had if nobody else had any.
+    /// Whether that many bytes are free when nothing is in use.
     pub fn could_have(&self, bytes: usize) -> bool {
         bytes.div_ceil(UNIT) <= self.all
     }
@@ -40,7 +40,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// Makes it a part of at least so many bytes. Whether there was room; without, it stays as it was.
+    /// Grows it to at least that many bytes, and says whether there was room; without, it stays as it was.
     #[must_use]
     pub fn grow_to(&mut self, memory: &Memory, bytes: usize) -> bool {
         let more = bytes.div_ceil(UNIT).saturating_sub(self.units);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::http::StatusCode;
 
-use super::errors::{Place, Refusal};
+use super::errors::{Location, Refusal};
 
 /// A name that is one file name on every system, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ impl ModelName {
     /// 422 that names the field.
     pub fn in_field(name: &str, field: &str) -> Result<Self, Refusal> {
         Self::new(name).map_err(|reason| {
-            let place: Vec<Place> = vec!["body".into(), field.into()];
+            let place: Vec<Location> = vec!["body".into(), field.into()];
             Refusal::field(place, format!("not a usable name: {reason}"), "value_error.name")
         })
     }

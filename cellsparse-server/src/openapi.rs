@@ -3,8 +3,6 @@
 use cellsparse_core::model::Algorithm;
 use serde_json::{Map, Value, json};
 
-use super::store::ALGORITHMS;
-
 /// Whether there is a route with exactly this path.
 pub fn has_path(path: &str) -> bool {
     ["/openapi.json", "/docs", "/redoc"].contains(&path) || paths().contains_key(path)
@@ -51,7 +49,7 @@ pub fn page() -> String {
 
 fn paths() -> Map<String, Value> {
     let mut paths = Map::new();
-    for algorithm in ALGORITHMS {
+    for &algorithm in Algorithm::ALL {
         paths.insert(format!("/{algorithm}/"), json!({ "post": segment(&algorithm.to_string()) }));
         paths.insert(format!("/{algorithm}/reset/"), json!({ "post": reset(&algorithm.to_string()) }));
     }
@@ -209,7 +207,7 @@ fn segment_schema(algorithm: Algorithm) -> Value {
 
 fn schemas() -> Map<String, Value> {
     let mut schemas = Map::new();
-    for algorithm in ALGORITHMS {
+    for &algorithm in Algorithm::ALL {
         schemas.insert(format!("Segment_{algorithm}"), segment_schema(algorithm));
     }
     schemas.insert(
@@ -362,7 +360,7 @@ fn optional(kind: &str, what: &str) -> Value {
 }
 
 fn model_parameters() -> Value {
-    let algorithms: Vec<String> = ALGORITHMS.iter().map(ToString::to_string).collect();
+    let algorithms: Vec<String> = Algorithm::ALL.iter().map(ToString::to_string).collect();
     json!([
         { "name": "algorithm", "in": "path", "required": true, "schema": { "type": "string", "enum": algorithms } },
         { "name": "name", "in": "path", "required": true, "schema": { "type": "string" } },

@@ -22,8 +22,7 @@ use super::errors::{Refusal, answer};
 use super::fields::{Reset, Segment, object};
 use super::memory::Share;
 use super::names::ModelName;
-use super::store::ALGORITHMS;
-use super::work::{self, Lesson, Work};
+use super::work::{self, TrainingData, Work};
 use super::{guard, images, openapi, progress};
 
 type Answer = Result<Response, Refusal>;
@@ -42,7 +41,7 @@ const ALGORITHM: HeaderName = HeaderName::from_static("x-cellsparse-algorithm");
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     router = router.route("/auto/", post(|State(app): Shared, request: Request| segment(app, None, request)));
-    for algorithm in ALGORITHMS {
+    for &algorithm in Algorithm::ALL {
         let segment = move |State(app): Shared, request: Request| segment(app, Some(algorithm), request);
         let reset = move |State(app): Shared, request: Request| reset(app, algorithm, request);
         router =
@@ -69,8 +68,8 @@ pub fn router(app: Arc<App>) -> Router {
 /// `POST /{algorithm}/`: trains, segments, or both. Without an algorithm that of the model of that name, or the one that suits
 /// the drawn cells.
 async fn segment(app: Arc<App>, algorithm: Option<Algorithm>, request: Request) -> Answer {
-    let wishes = match Wishes::read(request.uri().query()) {
-        Ok(wishes) => wishes,
+    let options = match QueryOptions::read(request.uri().query()) {
+        Ok(options) => options,
         Err(refusal) => {
             body::throw_away(request).await;
             return Err(refusal);
@@ -87,7 +86,7 @@ async fn segment(app: Arc<App>, algorithm: Option<Algorithm>, request: Request) 
     let algorithm = algorithm.or(chosen.as_ref().map(|chosen| chosen.0)).unwrap_or(Algorithm::Stardist);
     let (name, work) = {
         let turn = app.unless_stopped(app.decoding.clone().acquire_owned()).await?;
-        let (app, outline, cancel) = (Arc::clone(&app), wishes.outline, client.prediction.clone());
+        let (app, outline, cancel) = (Arc::clone(&app), options.outline, client.prediction.clone());
         blocking(move || {
             let _held = (turn, share);
             decode(&app, algorithm, outline, &bytes, &cancel)
@@ -100,13 +99,13 @@ async fn segment(app: Arc<App>, algorithm: Option<Algorithm>, request: Request) 
     notes.extend(work.notes.iter().cloned());
     let mut trained = None;
     if work.train {
-        match work.lesson(algorithm, app.strict)? {
-            Lesson::Drawn(left_out) => {
+        match work.training_data(algorithm, app.strict)? {
+            TrainingData::Drawn(left_out) => {
                 let (model, said) = train(&app, &entry, &work, &client.training).await?;
                 trained = Some(model);
                 notes.extend(left_out.into_iter().chain(said));
             }
-            Lesson::Nothing(reason) => notes.push(reason),
+            TrainingData::Nothing(reason) => notes.push(reason),
         }
     }
     let mut features: Vec<Vec<Feature>> = work.fields.iter().map(|_| Vec::new()).collect();
@@ -121,7 +120,7 @@ async fn segment(app: Arc<App>, algorithm: Option<Algorithm>, request: Request) 
         }
     }
     let several = work.several;
-    let text = blocking(move || wishes.text(features, several)).await?;
+    let text = blocking(move || options.text(features, several)).await?;
     let mut response = answer(StatusCode::OK, text);
     if chosen.is_some() {
         response.headers_mut().insert(ALGORITHM, HeaderValue::from_static(algorithm.name()));
@@ -146,7 +145,7 @@ async fn choose(
             let body = object(&body)?;
             let request = Segment::read(&body, Algorithm::Stardist, &app.limits)?;
             let has = |algorithm: &Algorithm| app.store.entry(*algorithm, &request.model).exists();
-            match (ALGORITHMS.into_iter().find(has), request.train) {
+            match (Algorithm::ALL.iter().copied().find(has), request.train) {
                 (Some(algorithm), _) => Ok(Some(algorithm)),
                 (None, true) => Ok(None),
                 (None, false) => {
@@ -254,7 +253,7 @@ async fn train(
     }
     let (app, entry, work, cancel) = (Arc::clone(app), Arc::clone(entry), Arc::clone(work), cancel.clone());
     blocking(move || {
-        // Dropped in this order: who gets the turn next finds the training ended.
+        // Dropped in this order: the next in the queue finds the training ended.
         let _held = (running, turns);
         work::train(&app, &entry, &work, &cancel)
     })
@@ -302,7 +301,7 @@ async fn reset(app: Arc<App>, algorithm: Algorithm, request: Request) -> Answer 
             Some(blocking(move || app.store.pretrained(algorithm, &name)).await?)
         }
     };
-    // What is being learned would be thrown away.
+    // What is being learned would be discarded.
     entry.live.stop_all();
     let turn = app.unless_stopped(Arc::clone(&entry.turn).lock_owned()).await?;
     blocking(move || {
@@ -401,21 +400,21 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> +
 
 /// What the query of a request asks for.
 #[derive(Debug, Clone, Copy)]
-struct Wishes {
+struct QueryOptions {
     outline: OutlineRule,
     collection: bool,
 }
 
-impl Wishes {
+impl QueryOptions {
     /// Parameters that are not known are ignored, as in the original.
     fn read(query: Option<&str>) -> Result<Self, Refusal> {
-        let mut wishes = Self { outline: OutlineRule::Literal, collection: false };
+        let mut options = Self { outline: OutlineRule::Literal, collection: false };
         for (name, value) in query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
             let known = match name {
-                "outline" => value.parse().map(|outline| wishes.outline = outline).is_ok(),
+                "outline" => value.parse().map(|outline| options.outline = outline).is_ok(),
                 "format" => match value {
                     "features" | "featurecollection" => {
-                        wishes.collection = value == "featurecollection";
+                        options.collection = value == "featurecollection";
                         true
                     }
                     _ => false,
@@ -428,7 +427,7 @@ impl Wishes {
                 return Err(Refusal::field(place, format!("unknown {name}; give {expected}"), "value_error.enum"));
             }
         }
-        Ok(wishes)
+        Ok(options)
     }
 
     fn text(self, mut images: Vec<Vec<Feature>>, several: bool) -> Result<String, Refusal> {

@@ -15,15 +15,12 @@ use super::entry::Entry;
 use super::errors::Refusal;
 use super::names::ModelName;
 
-/// Every algorithm, each with a folder.
-pub const ALGORITHMS: [Algorithm; 3] = [Algorithm::Stardist, Algorithm::Cellpose, Algorithm::Elephant];
-
 /// Models kept in memory at most, beside those in training.
 const IN_MEMORY: usize = 4;
 
 /// The models of one folder. One server has it at a time.
 #[derive(Debug)]
-pub struct Store {
+pub struct ModelStore {
     folder: PathBuf,
     pretrained: PathBuf,
     most: usize,
@@ -34,13 +31,13 @@ pub struct Store {
     _lock: File,
 }
 
-impl Store {
+impl ModelStore {
     /// Opens a folder, which is made if it is not there, and removes what an earlier server that was killed left unfinished.
     ///
     /// # Errors
     /// When the folder cannot be written, or another server has it.
     pub fn open(folder: &Path, pretrained: &Path, most: usize) -> CoreResult<Self> {
-        for algorithm in ALGORITHMS {
+        for &algorithm in Algorithm::ALL {
             let path = folder.join(algorithm.to_string());
             fs::create_dir_all(&path).map_err(|source| Error::io(&path, source))?;
         }
@@ -62,7 +59,7 @@ impl Store {
             counting: Mutex::default(),
             _lock: lock,
         };
-        for algorithm in ALGORITHMS {
+        for &algorithm in Algorithm::ALL {
             store.check_writable(algorithm)?;
             for path in files(&store.folder_of(algorithm)) {
                 if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
@@ -110,7 +107,7 @@ impl Store {
     pub fn admit<T>(&self, entry: &Entry, begin: impl FnOnce() -> T) -> Result<T, Refusal> {
         let _counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
         if !entry.exists() {
-            let count = ALGORITHMS.iter().map(|algorithm| self.known(*algorithm).len()).sum::<usize>();
+            let count = Algorithm::ALL.iter().map(|algorithm| self.known(*algorithm).len()).sum::<usize>();
             if count >= self.most {
                 return Err(Refusal::new(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -159,7 +156,7 @@ impl Store {
     /// Every model of the folder, and every one that is about to be in it.
     pub fn list(&self) -> Vec<Value> {
         let mut list = Vec::new();
-        for algorithm in ALGORITHMS {
+        for &algorithm in Algorithm::ALL {
             let mut names = self.known(algorithm);
             let waiting = self.entries().into_iter().filter(|entry| entry.live.status().state != "idle");
             names.extend(waiting.filter(|entry| entry.algorithm == algorithm).map(|entry| entry.name.clone()));
@@ -236,7 +233,7 @@ mod tests {
     #[test]
     fn a_model_in_its_first_training_counts() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), folder.path(), 1).unwrap();
+        let store = ModelStore::open(folder.path(), folder.path(), 1).unwrap();
         let entry = |name| store.entry(Algorithm::Elephant, &ModelName::new(name).unwrap());
         let (first, second) = (entry("first"), entry("second"));
         let training = store.admit(&first, || first.begin_training(None)).unwrap();
@@ -249,7 +246,7 @@ mod tests {
     #[test]
     fn models_are_listed_without_reading_their_weights() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), folder.path(), 4).unwrap();
+        let store = ModelStore::open(folder.path(), folder.path(), 4).unwrap();
         let entry = store.entry(Algorithm::Stardist, &ModelName::new("a").unwrap());
         let config = StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 3, ..StarDistConfig::default() };
         Model::stardist(config, 0).unwrap().save(entry.path()).unwrap();

@@ -2,25 +2,25 @@
 
 use std::borrow::Cow;
 
-use super::errors::{FieldError, Place};
+use super::errors::{FieldError, Location};
 use super::json::Json;
 
 /// Reads the fields of one object and collects what is wrong with them.
 pub struct Reader<'j, 'a> {
     object: &'j Json<'a>,
-    at: Vec<Place>,
+    at: Vec<Location>,
     /// What is wrong, in the order of reading.
     pub errors: Vec<FieldError>,
 }
 
 impl<'j, 'a> Reader<'j, 'a> {
     /// For the object that stands at `at` of the request.
-    pub fn new(object: &'j Json<'a>, at: Vec<Place>) -> Self {
+    pub fn new(object: &'j Json<'a>, at: Vec<Location>) -> Self {
         Self { object, at, errors: Vec::new() }
     }
 
     /// The place of a field.
-    pub fn place(&self, name: &str) -> Vec<Place> {
+    pub fn place(&self, name: &str) -> Vec<Location> {
         self.at.iter().cloned().chain([name.into()]).collect()
     }
 
@@ -208,6 +208,6 @@ mod tests {
                 "value_error.missing"
             ]
         );
-        assert_eq!(reader.errors[0].loc, ["body".into(), Place::from("bad")]);
+        assert_eq!(reader.errors[0].loc, ["body".into(), Location::from("bad")]);
     }
 }

@@ -7,20 +7,20 @@ use cellsparse_core::annotations::Dataset;
 use cellsparse_core::formats::geojson::{Feature, GeoJsonOptions, OutlineRule};
 use cellsparse_core::model::{Algorithm, Architecture, Choice, PredictOptions, Start, TrainOptions, choose_algorithm};
 use cellsparse_core::raster::Image;
-use cellsparse_core::{CancelToken, Error, ErrorKind, Flow, Model, Reason};
+use cellsparse_core::{CancelToken, ControlFlow, Error, ErrorKind, Model, Reason};
 
 use super::app::App;
 use super::entry::Entry;
-use super::errors::{Place, Refusal};
+use super::errors::{Location, Refusal};
 use super::event::Event;
-use super::images::{self, Field, Labels};
+use super::images::{self, Labels, RequestImage};
 use super::live::Outcome;
 use super::memory::Share;
 
 /// What a request asks for, decoded.
 pub struct Work {
     /// Its images.
-    pub fields: Vec<Field>,
+    pub fields: Vec<RequestImage>,
     /// Train.
     pub train: bool,
     /// Segment.
@@ -56,7 +56,7 @@ pub struct Work {
 }
 
 /// Whether there is something to train on.
-pub enum Lesson {
+pub enum TrainingData {
     /// There is. What is left out of it, if anything is.
     Drawn(Option<String>),
     /// There is not, for this reason, and the original server said nothing about it.
@@ -68,12 +68,13 @@ impl Work {
     ///
     /// # Errors
     /// 422 when there is nothing to train on; with `strict` also where the original server answered 200.
-    pub fn lesson(&self, algorithm: Algorithm, strict: bool) -> Result<Lesson, Refusal> {
-        let labels = |field: &Field| -> Vec<Place> { field.at.iter().cloned().chain(["b64lbl".into()]).collect() };
+    pub fn training_data(&self, algorithm: Algorithm, strict: bool) -> Result<TrainingData, Refusal> {
+        let labels =
+            |field: &RequestImage| -> Vec<Location> { field.at.iter().cloned().chain(["b64lbl".into()]).collect() };
         for field in &self.fields {
             if let Labels::Misfit(reason) = &field.labels {
                 if algorithm == Algorithm::Cellpose && !strict && !self.several {
-                    return Ok(Lesson::Nothing(format!("nothing was trained: {reason}")));
+                    return Ok(TrainingData::Nothing(format!("nothing was trained: {reason}")));
                 }
                 return Err(Refusal::field(labels(field), reason.clone(), "value_error.labels"));
             }
@@ -82,7 +83,7 @@ impl Work {
             let without = self.fields.iter().filter(|field| matches!(field.labels, Labels::NoCell)).count();
             let note =
                 format!("{without} of {} images have background and no cell; they were left out", self.fields.len());
-            return Ok(Lesson::Drawn((without > 0).then_some(note)));
+            return Ok(TrainingData::Drawn((without > 0).then_some(note)));
         }
         if let Some(field) = self.fields.iter().find(|field| matches!(field.labels, Labels::NoCell)) {
             let reason = "no cell is annotated: the highest value is 1, which is background; cells begin at 2";
@@ -93,7 +94,7 @@ impl Work {
             Labels::Empty => {
                 let reason = "nothing is annotated: every label is 0; draw at least one cell";
                 if algorithm == Algorithm::Stardist && !strict && !self.several {
-                    return Ok(Lesson::Nothing(format!("nothing was trained: {reason}")));
+                    return Ok(TrainingData::Nothing(format!("nothing was trained: {reason}")));
                 }
                 Err(Refusal::field(labels(first), reason, "value_error.labels"))
             }
@@ -107,7 +108,7 @@ impl Work {
 /// # Errors
 /// What is wrong with the labels, or 409 when the training was cancelled.
 pub fn choose(app: &App, work: &Work, cancel: &CancelToken) -> Result<Choice, Refusal> {
-    if let Lesson::Nothing(reason) = work.lesson(Algorithm::Elephant, true)? {
+    if let TrainingData::Nothing(reason) = work.training_data(Algorithm::Elephant, true)? {
         return Err(Refusal::field(vec!["body".into(), "b64lbl".into()], reason, "value_error.labels"));
     }
     let (mut pictures, mut labels) = (Vec::new(), Vec::new());
@@ -189,7 +190,7 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
     let mut observer = |progress: &cellsparse_core::Progress| {
         moved = true;
         entry.live.step(progress);
-        Flow::Continue
+        ControlFlow::Continue
     };
     let mut result = model.train(&data, None, &options, &mut observer);
     if result.as_ref().is_err_and(|error| error.reason() == Some(&Reason::NotResumable)) {
@@ -303,11 +304,11 @@ const SAMPLES_PER_PIXEL: usize = 16;
 fn fitted(
     app: &App,
     work: &Work,
-    field: &Field,
+    field: &RequestImage,
     model: &Model,
     samples: &mut usize,
-) -> Result<(Image, Vec<Place>), Refusal> {
-    let at: Vec<Place> = field.at.iter().cloned().chain(["b64img".into()]).collect();
+) -> Result<(Image, Vec<Location>), Refusal> {
+    let at: Vec<Location> = field.at.iter().cloned().chain(["b64img".into()]).collect();
     let (rows, columns, _) = field.image.shape();
     let channels = model.architecture().n_channels();
     *samples = samples.saturating_add(rows.saturating_mul(columns).saturating_mul(channels));

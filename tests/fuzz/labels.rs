@@ -1,8 +1,8 @@
 //! Label images and configurations of every kind.
 
 use cellsparse_core::annotations::{Dataset, LabelEncoding, SparseLabels, background_rim};
-use cellsparse_core::completion::complete_labels;
 use cellsparse_core::model::{Architecture, Normalization};
+use cellsparse_core::pseudo_labels::add_pseudo_labels;
 use cellsparse_core::random::Random;
 use cellsparse_core::raster::{Image, RawLabels};
 use ndarray::{Array2, Array3};
@@ -51,7 +51,7 @@ fn labels_are_parsed_or_refused_and_completed_without_change() {
             labels.labels()[[y, x]].clamp(-1, 1) as f32 + random.uniform(0.0, 0.5) as f32
         });
         let drawn = background_rim(labels.labels(), random.below(4));
-        let completed = complete_labels(image.view(), &drawn, 1);
+        let completed = add_pseudo_labels(image.view(), &drawn, 1);
         if drawn.iter().zip(&completed).any(|(old, new)| *old >= 0 && old != new) {
             return Err("what was drawn was changed".into());
         }

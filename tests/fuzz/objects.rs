@@ -2,7 +2,7 @@
 
 use cellsparse_core::geometry::diffusion::{FlowRule, label_flows};
 use cellsparse_core::geometry::polygon::doubled_area;
-use cellsparse_core::geometry::{Outline, Overlap};
+use cellsparse_core::geometry::{IntegerPolygon, Overlap};
 use cellsparse_core::postprocess::StarCandidates;
 use cellsparse_core::postprocess::nms::{integer_outline, non_maximum_suppression};
 use cellsparse_core::postprocess::watershed::watershed;
@@ -34,7 +34,7 @@ fn suppression_agrees_with_every_pair_compared() {
 /// The rule of suppression with nothing left out.
 fn every_pair(sorted: &StarCandidates, thresh: f32) -> Vec<usize> {
     let vertices: Vec<_> = (0..sorted.len()).map(|k| integer_outline(sorted.points[k], sorted.dist.row(k))).collect();
-    let outlines: Vec<_> = vertices.iter().map(|vertices| Outline::new(vertices)).collect();
+    let outlines: Vec<_> = vertices.iter().map(|vertices| IntegerPolygon::new(vertices)).collect();
     let area = |k: usize| f64::from(0.5 * doubled_area(&vertices[k]).unsigned_abs() as f32) + 1e-10;
     let flat = |k: usize| {
         let same = |axis: usize| vertices[k].iter().all(|vertex| vertex[axis] == vertices[k][0][axis]);
@@ -55,8 +55,8 @@ fn every_pair(sorted: &StarCandidates, thresh: f32) -> Vec<usize> {
     kept
 }
 
-/// A landscape of few levels, or of many, with markers and a mask.
-fn landscape(random: &mut Random) -> (Array2<f32>, LabelImage, Array2<bool>) {
+/// An elevation map of few levels, or of many, with markers and a mask.
+fn elevation(random: &mut Random) -> (Array2<f32>, LabelImage, Array2<bool>) {
     let shape = (1 + random.below(14), 1 + random.below(14));
     let levels = [1.0, 4.0, 1e6][random.below(3)];
     let heights = Array2::from_shape_simple_fn(shape, || (random.uniform(0.0, levels).floor() / levels) as f32);
@@ -70,7 +70,7 @@ fn landscape(random: &mut Random) -> (Array2<f32>, LabelImage, Array2<bool>) {
 #[test]
 fn floods_reach_what_they_can_and_keep_their_markers() {
     fuzz("watershed", 300, |random| {
-        let (heights, markers, mask) = landscape(random);
+        let (heights, markers, mask) = elevation(random);
         let (connectivity, eight) =
             if random.chance(0.5) { (Connectivity::Four, false) } else { (Connectivity::Eight, true) };
         let flooded = watershed(heights.view(), markers.view(), Some(mask.view()), connectivity);

@@ -10,7 +10,7 @@ use cellsparse_core::raster::taper::{
 };
 use cellsparse_core::raster::{percentile_normalize, resize_bilinear, resize_nearest, scaled_size};
 use cellsparse_core::targets::cellpose::{diameter, masks_to_flows};
-use cellsparse_core::training::augment_affine::{Crop, CropRange, Outside, channel_last};
+use cellsparse_core::training::augment_affine::{Outside, Patch, PatchRange, channel_last};
 use cellsparse_core::training::loss_cellpose::cellpose_loss;
 use cellsparse_core::training::schedule::{CellposeVersion, cellpose_rates};
 use common::{Fixture, fixture, max_abs_diff, shared};
@@ -239,7 +239,7 @@ fn crops_of(file: &Fixture, case: &str, prefix: &str, tolerances: [f32; 3]) {
     compare_crops(file, file, case, prefix, tolerances);
 }
 
-/// Cuts with the recorded matrices; `tolerances` are those of samples, flows, and the share of other cell probabilities.
+/// Cuts with the recorded matrices; `tolerances` are those of samples, flows, and the fraction of other cell probabilities.
 fn compare_crops(input: &Fixture, output: &Fixture, case: &str, prefix: &str, tolerances: [f32; 3]) {
     let four = |file: &Fixture, name: &str| file.f32(&format!("{case}.{name}")).into_dimensionality::<Ix4>().unwrap();
     let (x, y) = (four(input, "X"), four(input, "Y"));
@@ -250,11 +250,11 @@ fn compare_crops(input: &Fixture, output: &Fixture, case: &str, prefix: &str, to
     for i in 0..x.dim().0 {
         let draws: [f64; 5] = std::array::from_fn(|k| draws[[i, k]]);
         let matrix = [0, 1].map(|row| [0, 1, 2].map(|column| matrices[[i, row, column]]));
-        let crop = Crop { flip: draws[0] > 0.5, theta: std::f64::consts::TAU * draws[1], matrix };
+        let patch = Patch { flip: draws[0] > 0.5, theta: std::f64::consts::TAU * draws[1], matrix };
         let (image, targets) = (channel_last(x.index_axis(Axis(0), i)), channel_last(y.index_axis(Axis(0), i)));
         let mut cut = [vec![9.0; size[0] * size[1] * 2], vec![9.0; size[0] * size[1] * 3]];
         let [cut_image, cut_targets] = &mut cut;
-        crop.cut(size, image.view(), targets.view(), Outside::Background, cut_image, cut_targets).unwrap();
+        patch.cut(size, image.view(), targets.view(), Outside::Background, cut_image, cut_targets).unwrap();
         let expected = channel_last(samples.index_axis(Axis(0), i));
         for (found, expected) in cut_image.iter().zip(&expected) {
             assert!((found - expected).abs() < tolerances[0], "{case} {i} {prefix}: {found} {expected}");
@@ -270,9 +270,9 @@ fn compare_crops(input: &Fixture, output: &Fixture, case: &str, prefix: &str, to
         // The recorded matrices carry the rounding of their making.
         let info = &input.info()["cases"][case];
         let scale_range = info["scale_range"].as_f64().unwrap();
-        let range = CropRange { size, scale_range, rescale: info["rescale"].as_f64().unwrap_or(1.0) };
-        let own = range.crop([x.dim().2, x.dim().3], draws);
-        assert_eq!(own.flip, crop.flip);
+        let range = PatchRange { size, scale_range, rescale: info["rescale"].as_f64().unwrap_or(1.0) };
+        let own = range.patch([x.dim().2, x.dim().3], draws);
+        assert_eq!(own.flip, patch.flip);
         for (own, recorded) in own.matrix.iter().flatten().zip(matrix.iter().flatten()) {
             assert!((own - recorded).abs() < 1e-3, "{case} {i}: {own} {recorded}");
         }

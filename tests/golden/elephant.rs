@@ -1,11 +1,11 @@
-//! The training side of ELEPHANT against the original: classes, loss, crops.
+//! The training side of ELEPHANT against the original: classes, loss, patches.
 
 use cellsparse_tests as common;
 
 use cellsparse_core::raster::LabelImage;
 use cellsparse_core::targets::elephant::{ClassRule, class_labels};
-use cellsparse_core::training::crop::{CropDraw, cut_crop, origin_range, rotate, rotated_size, size_range};
 use cellsparse_core::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
+use cellsparse_core::training::patch::{PatchDraw, cut_patch, origin_range, rotate, rotated_size, size_range};
 use common::{Fixture, all_fixtures};
 use ndarray::{ArrayD, Axis, Ix2};
 
@@ -94,7 +94,7 @@ fn crops_equal_the_reference() {
             let image = fixture.f32(&format!("{set}.image")).into_dimensionality::<Ix2>().unwrap();
             let targets = labels(&fixture, &format!("{set}.seg")).mapv(|class| class - 1);
             let expected = labels(&fixture, &format!("{item}.y"));
-            let crop = [expected.nrows(), expected.ncols()];
+            let patch = [expected.nrows(), expected.ncols()];
             let draws = draws(&fixture, &item);
             let last = |k: usize| *draws[k].last().unwrap();
             let degrees = last(2) as i32;
@@ -106,7 +106,7 @@ fn crops_equal_the_reference() {
             for k in 0..2 {
                 let side = image.shape()[k];
                 // Python's ranges: without the last number for sizes, with it for origins.
-                let sizes = size_range(side, crop[k], 0.2);
+                let sizes = size_range(side, patch[k], 0.2);
                 assert_eq!([sizes.start as f64, sizes.end as f64], draws[k][..2], "{item} size");
                 size[k] = rotated_size(side, last(k) as usize, degrees);
                 let origins = origin_range(side, size[k], [base.0, base.1][k]);
@@ -115,7 +115,7 @@ fn crops_equal_the_reference() {
             }
             let info = &fixture.info()["draws"][&item];
             let flip = |name: &str| info[name].as_bool().unwrap();
-            let draw = CropDraw {
+            let draw = PatchDraw {
                 origin,
                 size,
                 degrees,
@@ -124,7 +124,7 @@ fn crops_equal_the_reference() {
                 flip_columns: flip("flip_last_axis"),
             };
             let image = image.insert_axis(Axis(2));
-            let (pixels, found) = cut_crop(image.view(), targets.view(), crop, &draw).unwrap().unwrap();
+            let (pixels, found) = cut_patch(image.view(), targets.view(), patch, &draw).unwrap().unwrap();
             compare(&item, &pixels.index_axis(Axis(2), 0).to_owned(), &fixture.f32(&format!("{item}.x")), 1e-5);
             // The reference rotates with 32-bit coordinates: one pixel in a thousand may fall to its neighbour.
             let wrong = found.iter().zip(&expected).filter(|(a, b)| **a != **b).count();

@@ -2,8 +2,8 @@
 
 use cellsparse_tests as common;
 
-use cellsparse_core::geometry::{Outline, Overlap, polygon};
-use cellsparse_core::postprocess::clean::remove_small_labels_literal;
+use cellsparse_core::geometry::{IntegerPolygon, Overlap, polygon};
+use cellsparse_core::postprocess::clean::remove_small_labels_as_reference;
 use cellsparse_core::postprocess::nms::{integer_outline, non_maximum_suppression, non_maximum_suppression_dense};
 use cellsparse_core::postprocess::stars::{coord_to_label, dist_to_coord, polygons_to_label};
 use cellsparse_core::postprocess::{BORDER, StarCandidates, candidates};
@@ -65,7 +65,7 @@ fn overlaps_of_pairs_are_exact() {
         for case in cases(&fixture, "sparse_", ".pairs") {
             let list = sparse(&fixture, &case);
             let vertices: Vec<_> = (0..list.len()).map(|k| integer_outline(list.points[k], list.dist.row(k))).collect();
-            let outlines: Vec<_> = vertices.iter().map(|vertices| Outline::new(vertices)).collect();
+            let outlines: Vec<_> = vertices.iter().map(|vertices| IntegerPolygon::new(vertices)).collect();
             let areas = f1(&fixture, &format!("{case}.area"));
             let expected = f1(&fixture, &format!("{case}.pair_overlap"));
             let mut overlap = Overlap::default();
@@ -194,7 +194,7 @@ fn the_literal_small_object_filter_agrees() {
         for name in fixture.names().iter().filter(|name| !name.ends_with(".label")) {
             let (case, area) = name.split_once('.').unwrap();
             let mut image = labels(&fixture, &format!("{case}.label"));
-            remove_small_labels_literal(&mut image, area.parse().unwrap());
+            remove_small_labels_as_reference(&mut image, area.parse().unwrap());
             assert_eq!(image, labels(&fixture, name), "{name}");
         }
     }

@@ -6,7 +6,7 @@ use cellsparse_core::targets::fill_label_holes;
 use cellsparse_core::targets::stardist::{self, ObjectClasses};
 use cellsparse_core::training::augment::Augmentation;
 use cellsparse_core::training::batch::{BatchConfig, BatchMaker};
-use cellsparse_core::training::sampler::{CornerSet, SamplingPolicy};
+use cellsparse_core::training::sampler::{PatchOrigins, SamplingPolicy};
 use common::{Fixture, fixture, fixture_and_real, max_abs_diff};
 use ndarray::{Array2, Array3, Ix2, Ix3, s};
 
@@ -165,7 +165,7 @@ fn valid_patch_centres() {
     let labels = image(&data, "y");
     let centres = |counts: fn(i32) -> bool| {
         let mut centres = Array2::zeros(labels.dim());
-        for (row, column) in CornerSet::containing(labels.view(), [32, 48], counts).unwrap().iter() {
+        for (row, column) in PatchOrigins::containing(labels.view(), [32, 48], counts).unwrap().iter() {
             centres[[row + 16, column + 24]] = 1;
         }
         centres

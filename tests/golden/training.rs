@@ -17,7 +17,7 @@ use cellsparse_core::training::loss_stardist::{
     Head, StarGradients, StarLossConfig, StarOutputs, StarTruth, stardist_loss,
 };
 use cellsparse_core::training::optimizer::Adam;
-use cellsparse_core::{Error, Flow, Image, LabelImage, Progress, StopReason};
+use cellsparse_core::{ControlFlow, Error, Image, LabelImage, Progress, StopReason};
 use common::{Fixture, fixture, fixture_and_real};
 use ndarray::{Array2, Ix2, Ix3, s};
 
@@ -178,8 +178,8 @@ fn options(steps: usize) -> TrainOptions {
     TrainOptions { steps: Some(steps), batch_size: Some(2), patch_size: Some(48), ..Default::default() }
 }
 
-fn go_on(_: &Progress) -> Flow {
-    Flow::Continue
+fn go_on(_: &Progress) -> ControlFlow {
+    ControlFlow::Continue
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn training_lowers_the_loss_and_reports_every_step() {
     let summary = model
         .train(&annotated(2), Some(&annotated(3)), &options(60), &mut |event| {
             events.push(event.clone());
-            Flow::Continue
+            ControlFlow::Continue
         })
         .unwrap();
     assert_eq!((summary.steps, summary.stopped, summary.device.as_str()), (60, StopReason::Finished, "cpu"));
@@ -223,7 +223,7 @@ fn stopping_leaves_a_usable_model_at_every_step() {
         let before = model.weights().clone();
         let summary = model
             .train(&annotated(1), None, &options(50), &mut |event| {
-                if event.step == stop_at { Flow::Stop } else { Flow::Continue }
+                if event.step == stop_at { ControlFlow::Stop } else { ControlFlow::Continue }
             })
             .unwrap();
         assert_eq!((summary.steps, summary.stopped), (stop_at, StopReason::Cancelled));
@@ -286,7 +286,7 @@ fn a_checkpoint_can_be_loaded_from_the_first_step_on() {
             if let Ok(saved) = Model::load(&path) {
                 steps.push((event.step, saved.history().total_steps()));
             }
-            Flow::Continue
+            ControlFlow::Continue
         })
         .unwrap();
     assert_eq!(steps.first(), Some(&(1, 1)));
@@ -342,7 +342,7 @@ fn classes_are_learned_and_returned() {
     model
         .train(&data, None, &TrainOptions { learning_rate: Some(5e-3), ..options(80) }, &mut |event| {
             parts = event.losses.clone();
-            Flow::Continue
+            ControlFlow::Continue
         })
         .unwrap();
     assert_eq!(parts.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["prob", "dist", "class"]);

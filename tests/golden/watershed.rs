@@ -5,7 +5,7 @@ use cellsparse_tests as common;
 
 use cellsparse_core::geometry::distance::{distance_transform_edt, distance_transform_squared};
 use cellsparse_core::geometry::ellipse::Ellipse;
-use cellsparse_core::postprocess::elephant::{Landscape, Method, WatershedOptions, elephant_instances};
+use cellsparse_core::postprocess::elephant::{Elevation, InstanceMethod, WatershedOptions, elephant_instances};
 use cellsparse_core::postprocess::patches::patch_predict;
 use cellsparse_core::postprocess::spots::{SpotOptions, draw_spots, find_spots};
 use cellsparse_core::postprocess::watershed::watershed;
@@ -91,8 +91,8 @@ fn cells_by_watershed_equal_the_reference() {
     for fixture in all_fixtures("elephant/watershed_post") {
         for case in cases(&fixture, "seeds") {
             let p = probabilities(&fixture, &format!("{case}.prob"));
-            for (name, landscape) in [("prob", Landscape::Probability), ("edt", Landscape::Distance)] {
-                let method = Method::Watershed(WatershedOptions { landscape, ..Default::default() });
+            for (name, elevation) in [("prob", Elevation::Probability), ("edt", Elevation::Distance)] {
+                let method = InstanceMethod::Watershed(WatershedOptions { elevation, ..Default::default() });
                 let found = elephant_instances(p.view(), &method, 10.0).unwrap();
                 assert_eq!(found, labels(&fixture, &format!("{case}.{name}.label")), "{case} {name}");
             }

@@ -25,10 +25,9 @@ fn the_snippet_of_the_readme_is_the_example() {
 
 #[test]
 fn every_option_of_the_command_line_is_in_the_readme_and_the_reverse() {
-    let source = read("cellsparse-cli/src/args.rs");
-    let arguments = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let sources = ["args", "large"].map(|name| read(&format!("cellsparse-cli/src/{name}.rs")));
     let mut flags = Vec::new();
-    let mut lines = arguments.lines();
+    let mut lines = sources.iter().flat_map(|source| source.split("#[cfg(test)]").next().unwrap_or_default().lines());
     while let Some(line) = lines.next() {
         if line.trim().starts_with("#[arg(long")
             && let Some(name) = lines.next().and_then(|field| field.trim().strip_prefix("pub ")?.split(':').next())

@@ -4,17 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files of the interface that most programs use.
-const FACADE: [&str; 13] = [
+const FACADE: [&str; 14] = [
     "annotations/encoding_choice.rs",
     "control.rs",
     "error.rs",
     "error/reason.rs",
     "formats/annotation_files/mod.rs",
     "metrics/matching.rs",
-    "model/algorithm_options.rs",
     "model/choice.rs",
-    "model/mod.rs",
+    "model/facade.rs",
+    "model/info.rs",
     "model/options.rs",
+    "model/registry.rs",
     "model/segmentation.rs",
     "model/train.rs",
     "raster/read/options.rs",
@@ -29,7 +30,10 @@ fn exhaustible(source: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut attributes = String::new();
     let mut lines = source.lines().take_while(|line| *line != "#[cfg(test)]");
-    while let Some(line) = lines.next() {
+    while let Some(indented) = lines.next() {
+        // Items in a macro are indented.
+        let line = indented.trim_start();
+        let indent = &indented[..indented.len() - line.len()];
         if line.starts_with("#[") {
             attributes.push_str(line);
             continue;
@@ -39,7 +43,8 @@ fn exhaustible(source: &str) -> Vec<&str> {
             && line.ends_with('{')
         {
             let name = rest.split([' ', '<']).next().unwrap_or_default();
-            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "}").collect();
+            let end = format!("{indent}}}");
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != end).collect();
             let is_field = |line: &&str| line.starts_with("    ") && !line.trim_start().starts_with(['/', '#']);
             let has_private = is_struct && body.iter().filter(|line| is_field(line)).any(|line| !line.contains("pub "));
             let has_defaults = is_struct
@@ -74,6 +79,7 @@ fn callers_need_not_know_all_fields_and_variants() {
 fn what_callers_can_exhaust_is_recognised() {
     let source = "#[derive(Debug)]\npub struct Open {\n    /// X.\n    pub x: u8,\n}\n#[derive(Default)]\npub struct Options {\n    pub x: u8,\n}\n\
                   #[non_exhaustive]\npub struct Result {\n    pub x: u8,\n}\npub struct Private {\n    pub x: u8,\n    y: u8,\n}\n\
-                  pub enum Kind {\n    A,\n}\npub struct Own {\n    pub x: u8,\n}\nimpl Default for Own {\n}\n#[cfg(test)]\npub enum Late {\n}\n";
-    assert_eq!(exhaustible(source), ["Open", "Kind"]);
+                  pub enum Kind {\n    A,\n}\npub struct Own {\n    pub x: u8,\n}\nimpl Default for Own {\n}\n\
+                  macro_rules! m {\n    () => {\n        pub enum Made {\n            B,\n        }\n    };\n}\n#[cfg(test)]\npub enum Late {\n}\n";
+    assert_eq!(exhaustible(source), ["Open", "Kind", "Made"]);
 }

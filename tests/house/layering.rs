@@ -91,10 +91,15 @@ fn without_tests(source: &str) -> (String, Vec<String>) {
 
 /// The first names of all paths from the crate's root, of a file whose module lies `depth` below the root.
 fn imports(code: &str, depth: usize) -> Vec<String> {
+    names_below(code, "crate::", depth)
+}
+
+/// The first names of all paths that begin with `root`, or with as many `super::` as there are in `depth`.
+fn names_below(code: &str, root: &str, depth: usize) -> Vec<String> {
     let mut names = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
+    for (at, _) in code.match_indices(root) {
         if !ends_in_name(&code[..at]) {
-            names.extend(first_names(&code[at + "crate::".len()..]));
+            names.extend(first_names(&code[at + root.len()..]));
         }
     }
     for (at, _) in code.match_indices("super::") {
@@ -195,6 +200,133 @@ fn rooms_import_only_what_the_architecture_says() {
     assert!(found > 80, "only {found} imports were found; does the test still read the sources?");
     let written: BTreeSet<String> = rooms.into_keys().collect();
     assert_eq!(seen, written, "the rooms of src/ (left) and of docs/architecture.md (right)");
+}
+
+/// The folder of the facade.
+fn model() -> PathBuf {
+    root().join("cellsparse-core/src/model")
+}
+
+/// The files of the facade without code for tests, by their path in its folder.
+fn model_files() -> BTreeMap<PathBuf, String> {
+    let mut paths = Vec::new();
+    rust_files(&model(), &mut paths);
+    let code = |path: PathBuf| {
+        let (code, _) = without_tests(&fs::read_to_string(&path).expect("a source file"));
+        (path.strip_prefix(model()).expect("below model").to_path_buf(), code)
+    };
+    paths.into_iter().map(code).collect()
+}
+
+/// The module of the facade that a file belongs to; a folder is one module.
+fn module(file: &Path) -> String {
+    let first = file.iter().next().expect("a name").to_string_lossy();
+    first.trim_end_matches(".rs").to_string()
+}
+
+/// The names that `mod.rs` hands on, with the modules that they come from.
+fn handed_on(code: &str) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::new();
+    for (at, _) in code.match_indices("pub use self::") {
+        let path = &code[at + "pub use self::".len()..];
+        let (module, rest) = path.split_once("::").expect("a path of two parts");
+        names.extend(first_names(rest).into_iter().map(|name| (name, module.to_string())));
+    }
+    names
+}
+
+/// Modules that import each other in a circle, given what each of them imports.
+fn in_circles(mut imports: BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+    loop {
+        let known: BTreeSet<String> = imports.keys().cloned().collect();
+        let before = imports.len();
+        imports.retain(|_, others| others.iter().any(|other| known.contains(other)));
+        if imports.len() == before {
+            return known;
+        }
+    }
+}
+
+#[test]
+fn the_files_of_the_facade_import_each_other_in_no_circle() {
+    let mut files = model_files();
+    let handed_on = handed_on(&files.remove(Path::new("mod.rs")).expect("mod.rs"));
+    assert!(handed_on.len() > 20, "{handed_on:?}");
+    let modules: BTreeSet<String> = files.keys().map(|file| module(file)).collect();
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (file, code) in &files {
+        let own = module(file);
+        let depth = file.iter().count() - usize::from(file.ends_with("mod.rs"));
+        let names = names_below(code, "crate::model::", depth);
+        let known = names.into_iter().filter_map(|name| match modules.contains(&name) {
+            true => Some(name),
+            false => handed_on.get(&name).cloned(),
+        });
+        imports.entry(own.clone()).or_default().extend(known.filter(|other| *other != own));
+    }
+    let count: usize = imports.values().map(BTreeSet::len).sum();
+    assert!(count > 100, "only {count} imports were found; does the test still read the sources?");
+    let circles = in_circles(imports);
+    assert!(
+        circles.is_empty(),
+        "these files of model/ import each other in a circle, or import such files: {circles:?}"
+    );
+}
+
+/// Paths in a source that name a variant of one of those enums.
+fn variants_named(code: &str, enums: &[&str], variants: &[String]) -> Vec<String> {
+    let paths = enums.iter().flat_map(|name| variants.iter().map(move |variant| format!("{name}::{variant}")));
+    paths.filter(|path| code.contains(path.as_str())).collect()
+}
+
+#[test]
+fn only_the_files_of_an_algorithm_know_which_one_it_is() {
+    let files = model_files();
+    let registry = &files[Path::new("registry.rs")];
+    let lines =
+        registry.split("\nalgorithms! {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("a line each");
+    let named = lines.lines().filter_map(|line| line.split_once(": "));
+    let (variants, kinds): (Vec<String>, Vec<String>) = named
+        .map(|(variant, types)| (variant.trim().to_string(), types.split(',').next().unwrap_or_default().to_string()))
+        .unzip();
+    assert!(variants.len() >= 3 && variants[0] == "Stardist" && kinds[0] == "StarDist", "{variants:?} {kinds:?}");
+    let defines = |code: &str| kinds.iter().any(|kind| code.contains(&format!("impl AlgorithmKind for {kind}<")));
+    let own: BTreeSet<String> = files.iter().filter(|(_, code)| defines(code)).map(|(file, _)| module(file)).collect();
+    assert_eq!(own.len(), variants.len(), "one file or folder for each algorithm: {own:?}");
+    // Images are read by parts in another way for each algorithm, in files of its own in this folder.
+    let own = own.into_iter().chain(["large".to_string()]).collect::<BTreeSet<_>>();
+    let enums = ["Algorithm", "Architecture", "Thresholds", "AlgorithmOptions", "Self"];
+    let mut wrong = Vec::new();
+    // `large` puts the answers to parts of an image together, which each algorithm needs in a way of its own.
+    let free = |file: &Path| own.contains(&module(file)) || ["registry", "large"].contains(&module(file).as_str());
+    for (file, code) in files.iter().filter(|(file, _)| !free(file)) {
+        wrong.extend(
+            variants_named(code, &enums, &variants).into_iter().map(|path| format!("{}: {path}", file.display())),
+        );
+    }
+    assert!(wrong.is_empty(), "ask the algorithm for what differs (model/algorithm.rs):\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn circles_and_variants_are_recognised() {
+    let graph = |edges: &[(&str, &[&str])]| -> BTreeMap<String, BTreeSet<String>> {
+        edges.iter().map(|(from, to)| (from.to_string(), to.iter().map(|to| to.to_string()).collect())).collect()
+    };
+    assert!(in_circles(graph(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[])])).is_empty());
+    let found = in_circles(graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["b", "d"]), ("d", &[])]));
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+    let code = "mod a;\npub use self::a::{A, B};\npub use self::b::C;\n";
+    let names: Vec<(String, String)> = handed_on(code).into_iter().collect();
+    let name = |name: &str, module: &str| (name.to_string(), module.to_string());
+    assert_eq!(names, [name("A", "a"), name("B", "a"), name("C", "b")]);
+    let code = "use super::work::Work;\nuse crate::model::{options, network::Network};\nuse crate::models::X;\n";
+    assert_eq!(names_below(code, "crate::model::", 1), ["options", "network", "work"]);
+    let variants = ["Stardist".to_string()];
+    assert_eq!(
+        variants_named("match x { Algorithm::Stardist => 1 }", &["Algorithm"], &variants),
+        ["Algorithm::Stardist"]
+    );
+    assert!(variants_named("Model::stardist(); Stardist {}", &["Algorithm"], &variants).is_empty());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use cellsparse_core::model::{
 };
 use cellsparse_core::random::Random;
 use cellsparse_core::raster::{RawLabels, list_images, pair_by_stem, read_image, read_label_file};
-use cellsparse_core::{Algorithm, Error, Flow, Image, LabelImage, StarDistConfig};
+use cellsparse_core::{Algorithm, ControlFlow, Error, Image, LabelImage, StarDistConfig};
 use ndarray::{Array2, Array3, s};
 
 fn gray(height: usize, width: usize) -> Image {
@@ -33,7 +33,7 @@ fn tiny() -> StarDistConfig {
 
 fn train(options: TrainOptions) -> Result<(), Error> {
     let options = TrainOptions { patch_size: Some(options.patch_size.map_or(32, |size| size.min(32))), ..options };
-    Model::stardist(tiny(), 0)?.train(&data(), None, &options, &mut |_| Flow::Continue).map(drop)
+    Model::stardist(tiny(), 0)?.train(&data(), None, &options, &mut |_| ControlFlow::Continue).map(drop)
 }
 
 fn predict(image: &Image, options: PredictOptions) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use cellsparse_core::metrics::{Criterion, matching_dataset};
 use cellsparse_core::model::{Model, PredictOptions, TrainOptions};
 use cellsparse_core::raster::{LabelImage, RawLabels, list_images, read_image, read_label_file};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
-use cellsparse_core::{Flow, Image, StarDistConfig};
+use cellsparse_core::{ControlFlow, Image, StarDistConfig};
 
 /// Trains the default network from its starting weights for a short time and returns the accuracy at IoU 0.5 on unseen images, and the segmentations.
 fn train_and_score(train: &[(Image, LabelImage)], unseen: &[(Image, LabelImage)]) -> (f64, Vec<LabelImage>) {
@@ -18,7 +18,7 @@ fn train_and_score(train: &[(Image, LabelImage)], unseen: &[(Image, LabelImage)]
     let data = Dataset::new(images, labels).unwrap();
     let mut model = Model::stardist(StarDistConfig::default(), 0).unwrap();
     let options = TrainOptions { steps: Some(60), batch_size: Some(4), patch_size: Some(128), ..Default::default() };
-    model.train(&data, None, &options, &mut |_| Flow::Continue).unwrap();
+    model.train(&data, None, &options, &mut |_| ControlFlow::Continue).unwrap();
     let found: Vec<LabelImage> = unseen
         .iter()
         .map(|(image, _)| {

@@ -11,7 +11,7 @@ use cellsparse_core::model::{
 };
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
-use cellsparse_core::{Budget, CancelToken, Error, Flow, Image, Result, StarDistConfig, StopReason};
+use cellsparse_core::{Budget, CancelToken, ControlFlow, Error, Image, Result, StarDistConfig, StopReason};
 use ndarray::{Array3, Axis, concatenate};
 
 /// Small networks of all algorithms.
@@ -52,7 +52,7 @@ fn on_cpu() -> PredictOptions {
 }
 
 fn train(model: &mut Model, options: &TrainOptions) -> Result<()> {
-    model.train(&data(1), None, options, &mut |_| Flow::Continue).map(drop)
+    model.train(&data(1), None, options, &mut |_| ControlFlow::Continue).map(drop)
 }
 
 #[test]
@@ -116,11 +116,11 @@ fn images_that_are_scaled_already_are_taken_as_they_are() {
         let algorithm = architecture.algorithm();
         let mut scaling = Model::new(architecture.clone(), 5).unwrap();
         let scaled = Image::F32(scaling.normalization().apply(&image).unwrap());
-        scaling.train(&data(1), Some(&data(1)), &options(2), &mut |_| Flow::Continue).unwrap();
+        scaling.train(&data(1), Some(&data(1)), &options(2), &mut |_| ControlFlow::Continue).unwrap();
         let mut taking = Model::new(architecture, 5).unwrap();
         let as_they_are = TrainOptions { normalized: true, ..options(2) };
         let set = Dataset::new(vec![scaled.clone()], vec![labels.clone()]).unwrap();
-        taking.train(&set, Some(&set), &as_they_are, &mut |_| Flow::Continue).unwrap();
+        taking.train(&set, Some(&set), &as_they_are, &mut |_| ControlFlow::Continue).unwrap();
         assert_eq!(scaling.weights(), taking.weights(), "{algorithm}");
         assert_eq!(scaling.thresholds(), taking.thresholds(), "{algorithm}");
         let found = taking.predict(&scaled, &PredictOptions { normalized: true, ..on_cpu() }).unwrap();
@@ -140,7 +140,7 @@ fn a_training_that_is_stopped_on_large_images_has_the_default_thresholds() {
     });
     let data = Dataset::new(vec![image], vec![SparseLabels::from_signed(labels).unwrap()]).unwrap();
     let mut model = Model::new(tiny()[0].clone(), 0).unwrap();
-    let summary = model.train(&data, None, &options(100), &mut |_| Flow::Stop).unwrap();
+    let summary = model.train(&data, None, &options(100), &mut |_| ControlFlow::Stop).unwrap();
     assert_eq!((summary.steps, summary.stopped), (1, StopReason::Cancelled));
     let Thresholds::Stardist(thresholds) = model.thresholds() else { panic!("{:?}", model.thresholds()) };
     assert_eq!((thresholds.prob, thresholds.nms, thresholds.smallest_object), (0.5, 0.4, 100.0));
@@ -151,7 +151,7 @@ fn a_new_model_begins_with_the_starting_weights_unless_it_is_told_otherwise_or_t
     let small = |steps| TrainOptions { batch_size: Some(1), patch_size: Some(32), ..options(steps) };
     let begun = |architecture: &Architecture, options: &TrainOptions| {
         let mut model = Model::new(architecture.clone(), 0).unwrap();
-        let summary = model.train(&data(1), None, options, &mut |_| Flow::Continue).unwrap();
+        let summary = model.train(&data(1), None, options, &mut |_| ControlFlow::Continue).unwrap();
         (summary.begun, summary.notes.iter().any(|note| note.contains("starting weights belong")), model)
     };
     for (algorithm, other) in [Algorithm::Stardist, Algorithm::Cellpose, Algorithm::Elephant].into_iter().zip(tiny()) {
@@ -159,7 +159,7 @@ fn a_new_model_begins_with_the_starting_weights_unless_it_is_told_otherwise_or_t
         let usual = Architecture::of(algorithm, 1);
         let (start, told, mut model) = begun(&usual, &small(1));
         assert_eq!((start, told), ("starter", false), "{algorithm}");
-        let on = model.train(&data(1), None, &small(1), &mut |_| Flow::Continue).unwrap();
+        let on = model.train(&data(1), None, &small(1), &mut |_| ControlFlow::Continue).unwrap();
         assert_eq!(on.begun, "model", "{algorithm}");
         let (start, told, _) = begun(&usual, &TrainOptions { start: Start::None, ..small(1) });
         assert_eq!((start, told), ("random", false), "{algorithm}");
@@ -190,7 +190,7 @@ fn a_training_that_makes_a_good_model_worse_gives_the_model_back() {
         train(&mut model, &options(120)).unwrap();
         let (weights, thresholds) = (model.weights().clone(), model.thresholds());
         let wild = TrainOptions { learning_rate: Some(0.2), ..options(3) };
-        let summary = model.train(&data(1), None, &wild, &mut |_| Flow::Continue).unwrap();
+        let summary = model.train(&data(1), None, &wild, &mut |_| ControlFlow::Continue).unwrap();
         assert_eq!(summary.kept, "start", "{algorithm}");
         assert!(summary.notes.iter().any(|note| note.contains("were kept")), "{algorithm}: {:?}", summary.notes);
         assert_eq!((model.weights(), model.thresholds()), (&weights, thresholds), "{algorithm}");
@@ -449,7 +449,7 @@ fn what_was_learned_survives_the_choice_of_thresholds() {
             if progress.step == 2 {
                 cancel.cancel();
             }
-            Flow::Continue
+            ControlFlow::Continue
         };
         let summary = model.train(&data(1), Some(&data(2)), &options, &mut last).unwrap();
         assert_eq!(summary.steps, 2);

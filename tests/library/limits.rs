@@ -7,7 +7,7 @@ use cellsparse_core::model::{PredictOptions, Start, TrainOptions};
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::postprocess::StarCandidates;
 use cellsparse_core::postprocess::nms::{non_maximum_suppression, non_maximum_suppression_until};
-use cellsparse_core::{CancelToken, Error, Flow, Image, LabelImage, Model, StarDistConfig};
+use cellsparse_core::{CancelToken, ControlFlow, Error, Image, LabelImage, Model, StarDistConfig};
 use ndarray::Array2;
 
 /// The promise is 0.3 seconds on an idle machine; tests share theirs with others.
@@ -72,7 +72,7 @@ fn training_with_many_drawn_cells_takes_no_longer_than_a_moment() {
     let data = lattice(800, 6);
     let begin = Instant::now();
     let mut model = Model::stardist(tiny(8), 0).unwrap();
-    model.train(&data, None, &short(&CancelToken::new()), &mut |_| Flow::Continue).unwrap();
+    model.train(&data, None, &short(&CancelToken::new()), &mut |_| ControlFlow::Continue).unwrap();
     // Five seconds on two idle cores; minutes when the choice of thresholds compares all candidates again and again.
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?} with 16,000 cells", begin.elapsed());
 }
@@ -133,12 +133,12 @@ fn trainings_end_before_their_first_step_when_they_are_cancelled() {
         for after in [1, 100, 300, 700].map(Duration::from_millis) {
             let mut trained = model.clone();
             assert_heard(&format!("training of {}", model.algorithm()), after, |cancel| {
-                trained.train(&data, None, &short(cancel), &mut |_| Flow::Continue).map(drop)
+                trained.train(&data, None, &short(cancel), &mut |_| ControlFlow::Continue).map(drop)
             });
         }
         let raised = CancelToken::new();
         raised.cancel();
-        let ended = model.train(&data, None, &short(&raised), &mut |_| Flow::Continue);
+        let ended = model.train(&data, None, &short(&raised), &mut |_| ControlFlow::Continue);
         assert!(matches!(ended, Err(Error::Cancelled)) && *model.weights() == before);
     }
 }
@@ -163,7 +163,7 @@ fn the_step_of_a_training_ends_when_it_is_cancelled() {
                     cancel.cancel();
                 });
             }
-            Flow::Continue
+            ControlFlow::Continue
         })
         .unwrap();
     assert_eq!((summary.steps, summary.stopped), (steps, cellsparse_core::StopReason::Cancelled));

@@ -2,7 +2,7 @@
 
 use cellsparse_core::metrics::{Criterion, matching_dataset};
 use cellsparse_core::raster::LabelImage;
-use cellsparse_core::{Dataset, Flow, Image, Model, PredictOptions, SparseLabels, StarDistConfig, TrainOptions};
+use cellsparse_core::{ControlFlow, Dataset, Image, Model, PredictOptions, SparseLabels, StarDistConfig, TrainOptions};
 use ndarray::{Array2, Array3};
 
 /// Bright discs of one radius on a dark ground, with their truth.
@@ -47,7 +47,7 @@ fn each_image_is_seen_at_the_size_of_its_cells() {
     let config = StarDistConfig { n_filter_base: 16, net_conv_after_unet: 64, ..Default::default() };
     let mut model = Model::stardist(config, 0).unwrap();
     let options = TrainOptions { steps: Some(200), batch_size: Some(4), patch_size: Some(64), ..Default::default() };
-    model.train(&data, None, &options, &mut |_| Flow::Continue).unwrap();
+    model.train(&data, None, &options, &mut |_| ControlFlow::Continue).unwrap();
 
     let unseen = [discs(7, 1), discs(21, 2), discs(8, 3), discs(18, 4)];
     let predict = |model: &Model| {

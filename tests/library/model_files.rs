@@ -5,7 +5,7 @@ use std::fs;
 use cellsparse_core::annotations::{Dataset, SparseLabels};
 use cellsparse_core::model::{Preset, Start, TrainOptions};
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
-use cellsparse_core::{Error, Flow, Image, Model, PredictOptions, Reason, StarDistConfig};
+use cellsparse_core::{ControlFlow, Error, Image, Model, PredictOptions, Reason, StarDistConfig};
 use cellsparse_tests::fixtures;
 use ndarray::Array2;
 
@@ -42,7 +42,7 @@ fn files_of_version_1_are_read_and_trained_on() {
         assert_eq!((model.info().steps, model.info().resumable), (3, true));
         model.predict(&data().images()[0], &PredictOptions::default()).unwrap();
         let options = TrainOptions { resume: true, preset, ..short(2) };
-        model.train(&data(), None, &options, &mut |_| Flow::Continue).unwrap();
+        model.train(&data(), None, &options, &mut |_| ControlFlow::Continue).unwrap();
         let new = folder.path().join(name);
         model.save(&new).unwrap();
         let text = String::from_utf8_lossy(&fs::read(&new).unwrap()).into_owned();
@@ -64,7 +64,7 @@ fn a_file_with_one_changed_byte_is_refused() {
     let config =
         StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 4, net_conv_after_unet: 4, ..Default::default() };
     let mut model = Model::stardist(config, 1).unwrap();
-    model.train(&data(), None, &short(3), &mut |_| Flow::Continue).unwrap();
+    model.train(&data(), None, &short(3), &mut |_| ControlFlow::Continue).unwrap();
     let mut bytes = Vec::new();
     model.to_writer(&mut bytes).unwrap();
     assert_eq!(Model::from_reader(&bytes[..]).unwrap().weights(), model.weights());
@@ -132,7 +132,7 @@ fn a_training_that_succeeds_leaves_a_model_that_can_be_read() {
             for rate in [1e-3, 1.0, 100.0, 1e4] {
                 let options = TrainOptions { preset, learning_rate: Some(rate), ..short(12) };
                 let mut trained = model.clone();
-                match trained.train(&data(), None, &options, &mut |_| Flow::Continue) {
+                match trained.train(&data(), None, &options, &mut |_| ControlFlow::Continue) {
                     Ok(_) => {
                         let mut bytes = Vec::new();
                         trained.to_writer(&mut bytes).unwrap();

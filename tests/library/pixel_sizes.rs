@@ -5,7 +5,7 @@ use cellsparse_core::metrics::{Criterion, matching};
 use cellsparse_core::model::{Algorithm, Architecture, Device, Model, PredictOptions, TrainOptions};
 use cellsparse_core::raster::{resize_bilinear, resize_nearest};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
-use cellsparse_core::{Flow, Image, LabelImage};
+use cellsparse_core::{ControlFlow, Image, LabelImage};
 
 const SIDE: usize = 128;
 
@@ -30,7 +30,7 @@ fn trained(algorithm: Algorithm, data: &Dataset, options: TrainOptions) -> (Mode
         threads: Some(2),
         ..options
     };
-    let summary = model.train(data, None, &options, &mut |_| Flow::Continue).unwrap();
+    let summary = model.train(data, None, &options, &mut |_| ControlFlow::Continue).unwrap();
     (model, summary.notes)
 }
 

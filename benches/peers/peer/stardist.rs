@@ -14,7 +14,9 @@ use cellsparse_core::training::loss_stardist::{
 };
 use cellsparse_core::training::optimizer::Adam;
 use cellsparse_core::training::sampler::SamplingPolicy;
-use cellsparse_core::{Dataset, Device, Error, Flow, Model, PredictOptions, Result, StarDistConfig, TrainOptions};
+use cellsparse_core::{
+    ControlFlow, Dataset, Device, Error, Model, PredictOptions, Result, StarDistConfig, TrainOptions,
+};
 use serde_json::{Value, json};
 
 use crate::common::{
@@ -69,7 +71,7 @@ pub fn data(options: &Options) -> Result<()> {
         if event.step.is_multiple_of(10) || event.step == event.total_steps {
             eprintln!("peer: training step {} of {}, loss {:.4}", event.step, event.total_steps, event.loss);
         }
-        Flow::Continue
+        ControlFlow::Continue
     })?;
     model.save(folder.join("model.cellsparse"))?;
     let values: Vec<f32> = model.weights().parameters().iter().flat_map(|p| p.values.iter().copied()).collect();
@@ -142,7 +144,7 @@ pub fn train(options: &Options) -> Result<Value> {
     let count = VALIDATION_IMAGES.min(all.len());
     let validation = Dataset::new(all.images()[..count].to_vec(), all.labels()[..count].to_vec())?;
     let mut model = Model::stardist(StarDistConfig::default(), 0)?;
-    let summary = model.train(&all, Some(&validation), &options.training(200), &mut |_| Flow::Continue)?;
+    let summary = model.train(&all, Some(&validation), &options.training(200), &mut |_| ControlFlow::Continue)?;
     Ok(json!({ "ms": { "train": [milliseconds(start)] }, "steps": summary.steps, "loss": [summary.loss] }))
 }
 

@@ -522,6 +522,14 @@ fn the_demo_leaves_a_report_with_its_pictures() {
         assert!(project.has(&format!("demo/{made}/{name}.png")), "{made}/{name}");
     }
     assert!(project.has("demo/model.safetensors"));
+    let kinds = facts["kinds"].as_array().expect("a list");
+    assert_eq!(kinds.iter().map(|kind| kind["kind"].clone()).collect::<Vec<_>>(), ["bacteria", "tissue"]);
+    for kind in ["bacteria", "tissue"] {
+        assert!(project.has(&format!("demo/sparse/{kind}_annotated.png")), "{kind}");
+        assert!(project.has(&format!("demo/images/{kind}_unseen.png")), "{kind}");
+        assert!(project.has(&format!("demo/labels/{kind}_unseen.png")), "{kind}");
+        assert!(project.has(&format!("demo/model_{kind}.safetensors")), "{kind}");
+    }
     let page = fs::read_to_string(project.path("demo/report.html")).expect("a report");
     for picture in page.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(project.has(&format!("demo/{picture}")), "{picture}");

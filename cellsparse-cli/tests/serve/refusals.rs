@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::server::{ALGORITHMS, PATIENCE, Server, base64, body, command, draw, quick_training};
 
-/// A PNG file that says it has so many pixels, and has none.
+/// A PNG file that says it has that many pixels, and has none.
 fn lying_png(width: u32, height: u32) -> String {
     let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
     bytes.extend(width.to_be_bytes());

@@ -284,7 +284,7 @@ pub fn body(drawing: &Drawing, more: Value) -> Value {
     Value::Object(fields)
 }
 
-/// A training of so many quick steps.
+/// A training of that many quick steps.
 pub fn quick_training(drawing: &Drawing, steps: usize) -> Value {
     body(drawing, json!({ "train": true, "trainpatch": 32, "batchsize": 1, "steps": steps }))
 }

@@ -21,7 +21,8 @@ pub struct EncodingChoice {
 /// Files in which the value 1 looks like a cell from which chance is ruled out.
 const FILES: usize = 3;
 
-/// Labels that cover this share of the pixels, or so many cells with this share, or simply so many cells, are complete.
+/// Labels are complete when they cover this fraction of the pixels, or are as many cells as the first value and cover the
+/// fraction of the second, or are this many cells.
 const COMPLETE: f64 = 0.25;
 const MANY: (f64, f64) = (20.0, 0.05);
 const VERY_MANY: f64 = 50.0;
@@ -224,7 +225,8 @@ impl Seen {
     }
 }
 
-/// A piece with so little of the ellipse of its moments, or so long, is a stroke.
+/// A piece is a stroke when it covers less than this fraction of the ellipse of its moments, or is this many times as
+/// long as wide.
 const THIN: (f64, f64) = (0.5, 12.0);
 
 /// Few values, each of them in several pieces of some size or a thin stroke.

@@ -207,7 +207,7 @@ impl SparseLabels {
         self.classes.as_ref()
     }
 
-    /// Share of the pixels that say something (background or object), in `[0, 1]`.
+    /// Fraction of the pixels that say something (background or object), in `[0, 1]`.
     pub fn labelled_fraction(&self) -> f64 {
         self.labels.iter().filter(|&&label| label >= 0).count() as f64 / self.labels.len() as f64
     }

@@ -1,4 +1,4 @@
-//! Cellpose flows: the direction in which heat, fed in at the centre of a cell and lost at its rim, decreases least.
+//! Cellpose flows: the direction in which heat, fed in at the centre of a cell and lost at its border, decreases least.
 //!
 //! Stringer et al., Nature Methods 2021; the constants are those of the recorded implementations.
 //!
@@ -38,7 +38,7 @@ pub struct CellFlows<'a> {
     pub flows: &'a [[f32; 2]],
 }
 
-/// The flows `[2, H, W]` (`dY`, `dX`) of a label image `[H, W]`, as Cellpose is trained to answer them (divided by 5).
+/// The flows `[2, H, W]` (`dY`, `dX`) of a label image `[H, W]`, as Cellpose is trained to predict them (divided by 5).
 ///
 /// Each cell is treated alone, whatever touches it. Vectors have length 1 inside cells and 0 elsewhere, at the centre of
 /// a symmetric cell, in one-pixel cells and in pieces of a cell that do not touch (by an edge or a corner) the piece with
@@ -150,8 +150,8 @@ fn median(cell: LabelledRuns<'_>) -> [f64; 2] {
     [middle(&rows), middle(&columns)]
 }
 
-/// Heat at the rim of the window that makes it grow. A flow is the gradient divided by its length, to which 1e-60 is added: what is
-/// smaller by 40 powers of ten is 0 in 32 bits.
+/// Heat at the border of the window that makes it grow. A flow is the gradient divided by its length, to which 1e-60 is
+/// added: what is smaller by 40 powers of ten is 0 in 32 bits.
 const FELT: f64 = 1e-100;
 
 /// Steps after which it is looked whether anything still changes.
@@ -205,7 +205,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// So many steps, of which those are left out that change nothing.
+    /// Runs `steps` steps, without those that change nothing.
     fn diffuse(&mut self, steps: usize, source: usize, stride: usize, cancel: &CancelToken) -> Result<()> {
         let last = [self.heat.len() / stride - 2, stride - 2];
         let at = [source / stride, source % stride];

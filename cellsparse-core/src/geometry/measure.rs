@@ -46,7 +46,7 @@ pub struct Measurements {
     pub axis_minor_length: f64,
     /// Angle between the row axis (downwards) and the long axis, from -pi/2 to pi/2, counter-clockwise.
     pub orientation: f64,
-    /// Area as a share of the pixels whose centres lie in the convex hull.
+    /// Area as a fraction of the pixels whose centres lie in the convex hull.
     pub solidity: f64,
     /// Whether a pixel lies in the first or last row or column of the image.
     pub touches_border: bool,

@@ -27,8 +27,8 @@ pub fn fill_within(rows: &[f32], columns: &[f32], window: [[usize; 2]; 2], mut p
     let n = rows.len().min(columns.len());
     let vertex = |k: usize| (f64::from(rows[k % n]), f64::from(columns[k % n]));
     let mut vertices: Vec<f64> = Vec::new();
-    let mut above: Vec<Edge> = Vec::new();
-    let mut below: Vec<Edge> = Vec::new();
+    let mut above: Vec<ScanEdge> = Vec::new();
+    let mut below: Vec<ScanEdge> = Vec::new();
     for row in top..=bottom {
         vertices.clear();
         above.clear();
@@ -40,10 +40,10 @@ pub fn fill_within(rows: &[f32], columns: &[f32], window: [[usize; 2]; 2], mut p
                 vertices.push(x1);
             }
             if (y0 > 0.0) != (y1 > 0.0) {
-                above.push(Edge { x0, y0, x1, y1 });
+                above.push(ScanEdge { x0, y0, x1, y1 });
             }
             if (y0 < 0.0) != (y1 < 0.0) {
-                below.push(Edge { x0, y0, x1, y1 });
+                below.push(ScanEdge { x0, y0, x1, y1 });
             }
         }
         let mut first = None;
@@ -73,14 +73,14 @@ pub fn fill_within(rows: &[f32], columns: &[f32], window: [[usize; 2]; 2], mut p
 const VERTEX_DISTANCE: f64 = 1e-12;
 
 /// An edge whose rows are relative to the current one.
-struct Edge {
+struct ScanEdge {
     x0: f64,
     y0: f64,
     x1: f64,
     y1: f64,
 }
 
-impl Edge {
+impl ScanEdge {
     /// Signed distance, along the current row, from column `x` to the edge.
     fn offset(&self, x: f64) -> f64 {
         ((self.x0 - x) * self.y1 - (self.x1 - x) * self.y0) / (self.y1 - self.y0)

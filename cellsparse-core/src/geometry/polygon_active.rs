@@ -2,9 +2,9 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::polygon_bounds::{Edge, HORIZONTAL, Outline, Point};
+use super::polygon_bounds::{Edge, HORIZONTAL, IntegerPolygon, Point};
 use super::polygon_crossing::column;
-use super::polygon_paths::Side;
+use super::polygon_outputs::PolygonEnd;
 
 /// An edge with its state in the sweep.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub(super) struct Active {
     /// Where it is now: its column at the last visited row, and that row.
     pub at: Point,
     /// The end of its output polygon at which it adds vertices.
-    pub side: Side,
+    pub side: PolygonEnd,
     /// Change of its outline's winding number across the edge.
     pub winding: i32,
     /// Winding number beside the edge, of its own outline.
@@ -23,7 +23,7 @@ pub(super) struct Active {
     /// Winding number beside the edge, of the other outline.
     pub other_count: i32,
     /// The output polygon it is building.
-    pub path: Option<usize>,
+    pub output: Option<usize>,
     /// Its left neighbour in the list.
     pub left: Option<usize>,
     /// Its right neighbour in the list.
@@ -60,7 +60,7 @@ impl ActiveEdges {
     }
 
     /// Adds the edges of an outline, none of them listed. Returns the number of the first one.
-    pub fn add(&mut self, owner: usize, outline: &Outline) -> usize {
+    pub fn add(&mut self, owner: usize, outline: &IntegerPolygon) -> usize {
         let base = self.all.len();
         self.all.extend(outline.edges.iter().map(|edge| Active {
             edge: Edge {
@@ -70,11 +70,11 @@ impl ActiveEdges {
             },
             owner,
             at: edge.bottom,
-            side: Side::Front,
+            side: PolygonEnd::Front,
             winding: 0,
             own_count: 0,
             other_count: 0,
-            path: None,
+            output: None,
             left: None,
             right: None,
         }));
@@ -161,7 +161,7 @@ impl ActiveEdges {
         let Some(above) = self.all[index].edge.above else { return index };
         let old = self.all[index].clone();
         let new = &mut self.all[above];
-        new.path = old.path;
+        new.output = old.output;
         new.side = old.side;
         new.winding = old.winding;
         new.own_count = old.own_count;
@@ -173,7 +173,7 @@ impl ActiveEdges {
         above
     }
 
-    /// The edge that ends in the same peak, unless it has left the list already.
+    /// The edge that ends in the same local maximum, unless it has left the list already.
     pub fn listed_partner(&self, index: usize) -> Option<usize> {
         let partner = self.all[index].edge.partner?;
         let linked = self.all[partner].left != self.all[partner].right;

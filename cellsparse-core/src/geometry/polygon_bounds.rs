@@ -1,4 +1,4 @@
-//! The preparation of an integer polygon for the overlap sweep: its ring of edges, cut into rising chains.
+//! The preparation of an integer polygon for the overlap sweep: its ring of edges, cut into rising bounds.
 
 /// A vertex with integer coordinates, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,42 +14,42 @@ pub(super) fn cross(a: Point, b: Point) -> i64 {
     a.x * b.y - a.y * b.x
 }
 
-/// One directed edge of a rising chain: it starts at its bottom end and leads to its top end.
+/// One directed edge of a rising bound: it starts at its bottom end and leads to its top end.
 #[derive(Debug, Clone)]
 pub(super) struct Edge {
-    /// Where the chain enters the edge: the end with the larger row, or either end of a horizontal edge.
+    /// Where the bound enters the edge: the end with the larger row, or either end of a horizontal edge.
     pub bottom: Point,
-    /// Where the chain leaves the edge.
+    /// Where the bound leaves the edge.
     pub top: Point,
     /// Columns per row, `HORIZONTAL` for a horizontal edge.
     pub slope: f64,
-    /// The edge above it in its chain.
+    /// The edge above it in its bound.
     pub above: Option<usize>,
-    /// For the last edge of a chain: the last edge of the other chain that ends in the same peak.
+    /// For the last edge of a bound: the last edge of the other bound that ends in the same local maximum.
     pub partner: Option<usize>,
 }
 
 /// The slope that marks a horizontal edge: smaller than every other one.
 pub(super) const HORIZONTAL: f64 = -1.0e40;
 
-/// A local minimum of the outline (the lowest point on the screen), from which two chains rise.
+/// A local minimum of the outline (the lowest point on the screen), from which two bounds rise.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Valley {
+pub(super) struct LocalMinimum {
     /// Its row.
     pub y: i64,
-    /// First edge of the left chain.
+    /// First edge of the left bound.
     pub left: usize,
-    /// First edge of the right chain; a horizontal floor belongs to it.
+    /// First edge of the right bound; a horizontal floor belongs to it.
     pub right: usize,
-    /// Change of the winding number across the left chain, +1 or -1; the right chain has the opposite one.
+    /// Change of the winding number across the left bound, +1 or -1; the right bound has the opposite one.
     pub winding: i32,
 }
 
 /// A closed polygon with integer vertices, ready for [`Overlap::area`](super::Overlap::area).
 #[derive(Debug, Clone, Default)]
-pub struct Outline {
+pub struct IntegerPolygon {
     pub(super) edges: Vec<Edge>,
-    pub(super) valleys: Vec<Valley>,
+    pub(super) local_minima: Vec<LocalMinimum>,
     ring: Vec<Point>,
     edge_of_ring: Vec<usize>,
 }
@@ -57,7 +57,7 @@ pub struct Outline {
 /// Largest absolute coordinate of a vertex: products of coordinates then stay far inside 64 bits.
 pub const COORDINATE_LIMIT: i32 = 1 << 24;
 
-impl Outline {
+impl IntegerPolygon {
     /// The outline through the vertices `[y, x]`, in order; the last one is joined to the first.
     ///
     /// Coordinates are clamped to ±[`COORDINATE_LIMIT`]. Repeated vertices and vertices on a straight run (spikes
@@ -68,11 +68,11 @@ impl Outline {
         outline
     }
 
-    /// Replaces the outline, keeping its buffers: the same as [`Outline::new`].
+    /// Replaces the outline, keeping its buffers: the same as [`IntegerPolygon::new`].
     pub fn set(&mut self, vertices: &[[i32; 2]]) {
         let clamp = |v: i32| i64::from(v.clamp(-COORDINATE_LIMIT, COORDINATE_LIMIT));
         self.edges.clear();
-        self.valleys.clear();
+        self.local_minima.clear();
         self.ring.clear();
         self.ring.extend(vertices.iter().map(|&[y, x]| Point { x: clamp(x), y: clamp(y) }));
         simplify(&mut self.ring);
@@ -83,9 +83,9 @@ impl Outline {
         self.edge_of_ring.clear();
         self.edge_of_ring.resize(self.ring.len(), 0);
         for start in 0..self.ring.len() {
-            self.add_valley(start);
+            self.add_local_minimum(start);
         }
-        self.pair_peaks();
+        self.pair_local_maxima();
     }
 
     /// True when nothing with an area is left after simplification.
@@ -97,41 +97,41 @@ impl Outline {
         self.ring[index % self.ring.len()]
     }
 
-    /// Adds the two chains that rise from ring vertex `k`, if the ring comes down to it and rises after it, directly
+    /// Adds the two bounds that rise from ring vertex `k`, if the ring comes down to it and rises after it, directly
     /// or after one horizontal edge. (The simplified ring has no two horizontal edges in a row.)
-    fn add_valley(&mut self, k: usize) {
+    fn add_local_minimum(&mut self, k: usize) {
         let n = self.ring.len();
         let (before, here, after) = (self.at(k + n - 1), self.at(k), self.at(k + 1));
         if before.y >= here.y {
             return;
         }
-        // The winding changes by -1 across a chain that runs against the ring, by +1 across one that follows it.
+        // The winding changes by -1 across a bound that runs against the ring, by +1 across one that follows it.
         if after.y < here.y {
             let slope = |to: Point| (to.x - here.x) as f64 / (to.y - here.y) as f64;
             if slope(after) < slope(before) {
-                self.add_chains(here.y, (k, false), (k, true));
+                self.add_bounds(here.y, (k, false), (k, true));
             } else {
-                self.add_chains(here.y, (k, true), (k, false));
+                self.add_bounds(here.y, (k, true), (k, false));
             }
         } else if after.y == here.y && self.at(k + 2).y < here.y {
             if here.x < after.x {
-                self.add_chains(here.y, (k, false), (k, true));
+                self.add_bounds(here.y, (k, false), (k, true));
             } else {
-                self.add_chains(here.y, (k + 1, true), (k + 1, false));
+                self.add_bounds(here.y, (k + 1, true), (k + 1, false));
             }
         }
     }
 
-    fn add_chains(&mut self, y: i64, left: (usize, bool), right: (usize, bool)) {
+    fn add_bounds(&mut self, y: i64, left: (usize, bool), right: (usize, bool)) {
         let winding = if left.1 { 1 } else { -1 };
-        let left = self.add_chain(left.0, left.1);
-        let right = self.add_chain(right.0, right.1);
-        self.valleys.push(Valley { y, left, right, winding });
+        let left = self.add_bound(left.0, left.1);
+        let right = self.add_bound(right.0, right.1);
+        self.local_minima.push(LocalMinimum { y, left, right, winding });
     }
 
-    /// Appends the chain that starts at ring vertex `from`, along the ring or against it, up to its peak. A horizontal
-    /// peak belongs to the chain that reaches it at its left end. Returns the chain's first edge.
-    fn add_chain(&mut self, from: usize, forward: bool) -> usize {
+    /// Appends the bound that starts at ring vertex `from`, along the ring or against it, up to its local maximum. A horizontal
+    /// local maximum belongs to the bound that reaches it at its left end. Returns the bound's first edge.
+    fn add_bound(&mut self, from: usize, forward: bool) -> usize {
         let n = self.ring.len();
         let step = |index: usize| if forward { (index + 1) % n } else { (index + n - 1) % n };
         let first = self.edges.len();
@@ -158,8 +158,8 @@ impl Outline {
         first
     }
 
-    /// Links the last edges of the chains that meet in a peak.
-    fn pair_peaks(&mut self) {
+    /// Links the last edges of the bounds that meet in a local maximum.
+    fn pair_local_maxima(&mut self) {
         let n = self.ring.len();
         for k in 0..n {
             let (here, next) = (self.edge_of_ring[k], self.edge_of_ring[(k + 1) % n]);
@@ -205,14 +205,14 @@ mod tests {
         for vertices in
             [&[][..], &[[1, 1]], &[[1, 1], [2, 2]], &[[0, 0], [0, 5], [0, 2]], &[[3, 3], [3, 3], [3, 3], [3, 3]]]
         {
-            assert!(Outline::new(vertices).is_empty(), "{vertices:?}");
+            assert!(IntegerPolygon::new(vertices).is_empty(), "{vertices:?}");
         }
     }
 
     #[test]
     fn a_box_has_one_valley_and_its_chains_meet() {
-        let outline = Outline::new(&[[0, 0], [0, 4], [0, 9], [5, 9], [5, 0]]);
-        assert_eq!((outline.edges.len(), outline.valleys.len()), (4, 1));
+        let outline = IntegerPolygon::new(&[[0, 0], [0, 4], [0, 9], [5, 9], [5, 0]]);
+        assert_eq!((outline.edges.len(), outline.local_minima.len()), (4, 1));
         assert_eq!(outline.edges.iter().filter(|edge| edge.partner.is_some()).count(), 2);
         assert_eq!(doubled_area(&[[0, 0], [0, 9], [5, 9], [5, 0]]).abs(), 90);
     }

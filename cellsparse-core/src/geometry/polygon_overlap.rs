@@ -7,15 +7,15 @@
 //! places exactly when their rounded columns do. Both outlines are filled by the non-zero winding rule.
 
 use super::polygon_active::{Active, ActiveEdges};
-use super::polygon_bounds::{HORIZONTAL, Outline, Point};
+use super::polygon_bounds::{HORIZONTAL, IntegerPolygon, Point};
 use super::polygon_crossing::{column, crossing, parallel};
-use super::polygon_paths::{Paths, Side};
+use super::polygon_outputs::{OutputPolygons, PolygonEnd};
 
 /// A reusable workspace that computes overlap areas.
 #[derive(Debug, Default)]
 pub struct Overlap {
     edges: ActiveEdges,
-    valleys: Vec<Start>,
+    local_minima: Vec<Start>,
     rows: Vec<i64>,
     marked: Vec<bool>,
     /// Horizontal edges of the current row that wait for their turn; the last one comes first.
@@ -24,7 +24,7 @@ pub struct Overlap {
     order: Vec<usize>,
     /// The place in `order` of each edge.
     places: Vec<usize>,
-    paths: Paths,
+    outputs: OutputPolygons,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,41 +54,41 @@ impl Overlap {
     /// two where they overlap through rounding. Not exactly symmetric in `a` and `b`, because rounding depends on the
     /// order in which edges are visited. The result is 0 for an empty outline and for the rare tangles in which the
     /// reference gives up.
-    pub fn area(&mut self, a: &Outline, b: &Outline) -> f32 {
+    pub fn area(&mut self, a: &IntegerPolygon, b: &IntegerPolygon) -> f32 {
         if a.is_empty() || b.is_empty() {
             return 0.0;
         }
         self.load(a, b);
         match self.sweep() {
-            Ok(()) => self.paths.area(),
+            Ok(()) => self.outputs.area(),
             Err(Abandoned) => 0.0,
         }
     }
 
-    fn load(&mut self, a: &Outline, b: &Outline) {
+    fn load(&mut self, a: &IntegerPolygon, b: &IntegerPolygon) {
         self.edges.clear();
-        self.valleys.clear();
+        self.local_minima.clear();
         self.rows.clear();
         self.horizontals.clear();
         self.crossings.clear();
-        self.paths.clear();
+        self.outputs.clear();
         for (owner, outline) in [a, b].into_iter().enumerate() {
             let base = self.edges.add(owner, outline);
-            self.valleys.extend(outline.valleys.iter().map(|valley| Start {
-                y: valley.y,
-                left: valley.left + base,
-                right: valley.right + base,
-                winding: valley.winding,
+            self.local_minima.extend(outline.local_minima.iter().map(|local_minimum| Start {
+                y: local_minimum.y,
+                left: local_minimum.left + base,
+                right: local_minimum.right + base,
+                winding: local_minimum.winding,
             }));
         }
-        self.valleys.sort_by_key(|valley| -valley.y);
+        self.local_minima.sort_by_key(|local_minimum| -local_minimum.y);
         self.collect_rows();
     }
 
     /// Lists the rows of all vertices, each once, from the largest to the smallest.
     fn collect_rows(&mut self) {
-        let valleys = self.valleys.iter().map(|valley| valley.y);
-        let vertices = || valleys.clone().chain(self.edges.all().map(|active| active.edge.top.y));
+        let local_minima = self.local_minima.iter().map(|local_minimum| local_minimum.y);
+        let vertices = || local_minima.clone().chain(self.edges.all().map(|active| active.edge.top.y));
         let (low, high) = vertices().fold((i64::MAX, i64::MIN), |(low, high), y| (low.min(y), high.max(y)));
         // Outlines of cells span few rows, which are quicker marked than sorted.
         if high - low < 1024 {
@@ -109,7 +109,7 @@ impl Overlap {
     fn sweep(&mut self) -> Result<(), Abandoned> {
         let rows = std::mem::take(&mut self.rows);
         let last = self.last_common_row();
-        let mut next_valley = 0;
+        let mut next_minimum = 0;
         let mut outcome = Ok(());
         for (step, &row) in rows.iter().enumerate() {
             if step > 0 {
@@ -118,8 +118,8 @@ impl Overlap {
             if outcome.is_err() || (row <= last && !self.is_building()) {
                 break;
             }
-            while let Some(&start) = self.valleys.get(next_valley).filter(|start| start.y == row) {
-                next_valley += 1;
+            while let Some(&start) = self.local_minima.get(next_minimum).filter(|start| start.y == row) {
+                next_minimum += 1;
                 self.open(start);
             }
         }
@@ -137,7 +137,7 @@ impl Overlap {
     fn is_building(&self) -> bool {
         let mut next = self.edges.first;
         while let Some(index) = next {
-            if self.edges[index].path.is_some() {
+            if self.edges[index].output.is_some() {
                 return true;
             }
             next = self.edges[index].right;
@@ -164,9 +164,9 @@ impl Overlap {
     // Output.
 
     fn emit(&mut self, index: usize, point: Point) {
-        match self.edges[index].path {
-            Some(path) => self.paths.add(path, self.edges[index].side, point),
-            None => self.edges[index].path = Some(self.paths.begin(point)),
+        match self.edges[index].output {
+            Some(output) => self.outputs.add(output, self.edges[index].side, point),
+            None => self.edges[index].output = Some(self.outputs.begin(point)),
         }
     }
 
@@ -175,9 +175,9 @@ impl Overlap {
         let b_is_right = self.edges[b].edge.slope == HORIZONTAL || self.edges[a].edge.slope > self.edges[b].edge.slope;
         let (left, right) = if b_is_right { (a, b) } else { (b, a) };
         self.emit(left, point);
-        self.edges[right].path = self.edges[left].path;
-        self.edges[left].side = Side::Front;
-        self.edges[right].side = Side::Back;
+        self.edges[right].output = self.edges[left].output;
+        self.edges[left].side = PolygonEnd::Front;
+        self.edges[right].side = PolygonEnd::Back;
         let mut neighbour = self.edges[left].left;
         if neighbour == Some(right) {
             neighbour = self.edges[right].left;
@@ -185,7 +185,7 @@ impl Overlap {
         // A neighbour that runs on top of the new edge takes part in the vertex.
         if let Some(neighbour) = neighbour {
             let (beside, edge) = (&self.edges[neighbour], &self.edges[left].edge);
-            if beside.path.is_some() && beside.edge.top.y < point.y && edge.top.y < point.y {
+            if beside.output.is_some() && beside.edge.top.y < point.y && edge.top.y < point.y {
                 let x = column(&beside.edge, point.y);
                 let from = Point { x, y: point.y };
                 if x == column(edge, point.y) && parallel(from, beside.edge.top, from, edge.top) {
@@ -198,21 +198,21 @@ impl Overlap {
     /// Ends an output polygon, or joins two, where two edges meet.
     fn end_path(&mut self, a: usize, b: usize, point: Point) {
         self.emit(a, point);
-        let (path_a, path_b) = (self.edges[a].path.take(), self.edges[b].path.take());
-        let (Some(path_a), Some(path_b)) = (path_a, path_b) else { return };
-        if path_a == path_b {
+        let (output_a, output_b) = (self.edges[a].output.take(), self.edges[b].output.take());
+        let (Some(output_a), Some(output_b)) = (output_a, output_b) else { return };
+        if output_a == output_b {
             return;
         }
-        let ((kept, side), (gone, gone_side)) = if path_a < path_b {
-            ((path_a, self.edges[a].side), (path_b, self.edges[b].side))
+        let ((kept, side), (gone, gone_side)) = if output_a < output_b {
+            ((output_a, self.edges[a].side), (output_b, self.edges[b].side))
         } else {
-            ((path_b, self.edges[b].side), (path_a, self.edges[a].side))
+            ((output_b, self.edges[b].side), (output_a, self.edges[a].side))
         };
-        self.paths.append(kept, side, gone, gone_side);
+        self.outputs.append(kept, side, gone, gone_side);
         let mut next = self.edges.first;
         while let Some(index) = next {
-            if self.edges[index].path == Some(gone) {
-                self.edges[index].path = Some(kept);
+            if self.edges[index].output == Some(gone) {
+                self.edges[index].output = Some(kept);
                 self.edges[index].side = side;
                 break;
             }
@@ -222,12 +222,12 @@ impl Overlap {
 
     // Events.
 
-    /// Enters the two chains of a local minimum.
+    /// Enters the two bounds of a local minimum.
     fn open(&mut self, Start { left, right, winding, .. }: Start) {
         self.edges[left].winding = winding;
         self.edges[right].winding = -winding;
-        self.edges[left].side = Side::Front;
-        self.edges[right].side = Side::Back;
+        self.edges[left].side = PolygonEnd::Front;
+        self.edges[right].side = PolygonEnd::Back;
         self.edges.insert(left, None);
         self.edges.insert(right, Some(left));
         self.count_windings(left);
@@ -240,9 +240,9 @@ impl Overlap {
         if self.edges[right].edge.slope == HORIZONTAL {
             self.horizontals.push(right);
         }
-        if let Some(beside) = self.edges[left].left.filter(|_| self.edges[left].path.is_some()) {
+        if let Some(beside) = self.edges[left].left.filter(|_| self.edges[left].output.is_some()) {
             let (old, new) = (&self.edges[beside], &self.edges[left]);
-            if old.path.is_some()
+            if old.output.is_some()
                 && old.at.x == bottom.x
                 && parallel(old.edge.bottom, old.edge.top, new.at, new.edge.top)
             {
@@ -252,9 +252,9 @@ impl Overlap {
         if self.edges[left].right == Some(right) {
             return;
         }
-        if let Some(beside) = self.edges[right].left.filter(|_| self.edges[right].path.is_some()) {
+        if let Some(beside) = self.edges[right].left.filter(|_| self.edges[right].output.is_some()) {
             let (old, new) = (&self.edges[beside], &self.edges[right]);
-            if old.path.is_some() && parallel(old.at, old.edge.top, new.at, new.edge.top) {
+            if old.output.is_some() && parallel(old.at, old.edge.top, new.at, new.edge.top) {
                 let point = new.edge.bottom;
                 self.emit(beside, point);
             }
@@ -311,7 +311,7 @@ impl Overlap {
         }
         let (count_a, count_b) = (self.edges[a].own_count.abs(), self.edges[b].own_count.abs());
         let (border_a, border_b) = (count_a <= 1, count_b <= 1);
-        match (self.edges[a].path.is_some(), self.edges[b].path.is_some()) {
+        match (self.edges[a].output.is_some(), self.edges[b].output.is_some()) {
             (true, true) => {
                 if !border_a || !border_b || !same_owner {
                     self.end_path(a, b, point);
@@ -347,9 +347,9 @@ impl Overlap {
     }
 
     fn trade_paths(&mut self, a: usize, b: usize) {
-        let (old_a, old_b) = ((self.edges[a].side, self.edges[a].path), (self.edges[b].side, self.edges[b].path));
-        (self.edges[a].side, self.edges[a].path) = old_b;
-        (self.edges[b].side, self.edges[b].path) = old_a;
+        let (old_a, old_b) = ((self.edges[a].side, self.edges[a].output), (self.edges[b].side, self.edges[b].output));
+        (self.edges[a].side, self.edges[a].output) = old_b;
+        (self.edges[b].side, self.edges[b].output) = old_a;
     }
 
     // Crossings inside a scanbeam.
@@ -426,7 +426,7 @@ impl Overlap {
             let flat_above = edge.above.is_some_and(|above| self.edges[above].edge.slope == HORIZONTAL);
             let current = if ends && flat_above {
                 let flat = self.edges.climb(index);
-                if self.edges[flat].path.is_some() {
+                if self.edges[flat].output.is_some() {
                     self.emit(flat, self.edges[flat].edge.bottom);
                 }
                 self.horizontals.push(flat);
@@ -442,7 +442,7 @@ impl Overlap {
         let mut next = self.edges.first;
         while let Some(mut index) = next {
             if self.edges[index].edge.top.y == row && self.edges[index].edge.above.is_some() {
-                let contributes = self.edges[index].path.is_some();
+                let contributes = self.edges[index].output.is_some();
                 if contributes {
                     self.emit(index, self.edges[index].edge.top);
                 }
@@ -465,7 +465,7 @@ impl Overlap {
             let old = &self.edges[*other];
             let from = if whole { old.edge.bottom } else { old.at };
             old.at == bottom
-                && old.path.is_some()
+                && old.output.is_some()
                 && old.at.y > old.edge.top.y
                 && parallel(bottom, new.edge.top, from, old.edge.top)
         };
@@ -474,11 +474,11 @@ impl Overlap {
         }
     }
 
-    /// Ends an edge in its peak.
+    /// Ends an edge in its local maximum.
     fn close(&mut self, index: usize) -> Result<(), Abandoned> {
         let top = self.edges[index].edge.top;
         let Some(partner) = self.edges.listed_partner(index) else {
-            if self.edges[index].path.is_some() {
+            if self.edges[index].output.is_some() {
                 self.emit(index, top);
             }
             self.edges.unlist(index);
@@ -488,7 +488,7 @@ impl Overlap {
             self.intersect(index, between, top);
             self.edges.swap(index, between);
         }
-        match (self.edges[index].path.is_some(), self.edges[partner].path.is_some()) {
+        match (self.edges[index].output.is_some(), self.edges[partner].output.is_some()) {
             (true, true) => self.end_path(index, partner, top),
             (false, false) => {}
             _ => return Err(Abandoned),
@@ -517,7 +517,7 @@ impl Overlap {
             if passed || (at.x == edge.top.x && parts) {
                 break;
             }
-            let contributes = self.edges[index].path.is_some();
+            let contributes = self.edges[index].output.is_some();
             if contributes {
                 self.emit(index, at);
             }
@@ -538,7 +538,7 @@ impl Overlap {
             next = step(&self.edges[other]);
             self.edges.swap(index, other);
         }
-        let contributes = self.edges[index].path.is_some();
+        let contributes = self.edges[index].output.is_some();
         if contributes {
             self.emit(index, edge.top);
         }
@@ -560,22 +560,23 @@ mod tests {
 
     #[test]
     fn boxes_share_their_common_part() {
-        let square =
-            |y: i32, x: i32, side: i32| Outline::new(&[[y, x], [y, x + side], [y + side, x + side], [y + side, x]]);
+        let square = |y: i32, x: i32, side: i32| {
+            IntegerPolygon::new(&[[y, x], [y, x + side], [y + side, x + side], [y + side, x]])
+        };
         let mut overlap = Overlap::default();
         assert_eq!(overlap.area(&square(0, 0, 10), &square(4, 7, 10)), 18.0);
         assert_eq!(overlap.area(&square(0, 0, 10), &square(0, 0, 10)), 100.0);
         assert_eq!(overlap.area(&square(0, 0, 10), &square(-5, 2, 3)), 0.0);
         assert_eq!(overlap.area(&square(-20, -20, 50), &square(2, 3, 7)), 49.0);
         assert_eq!(overlap.area(&square(0, 0, 10), &square(10, 0, 10)), 0.0);
-        assert_eq!(overlap.area(&square(0, 0, 10), &Outline::new(&[])), 0.0);
+        assert_eq!(overlap.area(&square(0, 0, 10), &IntegerPolygon::new(&[])), 0.0);
     }
 
     #[test]
     fn two_separate_parts_are_added() {
         let comb = [[0, 0], [0, 10], [10, 10], [10, 8], [2, 8], [2, 2], [10, 2], [10, 0]];
         let bar = [[5, -5], [5, 15], [7, 15], [7, -5]];
-        assert_eq!(Overlap::default().area(&Outline::new(&comb), &Outline::new(&bar)), 8.0);
+        assert_eq!(Overlap::default().area(&IntegerPolygon::new(&comb), &IntegerPolygon::new(&bar)), 8.0);
     }
 
     #[test]
@@ -587,7 +588,7 @@ mod tests {
             let mut tangle = || -> Vec<[i32; 2]> {
                 (0..200).map(|_| [0; 2].map(|_: i32| random.uniform(-span, span) as i32)).collect()
             };
-            let (a, b) = (Outline::new(&tangle()), Outline::new(&tangle()));
+            let (a, b) = (IntegerPolygon::new(&tangle()), IntegerPolygon::new(&tangle()));
             assert!(overlap.area(&a, &b).is_finite());
         }
     }

@@ -33,7 +33,7 @@ pub use self::sinks::{CsvSink, GeoJsonSink, LargeBlock, LargeShape, LargeSink, M
 use crate::budget::bytes_of;
 use crate::control::Flow;
 use crate::error::Result;
-use crate::model::{Algorithm, Model, PredictOptions};
+use crate::model::{Model, PredictOptions};
 use crate::raster::regions::RegionReader;
 
 #[cfg(test)]
@@ -92,13 +92,7 @@ impl Model {
     /// About how many bytes [`predict`](Self::predict) takes for an image of that shape, `[rows, columns, channels]`, the image
     /// included and the network not.
     pub fn bytes_in_memory(&self, [height, width, channels]: [usize; 3]) -> u64 {
-        // Label images, and maps of the network with what is made of them.
-        let each = match self.algorithm() {
-            Algorithm::Stardist => 13,
-            Algorithm::Cellpose => 120,
-            Algorithm::Elephant => 96,
-        };
-        bytes_of(&[height, width], each).saturating_add(bytes_of(&[height, width, channels], 10))
+        bytes_of(&[height, width], self.bytes_of_a_pixel()).saturating_add(bytes_of(&[height, width, channels], 10))
     }
 
     /// Segments an image that is read by parts, and hands labels and objects to the sinks, block by block from the top left

@@ -7,8 +7,8 @@ use super::blocks::{BLOCK, Blocks};
 use super::run::{at_level, cells, is_wanted, keeps};
 use super::spool::{Facts, Spool};
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::model::large::{Blended, Context, Found, Setup, Survivors};
-use crate::model::{Algorithm, Model};
 use crate::raster::regions::{Extent, Region, RegionReader};
 
 /// Blocks side by side and below each other that are segmented together.
@@ -120,10 +120,7 @@ pub(super) fn packed_blocks(
     let (_, options) = at_level(reader, options, extent);
     let lattice = Blocks::of(extent, side);
     let setup = Setup::new(model, reader, options.level, &context, &options.predict)?;
-    let mut answers = match model.algorithm() {
-        Algorithm::Stardist => None,
-        _ => Some(Blended::new(&setup)?),
-    };
+    let mut answers = if setup.searches_whole() { None } else { Some(Blended::new(&setup)?) };
     let mut packed = Vec::new();
     for &index in blocks {
         if index >= lattice.len() {

@@ -9,8 +9,8 @@ use super::spool::{Facts, Spool};
 use super::{LargeOptions, LargeProgress, LargeShape, LargeSink, LargeSummary};
 use crate::control::Flow;
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::model::large::{Blended, Context, Found, Row, Setup, StarSearch};
-use crate::model::{Algorithm, Model};
 use crate::raster::regions::{Extent, Region, RegionReader, factor};
 
 /// Pixels beyond its border in which a block also looks for objects: an object whose anchor is rounded to the other side of a
@@ -55,7 +55,7 @@ pub(super) fn run(
     } else {
         part.search(&context, &mut teller)?
     };
-    let margin = if model.algorithm() == Algorithm::Stardist { 0 } else { MARGIN };
+    let margin = if model.searches_whole() { 0 } else { MARGIN };
     let objects = assemble(&part.blocks, &spool, margin, &shape, sinks, &mut teller, &options.predict.cancel)?;
     if objects == 0 && notes.is_empty() {
         notes.push("nothing found: nothing exceeds the thresholds".into());
@@ -93,10 +93,7 @@ impl Parts<'_> {
         let setup = Setup::new(self.model, self.reader, self.options.level, context, &self.options.predict)?;
         let mut notes = setup.notes.clone();
         notes.extend(self.reader.notes().iter().cloned());
-        let left_out = match setup.algorithm() {
-            Algorithm::Stardist => self.stars(&setup, teller)?,
-            _ => self.blended(&setup, teller)?,
-        };
+        let left_out = if setup.searches_whole() { self.stars(&setup, teller)? } else { self.blended(&setup, teller)? };
         if left_out > 0 {
             notes.push(format!("{left_out} parts of the image show nothing as large as a cell and were left out"));
         }

@@ -10,13 +10,13 @@ pub(super) struct Pair {
     pub row: usize,
     /// Place of the predicted object.
     pub column: usize,
-    /// Their agreement in 0..1.
+    /// Their score in 0..1.
     pub score: f32,
 }
 
 /// Pairs in which every row and every column occurs at most once, with the largest possible sum of
 /// `[score >= thresh] + score / (2 * min(rows, columns))`: as many pairs as possible that reach the threshold, then as
-/// much agreement as possible. `pairs` is sorted by row; the result is, too.
+/// large a sum of scores as possible. `pairs` is sorted by row; the result is, too.
 ///
 /// Pairs that are not listed have weight 0, so the result is that of the Hungarian method on the full matrix without its
 /// worthless pairs. Each row is added by a shortest augmenting path over the listed pairs only (Jonker and Volgenant,

@@ -5,7 +5,7 @@ use super::overlaps::Overlaps;
 use crate::error::{Error, Result};
 use crate::raster::LabelImage;
 
-/// How the agreement of a true and a predicted object is measured from their pixel sets; always in 0..1.
+/// How the overlap of a true and a predicted object is scored from their pixel sets; always in 0..1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
@@ -21,12 +21,12 @@ pub enum Criterion {
 
 /// Counts and scores at one threshold, with the field names of `stardist.matching`.
 ///
-/// A true positive is a pair of a true and a predicted object, each used once, whose agreement reaches the threshold.
+/// A true positive is a pair of a true and a predicted object, each used once, whose score reaches the threshold.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Matching {
-    /// The measure of agreement.
+    /// How overlaps are scored.
     pub criterion: Criterion,
     /// Agreement from which a pair counts as matched (inclusive).
     pub thresh: f64,
@@ -49,11 +49,11 @@ pub struct Matching {
     pub n_true: usize,
     /// Number of predicted objects.
     pub n_pred: usize,
-    /// Sum of the agreement of the matched pairs over `n_true`.
+    /// Sum of the scores of the matched pairs over `n_true`.
     pub mean_true_score: f64,
-    /// Sum of the agreement of the matched pairs over `tp`.
+    /// Sum of the scores of the matched pairs over `tp`.
     pub mean_matched_score: f64,
-    /// Sum of the agreement of the matched pairs over `tp + fp / 2 + fn / 2`.
+    /// Sum of the scores of the matched pairs over `tp + fp / 2 + fn / 2`.
     pub panoptic_quality: f64,
     /// For several images: whether the scores are means of the images' scores instead of scores of the summed counts.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
@@ -72,16 +72,16 @@ pub struct Match {
     pub true_id: i32,
     /// Id in the predicted label image.
     pub pred_id: i32,
-    /// Their agreement.
+    /// Their score.
     pub score: f32,
-    /// Whether the agreement reaches the threshold.
+    /// Whether the score reaches the threshold.
     pub is_true_positive: bool,
 }
 
 /// Compares two label images object by object, with the assignment that is best overall.
 ///
 /// Pixels below 0 in `y_true` (unlabelled) are left out of both images first. Pairs are assigned so that as many as
-/// possible reach `thresh`, and among such assignments the sum of agreement is largest. `report_matches` adds the
+/// possible reach `thresh`, and among such assignments the sum of scores is largest. `report_matches` adds the
 /// assigned pairs that share pixels, those below the threshold included.
 ///
 /// # Errors
@@ -95,8 +95,8 @@ pub fn matching(
 ) -> Result<Matching> {
     check_threshold(thresh)?;
     let overlaps = Overlaps::new(y_true, y_pred)?;
-    let agreement = overlaps.agreement(criterion);
-    Ok(Tally::new(&overlaps, &agreement, thresh, report_matches).matching(criterion, thresh))
+    let scored = overlaps.scores(criterion);
+    Ok(Tally::new(&overlaps, &scored, thresh, report_matches).matching(criterion, thresh))
 }
 
 /// Compares many pairs of `(y_true, y_pred)` at several thresholds; one result per threshold, in their order.
@@ -120,9 +120,9 @@ pub fn matching_dataset(
             Error::Labels(reason) => Error::Labels(format!("pair {place}: {reason}")),
             other => other,
         })?;
-        let agreement = overlaps.agreement(criterion);
+        let scored = overlaps.scores(criterion);
         for (k, &thresh) in thresholds.iter().enumerate() {
-            let one = Tally::new(&overlaps, &agreement, thresh, false);
+            let one = Tally::new(&overlaps, &scored, thresh, false);
             for (mean, score) in means[k].iter_mut().zip(one.scores()) {
                 *mean += score / pairs.len() as f64;
             }
@@ -152,15 +152,15 @@ struct Tally {
     tp: usize,
     n_true: usize,
     n_pred: usize,
-    /// Sum of the agreement of the true positives.
-    agreement: f64,
+    /// Sum of the scores of the true positives.
+    score_sum: f64,
     matches: Option<Vec<Match>>,
 }
 
 impl Tally {
-    fn new(overlaps: &Overlaps, agreement: &[Pair], thresh: f64, report: bool) -> Self {
+    fn new(overlaps: &Overlaps, scored: &[Pair], thresh: f64, report: bool) -> Self {
         let (n_true, n_pred) = (overlaps.true_ids.len(), overlaps.pred_ids.len());
-        let assigned = assign(agreement, n_true, n_pred, thresh);
+        let assigned = assign(scored, n_true, n_pred, thresh);
         // Scores are single precision, so the threshold is, too: 7 of 10 pixels reach 0.7.
         let reaches = |pair: &&Pair| pair.score >= thresh as f32;
         let reached: Vec<&Pair> = assigned.iter().filter(reaches).collect();
@@ -174,17 +174,17 @@ impl Tally {
             assigned.iter().map(describe).collect()
         });
         // Not `sum`, which gives -0 for nothing.
-        let agreement = reached.iter().fold(0.0, |sum, pair| sum + f64::from(pair.score));
+        let score_sum = reached.iter().fold(0.0, |sum, pair| sum + f64::from(pair.score));
         // A threshold of 0 is reached even by objects that share nothing.
         let tp = if thresh as f32 <= 0.0 { n_true.min(n_pred) } else { reached.len() };
-        Self { tp, n_true, n_pred, agreement, matches }
+        Self { tp, n_true, n_pred, score_sum, matches }
     }
 
     fn add(&mut self, other: &Self) {
         self.tp += other.tp;
         self.n_true += other.n_true;
         self.n_pred += other.n_pred;
-        self.agreement += other.agreement;
+        self.score_sum += other.score_sum;
     }
 
     /// precision, recall, accuracy, f1, mean_true_score, mean_matched_score, panoptic_quality.
@@ -196,9 +196,9 @@ impl Tally {
             ratio(tp, n_true),
             ratio(tp, n_true + n_pred - tp),
             ratio(2.0 * tp, n_true + n_pred),
-            ratio(self.agreement, n_true),
-            ratio(self.agreement, tp),
-            ratio(self.agreement, (n_true + n_pred) / 2.0),
+            ratio(self.score_sum, n_true),
+            ratio(self.score_sum, tp),
+            ratio(self.score_sum, (n_true + n_pred) / 2.0),
         ]
     }
 

@@ -54,8 +54,8 @@ impl Overlaps {
         Ok(Self { true_ids, pred_ids, true_sizes, pred_sizes, shared })
     }
 
-    /// The agreement of all pairs that share pixels, sorted by row, then column.
-    pub fn agreement(&self, criterion: Criterion) -> Vec<Pair> {
+    /// The scores of all pairs that share pixels, sorted by row, then column.
+    pub fn scores(&self, criterion: Criterion) -> Vec<Pair> {
         let score = |row: usize, column: usize, pixels: usize| {
             let divisor = match criterion {
                 Criterion::Iou => self.true_sizes[row] + self.pred_sizes[column] - pixels,

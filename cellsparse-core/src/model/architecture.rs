@@ -1,53 +1,49 @@
-//! Which network a model has.
+//! Which algorithm and which network a model has.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
-use super::Algorithm;
+use super::registry::{Algorithm, Architecture};
 use crate::error::{Error, Reason, Result};
-use crate::networks::{CellposeConfig, ElephantConfig, Graph, StarDistConfig};
 
 /// Parameters of a network at most: 4 GiB, the largest model file that is read.
 const MOST_PARAMETERS: usize = 1 << 30;
 
-/// The architecture of a network, by algorithm.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "algorithm", content = "config", rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Architecture {
-    /// Star-convex polygons.
-    Stardist(StarDistConfig),
-    /// Flows towards cell centres.
-    Cellpose(CellposeConfig),
-    /// Background, rim and centre.
-    Elephant(ElephantConfig),
+impl Algorithm {
+    /// Its name, as it is written everywhere.
+    pub fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// Its name as its authors write it, for prose.
+    pub fn title(self) -> &'static str {
+        self.facts().title
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.iter().copied().find(|algorithm| algorithm.name() == text).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|algorithm| algorithm.name()).collect();
+            let (last, others) = names.split_last().unwrap_or((&"", &[]));
+            Error::Config(format!("unknown algorithm '{text}'; the algorithms are {} and {last}", others.join(", ")))
+                .because(Reason::UnknownName { what: "algorithm", found: text.to_owned() })
+        })
+    }
 }
 
 impl Architecture {
     /// The default architecture of an algorithm for images of `n_channels` channels.
     pub fn of(algorithm: Algorithm, n_channels: usize) -> Self {
-        match algorithm {
-            Algorithm::Stardist => StarDistConfig { n_channels, ..StarDistConfig::default() }.into(),
-            Algorithm::Cellpose => CellposeConfig { n_channels, ..CellposeConfig::default() }.into(),
-            Algorithm::Elephant => ElephantConfig { n_channels, ..ElephantConfig::default() }.into(),
-        }
-    }
-
-    /// The algorithm.
-    pub fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::Stardist(_) => Algorithm::Stardist,
-            Self::Cellpose(_) => Algorithm::Cellpose,
-            Self::Elephant(_) => Algorithm::Elephant,
-        }
-    }
-
-    /// Channels of the network's input.
-    pub fn n_channels(&self) -> usize {
-        match self {
-            Self::Stardist(config) => config.n_channels,
-            Self::Cellpose(config) => config.n_channels,
-            Self::Elephant(config) => config.n_channels,
-        }
+        algorithm.architecture(n_channels)
     }
 
     /// Refuses values that no network can have.
@@ -56,11 +52,7 @@ impl Architecture {
     /// [`Error::Config`](crate::Error::Config) that names the field, its value and its range;
     /// [`Error::Limit`](crate::Error::Limit) for a network of more than 2^30 parameters, which no model file holds.
     pub fn check(&self) -> Result<()> {
-        match self {
-            Self::Stardist(config) => config.check(),
-            Self::Cellpose(config) => config.check(),
-            Self::Elephant(config) => config.check(),
-        }?;
+        self.check_config()?;
         let sizes = self.graph().parameters().into_iter().map(|spec| spec.shape.iter().product::<usize>());
         let parameters = sizes.fold(0, usize::saturating_add);
         if parameters > MOST_PARAMETERS {
@@ -71,39 +63,13 @@ impl Architecture {
         }
         Ok(())
     }
-
-    /// The network.
-    pub fn graph(&self) -> Graph {
-        match self {
-            Self::Stardist(config) => config.graph(),
-            Self::Cellpose(config) => config.graph(),
-            Self::Elephant(config) => config.graph(),
-        }
-    }
-}
-
-impl From<StarDistConfig> for Architecture {
-    fn from(config: StarDistConfig) -> Self {
-        Self::Stardist(config)
-    }
-}
-
-impl From<CellposeConfig> for Architecture {
-    fn from(config: CellposeConfig) -> Self {
-        Self::Cellpose(config)
-    }
-}
-
-impl From<ElephantConfig> for Architecture {
-    fn from(config: ElephantConfig) -> Self {
-        Self::Elephant(config)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+    use crate::networks::StarDistConfig;
 
     #[test]
     fn a_network_that_no_file_could_hold_is_refused_before_it_is_made() {
@@ -112,5 +78,15 @@ mod tests {
         let error = Architecture::Stardist(config).check().unwrap_err();
         assert!(error.kind() == ErrorKind::Limit && matches!(error.reason(), Some(Reason::TooLarge { .. })), "{error}");
         assert!(Architecture::of(Algorithm::Cellpose, 3).check().is_ok());
+    }
+
+    #[test]
+    fn an_algorithm_is_known_by_one_name() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(algorithm.name().parse::<Algorithm>().unwrap(), *algorithm);
+            assert_eq!(serde_json::to_value(algorithm).unwrap(), algorithm.name(), "in model files");
+        }
+        let error = "yolo".parse::<Algorithm>().unwrap_err().to_string();
+        assert_eq!(error, "unknown algorithm 'yolo'; the algorithms are stardist, cellpose and elephant");
     }
 }

@@ -8,14 +8,14 @@ use crate::geometry::disc_diameter;
 use crate::geometry::distance::{distance_transform_squared, label_distances};
 use crate::raster::LabelImage;
 
-/// A thin cell counts as no larger than so many times its width: scaled by its area, a long rod would be a few pixels wide.
+/// A thin cell counts as no larger than this many times its width: scaled by its area, a long rod would be a few pixels wide.
 const WIDTHS: f64 = 1.5;
 
 /// Cells of an image that are measured, at most.
 const MEASURED: usize = 256;
 
-/// The size in pixels of the cells of a label image `[H, W]` (above 0), in ascending order: the diameter of a disc of the same area,
-/// for thin cells less, see [`WIDTHS`]. Of very many cells some are measured.
+/// The size in pixels of the cells of a label image `[H, W]` (above 0), in ascending order: the diameter of a disc of the
+/// same area, for thin cells less, see [`WIDTHS`]. Of very many cells some are measured.
 pub(super) fn cell_sizes(labels: &LabelImage) -> Vec<f64> {
     let mut cells = BTreeMap::<i32, Cell>::new();
     for ((y, x), label) in labels.indexed_iter().filter(|(_, label)| **label > 0) {

@@ -1,30 +1,100 @@
-//! Cellpose behind the facade: its batches, its maps, its thresholds.
+//! Cellpose: cells of any shape, whose pixels flow to their centres.
 
 use ndarray::{Array2, Array3, ArrayView3, CowArray, Ix3, s};
+use serde::{Deserialize, Serialize};
 
-use super::judged::Judged;
-use super::keep::Drawn;
+use super::algorithm::{
+    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput,
+    ThresholdValues,
+};
+use super::calibration::CalibrationSet;
+use super::drawn::Drawn;
+use super::network::Network;
+use super::normalization::Normalization;
+use super::options::{PredictOptions, Preset, TrainOptions};
 use super::outlines;
-use super::predict::from_labels;
-use super::thresholds::choose;
-use super::train::training_data;
+use super::segmentation::{Segmentation, from_labels};
+use super::threshold_search::{check_range, check_smallest_object, choose, highest, zoomed_area};
 use super::work::Work;
-use super::{CellposeThresholds, Model, Preset, Segmentation, Thresholds, TrainOptions};
-use crate::annotations::Dataset;
+use super::working_scale::scaled_sides;
 use crate::budget::bytes_of;
 use crate::control::CancelToken;
 use crate::error::Result;
-use crate::networks::CellposeConfig;
+use crate::formats::tensors::NamedArrays;
+use crate::networks::{CellposeConfig, Weights};
 use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
 use crate::postprocess::masks::{MaskOptions, compute_masks_until};
 use crate::raster::taper::{
     TaperedSum, augmented_flip, augmented_tile_starts, tile_starts, unflip_flows, zero_padding,
 };
-use crate::raster::{LabelImage, resize_bilinear, scaled_size};
+use crate::raster::{LabelImage, resize_bilinear};
+use crate::training::any_task::AnyTask;
 use crate::training::augment::Augmentation;
 use crate::training::augment_affine::Outside;
-use crate::training::batch_cellpose::{CellposeBatchConfig, CellposeBatches};
+use crate::training::batch_cellpose::{CellposeBatchConfig, CellposeBatches, mean_diameter};
+use crate::training::optimizer::{Adam, Optimizer, Sgd};
 use crate::training::sampler::SamplingPolicy;
+use crate::training::schedule::Schedule;
+
+/// Settings of the Cellpose post-processing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellposeThresholds {
+    /// Largest flow error of a cell; 0 keeps all.
+    pub flow: f32,
+    /// Smallest cell-probability logit of a pixel of a cell.
+    pub cellprob: f32,
+    /// Diameter in pixels of the cells in the images: the median of the drawn cells.
+    pub diameter: f32,
+    /// Objects with fewer pixels are removed: much smaller than any annotated cell. 0 keeps all.
+    pub smallest_object: f32,
+}
+
+impl Default for CellposeThresholds {
+    fn default() -> Self {
+        Self { flow: 0.4, cellprob: 0.0, diameter: 30.0, smallest_object: 15.0 }
+    }
+}
+
+/// The options of prediction of Cellpose.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct CellposeOptions {
+    /// Largest flow error of a mask.
+    pub flow_threshold: Option<f32>,
+    /// Smallest cell-probability logit of a pixel.
+    pub cellprob_threshold: Option<f32>,
+    /// Cell diameter in pixels.
+    pub diameter: Option<f32>,
+    /// Average the outputs of overlapping, mirrored tiles. About three times the work.
+    pub augment: bool,
+}
+
+impl From<CellposeOptions> for PredictOptions {
+    fn from(options: CellposeOptions) -> Self {
+        let CellposeOptions { flow_threshold, cellprob_threshold, diameter, augment } = options;
+        Self { flow_threshold, cellprob_threshold, diameter, augment, ..Self::default() }
+    }
+}
+
+/// Cellpose with the settings of a model.
+pub(super) struct Cellpose<'a> {
+    pub config: &'a CellposeConfig,
+    pub thresholds: CellposeThresholds,
+}
+
+/// Diameters of a network, relative to that of the starting weights, that these are good for.
+const DIAMETERS: std::ops::RangeInclusive<f32> = 0.66..=1.5;
+
+/// The smallest diameter that cells are taken to have after a training.
+const SMALLEST_DIAMETER: f64 = 5.0;
+
+/// Cell-probability logits and flow errors that are tried.
+const CELLPROBS: [f32; 5] = [-2.0, -1.0, 0.0, 1.0, 2.0];
+const FLOWS: [f32; 3] = [0.0, 0.4, 0.8];
+
+/// Logits and flow errors that are tried for the outlines: those of a network that learned from few cells may lie far from 0.
+const OUTLINE_CELLPROBS: [f32; 7] = [0.0, -1.0, 1.0, -2.0, 2.0, -3.0, -4.0];
+const OUTLINE_FLOWS: [f32; 2] = [0.4, 0.8];
 
 /// Side of the tiles that the network reads, and their overlap, as in the Cellpose package.
 const TILE: usize = 224;
@@ -33,51 +103,199 @@ const OVERLAP: f64 = 0.1;
 /// Tiles that are read at a time.
 const TILES: usize = 8;
 
-/// The batches of a training on prepared images and labels.
-pub(super) fn batches(
-    config: &CellposeConfig,
-    options: &TrainOptions,
-    batch: [usize; 2],
-    (images, labels): (Vec<Array3<f32>>, Vec<LabelImage>),
-) -> Result<CellposeBatches> {
-    CellposeBatches::new(images, labels, batch_config(config, options, batch))
-}
+impl AlgorithmKind for Cellpose<'_> {
+    type Config = CellposeConfig;
+    type Thresholds = CellposeThresholds;
+    type Options = CellposeOptions;
 
-/// One crop of every image of `data`, at its own scale, as a single batch.
-pub(super) fn validation(
-    model: &Model,
-    config: &CellposeConfig,
-    data: &Dataset,
-    options: &TrainOptions,
-    batch: [usize; 2],
-) -> Result<CellposeBatches> {
-    let (images, labels) = training_data(model, data, options)?;
-    let config =
-        CellposeBatchConfig { batch_size: data.len().min(64), ..batch_config(config, options, batch).validation() };
-    CellposeBatches::new(images, labels, config)
-}
-
-fn batch_config(config: &CellposeConfig, options: &TrainOptions, batch: [usize; 2]) -> CellposeBatchConfig {
-    let usual = CellposeBatchConfig {
-        seed: options.seed,
-        batch_size: batch[0],
-        patch: batch[1],
-        diam_mean: f64::from(config.diam_mean),
-        cancel: options.cancel.clone(),
-        ..CellposeBatchConfig::default()
+    const FACTS: Facts = Facts {
+        name: "cellpose",
+        title: "Cellpose",
+        options: &["flow_threshold", "cellprob_threshold", "diameter", "augment"],
+        starting_weights: include_bytes!("../../starters/cellpose.bin"),
+        shapes: Shapes::Solid,
+        rank: 0,
     };
-    match options.preset {
-        Preset::Reference => {
-            CellposeBatchConfig { policy: SamplingPolicy::Reference, outside: Outside::Background, ..usual }
+
+    fn options(given: &PredictOptions) -> CellposeOptions {
+        let PredictOptions { flow_threshold, cellprob_threshold, diameter, augment, .. } = *given;
+        CellposeOptions { flow_threshold, cellprob_threshold, diameter, augment }
+    }
+
+    fn misfit(own: &CellposeConfig, wanted: &CellposeConfig) -> Option<String> {
+        let other = |what: String| Some(format!("the starting weights belong to a network of {what}"));
+        if wanted.widths != own.widths {
+            other(format!("the widths {:?}", own.widths))
+        } else if !DIAMETERS.contains(&(wanted.diam_mean / own.diam_mean)) {
+            other(format!("the diameter {}", own.diam_mean))
+        } else {
+            None
         }
-        _ => CellposeBatchConfig { intensity: Augmentation { symmetries: false, ..Augmentation::default() }, ..usual },
+    }
+
+    /// Shapes tell the architecture, `diam_mean` and `diam_labels` the diameter of the network and of the cells in the images,
+    /// which are scaled by percentiles 1 and 99 as in the original.
+    fn recognise(arrays: &NamedArrays) -> Option<(CellposeConfig, CellposeThresholds, Normalization)> {
+        let shape = |level: usize| {
+            let name = format!("downsample.down.res_down_{level}.conv.conv_0.2.weight");
+            arrays.get(&name).map(|(shape, _)| shape.as_slice())
+        };
+        let single = |name: &str| {
+            let value = arrays.get(name).and_then(|(_, values)| values.first().copied());
+            value.filter(|value| value.is_finite() && *value > 0.0)
+        };
+        let n_channels = *shape(0)?.get(1)?;
+        let widths = (0..).map_while(|level| shape(level)?.first().copied()).collect();
+        let mut config = CellposeConfig { n_channels, widths, ..CellposeConfig::default() };
+        let (diam_mean, diam_labels) = (single("diam_mean"), single("diam_labels"));
+        config.diam_mean = diam_mean.unwrap_or(config.diam_mean);
+        let mut thresholds = CellposeThresholds::default();
+        thresholds.diameter = diam_labels.or(diam_mean).unwrap_or(thresholds.diameter);
+        Some((config, thresholds, Normalization { pmin: 1.0, pmax: 99.0 }))
     }
 }
 
-/// The thresholds of a model whose annotated cells have that diameter.
-pub(super) fn expect_size(model: &Model, diameter: f64) -> Result<Thresholds> {
-    let thresholds = CellposeThresholds { diameter: diameter.max(5.0) as f32, ..model.thresholds.cellpose()? };
-    Ok(Thresholds::Cellpose(thresholds))
+impl ThresholdValues for CellposeThresholds {
+    fn check(&self) -> Result<()> {
+        let Self { flow, cellprob, diameter, smallest_object } = *self;
+        let message = || format!("flow_threshold is {flow}; it must be 0 (no filter) or more");
+        check_range(flow >= 0.0 && flow.is_finite(), "flow_threshold", flow, 0.0..=f64::INFINITY, message)?;
+        let message = || format!("cellprob_threshold is {cellprob}; give a number, like 0");
+        check_range(cellprob.is_finite(), "cellprob_threshold", cellprob, f64::MIN..=f64::MAX, message)?;
+        let message = || format!("the diameter is {diameter}; it must lie between 1 and 10000 pixels");
+        check_range((1.0..=10_000.0).contains(&diameter), "diameter", diameter, 1.0..=10_000.0, message)?;
+        check_smallest_object(smallest_object)
+    }
+
+    fn take(&mut self, given: &PredictOptions) {
+        self.flow = given.flow_threshold.unwrap_or(self.flow);
+        self.cellprob = given.cellprob_threshold.unwrap_or(self.cellprob);
+        self.diameter = given.diameter.unwrap_or(self.diameter);
+    }
+
+    fn zoom(&mut self, zoom: f64) {
+        self.diameter = (f64::from(self.diameter) / zoom).clamp(1.0, 10_000.0) as f32;
+        self.smallest_object = zoomed_area(self.smallest_object, zoom);
+    }
+
+    /// Thresholds that were chosen for other cells are good for these too.
+    fn reset(&mut self, smallest_object: f32) {
+        self.smallest_object = smallest_object;
+    }
+
+    fn lower(&self) -> Vec<PredictOptions> {
+        let below = [-1.0, -2.0, -3.0, -4.0].map(|less| self.cellprob + less);
+        below.map(|logit| PredictOptions { cellprob_threshold: Some(logit), ..PredictOptions::default() }).into()
+    }
+}
+
+impl SegmentationAlgorithm for Cellpose<'_> {
+    /// The reference network, for two channels, takes the mean of the channels of an image and zeros.
+    fn averages_channels(&self) -> bool {
+        self.config.n_channels <= 2
+    }
+
+    fn scales_itself(&self) -> bool {
+        true
+    }
+
+    fn reference_training(&self, steps: usize) -> ReferenceTraining {
+        ReferenceTraining {
+            learning_rate: 0.2,
+            schedule: Schedule::Cellpose { epochs: steps.min(2000) },
+            weight_decay: 1e-5,
+        }
+    }
+
+    fn optimizer(&self, weights: &Weights, preset: Preset) -> Optimizer {
+        match preset {
+            Preset::Reference => Sgd::new(weights).into(),
+            _ => Adam::pytorch(weights).into(),
+        }
+    }
+
+    fn expect_cells(&mut self, labels: &[LabelImage]) {
+        self.thresholds.diameter = mean_diameter(labels).max(SMALLEST_DIAMETER) as f32;
+    }
+
+    fn task(&self, input: TaskInput<'_>, options: &TrainOptions) -> Result<AnyTask> {
+        let usual = CellposeBatchConfig {
+            seed: options.seed,
+            batch_size: input.batch_size,
+            patch: input.patch,
+            diam_mean: f64::from(self.config.diam_mean),
+            cancel: options.cancel.clone(),
+            ..CellposeBatchConfig::default()
+        };
+        let config = match options.preset {
+            Preset::Reference => {
+                CellposeBatchConfig { policy: SamplingPolicy::Reference, outside: Outside::Background, ..usual }
+            }
+            _ => CellposeBatchConfig {
+                intensity: Augmentation { symmetries: false, ..Augmentation::default() },
+                ..usual
+            },
+        };
+        let config = if input.validation { config.validation() } else { config };
+        Ok(AnyTask::new(CellposeBatches::new(input.images, input.labels, config)?))
+    }
+
+    fn segment(
+        &self,
+        network: &Network,
+        image: ArrayView3<'_, f32>,
+        options: &PredictOptions,
+        work: &Work<'_>,
+    ) -> Result<Found> {
+        let maps = maps(network, self.config, image, &self.thresholds, work)?;
+        let highest = highest(&maps.cellprob);
+        let segmentation = maps.segment(self.config, &self.thresholds, options.min_area, &work.cancel)?;
+        Ok(Found { segmentation, highest, threshold: self.thresholds.cellprob })
+    }
+
+    fn choose_thresholds(&mut self, network: &Network, set: &CalibrationSet<'_>, work: &Work<'_>) -> Result<()> {
+        let default = self.thresholds;
+        let predict = |image: ArrayView3<'_, f32>, _| maps(network, self.config, image, &default, work);
+        let images = set.predicted(network, work, |_| Ok(1.0), predict)?;
+        let mut choices = Vec::new();
+        for flow in FLOWS {
+            for cellprob in CELLPROBS {
+                let distance = (flow - default.flow).abs() + 0.2 * cellprob.abs();
+                choices.push((CellposeThresholds { flow, cellprob, ..default }, distance));
+            }
+        }
+        let segment = |maps: &FlowMaps, thresholds: &CellposeThresholds| {
+            Ok(maps.segment(self.config, thresholds, 0.0, &work.cancel)?.labels)
+        };
+        self.thresholds = choose(&choices, &images, segment)?.unwrap_or(default);
+        Ok(())
+    }
+
+    fn fit_outlines(&mut self, network: &Network, drawn: &Drawn, work: &Work<'_>) -> Result<()> {
+        let default = self.thresholds;
+        let images = drawn.predicted(|image| maps(network, self.config, image, &default, work))?;
+        let choices: Vec<_> = OUTLINE_FLOWS
+            .iter()
+            .flat_map(|&flow| OUTLINE_CELLPROBS.map(|cellprob| CellposeThresholds { flow, cellprob, ..default }))
+            .collect();
+        let segment = |maps: &FlowMaps, thresholds: &CellposeThresholds| {
+            Ok(maps.segment(self.config, thresholds, 0.0, &work.cancel)?.labels)
+        };
+        self.thresholds = outlines::fit(default, &choices, &images, segment)?;
+        Ok(())
+    }
+
+    fn state_dict(&self, mut entries: Vec<StateEntry>) -> Result<Vec<StateEntry>> {
+        let counters: Vec<StateEntry> = entries
+            .iter()
+            .filter_map(|(name, ..)| name.strip_suffix("running_var"))
+            .map(|layer| (format!("{layer}num_batches_tracked"), Vec::new(), vec![0.0]))
+            .collect();
+        entries.push(("diam_mean".into(), vec![1], vec![self.config.diam_mean]));
+        entries.push(("diam_labels".into(), vec![1], vec![self.thresholds.diameter]));
+        entries.extend(counters);
+        Ok(entries)
+    }
 }
 
 /// What the network says about an image, at the size of the image.
@@ -92,8 +310,8 @@ pub(super) struct FlowMaps {
 const MASK_BYTES: u64 = 72;
 
 /// Runs the network over a normalised image, scaled so that its cells have the network's diameter.
-pub(super) fn maps(
-    model: &Model,
+fn maps(
+    network: &Network,
     config: &CellposeConfig,
     image: ArrayView3<'_, f32>,
     thresholds: &CellposeThresholds,
@@ -101,10 +319,10 @@ pub(super) fn maps(
 ) -> Result<FlowMaps> {
     let (height, width, channels) = image.dim();
     let scale = f64::from(config.diam_mean) / f64::from(thresholds.diameter);
-    let sides = [scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)];
+    let sides = scaled_sides([height, width], scale)?;
     let same = sides == [height, width];
-    let tiling = Tiling::new(model, sides, work);
-    // The answer, the flows apart from it and what the masks take, at the size of the image; the scaled image, sums and
+    let tiling = Tiling::new(network, sides, work);
+    // The output, the flows apart from it and what the masks take, at the size of the image; the scaled image, sums and
     // weights of the tiles at that of the network.
     let taken = bytes_of(&[height, width], 24 + MASK_BYTES)
         .saturating_add(if same { 0 } else { bytes_of(&[sides[0], sides[1], channels], 4) })
@@ -120,13 +338,13 @@ pub(super) fn maps(
     let work = &work.less(taken);
     let scaled: CowArray<'_, f32, Ix3> =
         if same { image.into() } else { resize_bilinear(image, sides[0], sides[1])?.into() };
-    let blended = tiling.run(model, scaled.view(), work)?;
+    let blended = tiling.run(network, scaled.view(), work)?;
     drop(scaled);
     let [top, left] = [tiling.paddings[0][0], tiling.paddings[1][0]];
     let inside = blended.slice(s![top..top + sides[0], left..left + sides[1], ..]);
-    let answer: CowArray<'_, f32, Ix3> =
+    let output: CowArray<'_, f32, Ix3> =
         if same { inside.into() } else { resize_bilinear(inside, height, width)?.into() };
-    let plane = |channel: usize| answer.slice(s![.., .., channel]);
+    let plane = |channel: usize| output.slice(s![.., .., channel]);
     let mut flows = Array3::zeros((2, height, width));
     for channel in 0..2 {
         flows.slice_mut(s![channel, .., ..]).assign(&plane(channel));
@@ -146,8 +364,8 @@ pub(super) struct Tiling {
 }
 
 impl Tiling {
-    pub fn new(model: &Model, sides: [usize; 2], work: &Work<'_>) -> Self {
-        let [divisor, _] = model.graph.divisor();
+    pub fn new(network: &Network, sides: [usize; 2], work: &Work<'_>) -> Self {
+        let [divisor, _] = network.graph.divisor();
         let paddings = sides.map(zero_padding);
         let padded: [usize; 2] = std::array::from_fn(|axis| sides[axis] + paddings[axis][0] + paddings[axis][1]);
         let tile = work.tile.unwrap_or(TILE).next_multiple_of(divisor.max(16));
@@ -176,12 +394,12 @@ impl Tiling {
     }
 
     /// The network's maps `[H, W, 3]` of the padded image.
-    fn run(&self, model: &Model, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<Array3<f32>> {
+    fn run(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<Array3<f32>> {
         let places = self.places();
-        let together = self.together(model, places.len(), work)?;
+        let together = self.together(network, places.len(), work)?;
         let mut sum = TaperedSum::new(self.total[0], self.total[1], 3, self.side)?;
         for group in places.chunks(together) {
-            let answers = self.answers(model, group, work, |place, tile| self.read(image, [0, 0], *place, tile))?;
+            let answers = self.answers(network, group, work, |place, tile| self.read(image, [0, 0], *place, tile))?;
             for (maps, (corner, _)) in answers.iter().zip(group) {
                 sum.add(maps.view(), *corner)?;
             }
@@ -190,17 +408,17 @@ impl Tiling {
     }
 
     /// Tiles of `count` that are read at a time.
-    pub fn together(&self, model: &Model, count: usize, work: &Work<'_>) -> Result<usize> {
+    pub fn together(&self, network: &Network, count: usize, work: &Work<'_>) -> Result<usize> {
         let [rows, columns] = self.side;
         let many = TILES.min(count.max(1));
         let groups = std::iter::successors(Some(many), |n| Some(n / 2).filter(|n| *n > 0));
-        Ok(model.first_fitting(work, groups, |n| [n, rows, columns])?.unwrap_or(1))
+        Ok(network.first_fitting(work, groups, |n| [n, rows, columns])?.unwrap_or(1))
     }
 
     /// The network's maps `[h, w, 3]` of some tiles, the right way round; `read` writes a tile as its place says.
-    pub fn answers(
+    pub fn outputs(
         &self,
-        model: &Model,
+        network: &Network,
         group: &[([usize; 2], [bool; 2])],
         work: &Work<'_>,
         read: impl Fn(&([usize; 2], [bool; 2]), &mut [f32]),
@@ -210,7 +428,7 @@ impl Tiling {
             let len = input.len() / group.len();
             input.chunks_exact_mut(len).zip(group).for_each(|(tile, place)| read(place, tile));
         };
-        let answers = model.run(work, [group.len(), rows, columns], fill)?;
+        let answers = network.run(work, [group.len(), rows, columns], fill)?;
         let maps = answers.into_iter().filter_map(|outputs| outputs.into_iter().next());
         Ok(maps
             .zip(group)
@@ -284,52 +502,4 @@ impl FlowMaps {
         remove_small_labels(&mut labels, thresholds.smallest_object.max(min_area));
         relabel_sequential(&labels, 1)
     }
-}
-
-/// Cell-probability logits and flow errors that are tried.
-const CELLPROBS: [f32; 5] = [-2.0, -1.0, 0.0, 1.0, 2.0];
-const FLOWS: [f32; 3] = [0.0, 0.4, 0.8];
-
-/// The thresholds that segment the images of a validation best.
-pub(super) fn choose_thresholds(
-    model: &Model,
-    config: &CellposeConfig,
-    default: CellposeThresholds,
-    judged: Judged<'_>,
-    work: &Work<'_>,
-) -> Result<CellposeThresholds> {
-    let images = judged.predicted(model, work, |image, _| maps(model, config, image, &default, work))?;
-    let mut choices = Vec::new();
-    for flow in FLOWS {
-        for cellprob in CELLPROBS {
-            let distance = (flow - default.flow).abs() + 0.2 * cellprob.abs();
-            choices.push((CellposeThresholds { flow, cellprob, ..default }, distance));
-        }
-    }
-    let segment = |maps: &FlowMaps, thresholds: &CellposeThresholds| {
-        Ok(maps.segment(config, thresholds, 0.0, &work.cancel)?.labels)
-    };
-    Ok(choose(&choices, &images, segment)?.unwrap_or(default))
-}
-
-/// Logits and flow errors that are tried for the outlines: those of a network that learned from few cells may lie far from 0.
-const OUTLINE_CELLPROBS: [f32; 7] = [0.0, -1.0, 1.0, -2.0, 2.0, -3.0, -4.0];
-const OUTLINE_FLOWS: [f32; 2] = [0.4, 0.8];
-
-/// The thresholds with which the outlines of the drawn cells fit best.
-pub(super) fn fit_outlines(
-    model: &Model,
-    config: &CellposeConfig,
-    default: CellposeThresholds,
-    drawn: &Drawn,
-    work: &Work<'_>,
-) -> Result<CellposeThresholds> {
-    let images = drawn.predicted(|image| maps(model, config, image, &default, work))?;
-    let choices: Vec<_> = OUTLINE_FLOWS
-        .iter()
-        .flat_map(|&flow| OUTLINE_CELLPROBS.map(|cellprob| CellposeThresholds { flow, cellprob, ..default }))
-        .collect();
-    outlines::fit(default, &choices, &images, |maps, thresholds| {
-        Ok(maps.segment(config, thresholds, 0.0, &work.cancel)?.labels)
-    })
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::engines::Engines;
+use super::engines::EngineCache;
+use super::facade::Model;
+use super::options::{PredictOptions, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
-use super::{Algorithm, Architecture, Model, PredictOptions, TrainOptions};
+use super::registry::{Algorithm, Architecture};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::Budget;
-use crate::control::Flow;
+use crate::control::ControlFlow;
 use crate::error::{Error, Result};
 use crate::raster::{Image, LabelImage};
 
@@ -38,13 +40,10 @@ pub struct Trial {
     pub score: f64,
 }
 
-/// The algorithms in the order in which they are taken when they do equally well.
-const CANDIDATES: [Algorithm; 3] = [Algorithm::Cellpose, Algorithm::Stardist, Algorithm::Elephant];
-
 /// Optimiser steps of one trial: enough to see whether starting weights take to the cells.
 const STEPS: usize = 20;
 
-/// Share of a time budget that all trials together may take.
+/// Fraction of a time budget that all trials together may take.
 const SHARE: f64 = 0.3;
 
 /// Images and pixels that trials look at, at most: a choice needs no more.
@@ -54,15 +53,16 @@ const PIXELS: usize = 2_000_000;
 /// Tries every algorithm on the drawn cells and tells which one to train.
 ///
 /// The cells, sorted by area, are dealt to two halves. Each algorithm trains 20 steps of small batches (no more than
-/// `options.steps`) on one half, with the other half unlabelled, and is scored on it; then the halves change places. With a single drawn cell there is nothing to
-/// leave out, and the algorithms are scored on it. `options` are those of the training to come; of its time budget the trials
-/// take at most three tenths. An algorithm whose trial fails (for example for the number of channels) scores 0.
+/// `options.steps`) on one half, with the other half unlabelled, and is scored on it; then the halves change places. With
+/// a single drawn cell there is nothing to leave out, and the algorithms are scored on it. `options` are those of the
+/// training to come; of its time budget the trials take at most three tenths. An algorithm whose trial fails (for example
+/// for the number of channels) scores 0.
 ///
 /// # Errors
 /// [`Error::Cancelled`] when the cancel token is raised; what the last algorithm reported when all of them fail.
 pub fn choose_algorithm(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
     // One pool for all trials and what comes before them.
-    Engines::default().install(options.threads, || choose(data, options))
+    EngineCache::default().install(options.threads, || choose(data, options))
 }
 
 fn choose(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
@@ -70,10 +70,12 @@ fn choose(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
     let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
     let data = at_one_pixel_size(None, &data, None, options, budget)?.data.into_owned();
     let folds = folds(&data)?;
-    let budget = options.time_budget.map(|budget| budget.mul_f64(SHARE / (CANDIDATES.len() * folds.len()) as f64));
+    let mut candidates = Algorithm::ALL.to_vec();
+    candidates.sort_by_key(|algorithm| algorithm.facts().rank);
+    let budget = options.time_budget.map(|budget| budget.mul_f64(SHARE / (candidates.len() * folds.len()) as f64));
     let mut trials = Vec::new();
     let mut failure = None;
-    for algorithm in CANDIDATES {
+    for algorithm in candidates {
         let mut sum = Score::default();
         for fold in &folds {
             match trial(algorithm, fold, options, budget) {
@@ -87,7 +89,7 @@ fn choose(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
         }
         trials.push(Trial { algorithm, score: sum.value() });
     }
-    // The sort is stable: equals stay in the order of `CANDIDATES`.
+    // The sort is stable: equals stay in the order of their ranks.
     trials.sort_by(|a, b| b.score.total_cmp(&a.score));
     match (trials.first(), failure) {
         (Some(best), failure) if best.score > 0.0 || failure.is_none() => {
@@ -135,7 +137,7 @@ fn trial(algorithm: Algorithm, fold: &Fold, options: &TrainOptions, budget: Opti
         checkpoint: None,
         ..options.clone()
     };
-    model.train(&fold.train, None, &options, &mut |_| Flow::Continue)?;
+    model.train(&fold.train, None, &options, &mut |_| ControlFlow::Continue)?;
     let predict = PredictOptions {
         normalized: options.normalized,
         device: options.device,

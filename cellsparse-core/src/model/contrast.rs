@@ -6,8 +6,7 @@
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::Normalization;
-use super::normalization::FARTHEST;
+use super::normalization::{FARTHEST, Normalization};
 use crate::annotations::Dataset;
 use crate::geometry::disc_diameter;
 use crate::raster::{Image, Percentiles, gaussian_blur};
@@ -47,10 +46,10 @@ const BLURS: [f32; 2] = [2.0, 8.0];
 /// bright pixels up to 5, and the most sparing of 500 real images with cells 17.
 const NOTHING: [f64; 2] = [2.8, 6.0];
 
-/// An image shows nothing when its ratio is so many times below that of the training, within these limits.
+/// An image shows nothing when its ratio is below that of the training by this factor, within these limits.
 const TIMES: f64 = 8.0;
 
-/// It also shows nothing when its relief is so many times below, and its ratio below this.
+/// It also shows nothing when its relief is below that of the training by the first factor, and its ratio below the second value.
 const FAINTER: f64 = 20.0;
 const DOUBTFUL: f64 = 20.0;
 
@@ -167,7 +166,8 @@ fn limits(image: ArrayView3<'_, f32>) -> Vec<[f64; 2]> {
     limits.collect()
 }
 
-/// Means over squares of `side` pixels, of which each is taken to lie within the limits; what is left over at the far edges is left out.
+/// Means over squares of `side` pixels, of which each is taken to lie within the limits; what is left over at the far
+/// edges is left out.
 fn block_means(channel: ArrayView2<'_, f32>, side: usize, [low, high]: [f64; 2]) -> Array2<f32> {
     let shape = ((channel.nrows() / side).max(1), (channel.ncols() / side).max(1));
     let mut sums = Array2::<f64>::zeros(shape);

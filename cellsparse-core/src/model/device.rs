@@ -1,7 +1,7 @@
 //! Which device the work runs on, and on how many threads.
 
+use super::options::Device;
 use crate::error::{Error, Reason, Result};
-use crate::model::options::Device;
 use crate::networks;
 
 /// The device for a choice, and its name.
@@ -81,7 +81,7 @@ pub(super) fn thread_count(threads: Option<usize>) -> Result<usize> {
     Ok(threads.min(2 * cores))
 }
 
-/// A pool of so many threads, so that no global pool is touched.
+/// A pool of that many threads, so that no global pool is touched.
 ///
 /// # Errors
 /// [`Error::Internal`] when the threads cannot be started.

@@ -1,93 +1,271 @@
-//! ELEPHANT behind the facade: its batches, its probabilities, its thresholds.
+//! ELEPHANT: cells of any shape, whose borders part their centres.
 
-use ndarray::{Array2, Array3, ArrayView3, s};
+use ndarray::{Array2, Array3, ArrayView3, Axis, s};
+use serde::{Deserialize, Serialize};
 
-use super::judged::Judged;
-use super::keep::Drawn;
-use super::network::fill_from;
+use super::algorithm::{
+    AlgorithmKind, Facts, Found, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry, TaskInput,
+    ThresholdValues,
+};
+use super::calibration::CalibrationSet;
+use super::drawn::Drawn;
+use super::network::{Network, fill_from};
+use super::normalization::Normalization;
+use super::options::{Postprocess, PredictOptions, Preset, TrainOptions};
 use super::outlines;
-use super::predict::from_labels;
-use super::thresholds::choose;
-use super::train::training_data;
+use super::segmentation::{Segmentation, from_labels};
+use super::threshold_search::{
+    check_probability, check_smallest_object, choose, highest, lower_probabilities, zoomed_area,
+};
 use super::work::Work;
-use super::{ElephantThresholds, Model, Postprocess, Preset, Segmentation, TrainOptions};
-use crate::annotations::Dataset;
+use super::working_scale::{SeenCells, resample, scaled_bytes, scaled_sides};
 use crate::budget::bytes_of;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
-use crate::networks::ImageStatistics;
+use crate::formats::tensors::NamedArrays;
+use crate::networks::{ElephantConfig, ImageStatistics, Weights};
 use crate::postprocess::clean::relabel_sequential;
-use crate::postprocess::elephant::{Method, WatershedOptions, elephant_instances_until};
+use crate::postprocess::elephant::{InstanceMethod, WatershedOptions, elephant_instances_until};
 use crate::postprocess::spots::SpotOptions;
 use crate::raster::taper::{TaperedSum, tile_starts};
 use crate::raster::{LabelImage, read_reflected, resize_bilinear, resize_bilinear_aligned};
 use crate::targets::elephant::ClassRule;
+use crate::training::any_task::AnyTask;
 use crate::training::batch_elephant::{ElephantBatchConfig, ElephantBatches};
 use crate::training::loss_elephant::ElephantLossConfig;
+use crate::training::optimizer::{Adam, Optimizer};
+use crate::training::schedule::Schedule;
+
+/// Settings of the ELEPHANT post-processing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ElephantThresholds {
+    /// Smallest centre probability of a seed, in `(0, 1)`.
+    pub center: f32,
+    /// Smallest probability of border and centre together of a pixel of a cell, in `(0, 1)`.
+    pub foreground: f32,
+    /// Objects with fewer pixels are removed: much smaller than any annotated cell. 0 keeps all.
+    pub smallest_object: f32,
+}
+
+impl Default for ElephantThresholds {
+    fn default() -> Self {
+        Self { center: 0.5, foreground: 0.5, smallest_object: 0.0 }
+    }
+}
+
+/// The options of prediction of ELEPHANT.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ElephantOptions {
+    /// Smallest centre probability of a seed, in `(0, 1)`.
+    pub prob_thresh: Option<f32>,
+    /// How probabilities become cells; `None` means [`Postprocess::Watershed`].
+    pub postprocess: Option<Postprocess>,
+}
+
+impl From<ElephantOptions> for PredictOptions {
+    fn from(ElephantOptions { prob_thresh, postprocess }: ElephantOptions) -> Self {
+        Self { prob_thresh, postprocess, ..Self::default() }
+    }
+}
+
+/// ELEPHANT with the settings of a model.
+pub(super) struct Elephant<'a> {
+    pub config: &'a ElephantConfig,
+    pub thresholds: ElephantThresholds,
+}
+
+/// Centre and foreground probabilities that are tried.
+const CENTERS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
+const FOREGROUNDS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
+
+/// Foreground probabilities that are tried for the outlines.
+const OUTLINE_FOREGROUNDS: [f32; 7] = [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.1];
 
 /// Side of a tile when the image does not fit into one, and the overlap of tiles.
 pub(super) const TILE: usize = 1024;
 pub(super) const OVERLAP: f64 = 0.1;
 
-/// The batches of a training on prepared images and labels.
-pub(super) fn batches(
-    options: &TrainOptions,
-    batch: [usize; 2],
-    (images, labels): (Vec<Array3<f32>>, Vec<LabelImage>),
-) -> Result<ElephantBatches> {
-    ElephantBatches::new(images, labels, batch_config(options, batch))
-}
+impl AlgorithmKind for Elephant<'_> {
+    type Config = ElephantConfig;
+    type Thresholds = ElephantThresholds;
+    type Options = ElephantOptions;
 
-/// One unchanged crop of every image of `data`, as a single batch.
-pub(super) fn validation(
-    model: &Model,
-    data: &Dataset,
-    options: &TrainOptions,
-    batch: [usize; 2],
-) -> Result<ElephantBatches> {
-    let (images, labels) = training_data(model, data, options)?;
-    let config = ElephantBatchConfig { batch_size: data.len().min(64), ..batch_config(options, batch).unchanged() };
-    ElephantBatches::new(images, labels, config)
-}
-
-fn batch_config(options: &TrainOptions, batch: [usize; 2]) -> ElephantBatchConfig {
-    // With background taken from the image, classes are balanced enough: the weights of the original make every doubtful
-    // pixel a cell.
-    let (rule, class_weights) = match options.preset {
-        Preset::Reference => (ClassRule::REFERENCE, ElephantLossConfig::default().class_weights),
-        _ => (ClassRule::default(), [1.0; 3]),
+    const FACTS: Facts = Facts {
+        name: "elephant",
+        title: "ELEPHANT",
+        options: &["prob_thresh", "postprocess"],
+        starting_weights: include_bytes!("../../starters/elephant.bin"),
+        shapes: Shapes::Any,
+        rank: 2,
     };
-    ElephantBatchConfig {
-        seed: options.seed,
-        batch_size: batch[0],
-        patch: batch[1],
-        rule,
-        loss: ElephantLossConfig { class_weights, ..Default::default() },
-        ..Default::default()
+
+    fn options(given: &PredictOptions) -> ElephantOptions {
+        ElephantOptions { prob_thresh: given.prob_thresh, postprocess: given.postprocess }
+    }
+
+    fn misfit(own: &ElephantConfig, wanted: &ElephantConfig) -> Option<String> {
+        let fits = own.widths == wanted.widths && own.residual == wanted.residual;
+        (!fits).then(|| {
+            let widths = &own.widths;
+            format!("the starting weights belong to a network of the widths {widths:?}, without residual blocks")
+        })
+    }
+
+    /// Shapes tell the architecture; images are scaled by minimum and maximum, as in elephant-core.
+    fn recognise(arrays: &NamedArrays) -> Option<(ElephantConfig, ElephantThresholds, Normalization)> {
+        let residual = arrays.contains_key("base.conv1.weight");
+        let part = if residual { "conv1" } else { "0" };
+        let shape = |block: &str| arrays.get(&format!("{block}.{part}.weight")).map(|(shape, _)| shape.as_slice());
+        let n_channels = *shape("encoder.0")?.get(1)?;
+        let mut widths: Vec<usize> =
+            (0..).map_while(|level| shape(&format!("encoder.{level}"))?.first().copied()).collect();
+        widths.push(*shape("base")?.first()?);
+        let config = ElephantConfig { n_channels, widths, residual };
+        Some((config, ElephantThresholds::default(), Normalization::MIN_MAX))
+    }
+}
+
+impl ThresholdValues for ElephantThresholds {
+    fn check(&self) -> Result<()> {
+        let Self { center, foreground, smallest_object } = *self;
+        check_probability("prob_thresh", "prob_thresh", center)?;
+        check_probability("foreground", "the foreground threshold", foreground)?;
+        check_smallest_object(smallest_object)
+    }
+
+    fn take(&mut self, given: &PredictOptions) {
+        self.center = given.prob_thresh.unwrap_or(self.center);
+    }
+
+    fn zoom(&mut self, zoom: f64) {
+        self.smallest_object = zoomed_area(self.smallest_object, zoom);
+    }
+
+    fn reset(&mut self, smallest_object: f32) {
+        *self = Self { smallest_object, ..Self::default() };
+    }
+
+    fn lower(&self) -> Vec<PredictOptions> {
+        lower_probabilities(self.center)
+    }
+}
+
+impl SegmentationAlgorithm for Elephant<'_> {
+    fn averages_channels(&self) -> bool {
+        self.config.n_channels == 1
+    }
+
+    fn reference_training(&self, _steps: usize) -> ReferenceTraining {
+        ReferenceTraining {
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine { warmup: 0.0, floor: 1.0 },
+            weight_decay: 0.0,
+        }
+    }
+
+    fn optimizer(&self, weights: &Weights, _preset: Preset) -> Optimizer {
+        Adam::pytorch(weights).into()
+    }
+
+    fn task(&self, input: TaskInput<'_>, options: &TrainOptions) -> Result<AnyTask> {
+        // With background taken from the image, classes are balanced enough: the weights of the original make every doubtful
+        // pixel a cell.
+        let (rule, class_weights) = match options.preset {
+            Preset::Reference => (ClassRule::REFERENCE, ElephantLossConfig::default().class_weights),
+            _ => (ClassRule::default(), [1.0; 3]),
+        };
+        let config = ElephantBatchConfig {
+            seed: options.seed,
+            batch_size: input.batch_size,
+            patch: input.patch,
+            rule,
+            loss: ElephantLossConfig { class_weights, ..Default::default() },
+            ..Default::default()
+        };
+        let config = if input.validation { config.unchanged() } else { config };
+        Ok(AnyTask::new(ElephantBatches::new(input.images, input.labels, config)?))
+    }
+
+    fn seen_cells(
+        &self,
+        network: &Network,
+        image: ArrayView3<'_, f32>,
+        scale: f64,
+        work: &Work<'_>,
+    ) -> Result<Option<SeenCells>> {
+        let maps = probabilities(network, image, scale, work)?;
+        let inside = maps.slice(s![.., .., 0]).mapv(|background| background < 0.5);
+        Ok(Some(SeenCells { inside, pixel: 1.0, fraction: 1.0 }))
+    }
+
+    fn segment(
+        &self,
+        network: &Network,
+        image: ArrayView3<'_, f32>,
+        options: &PredictOptions,
+        work: &Work<'_>,
+    ) -> Result<Found> {
+        let scale = self.scale_for(network, image, work)?;
+        let maps = probabilities(network, image, scale, work)?;
+        let highest = highest(maps.index_axis(Axis(2), 2));
+        let method = options.postprocess.unwrap_or_default();
+        let segmentation = segment(maps.view(), &self.thresholds, method, options.min_area, &work.cancel)?;
+        Ok(Found { segmentation, highest, threshold: self.thresholds.center })
+    }
+
+    fn choose_thresholds(&mut self, network: &Network, set: &CalibrationSet<'_>, work: &Work<'_>) -> Result<()> {
+        let default = self.thresholds;
+        let scale_for = |image: ArrayView3<'_, f32>| self.scale_for(network, image, work);
+        let predict = |image: ArrayView3<'_, f32>, scale| probabilities(network, image, scale, work);
+        let images = set.predicted(network, work, scale_for, predict)?;
+        let mut choices = Vec::new();
+        for center in CENTERS {
+            for foreground in FOREGROUNDS {
+                let distance = (center - default.center).abs() + (foreground - default.foreground).abs();
+                choices.push((ElephantThresholds { center, foreground, ..default }, distance));
+            }
+        }
+        let segment = |probabilities: &Array3<f32>, thresholds: &ElephantThresholds| {
+            Ok(segment(probabilities.view(), thresholds, Postprocess::default(), 0.0, &work.cancel)?.labels)
+        };
+        self.thresholds = choose(&choices, &images, segment)?.unwrap_or(default);
+        Ok(())
+    }
+
+    fn fit_outlines(&mut self, network: &Network, drawn: &Drawn, work: &Work<'_>) -> Result<()> {
+        let default = self.thresholds;
+        let images =
+            drawn.predicted(|image| probabilities(network, image, self.scale_for(network, image, work)?, work))?;
+        let choices = OUTLINE_FOREGROUNDS.map(|foreground| ElephantThresholds { foreground, ..default });
+        let segment = |probabilities: &Array3<f32>, thresholds: &ElephantThresholds| {
+            Ok(segment(probabilities.view(), thresholds, Postprocess::default(), 0.0, &work.cancel)?.labels)
+        };
+        self.thresholds = outlines::fit(default, &choices, &images, segment)?;
+        Ok(())
+    }
+
+    fn state_dict(&self, entries: Vec<StateEntry>) -> Result<Vec<StateEntry>> {
+        Ok(entries)
     }
 }
 
 /// Bytes per pixel of finding the objects in probabilities, at most.
 const OBJECT_BYTES: u64 = 48;
 
-/// Probabilities `[H, W, 3]` of background, rim and centre, of an image seen at that scale.
+/// Probabilities `[H, W, 3]` of background, border and centre, of an image seen at that scale.
 ///
 /// Group normalisation makes every pixel depend on all others, so an image is read whole as long as it is not larger than
 /// a tile; the sides are stretched to multiples of what the network divides by, as in the reference. Larger images are cut
 /// into overlapping tiles, whose probabilities are blended. The tiles are read twice, first to learn the statistics of the whole
 /// image: normalised by their own, cells would look different from tile to tile.
-pub(super) fn probabilities(
-    model: &Model,
-    image: ArrayView3<'_, f32>,
-    scale: f64,
-    work: &Work<'_>,
-) -> Result<Array3<f32>> {
+fn probabilities(network: &Network, image: ArrayView3<'_, f32>, scale: f64, work: &Work<'_>) -> Result<Array3<f32>> {
     let (full_height, full_width, channels) = image.dim();
-    let [height, width] = model.working_sides(full_height, full_width, scale)?;
-    // The answer and what the objects take, at the size of the image; sums and weights of the tiles, or the probabilities of
+    let [height, width] = scaled_sides([full_height, full_width], scale)?;
+    // The probabilities and what the objects take, at the size of the image; sums and weights of the tiles, or the probabilities of
     // the whole, at that of the network.
     let taken = bytes_of(&[full_height, full_width], 12 + OBJECT_BYTES)
-        .saturating_add(model.working_bytes([full_height, full_width, channels], scale)?)
+        .saturating_add(scaled_bytes([full_height, full_width, channels], scale)?)
         .saturating_add(bytes_of(&[height, width], 24));
     work.budget.require(
         taken,
@@ -95,7 +273,7 @@ pub(super) fn probabilities(
         "cut it into parts, or allow more memory",
     )?;
     let work = &work.less(taken);
-    let working = model.to_working(image.into(), scale)?;
+    let working = resample(image.into(), scale)?;
     let image = working.view();
     let back = |maps: Array3<f32>| match (height, width) == (full_height, full_width) {
         true => Ok(maps),
@@ -103,7 +281,7 @@ pub(super) fn probabilities(
     };
     let tile = work.tile.unwrap_or(if height * width <= TILE * TILE { height.max(width) } else { TILE });
     if height <= tile && width <= tile {
-        return back(whole(model, image, None, work)?.0);
+        return back(whole(network, image, None, work)?.0);
     }
     let side = [tile.min(height), tile.min(width)];
     let mut corners = Vec::new();
@@ -114,7 +292,7 @@ pub(super) fn probabilities(
     // A network without groups, and a device that does not tell, needs one round.
     let mut seen = Vec::new();
     for &corner in &corners {
-        seen.push(whole(model, tile(corner), None, work)?.1);
+        seen.push(whole(network, tile(corner), None, work)?.1);
         if seen[0].is_empty() {
             break;
         }
@@ -122,24 +300,24 @@ pub(super) fn probabilities(
     let statistics = ImageStatistics::of_parts(&seen);
     let mut sum = TaperedSum::new(height, width, 3, side)?;
     for &corner in &corners {
-        sum.add(whole(model, tile(corner), Some(&statistics), work)?.0.view(), corner)?;
+        sum.add(whole(network, tile(corner), Some(&statistics), work)?.0.view(), corner)?;
     }
     back(sum.finish())
 }
 
 /// The probabilities of an image, or of a part of one with these statistics, and the statistics of what was read.
 pub(super) fn whole(
-    model: &Model,
+    network: &Network,
     image: ArrayView3<'_, f32>,
     statistics: Option<&ImageStatistics>,
     work: &Work<'_>,
 ) -> Result<(Array3<f32>, ImageStatistics)> {
     let (height, width, _) = image.dim();
-    let divisor = model.graph.divisor();
+    let divisor = network.graph.divisor();
     let sides = [height.next_multiple_of(divisor[0]), width.next_multiple_of(divisor[1])];
     let mut seen = ImageStatistics::default();
     let mut read = |fill: &mut dyn FnMut(&mut [f32])| -> Result<Array3<f32>> {
-        let (outputs, told) = model.run_with(work, [1, sides[0], sides[1]], statistics, fill)?;
+        let (outputs, told) = network.run_with(work, [1, sides[0], sides[1]], statistics, fill)?;
         seen = told;
         let outputs = outputs.into_iter().next();
         let logits = outputs.and_then(|outputs| outputs.into_iter().next());
@@ -171,7 +349,7 @@ fn log_softmax(mut logits: Array3<f32>) -> Array3<f32> {
 }
 
 /// The cells in the probabilities.
-pub(super) fn segment(
+fn segment(
     probabilities: ArrayView3<'_, f32>,
     thresholds: &ElephantThresholds,
     postprocess: Postprocess,
@@ -196,55 +374,15 @@ pub(super) fn labels(
     cancel: &CancelToken,
 ) -> Result<LabelImage> {
     let method = match postprocess {
-        Postprocess::Watershed => Method::Watershed(WatershedOptions {
+        Postprocess::Watershed => InstanceMethod::Watershed(WatershedOptions {
             center_threshold: thresholds.center,
             foreground_threshold: thresholds.foreground,
             ..WatershedOptions::default()
         }),
-        Postprocess::Ellipse => Method::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() }),
+        Postprocess::Ellipse => {
+            InstanceMethod::Ellipse(SpotOptions { threshold: thresholds.center, ..SpotOptions::default() })
+        }
     };
     let smallest = thresholds.smallest_object.max(min_area);
     relabel_sequential(&elephant_instances_until(probabilities, &method, smallest, cancel)?, 1)
-}
-
-/// Centre and foreground probabilities that are tried.
-const CENTERS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
-const FOREGROUNDS: [f32; 5] = [0.3, 0.4, 0.5, 0.6, 0.7];
-
-/// The thresholds that segment the images of a validation best.
-pub(super) fn choose_thresholds(
-    model: &Model,
-    default: ElephantThresholds,
-    judged: Judged<'_>,
-    work: &Work<'_>,
-) -> Result<ElephantThresholds> {
-    let images = judged.predicted(model, work, |image, scale| probabilities(model, image, scale, work))?;
-    let mut choices = Vec::new();
-    for center in CENTERS {
-        for foreground in FOREGROUNDS {
-            let distance = (center - default.center).abs() + (foreground - default.foreground).abs();
-            choices.push((ElephantThresholds { center, foreground, ..default }, distance));
-        }
-    }
-    let segment = |probabilities: &Array3<f32>, thresholds: &ElephantThresholds| {
-        Ok(segment(probabilities.view(), thresholds, Postprocess::default(), 0.0, &work.cancel)?.labels)
-    };
-    Ok(choose(&choices, &images, segment)?.unwrap_or(default))
-}
-
-/// Foreground probabilities that are tried for the outlines.
-const OUTLINE_FOREGROUNDS: [f32; 7] = [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.1];
-
-/// The thresholds with which the outlines of the drawn cells fit best.
-pub(super) fn fit_outlines(
-    model: &Model,
-    default: ElephantThresholds,
-    drawn: &Drawn,
-    work: &Work<'_>,
-) -> Result<ElephantThresholds> {
-    let images = drawn.predicted(|image| probabilities(model, image, model.scale_for(image, work)?, work))?;
-    let choices = OUTLINE_FOREGROUNDS.map(|foreground| ElephantThresholds { foreground, ..default });
-    outlines::fit(default, &choices, &images, |probabilities: &Array3<f32>, thresholds| {
-        Ok(segment(probabilities.view(), thresholds, Postprocess::default(), 0.0, &work.cancel)?.labels)
-    })
 }

@@ -10,13 +10,20 @@ use crate::networks::{Device, Engine};
 
 /// What a model keeps to be quick when it is used again.
 ///
-/// Nothing waits here: whoever finds it in use works with something of its own. So a process that was forked while another
+/// Nothing waits here: a call that finds it in use works with something of its own. So a process that was forked while another
 /// thread held it does not wait for a thread that it does not have.
 #[derive(Debug, Default)]
-pub(super) struct Engines {
-    /// Engines that are not in use, by shape and device. Cleared when the weights change.
+pub(super) struct EngineCache {
+    /// EngineCache that are not in use, by shape and device. Cleared when the weights change.
     idle: Mutex<Vec<(Key, Engine)>>,
     pools: Mutex<Vec<Pool>>,
+}
+
+impl Clone for EngineCache {
+    /// A copy begins with nothing: engines hold the weights of one model, which may change.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 type Key = ([usize; 3], String);
@@ -28,14 +35,14 @@ struct Pool {
     threads: Arc<ThreadPool>,
 }
 
-/// Engines kept at most, and their bytes together; each holds the maps of one image.
+/// EngineCache kept at most, and their bytes together; each holds the maps of one image.
 const KEPT: usize = 2;
 const KEPT_BYTES: usize = 1 << 30;
 
 /// Pools kept at most, of different numbers of threads.
 const POOLS: usize = 2;
 
-impl Engines {
+impl EngineCache {
     /// An engine for that shape with the current weights, if one is free.
     pub fn take(&self, shape: [usize; 3], device: &Device) -> Option<Engine> {
         let mut engines = now(&self.idle)?;
@@ -70,7 +77,7 @@ impl Engines {
         }
     }
 
-    /// Runs `work` on so many threads: in the pool that the caller is in, or in one of the model's own.
+    /// Runs `work` on that many threads: in the pool that the caller is in, or in one of the model's own.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for a number outside 1..=1024,
@@ -82,7 +89,7 @@ impl Engines {
         }
     }
 
-    /// The pool for so many threads; `None` for a caller who is in one.
+    /// The pool for that many threads; `None` for a caller who is in one.
     ///
     /// # Errors
     /// As [`install`](Self::install).
@@ -119,7 +126,7 @@ impl Pool {
     }
 }
 
-impl Drop for Engines {
+impl Drop for EngineCache {
     fn drop(&mut self) {
         if let Ok(pools) = self.pools.get_mut() {
             pools.drain(..).for_each(Pool::end);
@@ -146,7 +153,7 @@ mod tests {
 
     #[test]
     fn pools_are_kept_and_that_of_the_caller_is_taken() {
-        let engines = Engines::default();
+        let engines = EngineCache::default();
         let seen = |threads| engines.install(threads, || Ok(std::thread::current().id())).unwrap();
         let first = engines.pool(1).unwrap();
         assert!(Arc::ptr_eq(&first, &engines.pool(1).unwrap()));
@@ -166,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_is_held_is_not_waited_for() {
-        let engines = Engines::default();
+        let engines = EngineCache::default();
         let (_idle, _pools) = (engines.idle.lock().unwrap(), engines.pools.lock().unwrap());
         assert!(engines.take([1, 2, 3], &Device::cpu()).is_none());
         assert_eq!(engines.install(Some(1), || Ok(rayon::current_num_threads())).unwrap(), 1);

@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
 use super::contrast::Seen;
+use super::facade::Model;
+use super::info::{ModelInfo, micrometres_across};
+use super::normalization::Normalization;
 use super::pixel_size::check_pixel_size;
+use super::registry::{Architecture, Thresholds};
+use super::stardist::StarThresholds;
 use super::working_scale::WorkingScale;
-use super::{Architecture, Model, ModelInfo, Normalization, StarThresholds, Thresholds, micrometres_across};
 use crate::error::{Error, Reason, Result};
 use crate::formats::tensors::{
     NamedArrays, PlainArray, TensorFile, peek_tensors, read_tensors, read_tensors_from, write_tensors,
@@ -20,6 +24,50 @@ use crate::networks::Weights;
 use crate::training::history::{History, MOST_STEPS};
 use crate::training::optimizer::Optimizer;
 use crate::training::trainer::TrainingState;
+
+impl Model {
+    /// A model from a file that [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound), [`Error::File`](crate::Error::File) when the file is damaged, of
+    /// another format or of a later version.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        load(path.as_ref())
+    }
+
+    /// Writes the model to one file, atomically: the file is the old one or the new one, never half.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) or [`Error::NotFound`](crate::Error::NotFound) when it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        Parts::of(self).save(path.as_ref())
+    }
+
+    /// What a file that [`save`](Self::save) wrote says about its model: [`info`](Self::info) without reading the weights,
+    /// which are not compared with their checksum.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for damage of the weights.
+    pub fn peek(path: impl AsRef<Path>) -> Result<ModelInfo> {
+        peek(path.as_ref())
+    }
+
+    /// A model from the content of a file that [`save`](Self::save) wrote, read to its end from anywhere.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); the path in an error is `model`.
+    pub fn from_reader(reader: impl Read) -> Result<Self> {
+        read(reader)
+    }
+
+    /// Writes the content of the file that [`save`](Self::save) writes. A writer that is not in memory should be buffered.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) with the path `model` when the writer fails.
+    pub fn to_writer(&self, mut writer: impl Write) -> Result<()> {
+        Parts::of(self).write(&mut writer)
+    }
+}
 
 /// Version of the file format; files of a later version are refused. Version 1, which is read too, has a hash of the weights
 /// alone.
@@ -92,11 +140,11 @@ fn stored_thresholds<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::
     #[serde(untagged)]
     enum Stored {
         Named(Thresholds),
-        Stardist(StarThresholds),
+        Old(StarThresholds),
     }
     Ok(match Stored::deserialize(from)? {
         Stored::Named(thresholds) => thresholds,
-        Stored::Stardist(thresholds) => Thresholds::Stardist(thresholds),
+        Stored::Old(thresholds) => thresholds.into(),
     })
 }
 
@@ -121,8 +169,8 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// Those of a model.
     pub fn of(model: &'a Model) -> Self {
-        let Model { weights, state, history, untrained, .. } = model;
-        Self { model, weights, state: state.as_ref(), history, untrained: *untrained }
+        let Model { network, state, history, untrained, .. } = model;
+        Self { model, weights: &network.weights, state: state.as_ref(), history, untrained: *untrained }
     }
 
     /// Writes them to one file, atomically.
@@ -144,10 +192,10 @@ impl<'a> Parts<'a> {
             checksum: BLANK.into(),
             cellsparse_version: env!("CARGO_PKG_VERSION").into(),
             architecture: model.architecture.clone(),
-            normalization: model.normalization,
-            scale: model.scale.factor,
-            scale_by_image: model.scale.by_image,
-            scale_thinness: model.scale.thinness,
+            normalization: model.network.normalization,
+            scale: model.network.scale.factor,
+            scale_by_image: model.network.scale.by_image,
+            scale_thinness: model.network.scale.thinness,
             thresholds: model.thresholds,
             history: history.thinned(),
             optimizer: state.map(|state| OptimizerHeader {
@@ -186,20 +234,20 @@ impl<'a> Parts<'a> {
 /// What errors call a model that is read or written without a path.
 const STREAM: &str = "model";
 
-pub(super) fn load(path: &Path) -> Result<Model> {
+fn load(path: &Path) -> Result<Model> {
     let (arrays, json) = read_tensors(path)?;
     model(arrays, &json, path)
 }
 
 /// A model from what [`Parts::write`] wrote.
-pub(super) fn read(source: impl Read) -> Result<Model> {
+fn read(source: impl Read) -> Result<Model> {
     let name = Path::new(STREAM);
     let (arrays, json) = read_tensors_from(source, name)?;
     model(arrays, &json, name)
 }
 
 /// What the header of a file says. The values of the arrays are not read, so their checksum is not compared.
-pub(super) fn peek(path: &Path) -> Result<ModelInfo> {
+fn peek(path: &Path) -> Result<ModelInfo> {
     let (shapes, json) = peek_tensors(path)?;
     let header = Header::parse(&json, path)?;
     let parameters = header.architecture.graph().parameters();
@@ -342,8 +390,8 @@ fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
         None => None,
     };
     let mut model = Model::from_parts(header.architecture, graph, weights);
-    model.normalization = header.normalization;
-    model.scale =
+    model.network.normalization = header.normalization;
+    model.network.scale =
         WorkingScale { factor: header.scale, by_image: header.scale_by_image, thinness: header.scale_thinness };
     model.thresholds = header.thresholds;
     model.history = header.history;

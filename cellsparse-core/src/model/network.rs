@@ -1,33 +1,55 @@
-//! From images to the outputs of the network.
+//! A network with its weights: from images to its outputs.
 
 use std::sync::Arc;
 
 use ndarray::{Array3, ArrayView3, Axis};
 
-use super::normalization::FARTHEST;
+use super::engines::EngineCache;
+use super::normalization::{FARTHEST, Normalization};
 use super::work::Work;
-use super::{Architecture, Model};
+use super::working_scale::WorkingScale;
 use crate::budget::zeros;
 use crate::error::{Error, Reason, Result};
-use crate::networks::{Engine, ImageStatistics};
+use crate::networks::{Device, Engine, Graph, ImageStatistics, Weights};
 use crate::raster::Image;
 
-impl Model {
-    /// The input of the network for one image: scaled intensities (unless they are `normalized` already), and as many
-    /// channels as the network takes.
+/// A network with its weights, and how it sees images: what an algorithm works with.
+#[derive(Debug, Clone)]
+pub(super) struct Network {
+    pub graph: Arc<Graph>,
+    pub weights: Weights,
+    pub normalization: Normalization,
+    /// Sides of the image that the network sees, relative to those of the image it is given.
+    pub scale: WorkingScale,
+    /// Whether it takes the mean of the channels of an image that has another number of them.
+    pub averages_channels: bool,
+    pub engines: EngineCache,
+}
+
+impl Network {
+    /// A network that sees images as they are.
+    pub fn new(graph: Arc<Graph>, weights: Weights, averages_channels: bool) -> Self {
+        Self {
+            graph,
+            weights,
+            normalization: Normalization::default(),
+            scale: WorkingScale::NONE,
+            averages_channels,
+            engines: EngineCache::default(),
+        }
+    }
+
+    /// The input for one image `[H, W, C]`: scaled intensities (unless they are `normalized` already), and as many channels as
+    /// the network takes.
     ///
     /// # Errors
     /// [`Error::Image`] when the image is unusable or its channels do not fit.
-    pub(super) fn network_input(&self, image: &Image, normalized: bool) -> Result<Array3<f32>> {
-        Ok(self.network_input_and_note(image, normalized)?.0)
+    pub fn input(&self, image: &Image, normalized: bool) -> Result<Array3<f32>> {
+        Ok(self.input_and_note(image, normalized)?.0)
     }
 
-    /// [`network_input`](Self::network_input), and what a user should know of it.
-    pub(super) fn network_input_and_note(
-        &self,
-        image: &Image,
-        normalized: bool,
-    ) -> Result<(Array3<f32>, Option<String>)> {
+    /// [`input`](Self::input), and what a user should know of it.
+    pub fn input_and_note(&self, image: &Image, normalized: bool) -> Result<(Array3<f32>, Option<String>)> {
         self.check_channels(image.channels())?;
         if normalized {
             image.check()?;
@@ -44,17 +66,9 @@ impl Model {
     }
 
     /// Refuses an image whose channels cannot be made those of the network.
-    ///
-    /// Networks of Cellpose and ELEPHANT for one channel take the mean of several; the reference network of Cellpose, for
-    /// two, takes the mean and zeros. Otherwise the numbers must be equal.
-    pub(super) fn check_channels(&self, found: usize) -> Result<()> {
-        let wanted = self.architecture.n_channels();
-        let averaged = match self.architecture {
-            Architecture::Stardist(_) => false,
-            Architecture::Cellpose(_) => wanted <= 2,
-            Architecture::Elephant(_) => wanted == 1,
-        };
-        if found == wanted || (averaged && found > 0) {
+    pub fn check_channels(&self, found: usize) -> Result<()> {
+        let wanted = self.graph.input_channels();
+        if found == wanted || (self.averages_channels && found > 0) {
             return Ok(());
         }
         Err(Error::Image(format!(
@@ -64,10 +78,11 @@ impl Model {
         .because(Reason::Channels { found, expected: wanted }))
     }
 
-    pub(super) fn fit_channels(&self, image: Array3<f32>) -> Result<Array3<f32>> {
+    /// The image with as many channels as the network takes: the mean of those that it has, and zeros.
+    pub fn fit_channels(&self, image: Array3<f32>) -> Result<Array3<f32>> {
         let (height, width, found) = image.dim();
         self.check_channels(found)?;
-        let wanted = self.architecture.n_channels();
+        let wanted = self.graph.input_channels();
         if found == wanted {
             return Ok(image);
         }
@@ -80,12 +95,46 @@ impl Model {
         Ok(result)
     }
 
+    /// Bytes that the network takes for batches of that shape, `[batch, height, width]`; 0 on a device with memory of its own.
+    pub fn bytes(&self, shape: [usize; 3], device: &Device) -> Result<u64> {
+        if device.is_cpu() { self.graph.bytes(shape, false) } else { Ok(0) }
+    }
+
+    /// The first of several shapes for which there is memory.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with what the last of them would take.
+    pub fn first_fitting<T: Copy>(
+        &self,
+        work: &Work<'_>,
+        choices: impl IntoIterator<Item = T>,
+        shape: impl Fn(T) -> [usize; 3],
+    ) -> Result<Option<T>> {
+        let mut last = None;
+        for choice in choices {
+            let shape = shape(choice);
+            let bytes = self.bytes(shape, work.device)?;
+            if bytes <= work.budget.left() {
+                return Ok(Some(choice));
+            }
+            last = Some((shape, bytes));
+        }
+        let Some(([batch, height, width], bytes)) = last else { return Ok(None) };
+        let tiles = if batch == 1 { "a tile".into() } else { format!("{batch} tiles") };
+        work.budget.require(
+            bytes,
+            format_args!("the network on {tiles} of {height} x {width} pixels"),
+            "give a smaller tile, or allow more memory",
+        )?;
+        Ok(None)
+    }
+
     /// Runs the network on a batch of that shape, `[batch, height, width]`, each side a multiple of what the network divides
     /// by, and returns the outputs `[h, w, channels]` of each image. `fill` writes the input `[batch, height, width, channels]`.
     ///
     /// # Errors
     /// [`Error::Limit`] when there is no memory for it, [`Error::Cancelled`].
-    pub(super) fn run(
+    pub fn run(
         &self,
         work: &Work<'_>,
         shape: [usize; 3],
@@ -96,7 +145,7 @@ impl Model {
 
     /// [`run`](Self::run), with statistics of a whole image that normalisations take instead of those of its part, and with
     /// those of this part.
-    pub(super) fn run_with(
+    pub fn run_with(
         &self,
         work: &Work<'_>,
         shape: [usize; 3],

@@ -46,7 +46,8 @@ impl Normalization {
     }
 
     /// The image as `[H, W, C]` floats, scaled. What lies farther than a hundred times the distance of the two percentiles
-    /// from them, as a defective pixel does, is moved there: a network takes it for a bright spot, instead of being blinded by it.
+    /// from them, as a defective pixel does, is moved there: a network takes it for a bright spot, instead of being
+    /// blinded by it.
     ///
     /// # Errors
     /// [`Error::Image`] for an image without pixels or with samples that are not finite.

@@ -1,4 +1,4 @@
-//! What a caller can choose: algorithm, device, training and prediction options.
+//! What a caller can choose: device, training and prediction options.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,53 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::starters::Start;
 use crate::budget::Budget;
 use crate::control::CancelToken;
 use crate::error::{Error, Reason, Result};
-
-/// A segmentation algorithm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Algorithm {
-    /// Star-convex polygons.
-    Stardist,
-    /// Flows towards cell centres.
-    Cellpose,
-    /// Three classes: background, border, centre.
-    Elephant,
-}
-
-impl Algorithm {
-    /// Its name, as it is written everywhere.
-    pub fn name(self) -> &'static str {
-        match self {
-            Algorithm::Stardist => "stardist",
-            Algorithm::Cellpose => "cellpose",
-            Algorithm::Elephant => "elephant",
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Algorithm {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "stardist" => Ok(Algorithm::Stardist),
-            "cellpose" => Ok(Algorithm::Cellpose),
-            "elephant" => Ok(Algorithm::Elephant),
-            other => Err(unknown("algorithm", other, "the algorithms are stardist, cellpose and elephant")),
-        }
-    }
-}
 
 /// Where a network runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -151,6 +107,30 @@ fn unknown(what: &'static str, found: &str, known: &str) -> Error {
         .because(Reason::UnknownName { what, found: found.to_owned() })
 }
 
+/// What the weights of a new model are before its first training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Start {
+    /// Those in the library, learned on drawn fields, if they fit the network; else those the model has.
+    #[default]
+    Starter,
+    /// Those the model has: random ones, unless it was made otherwise.
+    None,
+}
+
+impl std::str::FromStr for Start {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "starter" => Ok(Start::Starter),
+            "none" => Ok(Start::None),
+            other => Err(Error::Config(format!("unknown starting weights '{other}'; there are starter and none"))),
+        }
+    }
+}
+
 /// How to train.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
@@ -242,7 +222,7 @@ pub struct PredictOptions {
     pub cellprob_threshold: Option<f32>,
     /// Cellpose: cell diameter in pixels.
     pub diameter: Option<f32>,
-    /// Cellpose: average the answers to overlapping, mirrored tiles. About three times the work.
+    /// Cellpose: average the outputs for overlapping, mirrored tiles. About three times the work.
     pub augment: bool,
     /// ELEPHANT: how probabilities become cells; `None` means [`Postprocess::Watershed`].
     pub postprocess: Option<Postprocess>,

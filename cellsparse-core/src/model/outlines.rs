@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::raster::LabelImage;
 
-/// By so much the mean overlap of the drawn cells must grow before thresholds depart from the usual ones, and so far below the
-/// best one those nearer to the usual ones are taken.
+/// By how much the mean overlap with the drawn cells must grow before thresholds depart from the default ones; of
+/// thresholds within this distance of the best, those nearest to the default ones are taken.
 const GAIN: f64 = 0.01;
 
 /// The choice with which the outlines of the drawn cells fit best, or the `usual` one when none fits plainly better.
 ///
-/// A drawn cell is whole: every pixel that an object has beyond its outline is wrong, whether labelled or not. So the fit of a cell
-/// is the largest intersection over union that an object has with it on all pixels. Objects that lie on drawn background count as
-/// cells that do not fit at all. `choices` begin with those that are nearest to the usual one; `images` hold what a network says
-/// about an image with what was drawn there (below 0 unlabelled, 0 background), `segment` its label image.
+/// A drawn cell is whole: every pixel that an object has beyond its outline is wrong, whether labelled or not. So the fit
+/// of a cell is the largest intersection over union that an object has with it on all pixels. Objects that lie on drawn
+/// background count as cells that do not fit at all. `choices` begin with those that are nearest to the usual one;
+/// `images` hold what a network says about an image with what was drawn there (below 0 unlabelled, 0 background),
+/// `segment` its label image.
 ///
 /// # Errors
 /// What the post-processing reports.

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use ndarray::Array3;
 
+use super::facade::Model;
+use super::options::{PredictOptions, Preset, TrainOptions};
 use super::working_scale::{nearest, resample};
-use super::{Model, PredictOptions, Preset, TrainOptions};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::{Budget, bytes_of};
 use crate::error::{Error, Reason, Result};
@@ -15,7 +16,7 @@ use crate::raster::{Image, scaled_size};
 /// more than what it would gain.
 const SAME: f64 = 1.1;
 
-/// A factor above this, or below its inverse, is a mistake of whoever wrote the size, not another objective.
+/// A factor above this, or below its inverse, is a mistake in the stated size, not another objective.
 const PLAUSIBLE: f64 = 16.0;
 
 /// A size of pixels `[y, x]` in micrometres that some file or caller stated.

@@ -1,7 +1,10 @@
 //! What a prediction returns, and the forms in which it is given to others.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+
+use ndarray::ArrayView2;
 
 use crate::error::Result;
 use crate::formats::features::{Column, Features, columns};
@@ -135,6 +138,36 @@ impl Segmentation {
         }
         imagej_roi::write_rois(path, outlines, info)
     }
+}
+
+/// The segmentation of a label image whose ids are 1, 2, ...: objects have the outline of their largest part, and the mean
+/// of `confidence` over their pixels as probability.
+pub(super) fn from_labels(labels: LabelImage, confidence: ArrayView2<'_, f32>) -> Result<Segmentation> {
+    let mut sums: BTreeMap<i32, (f64, usize)> = BTreeMap::new();
+    for (&id, &value) in labels.iter().zip(&confidence) {
+        if id > 0 {
+            let (sum, count) = sums.entry(id).or_default();
+            *sum += f64::from(value);
+            *count += 1;
+        }
+    }
+    let mut objects = Vec::new();
+    let outlines = exact_outlines(&labels)?;
+    for outline in &outlines {
+        let area = |ring: &[[f64; 2]]| {
+            let next = ring.iter().cycle().skip(1);
+            ring.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum::<f64>().abs()
+        };
+        let largest = outline.parts.iter().max_by(|a, b| area(&a.exterior).total_cmp(&area(&b.exterior)));
+        // Outlines are closed, x, y along the edges of pixels; polygons are y, x with pixel centres at integers.
+        let polygon = largest.map_or(Vec::new(), |part| {
+            part.exterior.iter().skip(1).map(|[x, y]| [(*y - 0.5) as f32, (*x - 0.5) as f32]).collect()
+        });
+        let (sum, count) = sums.get(&outline.id).copied().unwrap_or((0.0, 1));
+        let probability = (sum / count as f64) as f32;
+        objects.push(Object { id: outline.id, polygon, probability, class: None });
+    }
+    Ok(Segmentation::traced(labels, objects, outlines))
 }
 
 #[cfg(test)]

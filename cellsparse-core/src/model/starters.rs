@@ -2,46 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Algorithm, Architecture, Model};
+use super::algorithm::SegmentationAlgorithm;
+use super::facade::Model;
+pub use super::options::Start;
+use super::registry::{Algorithm, Architecture};
 use crate::error::{Error, Result};
 use crate::formats::quantized::{read_quantized, write_quantized};
 use crate::formats::tensors::NamedArrays;
 use crate::networks::ParameterMut;
 
-/// The starting weights in this library.
-const SHIPPED: [(Algorithm, &[u8]); 3] = [
-    (Algorithm::Stardist, include_bytes!("../../starters/stardist.bin")),
-    (Algorithm::Cellpose, include_bytes!("../../starters/cellpose.bin")),
-    (Algorithm::Elephant, include_bytes!("../../starters/elephant.bin")),
-];
-
-/// What the weights of a new model are before its first training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Start {
-    /// Those in the library, learned on drawn fields, if they fit the network; else those the model has.
-    #[default]
-    Starter,
-    /// Those the model has: random ones, unless it was made otherwise.
-    None,
-}
-
-impl std::str::FromStr for Start {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "starter" => Ok(Start::Starter),
-            "none" => Ok(Start::None),
-            other => Err(Error::Config(format!("unknown starting weights '{other}'; there are starter and none"))),
-        }
-    }
-}
-
 /// The names of the starting weights in this library: those of the algorithms that have some.
 pub fn names() -> Vec<&'static str> {
-    SHIPPED.iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(algorithm, _)| algorithm.name()).collect()
+    let facts = Algorithm::ALL.iter().map(|algorithm| algorithm.facts());
+    facts.filter(|facts| !facts.starting_weights.is_empty()).map(|facts| facts.name).collect()
 }
 
 /// Starting weights and the network they belong to.
@@ -66,8 +39,8 @@ impl Starter {
     /// # Errors
     /// [`Error::Weights`] when they are damaged.
     pub fn shipped(algorithm: Algorithm) -> Result<Option<Self>> {
-        let found = SHIPPED.iter().find(|(of, bytes)| *of == algorithm && !bytes.is_empty());
-        found.map(|(_, bytes)| Self::read(bytes)).transpose()
+        let bytes = algorithm.facts().starting_weights;
+        if bytes.is_empty() { Ok(None) } else { Self::read(bytes).map(Some) }
     }
 
     /// Those in a file of [`write`](Self::write).
@@ -89,49 +62,12 @@ impl Starter {
     pub fn write(model: &Model) -> Result<Vec<u8>> {
         let header = Header { architecture: model.architecture.clone(), steps: model.history.total_steps() };
         let json = serde_json::to_string(&header).map_err(|error| Error::Internal(format!("a header: {error}")))?;
-        let arrays = model.weights.parameters().iter().map(|parameter| {
+        let arrays = model.network.weights.parameters().iter().map(|parameter| {
             (parameter.spec.name.clone(), parameter.spec.shape.as_slice(), parameter.values.as_slice())
         });
         write_quantized(arrays, json)
     }
-
-    /// Why a network cannot begin with these weights, if so.
-    fn misfit(&self, wanted: &Architecture) -> Option<String> {
-        let other = |what: &str| Some(format!("the starting weights belong to a network of {what}"));
-        match (&self.architecture, wanted) {
-            (Architecture::Stardist(own), Architecture::Stardist(wanted)) => {
-                let like = crate::networks::StarDistConfig {
-                    n_channels: own.n_channels,
-                    n_rays: own.n_rays,
-                    n_classes: own.n_classes,
-                    ..wanted.clone()
-                };
-                if like == *own { None } else { other("another grid, other filters or another depth") }
-            }
-            (Architecture::Cellpose(own), Architecture::Cellpose(wanted)) => {
-                let ratio = wanted.diam_mean / own.diam_mean;
-                if wanted.widths != own.widths {
-                    other(&format!("the widths {:?}", own.widths))
-                } else if !DIAMETERS.contains(&ratio) {
-                    other(&format!("the diameter {}", own.diam_mean))
-                } else {
-                    None
-                }
-            }
-            (Architecture::Elephant(own), Architecture::Elephant(wanted)) => {
-                if own.widths == wanted.widths && own.residual == wanted.residual {
-                    None
-                } else {
-                    other(&format!("the widths {:?}, without residual blocks", own.widths))
-                }
-            }
-            (own, wanted) => Some(format!("they are of {}, the network is of {}", own.algorithm(), wanted.algorithm())),
-        }
-    }
 }
-
-/// Diameters of a Cellpose network, relative to that of the starting weights, that these are good for.
-const DIAMETERS: std::ops::RangeInclusive<f32> = 0.66..=1.5;
 
 impl Model {
     /// Lets a model begin with starting weights: any number of channels and rays is served. `Err` in the result says
@@ -140,36 +76,36 @@ impl Model {
     /// # Errors
     /// [`Error::Weights`] when the starting weights are damaged.
     pub fn begin_with(&mut self, starter: &Starter) -> Result<std::result::Result<(), String>> {
-        if let Some(reason) = starter.misfit(&self.architecture) {
+        if let Some(reason) = self.architecture.misfit(&starter.architecture) {
             return Ok(Err(reason));
         }
-        let mut weights = self.weights.clone();
+        let algorithm = self.architecture.with_defaults();
+        let mut weights = self.network.weights.clone();
         for parameter in weights.parameters_mut() {
-            adapt(parameter, &starter.arrays)?;
+            adapt(parameter, &starter.arrays, &*algorithm)?;
         }
-        self.weights = weights;
+        self.network.weights = weights;
         self.state = None;
         self.started = true;
-        self.engines.clear();
+        self.network.engines.clear();
         Ok(Ok(()))
     }
 }
 
 /// Gives a parameter the values of the starting weights.
 ///
-/// Channels of the image share what one channel had, so that an image with equal channels gives the same answers; rays in
-/// other directions are interpolated between the two neighbouring ones; a head for classes begins with the features of the
-/// others.
-fn adapt(parameter: ParameterMut<'_>, arrays: &NamedArrays) -> Result<()> {
-    let name = parameter.spec.name.as_str();
-    let (layer, kind) = name.split_once('/').unwrap_or((name, ""));
-    let source = match layer {
-        "prob_class" => return Ok(()),
-        "features_class" => format!("features/{kind}"),
-        _ => name.to_string(),
-    };
+/// Channels of the image share what one channel had, so that an image with equal channels gives the same outputs.
+fn adapt(
+    mut parameter: ParameterMut<'_>,
+    arrays: &NamedArrays,
+    algorithm: &(dyn SegmentationAlgorithm + '_),
+) -> Result<()> {
+    if algorithm.begin_parameter(&mut parameter, arrays)? {
+        return Ok(());
+    }
+    let source = parameter.spec.name.as_str();
     let (shape, values) =
-        arrays.get(&source).ok_or_else(|| Error::Weights(format!("the starting weights have no '{source}'")))?;
+        arrays.get(source).ok_or_else(|| Error::Weights(format!("the starting weights have no '{source}'")))?;
     let wanted = parameter.spec.shape.as_slice();
     if shape == wanted {
         parameter.values.copy_from_slice(values);
@@ -187,17 +123,6 @@ fn adapt(parameter: ParameterMut<'_>, arrays: &NamedArrays) -> Result<()> {
         }
         ([1], [_]) => {
             parameter.values.fill(values.first().copied().unwrap_or(0.0));
-            Ok(())
-        }
-        ([.., rays], [.., others]) if layer == "dist" && *rays > 0 && *others > 0 => {
-            for (row, source) in parameter.values.chunks_mut(*others).zip(values.chunks(*rays)) {
-                for (ray, value) in row.iter_mut().enumerate() {
-                    let place = ray as f32 * *rays as f32 / *others as f32;
-                    let below = place as usize % rays;
-                    let part = place.fract();
-                    *value = (1.0 - part) * source[below] + part * source[(below + 1) % rays];
-                }
-            }
             Ok(())
         }
         _ => Err(Error::Weights(format!("'{source}' has shape {shape:?}, the network needs {wanted:?}"))),
@@ -221,7 +146,7 @@ mod tests {
         let work = super::super::work::Work::plain(&device, &cancel, crate::budget::Budget::of_free_memory());
         let (rows, columns, _) = image.dim();
         let fill = |input: &mut [f32]| input.iter_mut().zip(image).for_each(|(to, from)| *to = *from);
-        model.run(&work, [1, rows, columns], fill).unwrap().swap_remove(0)
+        model.network.run(&work, [1, rows, columns], fill).unwrap().swap_remove(0)
     }
 
     #[test]

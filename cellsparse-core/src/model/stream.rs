@@ -4,17 +4,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::Array3;
 
+use super::algorithm::TaskInput;
+use super::device;
+use super::facade::Model;
+use super::fit::Run;
+use super::options::TrainOptions;
 use super::recipe::{Begin, Recipe};
-use super::stardist::StarDistTask;
-use super::train::Run;
-use super::working_scale::image_factor;
-use super::{Architecture, Model, TrainOptions, cellpose, device, elephant};
-use crate::control::{Flow, Progress};
+use super::working_scale::{image_factor, resample, resample_labels};
+use crate::control::{ControlFlow, Progress};
 use crate::error::{Error, Result};
 use crate::networks::Device;
 use crate::random::Random;
 use crate::raster::{Image, LabelImage};
-use crate::training::trainer::{LossReport, Outcome, Task};
+use crate::training::trainer::{LossReport, Task, TrainingOutcome};
 
 /// Makes pool `n` of images `[H, W, C]` with their label images `[H, W]` (below 0 unlabelled, 0 background, 1 and up cells);
 /// a pure function of `n`. An image may be without cells, a whole pool not.
@@ -48,10 +50,10 @@ impl Model {
         &mut self,
         pools: &Pools<'_>,
         options: &TrainOptions,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<usize> {
         let (device, _) = device::resolve(options.device)?;
-        let pool = self.engines.pool_for(options.threads)?;
+        let pool = self.network.engines.pool_for(options.threads)?;
         let mut train = || self.train_on_pools(pools, options, &device, observer);
         let outcome = match pool {
             Some(pool) => pool.install(train),
@@ -65,59 +67,50 @@ impl Model {
         pools: &Pools<'_>,
         options: &TrainOptions,
         device: &Device,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
-    ) -> Result<Outcome> {
-        let mut recipe = Recipe::new(self.algorithm(), options, Begin::Random)?;
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
+    ) -> Result<TrainingOutcome> {
+        let mut recipe = Recipe::new(&*self.settings()?, options, Begin::Random)?;
         let before = if options.resume { self.state.as_ref().map_or(0, |state| state.batches as usize) } else { 0 };
         recipe.limits.begun = before;
         recipe.limits.steps = recipe.limits.steps.saturating_sub(before);
         recipe.limits.average = Some(AVERAGE);
         recipe.limits.time_budget = None;
-        recipe.limits.until_plateau = false;
+        recipe.limits.stop_early = false;
         if recipe.limits.steps == 0 {
             return Err(Error::Config(format!("the model has made {before} steps already; ask for more")));
         }
-        let patch = recipe.patch_size.next_multiple_of(self.graph.divisor().into_iter().max().unwrap_or(1));
-        let batch = [recipe.batch_size, patch];
+        let patch = recipe.patch_size.next_multiple_of(self.network.graph.divisor().into_iter().max().unwrap_or(1));
+        let batch_size = recipe.batch_size;
         let run = Run { recipe, patch, device };
         let mut fresh = self.clone();
-        let snapshot = self.clone();
-        let prepare = |number: u64| snapshot.prepared(pools(number)?, options, number);
-        match &self.architecture {
-            Architecture::Stardist(config) => {
-                let make = |number| StarDistTask::on(config, prepare(number)?, options, batch);
-                fresh.fit(&Streamed::new(&make)?, None, None, options, &run, observer)
-            }
-            Architecture::Cellpose(config) => {
-                let make = |number| cellpose::batches(config, options, batch, prepare(number)?);
-                fresh.fit(&Streamed::new(&make)?, None, None, options, &run, observer)
-            }
-            Architecture::Elephant(_) => {
-                let make = |number| elephant::batches(options, batch, prepare(number)?);
-                fresh.fit(&Streamed::new(&make)?, None, None, options, &run, observer)
-            }
-        }
-        .inspect(|_| *self = fresh)
+        let algorithm = self.settings()?;
+        let make = |number: u64| {
+            let (images, labels) = self.prepared(pools(number)?, options, number, algorithm.scales_itself())?;
+            let input = TaskInput { images, labels, data: None, batch_size, patch, validation: false };
+            algorithm.task(input, options)
+        };
+        let outcome = fresh.fit(&Streamed::new(&make)?, None, None, options, &run, observer)?;
+        *self = fresh;
+        Ok(outcome)
     }
 
-    /// Inputs of the network and labels of a pool. Networks that do not scale their crops themselves see each image at a size
-    /// of its cells that is drawn around the usual one.
+    /// Inputs of the network and labels of a pool. Unless the algorithm scales its patches itself, each image is seen at a size of
+    /// its cells that is drawn around the usual one.
     fn prepared(
         &self,
         pool: Vec<(Image, LabelImage)>,
         options: &TrainOptions,
         number: u64,
+        scales_itself: bool,
     ) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
         let mut random = Random::new(options.seed, SIZE_STREAM.wrapping_add(number));
         let (mut images, mut labels) = (Vec::new(), Vec::new());
         for (image, truth) in pool {
             let drawn = (random.uniform(SIZES[0].ln(), SIZES[1].ln())).exp();
-            let scale = match &self.architecture {
-                Architecture::Cellpose(_) => 1.0,
-                _ => image_factor(&truth) * drawn,
-            };
-            images.push(self.to_working(self.network_input(&image, options.normalized)?.into(), scale)?.into_owned());
-            labels.push(self.labels_to_working(&truth, scale)?);
+            let scale = if scales_itself { 1.0 } else { image_factor(&truth) * drawn };
+            let input = self.network.input(&image, options.normalized)?;
+            images.push(resample(input.into(), scale)?.into_owned());
+            labels.push(resample_labels(&truth, scale)?);
         }
         Ok((images, labels))
     }
@@ -189,7 +182,8 @@ impl<T: Task + Send> Task for Streamed<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Algorithm;
+    use crate::model::stardist::StarDistTask;
+    use crate::model::{Algorithm, Architecture};
     use crate::synthetic::{FieldOptions, draw_field};
 
     fn pools(number: u64) -> Result<Vec<(Image, LabelImage)>> {
@@ -209,25 +203,25 @@ mod tests {
             let (mut whole, mut rates) = (model(), Vec::new());
             let mut note = |event: &Progress| {
                 rates.push(event.learning_rate);
-                Flow::Continue
+                ControlFlow::Continue
             };
             whole.train_on_stream(&pools, &options(6), &mut note).unwrap();
             let (mut cut, mut seen) = (model(), Vec::new());
             let mut stop = |event: &Progress| {
                 seen.push(event.learning_rate);
-                if event.step == 2 { Flow::Stop } else { Flow::Continue }
+                if event.step == 2 { ControlFlow::Stop } else { ControlFlow::Continue }
             };
             cut.train_on_stream(&pools, &options(6), &mut stop).unwrap();
             let resumed = TrainOptions { resume: true, ..options(6) };
             let mut go_on = |event: &Progress| {
                 seen.push(event.learning_rate);
-                Flow::Continue
+                ControlFlow::Continue
             };
             cut.train_on_stream(&pools, &resumed, &mut go_on).unwrap();
             assert_eq!(rates, seen, "{algorithm}");
             let moved = |model: &Model| model.state.as_ref().unwrap().weights.clone();
             assert_eq!(moved(&whole), moved(&cut), "{algorithm}");
-            assert!(cut.train_on_stream(&pools, &resumed, &mut |_| Flow::Continue).is_err(), "no step is left");
+            assert!(cut.train_on_stream(&pools, &resumed, &mut |_| ControlFlow::Continue).is_err(), "no step is left");
         }
     }
 
@@ -236,7 +230,9 @@ mod tests {
         let task = |number: u64| -> Result<StarDistTask> {
             let (image, truth) = pools(number)?.swap_remove(0);
             let image = crate::raster::percentile_normalize(image.to_f32().view(), 1.0, 99.8)?;
-            StarDistTask::on(&Default::default(), (vec![image], vec![truth]), &options(1), [1, 32])
+            let (images, labels) = (vec![image], vec![truth]);
+            let input = TaskInput { images, labels, data: None, batch_size: 1, patch: 32, validation: false };
+            StarDistTask::new(&Default::default(), input, &options(1))
         };
         let streamed = Streamed::new(&task).unwrap();
         let batch = |streamed: &Streamed<'_, StarDistTask>, index| {

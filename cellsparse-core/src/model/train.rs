@@ -4,31 +4,30 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use ndarray::Array3;
-use rayon::prelude::*;
-
+use super::algorithm::TaskInput;
+use super::calibration::CalibrationSet;
 use super::contrast::Seen;
-use super::file::Parts;
-use super::judged::Judged;
-use super::keep::{Drawn, Score};
+use super::device;
+use super::drawn::Drawn;
+use super::facade::Model;
+use super::fit::{Run, validation_batch};
+use super::keep::Score;
+use super::normalization::Normalization;
+use super::options::{PredictOptions, Preset, Start, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
 use super::recipe::{Begin, Recipe};
-use super::stardist::{self, StarDistTask};
-use super::starters::{Start, Starter};
+use super::registry::Thresholds;
+use super::shape_advice::shape_advice;
+use super::starters::Starter;
+use super::training_data::training_data;
 use super::work::Work;
 use super::working_scale::WorkingScale;
-use super::{
-    Algorithm, Architecture, Model, PredictOptions, Preset, Thresholds, TrainOptions, cellpose, device, elephant,
-};
-use crate::annotations::{Dataset, background_rim};
-use crate::budget::{Budget, bytes_of};
-use crate::completion::complete_labels_until;
-use crate::control::{Flow, Progress, StopReason};
-use crate::error::{Error, Reason, Result};
-use crate::networks::{Device, Engine, Weights};
-use crate::raster::LabelImage;
-use crate::training::history::History;
-use crate::training::trainer::{Engines, LoopOptions, Outcome, Task, TrainingState, train};
+use crate::annotations::Dataset;
+use crate::budget::Budget;
+use crate::control::{ControlFlow, Progress, StopReason};
+use crate::error::{Error, Result};
+use crate::networks::{Device, Weights};
+use crate::training::trainer::TrainingOutcome;
 
 /// What a training did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -56,7 +55,7 @@ pub struct TrainingSummary {
 
 /// What a training leaves beside the model.
 struct Ending {
-    outcome: Outcome,
+    outcome: TrainingOutcome,
     begin: Begin,
     start_kept: bool,
     notes: Vec<String>,
@@ -69,22 +68,16 @@ struct Before {
     scale: WorkingScale,
 }
 
-/// Pixels around a drawn cell that are taken for background.
-const RIM: usize = 2;
-
-/// Batches that exist at a time: in the queues between the producer and the loop, in both of their hands, and for validation.
-const BATCHES: u64 = 9;
-
-/// Share of a step that goes forward.
+/// Fraction of a step that goes forward.
 const FORWARD: f64 = 0.35;
 
 impl Model {
     /// Trains on annotated images, from the weights the model has now.
     ///
     /// With `validation`, the weights with the lowest validation loss are kept and thresholds are chosen on it; without,
-    /// thresholds are chosen on the annotated cells themselves and those that they make plain. `observer` is called after every step and may stop the
-    /// training, which then returns normally with the weights so far. The result is the same for every number of
-    /// threads.
+    /// thresholds are chosen on the annotated cells themselves and those that they make plain. `observer` is called after
+    /// every step and may stop the training, which then returns normally with the weights so far. The result is the same
+    /// for every number of threads.
     ///
     /// # Errors
     /// [`Error::Image`] and [`Error::Labels`] for unusable data, [`Error::Config`] for options out of range,
@@ -97,15 +90,15 @@ impl Model {
         data: &Dataset,
         validation: Option<&Dataset>,
         options: &TrainOptions,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<TrainingSummary> {
         for (name, set) in [("training", Some(data)), ("validation", validation)] {
             for image in set.map(Dataset::images).unwrap_or_default() {
                 let place = |error: Error| error.map_message(|message| format!("{name} set: {message}"));
-                self.check_channels(image.channels()).map_err(place)?;
+                self.network.check_channels(image.channels()).map_err(place)?;
             }
             let classes = set.map(Dataset::labels).unwrap_or_default().iter().any(|labels| labels.classes().is_some());
-            if classes && !matches!(&self.architecture, Architecture::Stardist(config) if config.n_classes.is_some()) {
+            if classes && !self.settings()?.has_classes() {
                 return Err(Error::Labels(format!(
                     "the {name} set says of which class its objects are, and this model of {} has no classes; leave the \
                      classes out, or make a StarDist model with n_classes",
@@ -114,7 +107,7 @@ impl Model {
             }
         }
         let (device, name) = device::resolve(options.device)?;
-        let pool = self.engines.pool_for(options.threads)?;
+        let pool = self.network.engines.pool_for(options.threads)?;
         let mut train = || self.train_on(data, validation, options, &device, observer);
         let ending = match pool {
             Some(pool) => pool.install(train),
@@ -141,7 +134,7 @@ impl Model {
         validation: Option<&Dataset>,
         options: &TrainOptions,
         device: &Device,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<Ending> {
         let began = Instant::now();
         let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
@@ -151,75 +144,70 @@ impl Model {
         let (data, validation) = (&*sized.data, sized.validation.as_deref());
         fresh.pixel_size = sized.pixel_size;
         let mut notes = sized.notes;
+        notes.extend(shape_advice(self.algorithm(), data));
         let begin = fresh.begin(options, &mut notes)?;
-        let mut recipe = Recipe::new(self.architecture.algorithm(), options, begin)?;
-        if options.preset == Preset::Reference && self.normalization == super::Normalization::default() {
-            fresh.normalization = super::Normalization::MIN_MAX;
+        let mut algorithm = self.settings()?;
+        let mut recipe = Recipe::new(&*algorithm, options, begin)?;
+        if options.preset == Preset::Reference && self.network.normalization == Normalization::default() {
+            fresh.network.normalization = Normalization::MIN_MAX;
         }
-        // Cellpose scales its crops itself.
-        let scaled = options.preset != Preset::Reference && self.algorithm() != Algorithm::Cellpose;
+        let scaled = options.preset != Preset::Reference && !algorithm.scales_itself();
         if scaled && self.untrained {
-            fresh.scale = WorkingScale::of(data, options.normalized);
+            fresh.network.scale = WorkingScale::of(data, options.normalized);
         }
         let patch = fresh.patch_size(&recipe, options, data)?;
         let budget = budget.less(fresh.check_training(&recipe, patch, data, validation, device, budget)?);
-        let prepared = training_data(&fresh, data, options)?;
-        let judged = match validation {
+        let (images, labels) = training_data(&fresh.network, data, options)?;
+        let factor = fresh.network.scale.factor;
+        let calibration = match validation {
             // The reference keeps its thresholds.
             _ if options.preset == Preset::Reference => None,
-            Some(set) => Some(Judged::new(set, None, fresh.scale.factor, options)),
-            // For Cellpose and ELEPHANT nothing is judged but the outlines of the drawn cells: what is found between these is
-            // unlabelled and costs nothing, so low thresholds would be taken for good.
-            _ if self.algorithm() != Algorithm::Stardist => None,
-            None => Some(Judged::new(data, Some(&prepared.1), fresh.scale.factor, options)),
+            Some(set) => Some(CalibrationSet::new(set, None, factor, options)),
+            None if algorithm.calibrates_on_training_data() => {
+                Some(CalibrationSet::new(data, Some(&labels), factor, options))
+            }
+            None => None,
         };
         let drawn = match options.preset {
             Preset::Reference => None,
-            _ => Some(Drawn::new(&fresh, data, options)?),
+            _ => Some(Drawn::new(&fresh.network, data, options)?),
         };
-        let started = fresh.weights.clone();
+        let started = fresh.network.weights.clone();
         if let Some(budget) = &mut recipe.limits.time_budget {
             *budget = budget.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
             let scored = if begin == Begin::Random { 1.0 } else { 2.0 } * drawn.as_ref().map_or(0.0, Drawn::pixels);
-            let pixels = (judged.as_ref().map_or(0.0, Judged::pixels) + scored) * fresh.scale.factor.powi(2);
+            let pixels = (calibration.as_ref().map_or(0.0, CalibrationSet::pixels) + scored) * factor.powi(2);
             recipe.limits.steps_after = FORWARD * pixels / (recipe.batch_size * patch * patch) as f64;
         }
-        let run = Run { recipe, patch, device };
-        let batch = [run.recipe.batch_size, run.patch];
-        let learned = match &self.architecture {
-            Architecture::Stardist(config) => {
-                if options.preset != Preset::Reference && begin == Begin::Random && self.untrained {
-                    stardist::expect_size(&mut fresh.weights, data, fresh.scale);
-                }
-                let checked =
-                    validation.map(|set| StarDistTask::validation(&fresh, config, set, options, batch)).transpose()?;
-                let task = StarDistTask::training(config, data, options, batch, prepared)?;
-                fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)
+        if options.preset != Preset::Reference && begin == Begin::Random && self.untrained {
+            algorithm.initialize(&mut fresh.network.weights, data, fresh.network.scale);
+        }
+        algorithm.expect_cells(&labels);
+        fresh.thresholds = algorithm.thresholds();
+        let batch_size = recipe.batch_size;
+        let input = TaskInput { images, labels, data: Some(data), batch_size, patch, validation: false };
+        let task = algorithm.task(input, options)?;
+        let checked = match validation {
+            Some(set) => {
+                let (images, labels) = training_data(&fresh.network, set, options)?;
+                let batch_size = validation_batch(set);
+                let input = TaskInput { images, labels, data: Some(set), batch_size, patch, validation: true };
+                Some(algorithm.task(input, options)?)
             }
-            Architecture::Cellpose(config) => {
-                let task = cellpose::batches(config, options, batch, prepared)?;
-                let checked =
-                    validation.map(|set| cellpose::validation(&fresh, config, set, options, batch)).transpose()?;
-                fresh.thresholds = cellpose::expect_size(&fresh, task.diameter())?;
-                fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)
-            }
-            Architecture::Elephant(_) => {
-                let task = elephant::batches(options, batch, prepared)?;
-                let checked = validation.map(|set| elephant::validation(&fresh, set, options, batch)).transpose()?;
-                fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)
-            }
+            None => None,
         };
-        let outcome = learned?;
+        let run = Run { recipe, patch, device };
+        let outcome = fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)?;
         // From here on, nothing takes back what was learned.
-        fresh.engines = std::mem::take(&mut self.engines);
-        fresh.engines.clear();
+        fresh.network.engines = std::mem::take(&mut self.network.engines);
+        fresh.network.engines.clear();
         fresh.seen = Some(Seen::of(data, options.normalized).with(self.seen));
-        let before = Before { weights: started, thresholds: self.thresholds, scale: self.scale };
+        let before = Before { weights: started, thresholds: self.thresholds, scale: self.network.scale };
         *self = fresh;
         let mut start_kept = false;
         if outcome.steps > 0 && options.preset != Preset::Reference {
             let stopped = outcome.stopped == StopReason::Cancelled;
-            notes.extend(self.settle_thresholds(data, judged, drawn.as_ref(), stopped, options, device, budget));
+            notes.extend(self.settle_thresholds(data, calibration, drawn.as_ref(), stopped, options, device, budget));
             // The request that ended the training was answered; the next one ends the comparison.
             let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
             let work = Work::plain(device, &cancel, budget);
@@ -234,7 +222,7 @@ impl Model {
         Ok(Ending { outcome, begin, start_kept, notes })
     }
 
-    /// Gives a new model the starting weights that it shall have, and says what the training begins with.
+    /// Gives a new model the starting weights that it is to have, and says what the training begins with.
     fn begin(&mut self, options: &TrainOptions, notes: &mut Vec<String>) -> Result<Begin> {
         if !self.untrained {
             return Ok(Begin::Trained);
@@ -268,26 +256,28 @@ impl Model {
         notes: &mut Vec<String>,
     ) -> Result<bool> {
         let stored = PredictOptions::default();
-        let mut trained = drawn.score(self, work, &stored)?;
+        let mut trained = self.score(drawn, work, &stored)?;
         if trained.accuracy == 0.0 && !stopped {
-            trained = drawn.lower_thresholds(self, work)?.unwrap_or_default();
+            trained = self.lower_thresholds(drawn, work)?.unwrap_or_default();
         }
         if begin != Begin::Random {
-            let mut start = Model { weights: before.weights, ..self.clone() };
+            let mut start = self.clone();
+            start.network.weights = before.weights;
             if begin == Begin::Trained {
-                (start.thresholds, start.scale) = (before.thresholds, before.scale);
+                (start.thresholds, start.network.scale) = (before.thresholds, before.scale);
             } else {
                 // Statistics of the drawn fields say nothing about these images.
-                start.weights.take_statistics(&self.weights);
+                start.network.weights.take_statistics(&self.network.weights);
             }
-            let score = drawn.score(&start, work, &stored)?;
+            let score = start.score(drawn, work, &stored)?;
             if score.beats(&trained, begin) {
                 notes.push(format!(
                     "the weights before the training were kept: on the drawn cells they reach {:.2}, those after it {:.2}",
                     score.accuracy, trained.accuracy
                 ));
-                (self.weights, self.thresholds, self.scale) = (start.weights, start.thresholds, start.scale);
-                self.engines.clear();
+                (self.network.weights, self.network.scale) = (start.network.weights, start.network.scale);
+                self.thresholds = start.thresholds;
+                self.network.engines.clear();
                 return Ok(true);
             }
         }
@@ -298,167 +288,13 @@ impl Model {
         }
         Ok(false)
     }
-
-    /// Refuses a training for which there is not enough memory; returns the bytes that its data take.
-    fn check_training(
-        &self,
-        recipe: &Recipe,
-        patch: usize,
-        data: &Dataset,
-        validation: Option<&Dataset>,
-        device: &Device,
-        budget: Budget,
-    ) -> Result<u64> {
-        let mut taken: u64 = 0;
-        for (image, labels) in data.images().iter().zip(data.labels()) {
-            let [rows, columns] = self.working_sides(image.height(), image.width(), self.scale.for_labels(labels))?;
-            // Intensities, labels, and targets of up to four values.
-            taken = taken.saturating_add(bytes_of(&[rows, columns, self.architecture.n_channels() + 5], 4));
-        }
-        budget.require(
-            taken,
-            format_args!("training on {} images, as the network sees them,", data.len()),
-            "take fewer or smaller images, or allow more memory",
-        )?;
-        let shape = [recipe.batch_size, patch, patch];
-        // Patches and what is to be learned from them, in batches that are made ahead.
-        let values = self.graph.outputs().iter().map(|&node| {
-            let node = &self.graph.nodes()[node];
-            bytes_of(&node.size(patch, patch), node.channels as u64)
-        });
-        let values = values.fold(bytes_of(&[patch, patch, self.graph.input_channels()], 1), u64::saturating_add);
-        let mut bytes = taken.saturating_add(values.saturating_mul(4 * BATCHES * recipe.batch_size as u64));
-        if device.is_cpu() {
-            bytes = bytes.saturating_add(self.graph.bytes(shape, true)?);
-            if let Some(set) = validation {
-                bytes = bytes.saturating_add(self.graph.bytes([set.len().min(64), patch, patch], false)?);
-            }
-        }
-        // Gradients, the weights that move, what the optimiser remembers, and copies.
-        bytes = bytes.saturating_add(32 * self.weights.count() as u64);
-        budget.require(
-            bytes,
-            format_args!("training on batches of {} patches of {patch} x {patch} pixels", recipe.batch_size),
-            "take a smaller batch_size or patch_size, or allow more memory",
-        )?;
-        Ok(taken)
-    }
-
-    /// Runs the training loop and takes over what was learned.
-    pub(super) fn fit<T: Task>(
-        &mut self,
-        task: &T,
-        checked: Option<&T>,
-        validation: Option<&Dataset>,
-        options: &TrainOptions,
-        run: &Run<'_>,
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
-    ) -> Result<Outcome> {
-        let engine = |batch: usize, training: bool| {
-            Engine::new(&self.graph, run.device, [batch, run.patch, run.patch], training)
-        };
-        let mut engines = Engines {
-            training: engine(run.recipe.batch_size, true)?,
-            validation: match validation {
-                Some(set) => Some(engine(set.len().min(64), false)?),
-                None => None,
-            },
-        };
-        let mut state = self.initial_state(options, &run.recipe)?;
-        let mut history = self.history.clone();
-        let model = &*self;
-        let mut on_save = |state: &TrainingState, weights: &Weights, history: &History| {
-            let Some(path) = &options.checkpoint else { return Ok(()) };
-            Parts { model, weights, state: Some(state), history, untrained: false }.save(path)
-        };
-        let limits: &LoopOptions = &run.recipe.limits;
-        let outcome = train(&mut engines, task, checked, &mut state, &mut history, limits, observer, &mut on_save)?;
-        drop(engines);
-        self.weights = outcome.weights.clone();
-        self.state = Some(state);
-        self.history = history;
-        self.untrained = false;
-        self.engines.clear();
-        Ok(outcome)
-    }
-
-    fn initial_state(&self, options: &TrainOptions, recipe: &Recipe) -> Result<TrainingState> {
-        if !options.resume {
-            let optimizer = recipe.optimizer(&self.weights);
-            return Ok(TrainingState { weights: self.weights.clone(), optimizer, batches: 0, carried: 0.0 });
-        }
-        let mut state = self.state.clone().ok_or_else(|| {
-            Error::Config("the model holds no optimiser state to resume from; train it first, or without resume".into())
-                .because(Reason::NotResumable)
-        })?;
-        recipe.take_over(&mut state)?;
-        Ok(state)
-    }
-
-    /// The side of the training patches, rounded up to what the network divides by. A size that the caller did not ask for
-    /// is no larger than the largest image.
-    fn patch_size(&self, recipe: &Recipe, options: &TrainOptions, data: &Dataset) -> Result<usize> {
-        let [rows, columns] = self.graph.divisor();
-        let unit = rows.max(columns);
-        let wanted = recipe.patch_size;
-        if !(unit..=4096).contains(&wanted) {
-            return Err(Error::Config(format!("patch_size is {wanted}; it must lie between {unit} and 4096 pixels"))
-                .because(Reason::out_of_range("patch_size", wanted as f64, unit as f64..=4096.0)));
-        }
-        let mut largest = 0;
-        for (image, labels) in data.images().iter().zip(data.labels()) {
-            let scale = self.scale.for_labels(labels);
-            largest = self.working_sides(image.height(), image.width(), scale)?.into_iter().fold(largest, usize::max);
-        }
-        let asked = options.patch_size.is_some() || options.preset == Preset::Reference;
-        Ok(if asked { wanted } else { wanted.min(largest) }.next_multiple_of(unit))
-    }
-}
-
-/// How one training runs.
-pub(super) struct Run<'a> {
-    pub recipe: Recipe,
-    /// Side of the patches, a multiple of what the network divides by.
-    pub patch: usize,
-    pub device: &'a Device,
-}
-
-/// Inputs of the network and label images for training.
-///
-/// Unless the reference is followed, the unlabelled pixels beside a drawn cell become background, since nothing else says
-/// where cells end, and what the drawn labels make plain elsewhere is added, since a handful of cells is a fraction of what
-/// a network needs to see.
-pub(super) fn training_data(
-    model: &Model,
-    data: &Dataset,
-    options: &TrainOptions,
-) -> Result<(Vec<Array3<f32>>, Vec<LabelImage>)> {
-    let scales: Vec<f64> = data.labels().iter().map(|labels| model.scale.for_labels(labels)).collect();
-    let input = |(image, scale)| -> Result<Array3<f32>> {
-        options.cancel.check()?;
-        Ok(model.to_working(model.network_input(image, options.normalized)?.into(), scale)?.into_owned())
-    };
-    let images = data.images().iter().zip(scales.iter().copied()).map(input).collect::<Result<Vec<_>>>()?;
-    let drawn =
-        data.labels().iter().zip(&scales).map(|(labels, scale)| model.labels_to_working(labels.labels(), *scale));
-    let drawn = drawn.collect::<Result<Vec<_>>>()?;
-    if options.preset == Preset::Reference {
-        return Ok((images, drawn));
-    }
-    let pairs = images.par_iter().zip(&drawn).enumerate();
-    let completed = pairs.map(|(index, (image, labels))| {
-        options.cancel.check()?;
-        let drawn = background_rim(labels, RIM);
-        complete_labels_until(image.view(), &drawn, options.seed.wrapping_add(index as u64), &options.cancel)
-    });
-    let labels = completed.collect::<Result<Vec<_>>>()?;
-    Ok((images, labels))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::training_data::RIM;
     use super::*;
-    use crate::annotations::SparseLabels;
+    use crate::annotations::{SparseLabels, background_rim};
     use crate::networks::StarDistConfig;
     use crate::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 
@@ -470,12 +306,12 @@ mod tests {
         let data = Dataset::new(vec![field.image], vec![labels]).unwrap();
         let mut model = Model::stardist(StarDistConfig::default(), 0).unwrap();
         let options = TrainOptions::default();
-        let prepared = |model: &Model| training_data(model, &data, &options);
+        let prepared = |model: &Model| training_data(&model.network, &data, &options);
         assert_ne!(prepared(&model).unwrap().1, [background_rim(&drawn, RIM)]);
         options.cancel.cancel();
         assert!(matches!(prepared(&model), Err(Error::Cancelled)));
         let before = model.weights().clone();
-        let ended = model.train(&data, None, &options, &mut |_| Flow::Continue);
+        let ended = model.train(&data, None, &options, &mut |_| ControlFlow::Continue);
         assert!(matches!(ended, Err(Error::Cancelled)) && *model.weights() == before);
     }
 }

@@ -3,13 +3,11 @@
 use ndarray::{Array2, ArrayView3, Axis, CowArray, Ix3, s};
 
 use super::cell_size::cell_sizes;
-use super::work::Work;
-use super::{Architecture, Model, elephant, stardist};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::bytes_of;
-use crate::completion::part_areas;
 use crate::error::Result;
 use crate::geometry::disc_diameter;
+use crate::pseudo_labels::part_areas;
 use crate::raster::{LabelImage, gaussian_blur, resize_bilinear, scaled_size};
 
 /// Diameter in pixels at which the annotated cells are trained on.
@@ -21,10 +19,13 @@ const FACTORS: [f64; 2] = [0.25, 2.0];
 /// Factors in this range are not worth the blur of another sampling.
 const NEAR: [f64; 2] = [0.75, 1.34];
 
-/// Cells of different images differ in size when the ninth tenth of the images has cells so many times as large as the
-/// first, and there are so many images.
+/// Cells of different images differ in size when the ratio of the 90th to the 10th percentile of their diameters is above the
+/// first value, and there are at least as many images as the second.
 const DIFFERENT: f64 = 1.5;
 const FEWEST: usize = 4;
+
+/// Small and large cells lie far apart when the 90th percentile of the sizes is this many times the 10th.
+const APART: f64 = 4.0;
 
 /// Sides that a network sees relative to those of an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,17 +52,19 @@ impl WorkingScale {
         sizes.sort_unstable_by(f64::total_cmp);
         let mut areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
         areas.sort_unstable();
-        let (Some(size), Some(area)) = (sizes.get(sizes.len() / 2), areas.get(areas.len() / 2)) else {
+        let (Some(median), Some(area)) = (sizes.get(sizes.len() / 2), areas.get(areas.len() / 2)) else {
             return Self::NONE;
         };
-        let thinness = (size / disc_diameter(*area as f64)).min(1.0);
+        let thinness = (median / disc_diameter(*area as f64)).min(1.0);
         let drawn = data.labels().iter().filter(|labels| labels.object_count() > 0);
         let mut diameters: Vec<f64> = drawn.map(SparseLabels::median_diameter).collect();
         diameters.sort_unstable_by(f64::total_cmp);
         let tenth = diameters.len() / 10;
         let differ = diameters.len() >= FEWEST && diameters[diameters.len() - 1 - tenth] > DIFFERENT * diameters[tenth];
         let by_image = differ && !parts_of_one;
-        Self { factor: factor(*size, by_image), by_image, thinness }
+        // Images that differ are scaled one by one.
+        let size = if by_image { *median } else { typical(&sizes, *median) };
+        Self { factor: factor(size, by_image), by_image, thinness }
     }
 
     /// The factor for an image whose drawn cells are known; without any, the usual one.
@@ -72,12 +75,52 @@ impl WorkingScale {
             self.factor
         }
     }
+
+    /// The factor for an image `[H, W, C]` of which nothing is known, for pixels that are seen `zoom` times as large: the usual
+    /// one, or, when cells differ in size from image to image, that which fits the cells that a network finds in the middle of
+    /// this one. `look` gives the cells that it sees in a part of the image at a factor.
+    pub fn for_image(
+        &self,
+        image: ArrayView3<'_, f32>,
+        zoom: f64,
+        look: impl Fn(ArrayView3<'_, f32>, f64) -> Result<Option<SeenCells>>,
+    ) -> Result<f64> {
+        let mut scale = self.factor * zoom;
+        if !self.by_image {
+            return Ok(scale);
+        }
+        let (height, width, _) = image.dim();
+        for _ in 0..ROUNDS {
+            let side = (LOOK / scale) as usize;
+            let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
+            let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
+            let Some(cells) = look(image.slice(s![top..bottom, left..right, ..]), scale)? else { break };
+            let Some(diameter) = cells.diameter(DIAMETER / (scale * self.thinness)) else { break };
+            let next = factor(diameter * self.thinness, true);
+            let change = (next / scale).max(scale / next);
+            scale = next;
+            if change < SETTLED {
+                break;
+            }
+        }
+        Ok(scale)
+    }
 }
 
 /// The factor that brings the median cell of a label image to the size at which networks are trained; 1 without cells.
 pub(super) fn image_factor(labels: &LabelImage) -> f64 {
     let sizes = cell_sizes(labels);
     sizes.get(sizes.len() / 2).map_or(1.0, |median| factor(*median, true))
+}
+
+/// The size that is brought to that of the network, of sizes in ascending order with that median: where small and large cells lie
+/// far apart, the one in the middle between them, so that neither vanishes.
+fn typical(sizes: &[f64], median: f64) -> f64 {
+    let tenth = sizes.len() / 10;
+    let (Some(small), Some(large)) = (sizes.get(tenth), sizes.get(sizes.len().saturating_sub(1 + tenth))) else {
+        return median;
+    };
+    if *large < APART * small { median } else { (small.max(1.0) * large).sqrt() }
 }
 
 fn factor(diameter: f64, exact: bool) -> f64 {
@@ -92,56 +135,24 @@ const SETTLED: f64 = 1.15;
 /// Side of the part of an image that is looked at, in pixels that the network sees.
 const LOOK: f64 = 768.0;
 
-/// Object probability from which a pixel is counted to a cell, and the area below which a part is none, as a fraction of the
-/// square of the expected diameter.
-const EDGE: f64 = 0.2;
+/// The area below which a part is no cell, as a fraction of the square of the expected diameter.
 const SPECK: f64 = 0.03;
 
-impl Model {
-    /// The factor for an image `[H, W, C]` of which nothing is known: the usual one, or, when cells differ in size from image
-    /// to image, that which fits the cells that the network finds in the middle of this one.
-    pub(super) fn scale_for(&self, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<f64> {
-        let mut scale = self.scale.factor * work.zoom;
-        if !self.scale.by_image {
-            return Ok(scale);
-        }
-        let (height, width, _) = image.dim();
-        for _ in 0..ROUNDS {
-            let side = (LOOK / scale) as usize;
-            let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
-            let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
-            let part = image.slice(s![top..bottom, left..right, ..]);
-            let Some(diameter) = self.seen_diameter(part, scale, work)? else { break };
-            let next = factor(diameter * self.scale.thinness, true);
-            let change = (next / scale).max(scale / next);
-            scale = next;
-            if change < SETTLED {
-                break;
-            }
-        }
-        Ok(scale)
-    }
+/// Where a network sees cells in a part of an image.
+pub(super) struct SeenCells {
+    /// Pixels of cells.
+    pub inside: Array2<bool>,
+    /// Their side in pixels of the image.
+    pub pixel: f64,
+    /// The fraction of a cell's radius that they cover.
+    pub fraction: f64,
+}
 
-    /// The diameter in pixels of `image` of the cells that the network sees at that scale; `None` without any.
-    fn seen_diameter(&self, image: ArrayView3<'_, f32>, scale: f64, work: &Work<'_>) -> Result<Option<f64>> {
-        let work = &Work { tile: None, ..work.clone() };
-        // Pixels of cells, their side in pixels of the image, and the share of a cell's radius that they cover.
-        let (inside, pixel, share): (Array2<bool>, f64, f64) = match &self.architecture {
-            Architecture::Stardist(config) => {
-                let prob = stardist::probability(self, config, image, scale, work)?;
-                // The probability falls from 1 in the middle of a cell to 0 at its edge.
-                let pixel = ((config.grid[0] * config.grid[1]) as f64).sqrt() / scale;
-                (prob.mapv(|prob| prob > EDGE as f32), pixel, 1.0 - EDGE)
-            }
-            // Cellpose has one diameter for all images.
-            Architecture::Cellpose(_) => return Ok(None),
-            Architecture::Elephant(_) => {
-                let maps = elephant::probabilities(self, image, scale, work)?;
-                (maps.slice(s![.., .., 0]).mapv(|background| background < 0.5), 1.0, 1.0)
-            }
-        };
-        let expected = DIAMETER / (scale * self.scale.thinness) * share / pixel;
-        let mut areas = part_areas(&inside, expected);
+impl SeenCells {
+    /// Their diameter in pixels of the image, of which that one is `expected`; `None` without any.
+    fn diameter(&self, expected: f64) -> Option<f64> {
+        let expected = expected * self.fraction / self.pixel;
+        let mut areas = part_areas(&self.inside, expected);
         areas.retain(|area| *area as f64 > SPECK * expected * expected);
         // The median by area: fragments are many and count little.
         areas.sort_unstable();
@@ -151,45 +162,36 @@ impl Model {
             below += **area;
             2 * below >= total
         });
-        Ok(middle.map(|area| disc_diameter(*area as f64) * pixel / share))
+        middle.map(|area| disc_diameter(*area as f64) * self.pixel / self.fraction)
     }
+}
 
-    /// The sides at which the network sees an image.
-    pub(super) fn working_sides(&self, height: usize, width: usize, scale: f64) -> Result<[usize; 2]> {
-        Ok([scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)])
-    }
+/// The sides of an image that is seen at `scale`.
+///
+/// # Errors
+/// [`Error::Limit`](crate::Error::Limit) for an image beyond the memory.
+pub(super) fn scaled_sides([height, width]: [usize; 2], scale: f64) -> Result<[usize; 2]> {
+    Ok([scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)])
+}
 
-    /// Bytes of an image of that shape as the network sees it, besides the image; nothing when it is seen as it is.
-    pub(super) fn working_bytes(&self, [height, width, channels]: [usize; 3], scale: f64) -> Result<u64> {
-        let sides = self.working_sides(height, width, scale)?;
-        if sides == [height, width] {
-            return Ok(0);
-        }
-        // Made smaller, an image is copied and smoothed first, one channel at a time.
-        let smooth = if scale < 1.0 { bytes_of(&[height, width, channels + 2], 4) } else { 0 };
-        Ok(bytes_of(&[sides[0], sides[1], channels], 4).saturating_add(smooth))
+/// Bytes of an image `[height, width, channels]` that is seen at `scale`, besides the image; nothing when it is seen as it is.
+///
+/// # Errors
+/// As [`scaled_sides`].
+pub(super) fn scaled_bytes([height, width, channels]: [usize; 3], scale: f64) -> Result<u64> {
+    let sides = scaled_sides([height, width], scale)?;
+    if sides == [height, width] {
+        return Ok(0);
     }
-
-    /// The image `[H, W, C]` as the network sees it.
-    pub(super) fn to_working<'a>(&self, image: CowArray<'a, f32, Ix3>, scale: f64) -> Result<CowArray<'a, f32, Ix3>> {
-        resample(image, scale)
-    }
-
-    /// The labels `[H, W]` as the network sees them: those of the nearest pixels.
-    pub(super) fn labels_to_working(&self, labels: &LabelImage, scale: f64) -> Result<LabelImage> {
-        let (height, width) = labels.dim();
-        let [rows, columns] = self.working_sides(height, width, scale)?;
-        if [rows, columns] == [height, width] {
-            return Ok(labels.clone());
-        }
-        Ok(nearest(labels, rows, columns))
-    }
+    // Made smaller, an image is copied and smoothed first, one channel at a time.
+    let smooth = if scale < 1.0 { bytes_of(&[height, width, channels + 2], 4) } else { 0 };
+    Ok(bytes_of(&[sides[0], sides[1], channels], 4).saturating_add(smooth))
 }
 
 /// The image `[H, W, C]` that many times as large.
 pub(super) fn resample(mut image: CowArray<'_, f32, Ix3>, scale: f64) -> Result<CowArray<'_, f32, Ix3>> {
     let (height, width, _) = image.dim();
-    let [rows, columns] = [scaled_size(height, scale)?.max(1), scaled_size(width, scale)?.max(1)];
+    let [rows, columns] = scaled_sides([height, width], scale)?;
     if [rows, columns] == [height, width] {
         return Ok(image);
     }
@@ -202,6 +204,16 @@ pub(super) fn resample(mut image: CowArray<'_, f32, Ix3>, scale: f64) -> Result<
         }
     }
     Ok(resize_bilinear(image.view(), rows, columns)?.into())
+}
+
+/// The labels `[H, W]` that many times as large: those of the nearest pixels.
+pub(super) fn resample_labels(labels: &LabelImage, scale: f64) -> Result<LabelImage> {
+    let (height, width) = labels.dim();
+    let [rows, columns] = scaled_sides([height, width], scale)?;
+    if [rows, columns] == [height, width] {
+        return Ok(labels.clone());
+    }
+    Ok(nearest(labels, rows, columns))
 }
 
 /// Labels of other sides: those of the nearest pixels.
@@ -249,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn between_small_and_large_cells_the_middle_is_taken() {
+        assert_eq!(typical(&[10.0, 12.0, 30.0], 12.0), 12.0);
+        assert_eq!(typical(&[8.0, 50.0, 50.0, 50.0], 50.0), 20.0);
+        assert_eq!(typical(&[0.0, 9.0, 25.0], 9.0), 5.0);
+        assert_eq!(typical(&[], 7.0), 7.0);
+    }
+
+    #[test]
     fn cells_of_one_size_share_a_factor_and_others_do_not() {
         // A square of side 40 has the area of a disc of diameter 45.1.
         let one = WorkingScale::of(&set(&[40, 40, 40, 44]), false);
@@ -256,7 +276,7 @@ mod tests {
         assert_eq!(WorkingScale::of(&set(&[16, 17]), false), WorkingScale::NONE);
         let different = set(&[10, 40, 12, 40, 11]);
         let parts = WorkingScale::of(&different, true);
-        assert!(!parts.by_image && parts.factor > 1.3, "{parts:?}");
+        assert!(!parts.by_image && parts.factor == 1.0, "{parts:?}");
         let many = WorkingScale::of(&different, false);
         assert!(many.by_image, "{many:?}");
         let alone = set(&[40]);

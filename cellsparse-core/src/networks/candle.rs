@@ -1,7 +1,7 @@
 //! Runs a [`Graph`] on Candle tensors: on any device Candle has, in `f32` or `f64`, with gradients by Candle's autograd.
 //!
-//! Pooling and up-sampling are composed of operations whose gradients are right: Candle's own maximum pooling spreads a
-//! gradient over the whole window, and its nearest up-sampling overwrites gradients that were accumulated before.
+//! Pooling and upsampling are composed of operations whose gradients are right: Candle's own maximum pooling spreads a
+//! gradient over the whole window, and its nearest upsampling overwrites gradients that were accumulated before.
 
 use candle_core::{D, DType, Device as CandleDevice, Tensor, Var};
 
@@ -98,9 +98,9 @@ impl CandleNetwork {
                 Op::MaxPool { input, by } => max_pool(&values[*input], *by)?,
                 Op::Upsample { input, by } => upsample(&values[*input], *by)?,
                 Op::Concat { inputs } => Tensor::cat(&inputs.iter().map(|&i| &values[i]).collect::<Vec<_>>(), 1)?,
-                Op::Norm { input, shift, statistics: kind, epsilon, activation } => {
-                    let x = match shift {
-                        Some(shift) => values[*input].broadcast_add(&values[*shift])?,
+                Op::Norm { input, style, statistics: kind, epsilon, activation } => {
+                    let x = match style {
+                        Some(style) => values[*input].broadcast_add(&values[*style])?,
                         None => values[*input].clone(),
                     };
                     let y = match kind {
@@ -126,8 +126,8 @@ impl CandleNetwork {
                     let y = y.broadcast_mul(&per_channel(vars[0].as_tensor())?)?;
                     activate(y.broadcast_add(&per_channel(vars[1].as_tensor())?)?, *activation)?
                 }
-                Op::Mean { input } => values[*input].mean_keepdim(2)?.mean_keepdim(3)?,
-                Op::Unit { input } => {
+                Op::GlobalAveragePool { input } => values[*input].mean_keepdim(2)?.mean_keepdim(3)?,
+                Op::L2Normalize { input } => {
                     let length = values[*input].sqr()?.sum_keepdim(1)?.sqrt()?;
                     values[*input].broadcast_div(&length)?
                 }
@@ -253,7 +253,7 @@ fn max_pool(x: &Tensor, [by, bx]: [usize; 2]) -> Tensors<Tensor> {
     windows.gather(&first, D::Minus1)?.squeeze(D::Minus1)
 }
 
-/// Nearest-neighbour enlargement by broadcasting.
+/// Nearest-neighbour upsampling by broadcasting.
 fn upsample(x: &Tensor, [by, bx]: [usize; 2]) -> Tensors<Tensor> {
     let (b, c, h, w) = x.dims4()?;
     let x = x.reshape(&[b, c, h, 1, w, 1][..])?.broadcast_as(&[b, c, h, by, w, bx][..])?;

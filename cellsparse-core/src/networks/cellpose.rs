@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::graph::{Activation, Graph, NodeId, Recipe, Statistics};
+use super::graph::{Activation, Graph, Initializer, NodeId, Statistics};
 use crate::error::{Error, Result};
 
 /// Architecture of a Cellpose network.
@@ -52,10 +52,11 @@ impl CellposeConfig {
         Ok(())
     }
 
-    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs: vertical flow, horizontal flow and cell probability logit (3 channels), and the style, a
-    /// vector. Layers have the names of the state dicts of the Cellpose package.
+    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs:
+    /// vertical flow, horizontal flow and cell probability logit (3 channels), and the style, a vector. Layers have the
+    /// names of the state dicts of the Cellpose package.
     pub fn graph(&self) -> Graph {
-        let mut builder = Builder { graph: Graph::new(Recipe::FanIn) };
+        let mut builder = Builder { graph: Graph::new(Initializer::FanIn) };
         let mut x = builder.graph.input(self.n_channels.clamp(1, 64));
         let mut levels = Vec::new();
         for (level, width) in widths_in_range(&self.widths).into_iter().enumerate() {
@@ -129,12 +130,12 @@ impl Builder {
     /// The normalisation of `x` with the projected style added.
     fn styled(&mut self, name: &str, x: NodeId, style: NodeId) -> NodeId {
         let width = self.graph.nodes()[x].channels;
-        let shift = self.graph.conv(&format!("{name}.full"), style, 1, width, Activation::Linear);
-        self.norm(&format!("{name}.conv.0"), x, Some(shift), Activation::Relu)
+        let bias = self.graph.conv(&format!("{name}.full"), style, 1, width, Activation::Linear);
+        self.norm(&format!("{name}.conv.0"), x, Some(bias), Activation::Relu)
     }
 
-    fn norm(&mut self, name: &str, x: NodeId, shift: Option<NodeId>, activation: Activation) -> NodeId {
+    fn norm(&mut self, name: &str, x: NodeId, style: Option<NodeId>, activation: Activation) -> NodeId {
         let statistics = Statistics::Batch { momentum: 0.95, unbiased: true };
-        self.graph.norm(name, x, shift, statistics, 1e-5, activation)
+        self.graph.norm(name, x, style, statistics, 1e-5, activation)
     }
 }

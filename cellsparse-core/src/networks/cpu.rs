@@ -7,7 +7,7 @@ use cellsparse_kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_mo
 
 use super::graph::{Graph, Node, NodeId, Op, Statistics};
 use super::memory::Pool;
-use super::normalization::Moments;
+use super::normalization::ChannelMoments;
 use super::weights::Weights;
 use crate::budget::{bytes_of, no_memory};
 use crate::control::CancelToken;
@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 /// A network laid out in memory for one batch size and image size.
 ///
 /// Maps are kept in buffers that are allocated once. In a training plan every map lives until the backward pass has used
-/// it, and then its memory takes gradients; in an inference plan maps share memory. Results do not depend on the number of threads of the current rayon pool.
+/// it, and then its memory takes gradients; in an inference plan maps share memory. Results do not depend on the number
+/// of threads of the current rayon pool.
 #[derive(Debug)]
 pub struct CpuPlan {
     pub(super) graph: Arc<Graph>,
@@ -24,7 +25,7 @@ pub struct CpuPlan {
     pub(super) layouts: Vec<Layout>,
     pub(super) convs: Vec<Option<Conv>>,
     /// Moments of every normalisation in the last forward pass.
-    pub(super) moments: Vec<Moments>,
+    pub(super) moments: Vec<ChannelMoments>,
     /// Mean and variance of every channel that a normalisation takes instead of those of the image; mostly none.
     given: Vec<Vec<[f64; 2]>>,
     /// Index of every node's first parameter.
@@ -143,7 +144,7 @@ impl CpuPlan {
         let mut plan = Self {
             graph: Arc::clone(graph),
             level,
-            moments: vec![Moments::default(); layouts.len()],
+            moments: vec![ChannelMoments::default(); layouts.len()],
             given: vec![Vec::new(); layouts.len()],
             layouts,
             convs,
@@ -310,33 +311,34 @@ impl CpuPlan {
             }
             Op::MaxPool { by: window, .. } => max_pool(self.level, &source, from, by(window), &layout, target),
             Op::Upsample { by: factor, .. } => upsample(self.level, &source, from, by(factor), &layout, target),
-            Op::Norm { shift, statistics, epsilon, activation, .. } => {
+            Op::Norm { style, statistics, epsilon, activation, .. } => {
                 let first = self.offsets[id];
-                let shift = shift.map(|node| vector(&self.layouts[node], value(node)));
+                let style = style.map(|node| vector(&self.layouts[node], value(node)));
                 let moments = match statistics {
                     Statistics::Group { .. } if !self.given[id].is_empty() => {
                         let [mean, variance] =
                             [0, 1].map(|k| self.given[id].iter().map(|set| set[k] as f32).collect::<Vec<_>>());
-                        Moments::given(&layout, epsilon, &mean, &variance)
+                        ChannelMoments::given(&layout, epsilon, &mean, &variance)
                     }
                     Statistics::Batch { .. } if !self.training => {
-                        Moments::given(&layout, epsilon, weights.values(first + 2), weights.values(first + 3))
+                        ChannelMoments::given(&layout, epsilon, weights.values(first + 2), weights.values(first + 3))
                     }
                     _ => {
                         let channels = channel_moments(self.level, &layout, from);
-                        Moments::measured(&layout, statistics, epsilon, &channels, shift.as_deref())
+                        ChannelMoments::measured(&layout, statistics, epsilon, &channels, style.as_deref())
                     }
                 };
-                let lines = moments.lines(weights.values(first), weights.values(first + 1), shift.as_deref());
-                affine(self.level, &layout, from, [&lines[0], &lines[1]], activation.slope(), target);
+                let coefficients =
+                    moments.scale_and_shift(weights.values(first), weights.values(first + 1), style.as_deref());
+                affine(self.level, &layout, from, [&coefficients[0], &coefficients[1]], activation.slope(), target);
                 self.moments[id] = moments;
             }
-            Op::Mean { .. } => {
+            Op::GlobalAveragePool { .. } => {
                 let channels = channel_moments(self.level, &source, from);
                 let means: Vec<f32> = channels.iter().map(|channel| channel[0] as f32).collect();
                 layout.pack(&means, target);
             }
-            Op::Unit { .. } => {
+            Op::L2Normalize { .. } => {
                 let mut values = vector(&source, from);
                 for vector in values.chunks_exact_mut(layout.channels()) {
                     let length = length(vector);
@@ -349,7 +351,7 @@ impl CpuPlan {
 
     /// Mean and variance of every channel in the last forward pass of one image, for each normalisation over groups of channels.
     pub fn image_statistics(&self) -> ImageStatistics {
-        ImageStatistics(self.moments.iter().map(Moments::of_image).collect())
+        ImageStatistics(self.moments.iter().map(ChannelMoments::of_image).collect())
     }
 
     /// Lets normalisations over groups of channels take these statistics instead of those of the image, or again its own.
@@ -402,7 +404,7 @@ pub(super) fn length(vector: &[f32]) -> f64 {
 
 /// Whether every vector of the node's map is written anew each time: then its buffer may hold anything before.
 fn is_overwritten(graph: &Graph, id: NodeId) -> bool {
-    !matches!(graph.nodes()[id].op, Op::Input | Op::Mean { .. } | Op::Unit { .. })
+    !matches!(graph.nodes()[id].op, Op::Input | Op::GlobalAveragePool { .. } | Op::L2Normalize { .. })
 }
 
 /// Whether the input is read by convolutions alone: only these can read a narrow map.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cellsparse_kernels::{
-    Buffer, Conv, Destination, Layout, Level, Slope, Store, affine_gradient, channel_products, max_pool_gradient,
-    upsample_gradient,
+    ActivationDerivative, Buffer, Conv, Destination, Layout, Level, Store, affine_gradient, channel_products,
+    max_pool_gradient, upsample_gradient,
 };
 
 use super::cpu::{CpuPlan, NO_SLOT, NodeTimes, length, vector};
 use super::graph::{Activation, Graph, NodeId, Op};
 use super::memory::Pool;
-use super::normalization::Moments;
+use super::normalization::ChannelMoments;
 use super::weights::Weights;
 
 impl CpuPlan {
@@ -87,7 +87,7 @@ struct Pending {
 }
 
 /// A gradient that a reader adds to, taken out of the pool.
-struct Target {
+struct GradientSlot {
     slot: usize,
     buffer: Buffer,
     accumulate: bool,
@@ -103,7 +103,7 @@ struct Backward<'a> {
     layouts: &'a [Layout],
     offsets: &'a [usize],
     convs: &'a [Option<Conv>],
-    moments: &'a [Moments],
+    moments: &'a [ChannelMoments],
     maps: &'a mut Pool,
     slots: &'a [usize],
     workspace: &'a mut Buffer,
@@ -157,8 +157,8 @@ impl<'a> Backward<'a> {
             Op::Upsample { by, .. } => self.pass(source, |_, to, store| {
                 upsample_gradient(level, (&layout, gradient), (by[0], by[1]), &read, to, store);
             }),
-            Op::Norm { shift, .. } => self.normalization(id, source, shift, gradient),
-            Op::Mean { .. } => {
+            Op::Norm { style, .. } => self.normalization(id, source, style, gradient),
+            Op::GlobalAveragePool { .. } => {
                 let pixels = (read.height() * read.width()) as f32;
                 let means: Vec<f32> = vector(&layout, gradient).iter().map(|g| g / pixels).collect();
                 let zeros = vec![0.0; means.len()];
@@ -168,7 +168,7 @@ impl<'a> Backward<'a> {
                     affine_gradient(level, &read, (&any, values), [&zeros, &zeros, &means], to, store);
                 });
             }
-            Op::Unit { .. } => {
+            Op::L2Normalize { .. } => {
                 let values = vector(&read, self.maps.slice(self.slots[source]));
                 let new = unit_gradient(&values, &vector(&layout, gradient), layout.channels());
                 self.pass_vector(source, &new);
@@ -197,7 +197,7 @@ impl<'a> Backward<'a> {
         if sources.contains(&0) {
             return;
         }
-        let mut targets: Vec<Target> = sources.iter().map(|&source| self.target(source)).collect();
+        let mut targets: Vec<GradientSlot> = sources.iter().map(|&source| self.target(source)).collect();
         let mut destinations = Vec::new();
         for (target, &source) in targets.iter_mut().zip(&sources) {
             let values = self.maps.slice(self.slots[source]);
@@ -208,20 +208,20 @@ impl<'a> Backward<'a> {
         targets.into_iter().for_each(|target| self.maps.put(target.slot, target.buffer));
     }
 
-    fn normalization(&mut self, id: NodeId, source: NodeId, shift: Option<NodeId>, gradient: &[f32]) {
+    fn normalization(&mut self, id: NodeId, source: NodeId, style: Option<NodeId>, gradient: &[f32]) {
         let (level, layout, first) = (self.level, self.layouts[id], self.offsets[id]);
-        let added = shift.map(|node| vector(&self.layouts[node], self.maps.slice(self.slots[node])));
+        let added = style.map(|node| vector(&self.layouts[node], self.maps.slice(self.slots[node])));
         let pivot = self.moments[id].pivot(added.as_deref());
         let sums = channel_products(level, &layout, gradient, self.maps.slice(self.slots[source]), &pivot);
         let new = self.moments[id].gradient(&sums, &pivot, self.weights.values(first), added.as_deref());
         self.parameters[first].copy_from_slice(&new.gamma);
         self.parameters[first + 1].copy_from_slice(&new.beta);
-        let lines = new.lines.each_ref().map(Vec::as_slice);
+        let coefficients = new.coefficients.each_ref().map(Vec::as_slice);
         self.pass(source, |values, to, store| {
-            affine_gradient(level, &layout, (gradient, values), lines, to, store);
+            affine_gradient(level, &layout, (gradient, values), coefficients, to, store);
         });
-        if let Some(shift) = shift {
-            self.pass_vector(shift, &new.shift);
+        if let Some(style) = style {
+            self.pass_vector(style, &new.style);
         }
     }
 
@@ -248,7 +248,7 @@ impl<'a> Backward<'a> {
     }
 
     /// Takes the gradient buffer of `node` for one reader.
-    fn target(&mut self, node: NodeId) -> Target {
+    fn target(&mut self, node: NodeId) -> GradientSlot {
         let state = &mut self.pending[node];
         state.missing -= 1;
         let accumulate = state.slot.is_some();
@@ -260,15 +260,18 @@ impl<'a> Backward<'a> {
         };
         state.slot = Some(slot);
         let slope = if state.missing == 0 { activation(self.graph, node).slope() } else { None };
-        Target { slot, buffer: self.maps.take(slot), accumulate, in_place, slope }
+        GradientSlot { slot, buffer: self.maps.take(slot), accumulate, in_place, slope }
     }
 }
 
-impl Target {
+impl GradientSlot {
     /// How a gradient goes into this buffer; `values` are those of the node.
     fn store<'v>(&self, values: &'v [f32]) -> Store<'v> {
         let values = (!self.in_place).then_some(values);
-        Store { accumulate: self.accumulate, slope: self.slope.map(|factor| Slope { values, factor }) }
+        Store {
+            accumulate: self.accumulate,
+            slope: self.slope.map(|negative_slope| ActivationDerivative { values, negative_slope }),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cellpose::widths_in_range;
-use super::graph::{Activation, Graph, NodeId, Recipe, Statistics};
+use super::graph::{Activation, Graph, Initializer, NodeId, Statistics};
 use crate::error::{Error, Result};
 
 /// Architecture of an ELEPHANT network. The default is that of elephant-core 0.5.2.
@@ -46,10 +46,10 @@ impl ElephantConfig {
         Ok(())
     }
 
-    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Output: logits of background, rim and centre (3 channels). Layers have the names of the state dicts of
-    /// elephant-core.
+    /// The network; levels and widths out of range ([`check`](Self::check)) are taken for the nearest in range. Output:
+    /// logits of background, border and centre (3 channels). Layers have the names of the state dicts of elephant-core.
     pub fn graph(&self) -> Graph {
-        let mut graph = Graph::new(Recipe::He);
+        let mut graph = Graph::new(Initializer::He);
         let mut x = graph.input(self.n_channels.clamp(1, 64));
         let mut levels = Vec::new();
         let widths: Vec<usize> = widths_in_range(&self.widths)

@@ -31,12 +31,12 @@ pub enum Statistics {
     /// For each channel over all images and pixels of the batch (Ioffe and Szegedy 2015). Outside training, moving
     /// statistics are used: parameters `moving_mean` and `moving_variance`.
     Batch {
-        /// Share of the old value when a moving statistic takes in a new one.
+        /// Fraction of the old value when a moving statistic takes in a new one.
         momentum: f32,
         /// Whether the moving variance takes in the unbiased variance (PyTorch) or the biased one (Keras).
         unbiased: bool,
     },
-    /// For each image over the pixels of so many channels at a time (group normalisation, Wu and He 2018).
+    /// For each image over the pixels of a group of channels (group normalisation, Wu and He 2018).
     Group {
         /// Channels normalised together; divides the number of channels.
         channels: usize,
@@ -69,9 +69,9 @@ pub enum Op {
         /// Window and stride.
         by: [usize; 2],
     },
-    /// Nearest-neighbour up-sampling.
+    /// Nearest-neighbour upsampling.
     Upsample {
-        /// What is enlarged.
+        /// What is upsampled.
         input: NodeId,
         /// Factors for rows and columns.
         by: [usize; 2],
@@ -86,8 +86,8 @@ pub enum Op {
     Norm {
         /// What is normalised.
         input: NodeId,
-        /// A vector that is added to every pixel of the input first.
-        shift: Option<NodeId>,
+        /// A vector that is added to every pixel of the input first, as Cellpose does with its style.
+        style: Option<NodeId>,
         /// What mean and variance are taken over.
         statistics: Statistics,
         /// Added to the variance.
@@ -95,13 +95,13 @@ pub enum Op {
         /// Applied to the result.
         activation: Activation,
     },
-    /// The mean over all pixels: a vector.
-    Mean {
+    /// The mean over all pixels (global average pooling): a vector.
+    GlobalAveragePool {
         /// What is averaged.
         input: NodeId,
     },
-    /// A vector divided by its Euclidean length.
-    Unit {
+    /// A vector divided by its Euclidean length (L2 normalisation).
+    L2Normalize {
         /// What is divided.
         input: NodeId,
     },
@@ -165,9 +165,9 @@ pub struct ParameterSpec {
     pub trainable: bool,
 }
 
-/// How the kernels and biases of a network begin.
+/// How the kernels and biases of a network are initialised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Recipe {
+pub enum Initializer {
     /// Kernels [`Init::GlorotUniform`], biases 0: Keras.
     #[default]
     Glorot,
@@ -182,13 +182,13 @@ pub enum Recipe {
 pub struct Graph {
     nodes: Vec<Node>,
     outputs: Vec<NodeId>,
-    recipe: Recipe,
+    initializer: Initializer,
 }
 
 impl Graph {
-    /// A graph without nodes, whose parameters will begin as `recipe` says.
-    pub fn new(recipe: Recipe) -> Self {
-        Self { recipe, ..Self::default() }
+    /// A graph without nodes, whose parameters are initialised by `initializer`.
+    pub fn new(initializer: Initializer) -> Self {
+        Self { initializer, ..Self::default() }
     }
 
     /// Adds the input, of `channels` channels.
@@ -234,7 +234,7 @@ impl Graph {
         self.push(name, Op::MaxPool { input, by }, channels, [scale[0] * by[0], scale[1] * by[1]])
     }
 
-    /// Adds an up-sampling.
+    /// Adds an upsampling.
     pub fn upsample(&mut self, name: &str, input: NodeId, by: [usize; 2]) -> NodeId {
         let Node { channels, scale, .. } = self.nodes[input];
         self.push(name, Op::Upsample { input, by }, channels, [scale[0] / by[0], scale[1] / by[1]])
@@ -247,30 +247,30 @@ impl Graph {
         self.push(name, Op::Concat { inputs: inputs.to_vec() }, channels, scale)
     }
 
-    /// Adds a normalisation of `input`, or of `input` with the vector `shift` added to every pixel.
+    /// Adds a normalisation of `input`, or of `input` with the vector `style` added to every pixel.
     pub fn norm(
         &mut self,
         name: &str,
         input: NodeId,
-        shift: Option<NodeId>,
+        style: Option<NodeId>,
         statistics: Statistics,
         epsilon: f32,
         activation: Activation,
     ) -> NodeId {
         let Node { channels, scale, .. } = self.nodes[input];
-        self.push(name, Op::Norm { input, shift, statistics, epsilon, activation }, channels, scale)
+        self.push(name, Op::Norm { input, style, statistics, epsilon, activation }, channels, scale)
     }
 
     /// Adds the mean over all pixels.
     pub fn mean(&mut self, name: &str, input: NodeId) -> NodeId {
         let channels = self.nodes[input].channels;
-        self.push(name, Op::Mean { input }, channels, [0, 0])
+        self.push(name, Op::GlobalAveragePool { input }, channels, [0, 0])
     }
 
     /// Adds a vector divided by its length.
     pub fn unit(&mut self, name: &str, input: NodeId) -> NodeId {
         let channels = self.nodes[input].channels;
-        self.push(name, Op::Unit { input }, channels, [0, 0])
+        self.push(name, Op::L2Normalize { input }, channels, [0, 0])
     }
 
     /// Marks a node as an output. Outputs are returned in the order of these calls.
@@ -311,8 +311,8 @@ impl Graph {
             | Op::MaxPool { input, .. }
             | Op::Upsample { input, .. }
             | Op::Norm { input, .. }
-            | Op::Mean { input }
-            | Op::Unit { input } => vec![*input],
+            | Op::GlobalAveragePool { input }
+            | Op::L2Normalize { input } => vec![*input],
             Op::Concat { inputs } => inputs.clone(),
         };
         direct
@@ -324,11 +324,11 @@ impl Graph {
             .collect()
     }
 
-    /// The node whose values are added in `node`: the residual of a convolution, the shift of a normalisation.
+    /// The node whose values are added in `node`: the residual of a convolution, the style of a normalisation.
     pub fn addend(&self, node: NodeId) -> Option<NodeId> {
         match self.nodes[node].op {
             Op::Conv { residual, .. } => residual,
-            Op::Norm { shift, .. } => shift,
+            Op::Norm { style, .. } => style,
             _ => None,
         }
     }
@@ -354,12 +354,12 @@ impl Graph {
                 let inputs = self.nodes[input].channels;
                 let area = kernel * kernel;
                 let fan_in = area * inputs;
-                let (init, bias_init) = match self.recipe {
-                    Recipe::Glorot => {
+                let (init, bias_init) = match self.initializer {
+                    Initializer::Glorot => {
                         (Init::GlorotUniform { fan_in, fan_out: area * node.channels }, Init::Constant(0.0))
                     }
-                    Recipe::FanIn => (Init::FanInUniform { fan_in }, Init::FanInUniform { fan_in }),
-                    Recipe::He => (Init::HeNormal { fan_in }, Init::Constant(0.0)),
+                    Initializer::FanIn => (Init::FanInUniform { fan_in }, Init::FanInUniform { fan_in }),
+                    Initializer::He => (Init::HeNormal { fan_in }, Init::Constant(0.0)),
                 };
                 let mut specs = vec![spec("kernel", vec![kernel, kernel, inputs, node.channels], init, true)];
                 if bias {

@@ -27,7 +27,7 @@ pub use self::cpu::{CpuPlan, ImageStatistics, NodeTimes};
 pub use self::device::Device;
 pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;
-pub use self::graph::{Activation, Graph, Init, Node, NodeId, Op, ParameterSpec, Recipe, Statistics};
+pub use self::graph::{Activation, Graph, Init, Initializer, Node, NodeId, Op, ParameterSpec, Statistics};
 pub use self::stardist::StarDistConfig;
 pub use self::state_dict::{from_state_dict, to_state_dict};
 pub use self::weights::{Parameter, ParameterMut, Weights};

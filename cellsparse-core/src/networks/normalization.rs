@@ -1,6 +1,6 @@
 //! The arithmetic of batch and group normalisation on means and sums over the pixels of each channel of each image.
 //!
-//! With `z = x + shift`, a set of values with mean `m` and variance `v`, `i = 1 / sqrt(v + epsilon)` and `n` values in the
+//! With `z = x + style`, a set of values with mean `m` and variance `v`, `i = 1 / sqrt(v + epsilon)` and `n` values in the
 //! set, the result is `gamma * i * (z - m) + beta`, and the gradient with respect to `x`
 //! `i * (gamma * g - A / n - (z - m) * i * B / n)` with `A = sum(gamma * g)` and `B = sum(gamma * g * (z - m) * i)` over the set
 //! (Ioffe and Szegedy 2015, section 3). Both are linear in `x` and `g` for a given channel of a given image.
@@ -11,7 +11,7 @@ use super::graph::Statistics;
 
 /// Mean and inverse deviation of every channel of every image.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Moments {
+pub(super) struct ChannelMoments {
     batch: usize,
     channels: usize,
     pixels: f64,
@@ -30,27 +30,27 @@ pub(super) struct Moments {
 pub(super) struct NormGradient {
     pub gamma: Vec<f32>,
     pub beta: Vec<f32>,
-    /// With respect to the shift, `[batch][channels]`.
-    pub shift: Vec<f32>,
-    /// The gradient with respect to `x` is `lines[0] * g + lines[1] * x + lines[2]`.
-    pub lines: [Vec<f32>; 3],
+    /// With respect to the style, `[batch][channels]`.
+    pub style: Vec<f32>,
+    /// The gradient with respect to `x` is `coefficients[0] * g + coefficients[1] * x + coefficients[2]`.
+    pub coefficients: [Vec<f32>; 3],
 }
 
-impl Moments {
-    /// Moments from the mean of every channel and the sum of squared deviations from it, and the shift, both
+impl ChannelMoments {
+    /// Moments from the mean of every channel and the sum of squared deviations from it, and the style, both
     /// `[batch][channels]`.
     pub fn measured(
         layout: &Layout,
         statistics: Statistics,
         epsilon: f32,
         channels: &[[f64; 2]],
-        shift: Option<&[f32]>,
+        style: Option<&[f32]>,
     ) -> Self {
         let mut moments = Self::sized(layout);
         moments.statistics = Some(statistics);
         moments.channel_means = channels.iter().map(|channel| channel[0]).collect();
         moments.sets = vec![[0.0; 2]; moments.set_count()];
-        let shifted = |index: usize| channels[index][0] + shift.map_or(0.0, |shift| f64::from(shift[index]));
+        let shifted = |index: usize| channels[index][0] + style.map_or(0.0, |style| f64::from(style[index]));
         let count = moments.set_size();
         for index in 0..channels.len() {
             let set = moments.set(index);
@@ -118,31 +118,31 @@ impl Moments {
     }
 
     /// Factor and offset of `x` for every channel of every image.
-    pub fn lines(&self, gamma: &[f32], beta: &[f32], shift: Option<&[f32]>) -> [Vec<f32>; 2] {
+    pub fn scale_and_shift(&self, gamma: &[f32], beta: &[f32], style: Option<&[f32]>) -> [Vec<f32>; 2] {
         let (mut factors, mut offsets) = (Vec::new(), Vec::new());
         for (index, (mean, inverse)) in self.mean.iter().zip(&self.inverse).enumerate() {
             let channel = index % self.channels;
             let factor = f64::from(gamma[channel]) * inverse;
-            let added = shift.map_or(0.0, |shift| f64::from(shift[index]));
+            let added = style.map_or(0.0, |style| f64::from(style[index]));
             factors.push(factor as f32);
             offsets.push((f64::from(beta[channel]) + (added - mean) * factor) as f32);
         }
         [factors, offsets]
     }
 
-    /// What the products of [`gradient`](Self::gradient) are taken about, `[batch][channels]`: near the mean of `x + shift`,
+    /// What the products of [`gradient`](Self::gradient) are taken about, `[batch][channels]`: near the mean of `x + style`,
     /// so that nothing cancels where values are large and nearly equal.
-    pub fn pivot(&self, shift: Option<&[f32]>) -> Vec<f32> {
-        let added = |index: usize| shift.map_or(0.0, |shift| f64::from(shift[index]));
+    pub fn pivot(&self, style: Option<&[f32]>) -> Vec<f32> {
+        let added = |index: usize| style.map_or(0.0, |style| f64::from(style[index]));
         self.mean.iter().enumerate().map(|(index, mean)| (mean - added(index)) as f32).collect()
     }
 
     /// The gradients from the sums of `g` and `g * (x - pivot)` for every channel of every image.
-    pub fn gradient(&self, sums: &[[f64; 2]], pivot: &[f32], gamma: &[f32], shift: Option<&[f32]>) -> NormGradient {
+    pub fn gradient(&self, sums: &[[f64; 2]], pivot: &[f32], gamma: &[f32], style: Option<&[f32]>) -> NormGradient {
         let mut result = NormGradient::default();
         let (mut d_gamma, mut d_beta) = (vec![0.0; self.channels], vec![0.0; self.channels]);
         let mut totals = vec![[0.0; 2]; self.set_count()];
-        let offset = |index: usize| shift.map_or(0.0, |shift| f64::from(shift[index])) - self.mean[index];
+        let offset = |index: usize| style.map_or(0.0, |style| f64::from(style[index])) - self.mean[index];
         for (index, [sum, product]) in sums.iter().enumerate() {
             let (channel, set) = (index % self.channels, self.set(index));
             let normalised = self.inverse[index] * (product + (f64::from(pivot[index]) + offset(index)) * sum);
@@ -158,11 +158,11 @@ impl Moments {
             let factor = inverse * f64::from(gamma[index % self.channels]);
             let slope = -inverse * inverse * product / count;
             let constant = -inverse * total / count;
-            for (line, value) in result.lines.iter_mut().zip([factor, slope, constant + slope * offset(index)]) {
+            for (line, value) in result.coefficients.iter_mut().zip([factor, slope, constant + slope * offset(index)]) {
                 line.push(value as f32);
             }
             let deviation = self.channel_means[index] + offset(index);
-            result.shift.push((factor * sum + self.pixels * (slope * deviation + constant)) as f32);
+            result.style.push((factor * sum + self.pixels * (slope * deviation + constant)) as f32);
         }
         result.gamma = d_gamma.into_iter().map(|v| v as f32).collect();
         result.beta = d_beta.into_iter().map(|v| v as f32).collect();
@@ -217,10 +217,10 @@ mod tests {
                     [mean, values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>()]
                 };
                 let channel: Vec<[f64; 2]> = values.chunks_exact(pixels).map(measure).collect();
-                let shift: Vec<f32> = (0..batch * channels).map(|index| (deviation * index as f64) as f32).collect();
-                let shifted = |(i, v): (usize, &f64)| v + f64::from(shift[i / pixels]);
+                let style: Vec<f32> = (0..batch * channels).map(|index| (deviation * index as f64) as f32).collect();
+                let shifted = |(i, v): (usize, &f64)| v + f64::from(style[i / pixels]);
                 let shifted: Vec<f64> = values.iter().enumerate().map(shifted).collect();
-                let moments = Moments::measured(&layout, statistics, 0.0, &channel, Some(&shift));
+                let moments = ChannelMoments::measured(&layout, statistics, 0.0, &channel, Some(&style));
                 let wanted = by_definition(&shifted, batch, channels, statistics);
                 assert_eq!(moments.sets.len(), wanted.len());
                 for (found, wanted) in moments.sets.iter().zip(&wanted) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::graph::{Activation, Graph, NodeId, Recipe, Statistics};
+use super::graph::{Activation, Graph, Initializer, NodeId, Statistics};
 use crate::error::{Error, Result};
 
 /// Architecture of a StarDist network. The default is that of the server of cellsparse-api 0.2.
@@ -94,11 +94,12 @@ impl StarDistConfig {
         }
     }
 
-    /// The network; values out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs: probability logit (1), distances (`n_rays`) and, with classes, class logits
-    /// (`n_classes + 1`), each on the grid. Layers have the names that Keras gives them in the original.
+    /// The network; values out of range ([`check`](Self::check)) are taken for the nearest in range. Outputs: probability
+    /// logit (1), distances (`n_rays`) and, with classes, class logits (`n_classes + 1`), each on the grid. Layers have
+    /// the names that Keras gives them in the original.
     pub fn graph(&self) -> Graph {
         let config = self.in_range();
-        let mut builder = Builder { graph: Graph::new(Recipe::Glorot), config: &config, norms: 0 };
+        let mut builder = Builder { graph: Graph::new(Initializer::Glorot), config: &config, norms: 0 };
         let input = builder.graph.input(config.n_channels);
         let on_grid = builder.grid(input);
         let unet = builder.unet(on_grid);

@@ -35,7 +35,7 @@ pub fn remove_small_labels(labels: &mut LabelImage, min_area: f32) {
 /// Objects are visited by ascending id. Boxes are those of the original image, areas those that earlier clearing has left,
 /// so an object that lost pixels to a smaller id may be cleared as well. Kept for comparison; [`remove_small_labels`] is
 /// the filter to use.
-pub fn remove_small_labels_literal(labels: &mut LabelImage, min_area: f32) {
+pub fn remove_small_labels_as_reference(labels: &mut LabelImage, min_area: f32) {
     for (id, region) in regions(labels) {
         let ([top, bottom], [left, right]) = (region.rows, region.columns);
         let mut inside = labels.slice_mut(s![top..=bottom, left..=right]);
@@ -104,7 +104,7 @@ mod tests {
         remove_small_labels(&mut clean, 2.0);
         assert_eq!(clean, array![[1, 0, 1], [1, 1, -1], [0, 0, 0]]);
         let mut literal = array![[1, 2, 1], [2, 1, 1], [0, 0, 7]];
-        remove_small_labels_literal(&mut literal, 3.0);
+        remove_small_labels_as_reference(&mut literal, 3.0);
         assert_eq!(literal, array![[0, 0, 1], [0, 0, 1], [0, 0, 0]]);
         let mut same = labels.clone();
         remove_small_labels(&mut same, f32::NAN);

@@ -5,14 +5,14 @@ use ndarray::{ArrayView3, Axis};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::distance::{distance_transform_edt, distance_transform_squared};
-use crate::postprocess::clean::{relabel_sequential, remove_small_labels, remove_small_labels_literal};
+use crate::postprocess::clean::{relabel_sequential, remove_small_labels, remove_small_labels_as_reference};
 use crate::postprocess::spots::{SpotOptions, draw_spots, find_spots};
 use crate::postprocess::watershed::watershed_until;
 use crate::raster::{Connectivity, LabelImage, label_components};
 
 /// What the seeds of the watershed grow over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Landscape {
+pub enum Elevation {
     /// The background probability: cells meet where the network is most in favour of background.
     #[default]
     Probability,
@@ -25,42 +25,46 @@ pub enum Landscape {
 pub struct WatershedOptions {
     /// A seed is a connected set of pixels with a centre probability above this. Default 0.5.
     pub center_threshold: f32,
-    /// A pixel may belong to a cell when the probabilities of rim and centre add up to more than this. Default 0.5.
+    /// A pixel may belong to a cell when the probabilities of border and centre add up to more than this. Default 0.5.
     pub foreground_threshold: f32,
-    /// Default [`Landscape::Probability`].
-    pub landscape: Landscape,
+    /// Default [`Elevation::Probability`].
+    pub elevation: Elevation,
 }
 
 impl Default for WatershedOptions {
     fn default() -> Self {
-        Self { center_threshold: 0.5, foreground_threshold: 0.5, landscape: Landscape::Probability }
+        Self { center_threshold: 0.5, foreground_threshold: 0.5, elevation: Elevation::Probability }
     }
 }
 
 /// How probabilities become cells.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Method {
+pub enum InstanceMethod {
     /// Seeds in the centres grow over the foreground: cells of any shape.
     Watershed(WatershedOptions),
-    /// One ellipse for every centre, and the original small-object filter: what the original package answers.
+    /// One ellipse for every centre, and the original small-object filter: what the original package returns.
     Ellipse(SpotOptions),
 }
 
-impl Default for Method {
+impl Default for InstanceMethod {
     fn default() -> Self {
         Self::Watershed(WatershedOptions::default())
     }
 }
 
-/// The cells in the probabilities `[H, W, 3]` of background, rim and centre.
+/// The cells in the probabilities `[H, W, 3]` of background, border and centre.
 ///
-/// Cells with fewer than `min_area` pixels are removed (0 keeps all). With [`Method::Watershed`] ids count from 1
-/// without a gap, in the raster order of the seeds; foreground without a seed stays 0. With [`Method::Ellipse`] ids are
-/// those of the spots, whatever was removed, and removal is that of [`remove_small_labels_literal`].
+/// Cells with fewer than `min_area` pixels are removed (0 keeps all). With [`InstanceMethod::Watershed`] ids count from 1
+/// without a gap, in the raster order of the seeds; foreground without a seed stays 0. With [`InstanceMethod::Ellipse`] ids are
+/// those of the spots, whatever was removed, and removal is that of [`remove_small_labels_as_reference`].
 ///
 /// # Errors
 /// [`Error::Image`] unless there are three channels, [`Error::Config`] and [`Error::Limit`] as the parts.
-pub fn elephant_instances(probabilities: ArrayView3<'_, f32>, method: &Method, min_area: f32) -> Result<LabelImage> {
+pub fn elephant_instances(
+    probabilities: ArrayView3<'_, f32>,
+    method: &InstanceMethod,
+    min_area: f32,
+) -> Result<LabelImage> {
     elephant_instances_until(probabilities, method, min_area, &CancelToken::new())
 }
 
@@ -70,29 +74,29 @@ pub fn elephant_instances(probabilities: ArrayView3<'_, f32>, method: &Method, m
 /// As there, and [`Error::Cancelled`].
 pub fn elephant_instances_until(
     probabilities: ArrayView3<'_, f32>,
-    method: &Method,
+    method: &InstanceMethod,
     min_area: f32,
     cancel: &CancelToken,
 ) -> Result<LabelImage> {
     let (height, width, channels) = probabilities.dim();
     if channels != 3 {
         return Err(Error::Image(format!(
-            "{channels} channels of probabilities; background, rim and centre were expected"
+            "{channels} channels of probabilities; background, border and centre were expected"
         )));
     }
     match method {
-        Method::Watershed(options) => {
+        InstanceMethod::Watershed(options) => {
             let mut labels = seeded_cells(probabilities, options, cancel)?;
             remove_small_labels(&mut labels, min_area);
             relabel_sequential(&labels, 1)
         }
-        Method::Ellipse(options) => {
+        InstanceMethod::Ellipse(options) => {
             let spots = find_spots(probabilities.index_axis(Axis(2), 2), options)?;
             cancel.check()?;
             let mut labels = draw_spots(&spots, [height, width])?;
             cancel.check()?;
             if min_area > 0.0 {
-                remove_small_labels_literal(&mut labels, min_area);
+                remove_small_labels_as_reference(&mut labels, min_area);
             }
             Ok(labels)
         }
@@ -110,17 +114,17 @@ fn seeded_cells(
     let (seeds, _) = label_components(center.mapv(|p| p > options.center_threshold).view(), Connectivity::Four)?;
     cancel.check()?;
     let (four, mask) = (Connectivity::Four, mask.view());
-    match options.landscape {
-        Landscape::Probability => watershed_until(background, seeds.view(), Some(mask), four, cancel),
-        Landscape::Distance => {
+    match options.elevation {
+        Elevation::Probability => watershed_until(background, seeds.view(), Some(mask), four, cancel),
+        Elevation::Distance => {
             // Squares have the order of the distances and are whole numbers. Those above 2^31 - 1 are the exception.
             let squares = distance_transform_squared(mask);
             if squares.iter().all(|square| *square <= i32::MAX as u64 || *square == u64::MAX) {
-                let landscape = squares.mapv(|square| -(square.min(i32::MAX as u64) as i32));
-                return watershed_until(landscape.view(), seeds.view(), Some(mask), four, cancel);
+                let elevation = squares.mapv(|square| -(square.min(i32::MAX as u64) as i32));
+                return watershed_until(elevation.view(), seeds.view(), Some(mask), four, cancel);
             }
-            let landscape = distance_transform_edt(mask).mapv(|distance| -distance);
-            watershed_until(landscape.view(), seeds.view(), Some(mask), four, cancel)
+            let elevation = distance_transform_edt(mask).mapv(|distance| -distance);
+            watershed_until(elevation.view(), seeds.view(), Some(mask), four, cancel)
         }
     }
 }
@@ -131,9 +135,13 @@ mod tests {
 
     use super::*;
 
-    fn methods() -> [Method; 3] {
-        let distance = WatershedOptions { landscape: Landscape::Distance, ..Default::default() };
-        [Method::default(), Method::Watershed(distance), Method::Ellipse(SpotOptions::default())]
+    fn methods() -> [InstanceMethod; 3] {
+        let distance = WatershedOptions { elevation: Elevation::Distance, ..Default::default() };
+        [
+            InstanceMethod::default(),
+            InstanceMethod::Watershed(distance),
+            InstanceMethod::Ellipse(SpotOptions::default()),
+        ]
     }
 
     /// Two cells of 9 x 6 pixels side by side.
@@ -152,7 +160,7 @@ mod tests {
         for method in methods() {
             let labels = elephant_instances(two_cells().view(), &method, 10.0).unwrap();
             assert_eq!((labels[[7, 5]], labels[[7, 12]], labels[[0, 0]]), (1, 2, 0), "{method:?}");
-            if matches!(method, Method::Watershed(_)) {
+            if matches!(method, InstanceMethod::Watershed(_)) {
                 assert!(labels.slice(s![3..12, 3..9]).iter().all(|id| *id == 1), "{method:?}");
                 assert!(labels.slice(s![3..12, 9..15]).iter().all(|id| *id == 2), "{method:?}");
             }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::{BitXor, Shr};
 
-/// An unsigned integer that orders the pixels of a landscape.
+/// An unsigned integer that orders the pixels of an elevation map.
 pub trait Key:
     Copy + Ord + Default + Debug + Send + Sync + Into<u64> + BitXor<Output = Self> + Shr<u32, Output = Self>
 {

@@ -93,7 +93,7 @@ impl FlowField {
     }
 }
 
-/// Lets pixels follow a field for `steps` steps of 1, each stopped at the rim of the image; returns their final positions
+/// Lets pixels follow a field for `steps` steps of 1, each stopped at the border of the image; returns their final positions
 /// `[y, x]` in the same order.
 ///
 /// Positions are f32, flows between pixels bilinear, or those of the pixel that the position truncates to.

@@ -1,4 +1,4 @@
-//! Numbers for the levels of a landscape that has few of them.
+//! Numbers for the levels of an elevation map that has few of them.
 
 use super::flood_queue::Key;
 

@@ -1,4 +1,4 @@
-//! Holes, small cells and cells at the rim of a label image.
+//! Holes, small cells and cells at the border of a label image.
 
 use ndarray::{ArrayView2, s};
 
@@ -40,7 +40,7 @@ pub fn fill_holes_and_renumber_as_fork(masks: ArrayView2<'_, i32>, min_size: usi
     masks
 }
 
-/// Removes cells that touch the rim of the image and numbers the others from 1 on in ascending order of their ids.
+/// Removes cells that touch the border of the image and numbers the others from 1 on in ascending order of their ids.
 /// Values below 1 become 0.
 pub fn exclude_on_edges(masks: ArrayView2<'_, i32>) -> LabelImage {
     let (height, width) = masks.dim();
@@ -74,7 +74,7 @@ fn renumber(masks: &mut LabelImage) {
     }
 }
 
-/// Gives `label` all pixels within the inclusive `bounds` that it separates from the rim of the bounds.
+/// Gives `label` all pixels within the inclusive `bounds` that it separates from the border of the bounds.
 fn fill(masks: &mut LabelImage, label: i32, [top, left, bottom, right]: [usize; 4]) {
     let mut window = masks.slice_mut(s![top..=bottom, left..=right]);
     let (height, width) = window.dim();

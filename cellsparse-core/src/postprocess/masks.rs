@@ -36,7 +36,7 @@ pub struct MaskOptions {
     pub flow_threshold: f32,
     /// Cells with fewer pixels are removed; 0 keeps all. Default 15.
     pub min_size: usize,
-    /// Cells with more than this share of the pixels of the image are removed. Default 0.4.
+    /// Cells with more than this fraction of the pixels of the image are removed. Default 0.4.
     pub max_size_fraction: f64,
     /// Whether flows are interpolated between pixels. Default true.
     pub interpolate: bool,
@@ -282,7 +282,7 @@ fn paint_seeds(counts: &[u32], columns: usize, rule: FlowRule) -> Vec<i32> {
     painted
 }
 
-/// The places of the square of side `2 reach + 1` around `at`, which lies far enough from the rim.
+/// The places of the square of side `2 reach + 1` around `at`, which lies far enough from the border.
 fn window(at: usize, reach: usize, columns: usize) -> impl Iterator<Item = usize> {
     let first = at - reach * columns - reach;
     (0..=2 * reach).flat_map(move |row| (0..=2 * reach).map(move |column| first + row * columns + column))
@@ -294,8 +294,8 @@ mod tests {
 
     use super::*;
 
-    /// Two discs whose pixels flow to their centres.
-    fn discs() -> (Array3<f32>, Array2<f32>) {
+    /// Two circles whose pixels flow to their centres.
+    fn circles() -> (Array3<f32>, Array2<f32>) {
         let centres = [(15.0f32, 14.0f32), (18.0, 40.0)];
         let nearest = |y: usize, x: usize| {
             let to = |(cy, cx): (f32, f32)| (cy - y as f32, cx - x as f32);
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn two_discs_are_two_cells() {
-        let (flows, cellprob) = discs();
+        let (flows, cellprob) = circles();
         for rule in [FlowRule::Reference, FlowRule::Fork] {
             for interpolate in [true, false] {
                 let options = MaskOptions { rule, interpolate, ..MaskOptions::default() };
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn flows_that_do_not_fit_the_shape_remove_the_cell() {
-        let (flows, cellprob) = discs();
+        let (flows, cellprob) = circles();
         let mut masks = raw_masks(flows.view(), cellprob.view(), &MaskOptions::default()).unwrap();
         let mut turned = flows.clone();
         turned.slice_mut(ndarray::s![.., .., 28..]).mapv_inplace(|flow| -flow);
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn cells_above_the_largest_share_are_removed() {
-        let (flows, cellprob) = discs();
+        let (flows, cellprob) = circles();
         let options = MaskOptions { max_size_fraction: 0.1, ..MaskOptions::default() };
         assert!(compute_masks(flows.view(), cellprob.view(), &options).unwrap().iter().all(|label| *label == 0));
     }

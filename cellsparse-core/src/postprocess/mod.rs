@@ -1,11 +1,12 @@
 //! From network maps to objects: no tensors here.
 
 mod candidates;
+mod circles;
 pub mod clean;
-mod discs;
 pub mod elephant;
 mod flood_queue;
 pub mod flow_following;
+mod grey_levels;
 mod level_table;
 mod marker_heap;
 pub mod mask_cleaning;
@@ -16,7 +17,6 @@ pub mod patches;
 pub mod spots;
 pub mod stars;
 pub mod strips;
-mod terraces;
 pub mod thresholds;
 pub mod watershed;
 

@@ -4,16 +4,16 @@ use ndarray::{ArrayView1, ArrayView2, ArrayView3};
 use rayon::prelude::*;
 
 use super::candidates::{StarCandidates, candidates};
-use super::discs::Discs;
+use super::circles::Circles;
 use super::neighbours::{Bounds, Neighbours};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::polygon::doubled_area;
-use crate::geometry::{COORDINATE_LIMIT, Outline, Overlap};
+use crate::geometry::{COORDINATE_LIMIT, IntegerPolygon, Overlap};
 
 /// Candidates of dense maps that survive suppression, by descending score (equal scores: the later cell first).
 ///
-/// Arguments as of [`candidates`]; `nms_thresh` is the share of the smaller polygon's area above which two polygons count
+/// Arguments as of [`candidates`]; `nms_thresh` is the fraction of the smaller polygon's area above which two polygons count
 /// as the same object.
 ///
 /// # Errors
@@ -37,8 +37,8 @@ pub fn non_maximum_suppression_dense(
 /// `area(intersection) / min(area, area) > nms_thresh`. Vertices are truncated towards zero to whole pixels before areas
 /// are taken, and intersections have whole vertices too ([`Overlap`]), as in StarDist 0.9. Polygons without area neither
 /// remove others nor are removed; from a threshold of 1 on nothing is removed, since no two polygons share more than the
-/// whole of the smaller one (StarDist then still removes some whose overlap is rounded up). Negative distances are used as they are; vertices beyond ±[`COORDINATE_LIMIT`] pixels
-/// are moved to that limit.
+/// whole of the smaller one (StarDist then still removes some whose overlap is rounded up). Negative distances are used
+/// as they are; vertices beyond ±[`COORDINATE_LIMIT`] pixels are moved to that limit.
 ///
 /// # Errors
 /// [`Error::Image`] if the parts of the list differ in length, there are fewer than 3 rays, or a score or a distance is
@@ -116,7 +116,7 @@ const PARALLEL_FROM: usize = 64;
 #[derive(Default)]
 pub(super) struct Workspace {
     vertices: Vec<[i32; 2]>,
-    outline: Outline,
+    outline: IntegerPolygon,
     overlap: Overlap,
 }
 
@@ -127,7 +127,7 @@ pub(super) struct Stars<'a> {
     directions: Vec<[f32; 2]>,
     pub bounds: Vec<Bounds>,
     areas: Vec<f32>,
-    discs: Vec<Discs>,
+    circles: Vec<Circles>,
     /// Longest ray of each candidate, and of all.
     radii: Vec<f32>,
     largest_radius: f32,
@@ -141,22 +141,22 @@ impl<'a> Stars<'a> {
             integer_vertices(candidates.points[k], dist, &directions, vertices);
             let area = 0.5 * doubled_area(vertices).unsigned_abs() as f32;
             let radius = dist.iter().copied().fold(0.0, f32::max);
-            (Bounds::around(vertices), (area, (Discs::new(dist.iter().copied()), radius)))
+            (Bounds::around(vertices), (area, (Circles::new(dist.iter().copied()), radius)))
         };
         let measured = (0..candidates.len()).into_par_iter().with_min_len(256).map_init(Vec::new, measure);
-        let (bounds, (areas, (discs, radii))): (Vec<_>, (Vec<_>, (Vec<_>, Vec<f32>))) = measured.unzip();
+        let (bounds, (areas, (circles, radii))): (Vec<_>, (Vec<_>, (Vec<_>, Vec<f32>))) = measured.unzip();
         let largest_radius = radii.iter().copied().fold(0.0, f32::max);
-        Self { candidates, directions, bounds, areas, discs, radii, largest_radius }
+        Self { candidates, directions, bounds, areas, circles, radii, largest_radius }
     }
 
     fn vertices(&self, k: usize, vertices: &mut Vec<[i32; 2]>) {
         integer_vertices(self.candidates.points[k], self.candidates.dist.row(k), &self.directions, vertices);
     }
 
-    fn outline(&self, k: usize) -> Outline {
+    fn outline(&self, k: usize) -> IntegerPolygon {
         let mut vertices = Vec::new();
         self.vertices(k, &mut vertices);
-        Outline::new(&vertices)
+        IntegerPolygon::new(&vertices)
     }
 
     /// Squared distance of two centres in square pixels.
@@ -202,11 +202,19 @@ impl<'a> Stars<'a> {
     }
 
     /// Whether two polygons, the first given with its outline, share more than `thresh` of the smaller one.
-    fn overlap_exceeds(&self, thresh: f32, outline: &Outline, i: usize, j: usize, workspace: &mut Workspace) -> bool {
+    fn overlap_exceeds(
+        &self,
+        thresh: f32,
+        outline: &IntegerPolygon,
+        i: usize,
+        j: usize,
+        workspace: &mut Workspace,
+    ) -> bool {
         let [a, b] = [self.areas[i], self.areas[j]].map(|area| f64::from(area) + 1e-10);
         let smaller = a.min(b);
         let distance = f64::from(self.squared_distance(i, j)).sqrt();
-        if let Some(known) = self.discs[i].share_more_than(&self.discs[j], distance, f64::from(thresh) * smaller) {
+        if let Some(known) = self.circles[i].overlap_more_than(&self.circles[j], distance, f64::from(thresh) * smaller)
+        {
             return known;
         }
         self.vertices(j, &mut workspace.vertices);
@@ -253,7 +261,7 @@ mod tests {
         }
         let vertices: Vec<_> =
             (0..sorted.len()).map(|k| integer_outline(sorted.points[k], sorted.dist.row(k))).collect();
-        let outlines: Vec<_> = vertices.iter().map(|vertices| Outline::new(vertices)).collect();
+        let outlines: Vec<_> = vertices.iter().map(|vertices| IntegerPolygon::new(vertices)).collect();
         let area = |k: usize| f64::from(0.5 * doubled_area(&vertices[k]).unsigned_abs() as f32) + 1e-10;
         let mut overlap = Overlap::default();
         let mut kept: Vec<usize> = Vec::new();

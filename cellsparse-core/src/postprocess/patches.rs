@@ -40,9 +40,9 @@ pub fn patch_axis(size: usize, patch: usize) -> Result<(usize, Vec<AxisPatch>)> 
     Ok((patch, patches.collect()))
 }
 
-/// Predicts an image of `shape = [H, W]` patch by patch: `predict([first row, first column], [rows, columns])` gives the probabilities
-/// `[patch rows, patch columns, C]` of one patch; the result `[H, W, C]` is their sum, weighted by ramps over the
-/// overlaps.
+/// Predicts an image of `shape = [H, W]` patch by patch: `predict([first row, first column], [rows, columns])` gives the
+/// probabilities `[patch rows, patch columns, C]` of one patch; the result `[H, W, C]` is their sum, weighted by ramps
+/// over the overlaps.
 ///
 /// The sum is not divided by the weights, so where rounding makes overlaps unequal the classes do not add up to 1.
 /// Kept for comparison with the original.

@@ -15,7 +15,7 @@ use crate::raster::{Connectivity, LabelImage, label_components};
 pub struct SpotOptions {
     /// A pixel belongs to a blob when its centre probability is above this. Default 0.8.
     pub threshold: f32,
-    /// Size of the centre of a cell as a share of the size of the cell, greater than 0. Default 0.5.
+    /// Size of the centre of a cell as a fraction of the size of the cell, greater than 0. Default 0.5.
     pub center_ratio: f64,
     /// Smallest radius of a cell in pixels. Default 0.
     pub min_radius: f64,

@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 
 /// Suppression over an image that is seen from top to bottom, with the survivors of the whole image.
 ///
-/// Of candidates in order of their scores, whoever is still there removes the later ones that overlap it too much: what
+/// Of candidates in order of their scores, one that is still there removes the later ones that overlap it too much: what
 /// becomes of a candidate depends on those before it that it meets. So when the rows above a
 /// frontier are known and no polygon from below it reaches further up than `reach`, the fate of every candidate is known
-/// but of those that could meet an unseen one, and of those that meet somebody whose fate is open. These wait for the next
+/// but of those that could meet an unseen one, and of those that meet one whose fate is open. These wait for the next
 /// strip; the rest is settled, and forgotten unless it survives. No candidate is decided on a guess: the result is that of
 /// all candidates at once.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ enum Fate {
 }
 
 impl StripSuppression {
-    /// For candidates of `rays` rays. `overlap` is the share of the smaller polygon above which two count as the same
+    /// For candidates of `rays` rays. `overlap` is the fraction of the smaller polygon above which two count as the same
     /// object; no ray is longer than `reach` pixels, or with `None` of any length, in which case all candidates are kept
     /// until the end.
     pub fn new(rays: usize, overlap: f32, reach: Option<i32>, cancel: &CancelToken) -> Self {
@@ -215,7 +215,7 @@ fn fates(stars: &Stars<'_>, unseen: i64, overlap: f32, cancel: &CancelToken) -> 
         let open = fates[i] == Fate::Open;
         rivals.clear();
         grid.visit(&stars.bounds[i], |j| {
-            // Whoever is in doubt need not be doubted twice.
+            // A candidate in doubt need not be doubted twice.
             let asked = fates[j] == Fate::Kept || (fates[j] == Fate::Open && !open);
             if j > i && asked && stars.may_overlap(i, j) {
                 rivals.push(j);

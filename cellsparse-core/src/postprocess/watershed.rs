@@ -1,4 +1,4 @@
-//! Marker-controlled watershed: every marker grows over a landscape, lowest pixels first, until the regions meet.
+//! Marker-controlled watershed: every marker grows over an elevation map, lowest pixels first, until the regions meet.
 //!
 //! The result is that of `skimage.segmentation.watershed` (scikit-image 0.25 and later, compactness 0, no lines) pixel
 //! for pixel: priority flooding in the order of (level, time of discovery), where the level of a pixel is the highest
@@ -8,15 +8,15 @@ use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::flood_queue::{Key, LiteralHeap, MonotoneQueue};
-use super::terraces::Terraces;
+use super::grey_levels::GreyLevels;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::raster::{Connectivity, LabelImage};
 
-/// A value of a landscape, as an unsigned integer of the same order.
+/// A value of an elevation map, as an unsigned integer of the same order.
 ///
 /// Both zeros of a floating-point type are equal. NaN counts as higher than everything else, so it is flooded last.
-pub trait Level: Copy + Sync {
+pub trait GreyLevel: Copy + Sync {
     /// The integer.
     type Key: Key;
 
@@ -24,28 +24,28 @@ pub trait Level: Copy + Sync {
     fn key(self) -> Self::Key;
 }
 
-impl Level for u8 {
+impl GreyLevel for u8 {
     type Key = u32;
     fn key(self) -> u32 {
         u32::from(self)
     }
 }
 
-impl Level for u16 {
+impl GreyLevel for u16 {
     type Key = u32;
     fn key(self) -> u32 {
         u32::from(self)
     }
 }
 
-impl Level for i32 {
+impl GreyLevel for i32 {
     type Key = u32;
     fn key(self) -> u32 {
         self as u32 ^ (1 << 31)
     }
 }
 
-impl Level for f32 {
+impl GreyLevel for f32 {
     type Key = u32;
     fn key(self) -> u32 {
         if self.is_nan() {
@@ -57,7 +57,7 @@ impl Level for f32 {
     }
 }
 
-impl Level for f64 {
+impl GreyLevel for f64 {
     type Key = u64;
     fn key(self) -> u64 {
         if self.is_nan() {
@@ -68,67 +68,69 @@ impl Level for f64 {
     }
 }
 
-/// Grows markers over a landscape; the result is a label image `[H, W]` with the ids of the markers.
+/// Grows markers over an elevation map; the result is a label image `[H, W]` with the ids of the markers.
 ///
-/// `landscape` and `markers` are `[H, W]`; a marker is every pixel above 0, and pixels of one id need not touch. With a
+/// `elevation` and `markers` are `[H, W]`; a marker is every pixel above 0, and pixels of one id need not touch. With a
 /// `mask`, pixels where it is false stay 0 and markers there do not count. Pixels that no marker reaches stay 0.
 /// Where two regions reach a pixel at the same level, the one that discovered it first has it; markers of equal level
 /// begin in the order in which the binary heap of scikit-image releases them.
 ///
 /// # Errors
 /// [`Error::Labels`] when the three do not have one shape, [`Error::Limit`] for 2^32 pixels and more.
-pub fn watershed<T: Level>(
-    landscape: ArrayView2<'_, T>,
+pub fn watershed<T: GreyLevel>(
+    elevation: ArrayView2<'_, T>,
     markers: ArrayView2<'_, i32>,
     mask: Option<ArrayView2<'_, bool>>,
     connectivity: Connectivity,
 ) -> Result<LabelImage> {
-    watershed_until(landscape, markers, mask, connectivity, &CancelToken::new())
+    watershed_until(elevation, markers, mask, connectivity, &CancelToken::new())
 }
 
 /// [`watershed`] that can be stopped.
 ///
 /// # Errors
 /// As there, and [`Error::Cancelled`].
-pub fn watershed_until<T: Level>(
-    landscape: ArrayView2<'_, T>,
+pub fn watershed_until<T: GreyLevel>(
+    elevation: ArrayView2<'_, T>,
     markers: ArrayView2<'_, i32>,
     mask: Option<ArrayView2<'_, bool>>,
     connectivity: Connectivity,
     cancel: &CancelToken,
 ) -> Result<LabelImage> {
-    let (height, width) = landscape.dim();
-    check_shape("marker image", markers.dim(), landscape.dim())?;
+    let (height, width) = elevation.dim();
+    check_shape("marker image", markers.dim(), elevation.dim())?;
     if let Some(mask) = &mask {
-        check_shape("mask", mask.dim(), landscape.dim())?;
+        check_shape("mask", mask.dim(), elevation.dim())?;
     }
     let padded = height.checked_add(2).zip(width.checked_add(2)).and_then(|(h, w)| h.checked_mul(w));
     if padded.is_none_or(|len| u32::try_from(len).is_err()) {
-        return Err(Error::Limit(format!("a landscape of {height} x {width} pixels is too large; cut it into parts")));
+        return Err(Error::Limit(format!(
+            "an elevation map of {height} x {width} pixels is too large; cut it into parts"
+        )));
     }
-    if landscape.is_empty() {
+    if elevation.is_empty() {
         return Ok(LabelImage::zeros((height, width)));
     }
-    let labels = match Terraces::new(landscape, markers, mask, connectivity) {
-        Some(terraces) => terraces.stopped_by(cancel).flood(),
-        None => flood_many_levels(landscape, markers, mask, connectivity, cancel),
+    let labels = match GreyLevels::new(elevation, markers, mask, connectivity) {
+        Some(grey_levels) => grey_levels.stopped_by(cancel).flood(),
+        None => flood_many_levels(elevation, markers, mask, connectivity, cancel),
     };
     // A flood that was stopped ends at once, with pixels left out.
     cancel.check()?;
     Ok(labels)
 }
 
-/// The same for landscapes of any number of levels.
-fn flood_many_levels<T: Level>(
-    landscape: ArrayView2<'_, T>,
+/// The same for elevation maps of any number of levels.
+fn flood_many_levels<T: GreyLevel>(
+    elevation: ArrayView2<'_, T>,
     markers: ArrayView2<'_, i32>,
     mask: Option<ArrayView2<'_, bool>>,
     connectivity: Connectivity,
     cancel: &CancelToken,
 ) -> LabelImage {
-    let (height, width) = landscape.dim();
+    let (height, width) = elevation.dim();
     let mut labels = LabelImage::zeros((height, width));
-    let mut basin = Basin { cancel: cancel.clone(), ..Basin::new(landscape, markers, mask, connectivity) };
+    let mut basin = Basin { cancel: cancel.clone(), ..Basin::new(elevation, markers, mask, connectivity) };
     basin.flood();
     let stride = width + 2;
     labels.axis_iter_mut(Axis(0)).into_par_iter().zip(basin.cells.par_chunks(stride).skip(1)).for_each(
@@ -142,7 +144,7 @@ fn check_shape(name: &str, found: (usize, usize), expected: (usize, usize)) -> R
         return Ok(());
     }
     Err(Error::Labels(format!(
-        "the {name} has {} x {} pixels, the landscape {} x {}; they must be equal",
+        "the {name} has {} x {} pixels, the elevation map {} x {}; they must be equal",
         found.0, found.1, expected.0, expected.1
     )))
 }
@@ -170,7 +172,7 @@ fn trace<K: Key>(before: u32, key: K) -> u32 {
     mixed ^ (mixed >> 15)
 }
 
-/// The landscape with a border of [`OUTSIDE`] pixels, so that every pixel inside has all its neighbours.
+/// The elevation map with a border of [`OUTSIDE`] pixels, so that every pixel inside has all its neighbours.
 struct Basin<K> {
     cells: Vec<Cell<K>>,
     /// Distances to the neighbours in `cells`, in the order in which they are looked at.
@@ -185,17 +187,17 @@ struct Basin<K> {
 pub(super) const PATIENCE: usize = 1 << 16;
 
 impl<K: Key> Basin<K> {
-    fn new<T: Level<Key = K>>(
-        landscape: ArrayView2<'_, T>,
+    fn new<T: GreyLevel<Key = K>>(
+        elevation: ArrayView2<'_, T>,
         markers: ArrayView2<'_, i32>,
         mask: Option<ArrayView2<'_, bool>>,
         connectivity: Connectivity,
     ) -> Self {
-        let (height, width) = landscape.dim();
+        let (height, width) = elevation.dim();
         let stride = width + 2;
         let mut cells = vec![Cell { key: K::default(), label: OUTSIDE, trace: 0 }; (height + 2) * stride];
         cells.par_chunks_mut(stride).skip(1).take(height).enumerate().for_each(|(y, cells)| {
-            let (levels, markers) = (landscape.row(y), markers.row(y));
+            let (levels, markers) = (elevation.row(y), markers.row(y));
             for ((cell, level), marker) in cells[1..].iter_mut().zip(levels).zip(markers) {
                 let key = level.key();
                 *cell = Cell { key, label: (*marker).max(0), trace: trace(0, key) };
@@ -247,7 +249,7 @@ impl<K: Key> Basin<K> {
     fn flood(&mut self) {
         let tie = self.highest_tie(None);
         if tie.is_some() && self.is_mostly_tied() {
-            // On a landscape of few levels the order of equal markers decides almost surely.
+            // On an elevation map of few levels the order of equal markers decides almost surely.
             let _ = self.flood_from(tie, false);
             return;
         }

@@ -5,8 +5,8 @@ use crate::geometry::distance::distance_transform_edt;
 use crate::random::Random;
 
 /// The rules of the reference in their plainest form: one binary heap for everything, whose items are swapped.
-fn plain(landscape: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, eight: bool) -> LabelImage {
-    let (height, width) = landscape.dim();
+fn plain(elevation: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, eight: bool) -> LabelImage {
+    let (height, width) = elevation.dim();
     let mut labels = LabelImage::zeros((height, width));
     let mut heap: Vec<(f64, u32, (usize, usize))> = Vec::new();
     let smaller = |a: &(f64, u32, (usize, usize)), b: &(f64, u32, (usize, usize))| (a.0, a.1) < (b.0, b.1);
@@ -21,7 +21,7 @@ fn plain(landscape: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, eig
     for (at, &marker) in markers.indexed_iter() {
         if marker > 0 && mask[at] {
             labels[at] = marker;
-            push(&mut heap, (landscape[at], 0, at));
+            push(&mut heap, (elevation[at], 0, at));
         }
     }
     let mut steps = vec![(-1, 0), (0, -1), (0, 1), (1, 0)];
@@ -50,7 +50,7 @@ fn plain(landscape: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, eig
             if next.0 < height && next.1 < width && mask[next] && labels[next] == 0 {
                 labels[next] = labels[[y, x]];
                 age += 1;
-                push(&mut heap, (landscape[next].max(level), age, next));
+                push(&mut heap, (elevation[next].max(level), age, next));
             }
         }
     }
@@ -58,18 +58,18 @@ fn plain(landscape: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, eig
 }
 
 /// Compares every way of flooding with the plain one.
-fn compare(landscape: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, case: &str) {
+fn compare(elevation: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, case: &str) {
     for connectivity in [Connectivity::Four, Connectivity::Eight] {
-        let expected = plain(landscape, markers, mask, connectivity == Connectivity::Eight);
+        let expected = plain(elevation, markers, mask, connectivity == Connectivity::Eight);
         let (mask, markers) = (Some(mask.view()), markers.view());
-        let found = watershed(landscape.view(), markers, mask, connectivity).unwrap();
+        let found = watershed(elevation.view(), markers, mask, connectivity).unwrap();
         assert_eq!(found, expected, "{case} {connectivity:?}");
-        let found = flood_many_levels(landscape.view(), markers, mask, connectivity, &CancelToken::new());
+        let found = flood_many_levels(elevation.view(), markers, mask, connectivity, &CancelToken::new());
         assert_eq!(found, expected, "{case} {connectivity:?}, many levels");
-        let terraces = Terraces::new(landscape.view(), markers, mask, connectivity).unwrap();
-        assert_eq!(terraces.flood_wide(), expected, "{case} {connectivity:?}, wide items in the heap");
-        let narrow = landscape.mapv(|level| level as i32);
-        if narrow.mapv(f64::from) == *landscape {
+        let grey_levels = GreyLevels::new(elevation.view(), markers, mask, connectivity).unwrap();
+        assert_eq!(grey_levels.flood_wide(), expected, "{case} {connectivity:?}, wide items in the heap");
+        let narrow = elevation.mapv(|level| level as i32);
+        if narrow.mapv(f64::from) == *elevation {
             let found = watershed(narrow.view(), markers, mask, connectivity).unwrap();
             assert_eq!(found, expected, "{case} {connectivity:?} as integers");
         }
@@ -83,11 +83,11 @@ fn all_queues_flood_like_one_heap() {
         let shape = (1 + random.below(40), 1 + random.below(40));
         // From two levels, where nearly all markers are tied, to levels that are all different.
         let levels = [2, 5, 30, 1000, 1 << 30][case % 5];
-        let landscape = Array2::from_shape_simple_fn(shape, || random.below(levels) as f64 - 1.0);
+        let elevation = Array2::from_shape_simple_fn(shape, || random.below(levels) as f64 - 1.0);
         let markers =
             Array2::from_shape_simple_fn(shape, || if random.chance(0.05) { 1 + random.below(9) as i32 } else { 0 });
         let mask = Array2::from_shape_simple_fn(shape, || random.chance(0.8));
-        compare(&landscape, &markers, &mask, &format!("case {case}"));
+        compare(&elevation, &markers, &mask, &format!("case {case}"));
     }
 }
 
@@ -96,15 +96,15 @@ fn tied_markers_on_distances_and_plateaus_flood_like_one_heap() {
     let mut random = Random::new(9, 0);
     for case in 0..12 {
         let side = 60 + random.below(80);
-        let discs: Vec<[f64; 3]> = (0..side / 4)
+        let circles: Vec<[f64; 3]> = (0..side / 4)
             .map(|_| [random.uniform(0.0, side as f64), random.uniform(0.0, side as f64), random.uniform(3.0, 12.0)])
             .collect();
         let mask = Array2::from_shape_fn((side, side), |(y, x)| {
-            discs.iter().any(|[v, u, radius]| (y as f64 - v).hypot(x as f64 - u) < *radius)
+            circles.iter().any(|[v, u, radius]| (y as f64 - v).hypot(x as f64 - u) < *radius)
         });
         let distances = distance_transform_edt(mask.view());
         // Distances, wide plateaus made of them, and a plain with a few pits.
-        let landscape = match case % 3 {
+        let elevation = match case % 3 {
             0 => distances.mapv(|distance| -distance),
             1 => distances.mapv(|distance| -(distance / 2.5).floor()),
             _ => distances.mapv(|_| if random.chance(0.01) { -1.0 } else { 0.0 }),
@@ -115,9 +115,9 @@ fn tied_markers_on_distances_and_plateaus_flood_like_one_heap() {
             id += i32::from(marked);
             if marked { id } else { 0 }
         });
-        compare(&landscape, &markers, &mask, &format!("case {case}"));
+        compare(&elevation, &markers, &mask, &format!("case {case}"));
         let everywhere = Array2::from_elem((side, side), true);
-        compare(&landscape.mapv(f64::abs), &markers, &everywhere, &format!("case {case} without a mask"));
+        compare(&elevation.mapv(f64::abs), &markers, &everywhere, &format!("case {case} without a mask"));
     }
 }
 
@@ -145,13 +145,13 @@ fn odd_inputs_have_an_answer() {
 
 #[test]
 fn values_that_are_not_numbers_are_flooded_last() {
-    let landscape = array![[0.0, f64::NAN, f64::INFINITY, -0.0, 0.0, f64::NEG_INFINITY]];
+    let elevation = array![[0.0, f64::NAN, f64::INFINITY, -0.0, 0.0, f64::NEG_INFINITY]];
     let markers = array![[1, 0, 0, 0, 0, 2]];
-    let found = watershed(landscape.view(), markers.view(), None, Connectivity::Four).unwrap();
+    let found = watershed(elevation.view(), markers.view(), None, Connectivity::Four).unwrap();
     // The second region reaches its side of the NaN at an infinite level, the first one comes to it at level 0.
     assert_eq!(found, array![[1, 1, 2, 2, 2, 2]]);
-    let landscape = landscape.mapv(|level| level as f32);
-    assert_eq!(watershed(landscape.view(), markers.view(), None, Connectivity::Four).unwrap(), found);
+    let elevation = elevation.mapv(|level| level as f32);
+    assert_eq!(watershed(elevation.view(), markers.view(), None, Connectivity::Four).unwrap(), found);
     assert_eq!((-0.0f32).key(), 0.0f32.key());
     assert!((-1.0f64).key() < 0.0f64.key() && f64::NEG_INFINITY.key() < (-1e300f64).key());
     assert!(f32::INFINITY.key() < f32::NAN.key() && (-1i32).key() < 0i32.key());

@@ -17,10 +17,30 @@ use super::texture::Texture;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Field {
-    /// 8-bit grey image `[H, W, 1]`.
+    /// `[H, W, C]`; that of [`draw_field`] has one channel of 8-bit samples.
     pub image: Image,
-    /// `[H, W]`: 0 background, 1, 2, ... without gaps the nuclei; nothing is unlabelled. Debris is background.
+    /// `[H, W]`: 0 background, 1, 2, ... the cells, without gaps when they come from [`draw_field`]; nothing is unlabelled. Debris is
+    /// background.
     pub truth: LabelImage,
+}
+
+impl Field {
+    /// A field of any image with complete labels, such as a [`World`](super::World) or a part of one.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] when the sides of the two differ.
+    pub fn new(image: Image, truth: LabelImage) -> Result<Self> {
+        if (image.height(), image.width()) != truth.dim() {
+            return Err(Error::Labels(format!(
+                "the image has {} x {} pixels, its labels {} x {}; they must be the same",
+                image.height(),
+                image.width(),
+                truth.dim().0,
+                truth.dim().1
+            )));
+        }
+        Ok(Self { image, truth })
+    }
 }
 
 /// What a drawn field looks like. The defaults resemble stained nuclei under a 20x objective.

@@ -1,4 +1,4 @@
-//! ELEPHANT targets: background, rim and centre of cells.
+//! ELEPHANT targets: background, border and centre of cells.
 //!
 //! The three classes of Sugawara, Cevrim and Averof, "Tracking cell lineages in 3D by incremental deep learning",
 //! eLife 11, 2022, from a label image instead of drawn ellipses.
@@ -24,19 +24,19 @@ pub const RIM: i32 = 1;
 /// The target of the inner part of cells.
 pub const CENTER: i32 = 2;
 
-/// How a cell is divided into rim and centre.
+/// How a cell is divided into border and centre.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ClassRule {
     /// The rule of the original: both classes are filled ellipses with the second moments of the annotated cell,
     /// whatever its outline. A cell without width (one pixel, a straight row or column) gets no class of its own.
     Ellipse {
-        /// Radii of the centre as a share of those of the cell, greater than 0. 0.5 in the original.
+        /// Radii of the centre as a fraction of those of the cell, greater than 0. 0.5 in the original.
         center_ratio: f64,
         /// Smallest number of pixels of either ellipse; smaller ones grow. 9 in the original.
         min_area: usize,
     },
     /// The annotated outline: the centre is where the distance to the outside of the cell is above `center_ratio` times
-    /// the largest such distance in the cell, the rim is the rest. Every cell keeps a centre, and a rim wherever
+    /// the largest such distance in the cell, the border is the rest. Every cell keeps a centre, and a border wherever
     /// it is more than two pixels across.
     Outline {
         /// From 0 to below 1. An ellipse keeps a centre of half its size with 0.5.
@@ -58,7 +58,7 @@ impl Default for ClassRule {
 /// The class of every pixel of a label image `[H, W]`: [`IGNORED`], [`BACKGROUND`], [`RIM`] or [`CENTER`].
 ///
 /// In a label image with unlabelled pixels (below 0), only pixels labelled 0 are background. In one without, everything
-/// outside the rims and centres is. Later ids are written over earlier ones where ellipses overlap.
+/// outside the borders and centres is. Later ids are written over earlier ones where ellipses overlap.
 ///
 /// # Errors
 /// [`Error::Config`] for a ratio out of range.
@@ -88,7 +88,7 @@ pub fn class_labels(labels: ArrayView2<'_, i32>, rule: &ClassRule) -> Result<Lab
     Ok(classes)
 }
 
-/// Draws rim and centre of one cell as ellipses.
+/// Draws border and centre of one cell as ellipses.
 fn draw_cell(classes: &mut LabelImage, moments: &Moments, center_ratio: f64, min_area: usize) {
     let (values, axes) = symmetric_eigen(moments.covariance());
     if !values.iter().all(|value| *value > 0.0) {
@@ -147,7 +147,7 @@ fn divide_cells(classes: &mut LabelImage, labels: ArrayView2<'_, i32>, center_ra
         .into_iter()
         .map(|(label, largest)| {
             let limit = center_ratio * largest;
-            // The outermost pixels are rim wherever there are others.
+            // The outermost pixels are border wherever there are others.
             (label, if largest > 1.0 { limit.max(1.0) } else { limit })
         })
         .collect();

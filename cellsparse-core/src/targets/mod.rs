@@ -1,4 +1,4 @@
-//! What a network is trained to answer: pure functions from label images to arrays.
+//! What a network is trained to predict: pure functions from label images to arrays.
 
 pub mod cellpose;
 pub mod elephant;

@@ -1,4 +1,4 @@
-//! Random changes of training patches that leave the answer the same, or change it with the image.
+//! Random changes of training patches that leave the target the same, or change it with the image.
 
 use ndarray::{ArrayView2, ArrayView3, Axis};
 

@@ -1,4 +1,4 @@
-//! Rotated, scaled and mirrored crops of an image and its Cellpose targets.
+//! Rotated, scaled and mirrored patches of an image and its Cellpose targets.
 
 use std::f64::consts::TAU;
 
@@ -7,7 +7,7 @@ use ndarray::{Array3, ArrayView3};
 use crate::error::{Error, Result};
 use crate::random::Random;
 
-/// What a crop holds where it reaches beyond the image. Samples and flows are 0 there in any case.
+/// What a patch holds where it reaches beyond the image. Samples and flows are 0 there in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Outside {
     /// Nothing is annotated there, so nothing is learned: cell probability -1.
@@ -26,37 +26,37 @@ impl Outside {
     }
 }
 
-/// The ranges that crops are drawn from.
+/// The ranges that patches are drawn from.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CropRange {
-    /// Rows and columns of the crop.
+pub struct PatchRange {
+    /// Rows and columns of the patch.
     pub size: [usize; 2],
     /// Width `r` of the range of scales `[1 - r/2, 1 + r/2]`, brought into 0 to 2. 0.5 when images are rescaled to one
     /// cell size, else 1.
     pub scale_range: f64,
-    /// Diameter of the image's cells over the diameter that they shall have; crops are made smaller by it.
+    /// Diameter of the image's cells over the diameter to which they are scaled; patches are made smaller by it.
     pub rescale: f64,
 }
 
-/// How one crop lies in its image.
+/// How one patch lies in its image.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Crop {
+pub struct Patch {
     /// Whether the image is mirrored left to right first.
     pub flip: bool,
     /// Angle in radians by which the image, and with it the flows, are turned.
     pub theta: f64,
-    /// Crop position `(x', y')` of a position `(x, y)` of the (mirrored) image: `x' = m[0][0] x + m[0][1] y + m[0][2]`,
+    /// Patch position `(x', y')` of a position `(x, y)` of the (mirrored) image: `x' = m[0][0] x + m[0][1] y + m[0][2]`,
     /// `y'` with the second row.
     pub matrix: [[f64; 3]; 2],
 }
 
-impl CropRange {
-    /// The crop of an image of `[rows, columns]` for five uniform numbers in `[0, 1)`: flip, angle, scale, horizontal and
+impl PatchRange {
+    /// The patch of an image of `[rows, columns]` for five uniform numbers in `[0, 1)`: flip, angle, scale, horizontal and
     /// vertical shift.
     ///
-    /// The image is scaled and turned about its middle, which is put at the middle of the crop, up to a shift by at most
-    /// half of what the scaled image is larger than the crop.
-    pub fn crop(&self, image: [usize; 2], draws: [f64; 5]) -> Crop {
+    /// The image is scaled and turned about its middle, which is put at the middle of the patch, up to a shift by at most
+    /// half of what the scaled image is larger than the patch.
+    pub fn patch(&self, image: [usize; 2], draws: [f64; 5]) -> Patch {
         let scale = self.scale(draws[2]);
         let shift = self.reach(image, scale).map(|reach| 2.0 * reach);
         let dy = (draws[4] - 0.5) * shift[0];
@@ -64,16 +64,16 @@ impl CropRange {
         self.place(image, draws[0] > 0.5, TAU * draws[1], scale, [dy, dx])
     }
 
-    /// Draws the five numbers of [`crop`](Self::crop) in the order of Cellpose.
-    pub fn draw(&self, image: [usize; 2], random: &mut Random) -> Crop {
+    /// Draws the five numbers of [`patch`](Self::patch) in the order of Cellpose.
+    pub fn draw(&self, image: [usize; 2], random: &mut Random) -> Patch {
         let draws = std::array::from_fn(|_| random.unit());
-        self.crop(image, draws)
+        self.patch(image, draws)
     }
 
-    /// Draws a crop that contains a given pixel `[row, column]`: flip, angle and scale as [`draw`](Self::draw), then a
-    /// shift, uniform among the shifts of `draw` that put the pixel into the crop, away from its rim. A pixel too near
-    /// to a corner of the image for that is put as near to the rim as needed.
-    pub fn draw_around(&self, image: [usize; 2], pixel: [usize; 2], random: &mut Random) -> Crop {
+    /// Draws a patch that contains a given pixel `[row, column]`: flip, angle and scale as [`draw`](Self::draw), then a
+    /// shift, uniform among the shifts of `draw` that put the pixel into the patch, away from its border. A pixel too near
+    /// to a corner of the image for that is put as near to the border as needed.
+    pub fn draw_around(&self, image: [usize; 2], pixel: [usize; 2], random: &mut Random) -> Patch {
         let draws: [f64; 5] = std::array::from_fn(|_| random.unit());
         let scale = self.scale(draws[2]);
         let reach = self.reach(image, scale);
@@ -84,7 +84,7 @@ impl CropRange {
         let shift = std::array::from_fn(|axis| {
             let size = self.size[axis] as f64;
             let margin = (size / 8.0).min(16.0);
-            // The shifts that put the pixel at the margin before the far rim, and behind the near one.
+            // The shifts that put the pixel at the margin before the far border, and behind the near one.
             let (low, high) = (margin - at[axis], size - 1.0 - margin - at[axis]);
             let (least, most) = (low.max(-reach[axis]), high.min(reach[axis]));
             let u = draws[4 - axis];
@@ -93,29 +93,29 @@ impl CropRange {
         self.place(image, flip, theta, scale, shift)
     }
 
-    /// The factor from image to crop, in f32 as in the reference.
+    /// The factor from image to patch, in f32 as in the reference.
     fn scale(&self, draw: f64) -> f64 {
         let range = self.scale_range.clamp(0.0, 2.0);
         let scale = ((1.0 - range / 2.0 + range * draw) / self.rescale) as f32;
         f64::from(if scale.is_finite() && scale > 1e-3 { scale } else { 1e-3 })
     }
 
-    /// Half of what the scaled image is larger than the crop: rows, columns.
+    /// Half of what the scaled image is larger than the patch: rows, columns.
     fn reach(&self, image: [usize; 2], scale: f64) -> [f64; 2] {
         std::array::from_fn(|axis| (image[axis] as f64 * scale - self.size[axis] as f64).max(0.0) / 2.0)
     }
 
-    fn place(&self, image: [usize; 2], flip: bool, theta: f64, scale: f64, [dy, dx]: [f64; 2]) -> Crop {
+    fn place(&self, image: [usize; 2], flip: bool, theta: f64, scale: f64, [dy, dx]: [f64; 2]) -> Patch {
         let [height, width] = image.map(|n| n as f64 / 2.0);
         let (sine, cosine) = theta.sin_cos();
         let (sine, cosine) = (scale * sine, scale * cosine);
         let x = self.size[1] as f64 / 2.0 + dx - cosine * width + sine * height;
         let y = self.size[0] as f64 / 2.0 + dy - sine * width - cosine * height;
-        Crop { flip, theta, matrix: [[cosine, -sine, x], [sine, cosine, y]] }
+        Patch { flip, theta, matrix: [[cosine, -sine, x], [sine, cosine, y]] }
     }
 }
 
-impl Crop {
+impl Patch {
     /// `[y', x']` of a position of the (mirrored) image.
     fn forward(&self, x: f64, y: f64) -> [f64; 2] {
         let [a, b] = self.matrix;
@@ -131,10 +131,10 @@ impl Crop {
         if inverse.iter().flatten().all(|value| value.is_finite()) { inverse } else { [[0.0, 0.0, -9.0]; 2] }
     }
 
-    /// Cuts the crop of `size` (rows, columns) out of an image `[H, W, C]` and its targets `[H, W, 3]` (cell probability,
+    /// Cuts the patch of `size` (rows, columns) out of an image `[H, W, C]` and its targets `[H, W, 3]` (cell probability,
     /// flow `dY`, flow `dX`), both in row-major order; writes `[rows, columns, C]` and `[rows, columns, 3]`.
     ///
-    /// Samples and flows are bilinear, mixed with 0 at the rim of the image; the cell probability is that of the nearest
+    /// Samples and flows are bilinear, mixed with 0 at the border of the image; the cell probability is that of the nearest
     /// pixel, never a mixture. Flows are turned with the image; they are not brought back to length 1.
     ///
     /// # Errors
@@ -151,11 +151,11 @@ impl Crop {
         let (height, width, channels) = image.dim();
         let pixels = size[0] * size[1];
         let (Some(image), Some(targets)) = (image.as_slice(), targets.as_slice()) else {
-            return Err(Error::Internal("an image or targets to crop are not in row-major order".into()));
+            return Err(Error::Internal("an image or targets to patch are not in row-major order".into()));
         };
         let fits = channels > 0 && out_image.len() == pixels * channels && out_targets.len() == pixels * 3;
         if !fits || targets.len() != height * width * 3 {
-            return Err(Error::Internal("an image, its targets and their crop differ in size".into()));
+            return Err(Error::Internal("an image, its targets and their patch differ in size".into()));
         }
         let inverse = self.inverse();
         let (sine, cosine) = self.theta.sin_cos();
@@ -235,7 +235,7 @@ pub fn is_annotated(targets: &[f32]) -> bool {
     targets.chunks_exact(3).any(|target| target[0] >= 0.0)
 }
 
-/// Targets `[3, H, W]` as [`Crop::cut`] reads them, `[H, W, 3]`.
+/// Targets `[3, H, W]` as [`Patch::cut`] reads them, `[H, W, 3]`.
 pub fn channel_last(targets: ArrayView3<'_, f32>) -> Array3<f32> {
     targets.permuted_axes([1, 2, 0]).as_standard_layout().into_owned()
 }
@@ -244,10 +244,10 @@ pub fn channel_last(targets: ArrayView3<'_, f32>) -> Array3<f32> {
 mod tests {
     use super::*;
 
-    fn cut(crop: &Crop, size: [usize; 2], image: &Array3<f32>, targets: &Array3<f32>) -> (Vec<f32>, Vec<f32>) {
+    fn cut(patch: &Patch, size: [usize; 2], image: &Array3<f32>, targets: &Array3<f32>) -> (Vec<f32>, Vec<f32>) {
         let pixels = size[0] * size[1];
         let (mut samples, mut values) = (vec![7.0; pixels * image.dim().2], vec![7.0; pixels * 3]);
-        crop.cut(size, image.view(), targets.view(), Outside::Ignored, &mut samples, &mut values).unwrap();
+        patch.cut(size, image.view(), targets.view(), Outside::Ignored, &mut samples, &mut values).unwrap();
         (samples, values)
     }
 
@@ -264,12 +264,12 @@ mod tests {
     #[test]
     fn no_change_is_no_change() {
         let (image, targets) = data(9, 7);
-        let range = CropRange { size: [9, 7], scale_range: 0.0, rescale: 1.0 };
-        let (samples, values) = cut(&range.crop([9, 7], [0.0, 0.0, 0.5, 0.5, 0.5]), [9, 7], &image, &targets);
+        let range = PatchRange { size: [9, 7], scale_range: 0.0, rescale: 1.0 };
+        let (samples, values) = cut(&range.patch([9, 7], [0.0, 0.0, 0.5, 0.5, 0.5]), [9, 7], &image, &targets);
         assert_eq!(samples, image.clone().into_raw_vec_and_offset().0);
         assert_eq!(values, targets.clone().into_raw_vec_and_offset().0);
         // Mirrored: the image reversed and the horizontal flow negated.
-        let (samples, values) = cut(&range.crop([9, 7], [0.9, 0.0, 0.5, 0.5, 0.5]), [9, 7], &image, &targets);
+        let (samples, values) = cut(&range.patch([9, 7], [0.9, 0.0, 0.5, 0.5, 0.5]), [9, 7], &image, &targets);
         assert_eq!(samples[..2], [image[[0, 6, 0]], image[[0, 6, 1]]]);
         assert_eq!(values[..3], [targets[[0, 6, 0]], 0.6, 0.8]);
     }
@@ -277,9 +277,9 @@ mod tests {
     #[test]
     fn a_quarter_turn_turns_the_flows() {
         let (image, targets) = data(8, 8);
-        let range = CropRange { size: [8, 8], scale_range: 0.0, rescale: 1.0 };
-        let (samples, values) = cut(&range.crop([8, 8], [0.0, 0.25, 0.5, 0.5, 0.5]), [8, 8], &image, &targets);
-        // (x, y) goes to (8 - y, x): crop pixel [2, 3] shows image pixel [5, 2].
+        let range = PatchRange { size: [8, 8], scale_range: 0.0, rescale: 1.0 };
+        let (samples, values) = cut(&range.patch([8, 8], [0.0, 0.25, 0.5, 0.5, 0.5]), [8, 8], &image, &targets);
+        // (x, y) goes to (8 - y, x): patch pixel [2, 3] shows image pixel [5, 2].
         assert!((samples[(2 * 8 + 3) * 2] - image[[5, 2, 0]]).abs() < 1e-5);
         let target = &values[(2 * 8 + 3) * 3..][..3];
         assert!((target[1] + 0.8).abs() < 1e-6 && (target[2] + 0.6).abs() < 1e-6, "{target:?}");
@@ -288,13 +288,13 @@ mod tests {
     #[test]
     fn outside_is_empty() {
         let (image, targets) = data(4, 4);
-        let range = CropRange { size: [12, 12], scale_range: 0.0, rescale: 1.0 };
-        let crop = range.crop([4, 4], [0.0, 0.0, 0.5, 0.5, 0.5]);
-        let (samples, values) = cut(&crop, [12, 12], &image, &targets);
+        let range = PatchRange { size: [12, 12], scale_range: 0.0, rescale: 1.0 };
+        let patch = range.patch([4, 4], [0.0, 0.0, 0.5, 0.5, 0.5]);
+        let (samples, values) = cut(&patch, [12, 12], &image, &targets);
         assert_eq!((samples[0], &values[..3]), (0.0, &[-1.0f32, 0.0, 0.0][..]));
         let mut background = vec![7.0; values.len()];
         let mut again = samples.clone();
-        crop.cut([12, 12], image.view(), targets.view(), Outside::Background, &mut again, &mut background).unwrap();
+        patch.cut([12, 12], image.view(), targets.view(), Outside::Background, &mut again, &mut background).unwrap();
         assert_eq!(background[..3], [0.0, 0.0, 0.0]);
         let ignored = values.chunks(3).filter(|target| target[0] < 0.0).count();
         let unannotated = targets.outer_iter().flat_map(|row| row.column(0).to_vec()).filter(|p| *p < 0.0).count();
@@ -308,10 +308,10 @@ mod tests {
         for n in 0..3000 {
             let image = [20 + random.below(300), 20 + random.below(300)];
             let pixel = [random.below(image[0]), random.below(image[1])];
-            let range = CropRange { size: [64, 48], scale_range: 0.5, rescale: random.uniform(0.3, 3.0) };
-            let crop = range.draw_around(image, pixel, &mut random);
-            let x = if crop.flip { image[1] - 1 - pixel[1] } else { pixel[1] };
-            let [y, x] = crop.forward(x as f64, pixel[0] as f64);
+            let range = PatchRange { size: [64, 48], scale_range: 0.5, rescale: random.uniform(0.3, 3.0) };
+            let patch = range.draw_around(image, pixel, &mut random);
+            let x = if patch.flip { image[1] - 1 - pixel[1] } else { pixel[1] };
+            let [y, x] = patch.forward(x as f64, pixel[0] as f64);
             assert!((0.0..=63.0).contains(&y) && (0.0..=47.0).contains(&x), "{n}: {y} {x}");
         }
     }
@@ -320,16 +320,16 @@ mod tests {
     fn odd_ranges_and_sizes_are_survived() {
         let (image, targets) = data(5, 6);
         for rescale in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-30] {
-            let range = CropRange { size: [4, 4], scale_range: f64::INFINITY, rescale };
-            let crop = range.draw([5, 6], &mut Random::new(0, 0));
-            let (samples, _) = cut(&crop, [4, 4], &image, &targets);
+            let range = PatchRange { size: [4, 4], scale_range: f64::INFINITY, rescale };
+            let patch = range.draw([5, 6], &mut Random::new(0, 0));
+            let (samples, _) = cut(&patch, [4, 4], &image, &targets);
             assert!(samples.iter().all(|value| value.is_finite()));
         }
         let empty = Array3::zeros((0, 6, 1));
-        let crop = CropRange { size: [2, 2], scale_range: 0.5, rescale: 1.0 }.draw([0, 6], &mut Random::new(0, 0));
-        let (samples, values) = cut(&crop, [2, 2], &empty, &Array3::zeros((0, 6, 3)));
+        let patch = PatchRange { size: [2, 2], scale_range: 0.5, rescale: 1.0 }.draw([0, 6], &mut Random::new(0, 0));
+        let (samples, values) = cut(&patch, [2, 2], &empty, &Array3::zeros((0, 6, 3)));
         assert_eq!((samples, is_annotated(&values)), (vec![0.0; 4], false));
         let nothing = &mut [];
-        assert!(crop.cut([2, 2], image.view(), targets.view(), Outside::Ignored, nothing, &mut [0.0; 12]).is_err());
+        assert!(patch.cut([2, 2], image.view(), targets.view(), Outside::Ignored, nothing, &mut [0.0; 12]).is_err());
     }
 }

@@ -24,8 +24,8 @@ pub struct BatchConfig {
     pub n_rays: usize,
     /// Where patches may lie. Default [`SamplingPolicy::Annotated`].
     pub policy: SamplingPolicy,
-    /// Share of the patches that are made to contain an object. Default 0.9.
-    pub foreground_share: f64,
+    /// Fraction of the patches that are made to contain an object. Default 0.9.
+    pub foreground_fraction: f64,
     /// How patches are changed.
     pub augmentation: Augmentation,
     /// The classes of the objects of each image, for a network with classes.
@@ -41,7 +41,7 @@ impl Default for BatchConfig {
             grid: [2, 2],
             n_rays: 32,
             policy: SamplingPolicy::Annotated,
-            foreground_share: 0.9,
+            foreground_fraction: 0.9,
             augmentation: Augmentation::default(),
             classes: None,
         }
@@ -117,7 +117,7 @@ impl BatchMaker {
             padded_labels.push(if small { extend_to(labels.view(), patch) } else { labels });
         }
         let views: Vec<ArrayView2<'_, i32>> = padded_labels.iter().map(|labels| labels.view()).collect();
-        let sampler = PatchSampler::new(&views, [patch; 2], config.foreground_share, config.policy)?;
+        let sampler = PatchSampler::new(&views, [patch; 2], config.foreground_fraction, config.policy)?;
         let rays = Rays::new(config.n_rays)?;
         Ok(Self { images: padded_images, labels: padded_labels, config, sampler, rays, shape })
     }

@@ -1,4 +1,4 @@
-//! Training batches of Cellpose: crops of annotated images with their targets.
+//! Training batches of Cellpose: patches of annotated images with their targets.
 
 use ndarray::Array3;
 use rayon::prelude::*;
@@ -9,13 +9,13 @@ use crate::random::Random;
 use crate::raster::LabelImage;
 use crate::targets::cellpose::{FlowRule, cellpose_targets_until, diameter};
 use crate::training::augment::Augmentation;
-use crate::training::augment_affine::{Crop, CropRange, Outside, channel_last, is_annotated};
+use crate::training::augment_affine::{Outside, Patch, PatchRange, channel_last, is_annotated};
 use crate::training::batch::{check_images, checked_len, resize};
 use crate::training::loss_cellpose::cellpose_loss;
-use crate::training::sampler::{CornerSet, ORDER_STREAM, SamplingPolicy, patch_random};
+use crate::training::sampler::{ORDER_STREAM, PatchOrigins, SamplingPolicy, patch_random};
 use crate::training::trainer::{LossReport, Task};
 
-/// How often a crop without an annotated pixel is drawn anew before it is taken as it is.
+/// How often a patch without an annotated pixel is drawn anew before it is taken as it is.
 const REDRAWS: usize = 16;
 
 /// Cells are never taken to be smaller than this many pixels.
@@ -26,24 +26,24 @@ const SMALLEST_DIAMETER: f64 = 5.0;
 pub struct CellposeBatchConfig {
     /// Seed of sampling and augmentation.
     pub seed: u64,
-    /// Crops in a batch. Default 8.
+    /// Patches in a batch. Default 8.
     pub batch_size: usize,
-    /// Side of the square crops in pixels. Default 224.
+    /// Side of the square patches in pixels. Default 224.
     pub patch: usize,
-    /// Whether the crops of each image are scaled so that its cells have a diameter of `diam_mean`. Default true.
+    /// Whether the patches of each image are scaled so that its cells have a diameter of `diam_mean`. Default true.
     pub rescale: bool,
-    /// Diameter in pixels that cells shall have. Default 30.
+    /// Diameter in pixels to which cells are scaled. Default 30.
     pub diam_mean: f64,
     /// Width of the range of scales around that, from 0 to 2. Default 0.5 (Cellpose takes 1 without rescaling).
     pub scale_range: f64,
-    /// Where crops may lie. With [`SamplingPolicy::Annotated`], the default, every crop is laid around an annotated
+    /// Where patches may lie. With [`SamplingPolicy::Annotated`], the default, every patch is laid around an annotated
     /// pixel; with [`SamplingPolicy::Reference`] anywhere, as in Cellpose.
     pub policy: SamplingPolicy,
-    /// Share of the crops that are laid around a pixel of a cell, with the default policy. Default 0.9.
-    pub foreground_share: f64,
-    /// What is learned beyond the rim of an image. Default: nothing.
+    /// Fraction of the patches that are laid around a pixel of a cell, with the default policy. Default 0.9.
+    pub foreground_fraction: f64,
+    /// What is learned beyond the border of an image. Default: nothing.
     pub outside: Outside,
-    /// How samples are changed; its symmetries are not used, as crops are turned and mirrored anyway. Default: not at all.
+    /// How samples are changed; its symmetries are not used, as patches are turned and mirrored anyway. Default: not at all.
     pub intensity: Augmentation,
     /// Whose flows are learned. Default [`FlowRule::Reference`].
     pub rule: FlowRule,
@@ -61,7 +61,7 @@ impl Default for CellposeBatchConfig {
             diam_mean: 30.0,
             scale_range: 0.5,
             policy: SamplingPolicy::Annotated,
-            foreground_share: 0.9,
+            foreground_fraction: 0.9,
             outside: Outside::Ignored,
             intensity: Augmentation::none(),
             rule: FlowRule::Reference,
@@ -89,9 +89,9 @@ impl CellposeBatchConfig {
         if !(0.0..=2.0).contains(&self.scale_range) {
             return Err(Error::Config(format!("the scale range is {}; it must be from 0 to 2", self.scale_range)));
         }
-        if !(0.0..=1.0).contains(&self.foreground_share) {
-            let share = self.foreground_share;
-            return Err(Error::Config(format!("the foreground share is {share}; it must be from 0 to 1")));
+        if !(0.0..=1.0).contains(&self.foreground_fraction) {
+            let share = self.foreground_fraction;
+            return Err(Error::Config(format!("the foreground fraction is {share}; it must be from 0 to 1")));
         }
         Ok(())
     }
@@ -100,9 +100,9 @@ impl CellposeBatchConfig {
 /// One batch, in row-major order with the channel last.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CellposeBatch {
-    /// Number of crops `B`.
+    /// Number of patches `B`.
     pub size: usize,
-    /// Side `p` of the crops in pixels.
+    /// Side `p` of the patches in pixels.
     pub patch: usize,
     /// Channels `C` of the images.
     pub channels: usize,
@@ -121,14 +121,14 @@ pub struct CellposeBatches {
     diameter: f64,
 }
 
-/// An image that crops are drawn from.
+/// An image that patches are drawn from.
 #[derive(Debug, Clone)]
 struct Annotated {
     image: Array3<f32>,
     /// `[H, W, 3]`
     targets: Array3<f32>,
-    cells: CornerSet,
-    annotated: CornerSet,
+    cells: PatchOrigins,
+    annotated: PatchOrigins,
     rescale: f64,
 }
 
@@ -144,12 +144,11 @@ impl CellposeBatches {
         let channels = check_images(&images, &labels)?;
         checked_len(&[config.batch_size, config.patch, config.patch, channels.max(3)])?;
         let diameters: Vec<f64> = labels.iter().map(|labels| diameter(labels.view())).collect();
-        let known: Vec<f64> = diameters.iter().copied().filter(|diameter| *diameter > 0.0).collect();
-        let mean = if known.is_empty() { 0.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
+        let mean = mean_of_known(&diameters);
         let count = images.len();
         let mut used = Vec::new();
         for ((image, labels), diameter) in images.into_iter().zip(labels).zip(diameters) {
-            let annotated = CornerSet::containing(labels.view(), [1, 1], |label| label >= 0)?;
+            let annotated = PatchOrigins::containing(labels.view(), [1, 1], |label| label >= 0)?;
             if annotated.is_empty() {
                 continue;
             }
@@ -159,7 +158,7 @@ impl CellposeBatches {
             used.push(Annotated {
                 image: image.as_standard_layout().into_owned(),
                 targets: channel_last(cellpose_targets_until(labels.view(), config.rule, &config.cancel)?.view()),
-                cells: CornerSet::containing(labels.view(), [1, 1], |label| label > 0)?,
+                cells: PatchOrigins::containing(labels.view(), [1, 1], |label| label > 0)?,
                 annotated,
                 rescale: if rescale { diameter.max(SMALLEST_DIAMETER) / config.diam_mean } else { 1.0 },
             });
@@ -189,15 +188,15 @@ impl CellposeBatches {
         Ok(batch)
     }
 
-    fn crop_into(&self, number: u64, samples: &mut [f32], targets: &mut [f32]) -> Result<()> {
+    fn patch_into(&self, number: u64, samples: &mut [f32], targets: &mut [f32]) -> Result<()> {
         let config = &self.config;
         let mut random = patch_random(config.seed, number);
         let source = &self.images[self.image(number)];
-        let range = CropRange { size: [config.patch; 2], scale_range: config.scale_range, rescale: source.rescale };
+        let range = PatchRange { size: [config.patch; 2], scale_range: config.scale_range, rescale: source.rescale };
         for _ in 0..REDRAWS {
-            let crop = self.draw(source, &range, &mut random);
+            let patch = self.draw(source, &range, &mut random);
             let (image, truth) = (source.image.view(), source.targets.view());
-            crop.cut(range.size, image, truth, config.outside, samples, targets)?;
+            patch.cut(range.size, image, truth, config.outside, samples, targets)?;
             if is_annotated(targets) {
                 break;
             }
@@ -208,12 +207,12 @@ impl CellposeBatches {
         Ok(())
     }
 
-    fn draw(&self, source: &Annotated, range: &CropRange, random: &mut Random) -> Crop {
+    fn draw(&self, source: &Annotated, range: &PatchRange, random: &mut Random) -> Patch {
         let (height, width, _) = source.image.dim();
         match self.config.policy {
             SamplingPolicy::Reference => range.draw([height, width], random),
             SamplingPolicy::Annotated => {
-                let wanted = random.chance(self.config.foreground_share) && !source.cells.is_empty();
+                let wanted = random.chance(self.config.foreground_fraction) && !source.cells.is_empty();
                 let set = if wanted { &source.cells } else { &source.annotated };
                 let (row, column) = set.nth(random.below(set.len()));
                 range.draw_around([height, width], [row, column], random)
@@ -221,12 +220,23 @@ impl CellposeBatches {
         }
     }
 
-    /// The image of crop `number`: an endless sequence of random permutations of the images.
+    /// The image of patch `number`: an endless sequence of random permutations of the images.
     fn image(&self, number: u64) -> usize {
         let count = self.images.len() as u64;
         let stream = ORDER_STREAM.wrapping_add(number / count);
         Random::new(self.config.seed, stream).permutation(self.images.len())[(number % count) as usize]
     }
+}
+
+/// The mean over label images `[H, W]` of the diameter of their cells in pixels (`diam_labels` in Cellpose); 0 without cells.
+pub fn mean_diameter(labels: &[LabelImage]) -> f64 {
+    let diameters: Vec<f64> = labels.iter().map(|labels| diameter(labels.view())).collect();
+    mean_of_known(&diameters)
+}
+
+fn mean_of_known(diameters: &[f64]) -> f64 {
+    let known: Vec<f64> = diameters.iter().copied().filter(|diameter| *diameter > 0.0).collect();
+    if known.is_empty() { 0.0 } else { known.iter().sum::<f64>() / known.len() as f64 }
 }
 
 impl Task for CellposeBatches {
@@ -242,7 +252,7 @@ impl Task for CellposeBatches {
         images
             .zip(batch.targets.par_chunks_mut(patch * patch * 3))
             .enumerate()
-            .try_for_each(|(k, (image, targets))| self.crop_into(first.wrapping_add(k as u64), image, targets))
+            .try_for_each(|(k, (image, targets))| self.patch_into(first.wrapping_add(k as u64), image, targets))
     }
 
     fn input<'a>(&self, batch: &'a CellposeBatch) -> &'a [f32] {
@@ -315,13 +325,13 @@ mod tests {
         assert!((batches.diameter() - expected).abs() < 1e-9);
         let (mut cells, mut largest) = (0, 0);
         for index in 0..50 {
-            for crop in batches.batch(index).unwrap().targets.chunks(32 * 32 * 3) {
-                assert!(is_annotated(crop));
-                let area = crop.chunks(3).filter(|target| target[0] > 0.5).count();
+            for patch in batches.batch(index).unwrap().targets.chunks(32 * 32 * 3) {
+                assert!(is_annotated(patch));
+                let area = patch.chunks(3).filter(|target| target[0] > 0.5).count();
                 cells += usize::from(area > 0);
                 largest = largest.max(area);
                 let unit = |target: &[f32]| target[1].hypot(target[2]) < 1.001;
-                assert!(crop.chunks(3).all(unit));
+                assert!(patch.chunks(3).all(unit));
             }
         }
         assert!(cells > 170, "{cells}");

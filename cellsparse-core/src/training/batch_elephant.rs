@@ -1,4 +1,4 @@
-//! Training batches of ELEPHANT: crops drawn, changed, and turned into inputs and class targets.
+//! Training batches of ELEPHANT: patches drawn, changed, and turned into inputs and class targets.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,12 +10,12 @@ use crate::random::Random;
 use crate::raster::LabelImage;
 use crate::targets::elephant::{ClassRule, IGNORED, class_labels};
 use crate::training::batch::{check_images, checked_len, extend_to, reflect_to};
-use crate::training::crop::{CropDraw, cut_crop, origin_range, rotated_size, size_range};
 use crate::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
-use crate::training::sampler::{CornerSet, ORDER_STREAM, patch_random};
+use crate::training::patch::{PatchDraw, cut_patch, origin_range, rotated_size, size_range};
+use crate::training::sampler::{ORDER_STREAM, PatchOrigins, patch_random};
 use crate::training::trainer::{LossReport, Task};
 
-/// Draws of one crop before the last one, which always contains an annotated pixel.
+/// Draws of one patch before the last one, which always contains an annotated pixel.
 const ATTEMPTS: usize = 64;
 
 /// What the batches of an ELEPHANT training look like.
@@ -23,19 +23,19 @@ const ATTEMPTS: usize = 64;
 pub struct ElephantBatchConfig {
     /// Seed of sampling and augmentation.
     pub seed: u64,
-    /// Crops in a batch. Default 8.
+    /// Patches in a batch. Default 8.
     pub batch_size: usize,
-    /// Side of the square crops in pixels. Default 224.
+    /// Side of the square patches in pixels. Default 224.
     pub patch: usize,
-    /// How cells are divided into rim and centre.
+    /// How cells are divided into border and centre.
     pub rule: ClassRule,
     /// Largest relative change of the size that is cut out before the rotation. Default 0.2.
     ///
-    /// Where the rotated part is larger than the crop, its centre is taken; where it is smaller, it is stretched.
+    /// Where the rotated part is larger than the patch, its centre is taken; where it is smaller, it is stretched.
     pub scale: f64,
     /// Largest angle of the rotation in whole degrees, either way. Default 45.
     pub rotation: u32,
-    /// Smallest share of the contrast between annotated cells and background that is kept. Default 0.5.
+    /// Smallest fraction of the contrast between annotated cells and background that is kept. Default 0.5.
     pub contrast: f64,
     /// Whether rows and columns are reversed at random. Default true.
     pub flips: bool,
@@ -60,7 +60,7 @@ impl Default for ElephantBatchConfig {
 }
 
 impl ElephantBatchConfig {
-    /// The same without any change of the crops, for validation.
+    /// The same without any change of the patches, for validation.
     pub fn unchanged(self) -> Self {
         Self { scale: 0.0, rotation: 0, contrast: 1.0, flips: false, ..self }
     }
@@ -69,11 +69,11 @@ impl ElephantBatchConfig {
 /// One batch, in row-major order with the channel last.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ElephantBatch {
-    /// Crops, rows, columns and channels: `[B, p, p, C]`.
+    /// Patches, rows, columns and channels: `[B, p, p, C]`.
     pub shape: [usize; 4],
     /// The images, of `shape`.
     pub images: Vec<f32>,
-    /// Class targets `[B, p, p]`: -1 not labelled, 0 background, 1 rim, 2 centre.
+    /// Class targets `[B, p, p]`: -1 not labelled, 0 background, 1 border, 2 centre.
     pub targets: Vec<i32>,
 }
 
@@ -86,7 +86,7 @@ pub struct ElephantBatches {
     images: Vec<Array3<f32>>,
     targets: Vec<LabelImage>,
     /// The annotated pixels of each image.
-    labelled: Vec<CornerSet>,
+    labelled: Vec<PatchOrigins>,
     /// The images that have any.
     used: Vec<usize>,
     config: ElephantBatchConfig,
@@ -97,7 +97,7 @@ pub struct ElephantBatches {
 impl ElephantBatches {
     /// Takes normalised images `[H, W, C]` and their label images `[H, W]`.
     ///
-    /// An image that is smaller than the crop is continued at its bottom and right by reflection, without labels.
+    /// An image that is smaller than the patch is continued at its bottom and right by reflection, without labels.
     ///
     /// # Errors
     /// [`Error::Config`] for unusable options, [`Error::Image`] and [`Error::Labels`] for images and labels that do
@@ -113,7 +113,7 @@ impl ElephantBatches {
             let small = height < config.patch || width < config.patch;
             let image = if small { reflect_to(image.view(), config.patch) } else { image };
             let classes = if small { extend_to(classes.view(), config.patch) } else { classes };
-            labelled.push(CornerSet::containing(classes.view(), [1, 1], |class| class > IGNORED)?);
+            labelled.push(PatchOrigins::containing(classes.view(), [1, 1], |class| class > IGNORED)?);
             padded_images.push(image);
             targets.push(classes);
         }
@@ -137,26 +137,26 @@ impl ElephantBatches {
         self.loss.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Crop `number` of the training.
-    fn crop(&self, number: u64) -> Result<(Array3<f32>, LabelImage)> {
+    /// Patch `number` of the training.
+    fn patch(&self, number: u64) -> Result<(Array3<f32>, LabelImage)> {
         let mut random = patch_random(self.config.seed, number);
         // An endless sequence of random permutations of the images.
         let count = self.used.len() as u64;
         let mut order = Random::new(self.config.seed, ORDER_STREAM.wrapping_add(number / count));
         let image = self.used[order.permutation(self.used.len())[(number % count) as usize]];
-        let crop = [self.config.patch; 2];
+        let patch = [self.config.patch; 2];
         let (pixels, targets) = (self.images[image].view(), self.targets[image].view());
         for attempt in 0..=ATTEMPTS {
             let draw = self.draw(image, attempt == ATTEMPTS, &mut random);
-            if let Some(found) = cut_crop(pixels, targets, crop, &draw)? {
+            if let Some(found) = cut_patch(pixels, targets, patch, &draw)? {
                 return Ok(found);
             }
         }
-        Err(Error::Internal(format!("crop {number} has no annotated pixel")))
+        Err(Error::Internal(format!("patch {number} has no annotated pixel")))
     }
 
-    /// Draws a crop around an annotated pixel; a `plain` one is neither scaled nor rotated, so it keeps that pixel.
-    fn draw(&self, image: usize, plain: bool, random: &mut Random) -> CropDraw {
+    /// Draws a patch around an annotated pixel; a `plain` one is neither scaled nor rotated, so it keeps that pixel.
+    fn draw(&self, image: usize, plain: bool, random: &mut Random) -> PatchDraw {
         let (height, width) = self.targets[image].dim();
         let sides = [height, width];
         let within = |range: std::ops::Range<usize>, random: &mut Random| range.start + random.below(range.len());
@@ -174,7 +174,7 @@ impl ElephantBatches {
         let contrast = random.uniform(self.config.contrast, 1.0);
         let mut coin = || self.config.flips && random.chance(0.5);
         let (flip_columns, flip_rows) = (coin(), coin());
-        CropDraw { origin, size, degrees, contrast, flip_rows, flip_columns }
+        PatchDraw { origin, size, degrees, contrast, flip_rows, flip_columns }
     }
 }
 
@@ -193,7 +193,7 @@ impl Task for ElephantBatches {
             .zip(batch.targets.par_chunks_mut(rows * columns))
             .enumerate()
             .try_for_each(|(k, (image, targets))| {
-                let (pixels, classes) = self.crop(first.wrapping_add(k as u64))?;
+                let (pixels, classes) = self.patch(first.wrapping_add(k as u64))?;
                 image.iter_mut().zip(&pixels).for_each(|(out, value)| *out = *value);
                 targets.iter_mut().zip(&classes).for_each(|(out, class)| *out = *class);
                 Ok(())
@@ -252,7 +252,7 @@ impl Task for ElephantBatches {
 fn check(images: &[Array3<f32>], labels: &[LabelImage], config: &ElephantBatchConfig) -> Result<[usize; 4]> {
     if config.batch_size == 0 || config.patch == 0 {
         return Err(Error::Config(format!(
-            "a batch of {} crops of {} pixels; both must be at least 1",
+            "a batch of {} patches of {} pixels; both must be at least 1",
             config.batch_size, config.patch
         )));
     }
@@ -300,7 +300,7 @@ mod tests {
         again.batch_into(&mut b, 9).unwrap();
         for index in [3, 0, 9] {
             batches.batch_into(&mut a, index).unwrap();
-            assert!(a.targets.chunks(32 * 32).all(|crop| crop.iter().any(|target| *target >= 0)));
+            assert!(a.targets.chunks(32 * 32).all(|patch| patch.iter().any(|target| *target >= 0)));
             assert_eq!(a == b, index == 9);
         }
         assert_eq!((a.images.len(), a.targets.len()), (3 * 32 * 32 * 2, 3 * 32 * 32));
@@ -332,7 +332,7 @@ mod tests {
         let mut batch = ElephantBatch::default();
         for index in 0..20 {
             batches.batch_into(&mut batch, index).unwrap();
-            assert!(batch.targets.chunks(32 * 32).all(|crop| crop.contains(&0)));
+            assert!(batch.targets.chunks(32 * 32).all(|patch| patch.contains(&0)));
         }
     }
 

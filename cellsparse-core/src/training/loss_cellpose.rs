@@ -27,7 +27,7 @@ pub struct CellposeLoss {
 
 /// The loss of a batch, and its gradient when `gradient` is given (every value of it is overwritten).
 ///
-/// `outputs` is what the network answered, `[B, H, W, 3]`: flow `dY`, flow `dX`, logit of the cell probability. `targets`
+/// `outputs` is the output of the network, `[B, H, W, 3]`: flow `dY`, flow `dX`, logit of the cell probability. `targets`
 /// is `[B, H, W, 3]`: cell probability (1 in a cell, 0 on background, negative where nothing is annotated), flow `dY`,
 /// flow `dX` (unit vectors). The mean is over all annotated pixels of the batch together: an image with few of them weighs
 /// little. A batch without an annotated pixel has loss 0 and gradient 0.

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::loss_smooth::Smoothness;
 use crate::error::{Error, Result};
 
-/// Shares of cross-entropy, Dice and smoothness in the total.
-const SHARES: [f64; 3] = [1.0 / 7.0, 5.0 / 7.0, 1.0 / 7.0];
+/// Weights of cross-entropy, Dice and smoothness in the total.
+const LOSS_WEIGHTS: [f64; 3] = [1.0 / 7.0, 5.0 / 7.0, 1.0 / 7.0];
 
 /// Classes of the network.
 const CLASSES: usize = 3;
@@ -17,7 +17,7 @@ const CLASSES: usize = 3;
 /// Weights of the loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElephantLossConfig {
-    /// Weights of background, rim and centre in the cross-entropy. Default 1, 10, 10.
+    /// Weights of background, border and centre in the cross-entropy. Default 1, 10, 10.
     pub class_weights: [f32; 3],
     /// Weight of a heavy pixel (target 3, 4 or 5) in comparison with a light one. Default 1.
     pub false_weight: f32,
@@ -69,7 +69,7 @@ impl SegmentationLoss {
     /// The loss of a batch, and its gradient with respect to the logits when `gradient` is given.
     ///
     /// `shape` is `[B, H, W]`. `logits` and `gradient` are `[B, H, W, 3]`, before the softmax; `targets` are `[B, H, W]`:
-    /// below 0 not labelled, 0 background, 1 rim, 2 centre, and 3 to 5 the same as heavy pixels. Each part is the mean
+    /// below 0 not labelled, 0 background, 1 border, 2 centre, and 3 to 5 the same as heavy pixels. Each part is the mean
     /// over the samples with a labelled pixel. Without such a sample everything is 0, and the carried value stays.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl SegmentationLoss {
         let [cross_entropy, center_dice, smoothness] =
             parts.iter().fold([0.0; 3], |sum, part| std::array::from_fn(|k| sum[k] + scale * part[k]));
         self.carried = center_dice as f32;
-        let total = SHARES[0] * cross_entropy + SHARES[1] * center_dice + SHARES[2] * smoothness;
+        let total = LOSS_WEIGHTS[0] * cross_entropy + LOSS_WEIGHTS[1] * center_dice + LOSS_WEIGHTS[2] * smoothness;
         Ok(ElephantLoss { cross_entropy, center_dice, smoothness, total })
     }
 }
@@ -186,14 +186,14 @@ struct Sample<'a> {
 }
 
 impl Sample<'_> {
-    /// The three parts; writes the gradient of this sample's share of the total.
+    /// The three parts; writes the gradient of this sample's part of the total.
     fn loss(&self, logits: &[f32], targets: &[i32], gradient: Option<&mut [f32]>) -> [f64; 3] {
         let (probabilities, center, sums) = self.sums(logits, targets);
-        let shares = self.shares(&sums);
+        let fractions = self.fractions(&sums);
         let has_center = sums.iter().any(|sums| sums.centers > 0.0);
-        let cross_entropy = shares[0] * sums[0].cross_entropy() + shares[1] * sums[1].cross_entropy();
+        let cross_entropy = fractions[0] * sums[0].cross_entropy() + fractions[1] * sums[1].cross_entropy();
         let dice = match has_center {
-            true => shares[0] * sums[0].dice_loss() + shares[1] * sums[1].dice_loss(),
+            true => fractions[0] * sums[0].dice_loss() + fractions[1] * sums[1].dice_loss(),
             false => f64::from(self.carried),
         };
         let mut smoothness = Smoothness::new(self.shape[0], self.shape[1]);
@@ -201,8 +201,8 @@ impl Sample<'_> {
             None => smoothness.value(&center, 0.0, None),
             Some(gradient) => {
                 let mut slope = vec![0.0f32; center.len()];
-                let smooth = smoothness.value(&center, SHARES[2] * self.scale, Some(&mut slope));
-                let factors: [Factors; 2] = std::array::from_fn(|k| self.factors(&sums[k], shares[k], has_center));
+                let smooth = smoothness.value(&center, LOSS_WEIGHTS[2] * self.scale, Some(&mut slope));
+                let factors: [Factors; 2] = std::array::from_fn(|k| self.factors(&sums[k], fractions[k], has_center));
                 write_gradient(&probabilities, targets, &slope, &factors, gradient);
                 smooth
             }
@@ -241,15 +241,15 @@ impl Sample<'_> {
     }
 
     /// How much the light and the heavy pixels count.
-    fn shares(&self, sums: &[Sums; 2]) -> [f64; 2] {
+    fn fractions(&self, sums: &[Sums; 2]) -> [f64; 2] {
         let heavy = f64::from(self.config.false_weight) * sums[1].pixels;
         let all = sums[0].pixels + heavy;
         if all > 0.0 { [sums[0].pixels / all, heavy / all] } else { [1.0, 0.0] }
     }
 
-    fn factors(&self, sums: &Sums, share: f64, has_center: bool) -> Factors {
-        let class = if sums.weights > 0.0 { SHARES[0] * self.scale * share / sums.weights } else { 0.0 };
-        let dice = if has_center { SHARES[1] * self.scale * share } else { 0.0 };
+    fn factors(&self, sums: &Sums, fraction: f64, has_center: bool) -> Factors {
+        let class = if sums.weights > 0.0 { LOSS_WEIGHTS[0] * self.scale * fraction / sums.weights } else { 0.0 };
+        let dice = if has_center { LOSS_WEIGHTS[1] * self.scale * fraction } else { 0.0 };
         Factors {
             classes: self.config.class_weights.map(|weight| (class * f64::from(weight)) as f32),
             dice: sums.dice_slope().map(|slope| (dice * slope) as f32),

@@ -61,7 +61,7 @@ impl Default for StarLossConfig {
     }
 }
 
-/// What a network answered for `N` pixels (batch, rows and columns in one), pixel by pixel.
+/// The outputs of a network for `N` pixels (batch, rows and columns in one), pixel by pixel.
 #[derive(Debug, Clone, Copy)]
 pub struct StarOutputs<'a> {
     /// `[N]`: object probability, or its logit.
@@ -72,7 +72,7 @@ pub struct StarOutputs<'a> {
     pub class: Option<&'a [f32]>,
 }
 
-/// What it should have answered; see [`StarTargets`](crate::targets::stardist::StarTargets).
+/// The targets of these outputs; see [`StarTargets`](crate::targets::stardist::StarTargets).
 #[derive(Debug, Clone, Copy)]
 pub struct StarTruth<'a> {
     /// `[N]`: object probability, negative at unlabelled pixels.
@@ -373,7 +373,7 @@ fn class_loss(
                 softmax(&mut share);
             }
             let total: f64 = share.iter().sum::<f64>() + channels as f64 * EPS;
-            // The derivative of the logarithm of the clipped share, weighted; flat where it was clipped.
+            // The derivative of the logarithm of the clipped probability, weighted; flat where it was clipped.
             let mut mean = 0.0;
             for (c, &t) in target[window].iter().enumerate() {
                 let part = share[c] / total;

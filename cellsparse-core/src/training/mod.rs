@@ -1,11 +1,11 @@
 //! From annotated images to weights: sampling, augmentation, losses, optimiser, schedule, the loop.
 
+pub mod any_task;
 pub mod augment;
 pub mod augment_affine;
 pub mod batch;
 pub mod batch_cellpose;
 pub mod batch_elephant;
-pub mod crop;
 pub mod history;
 mod loss;
 pub mod loss_cellpose;
@@ -13,6 +13,7 @@ pub mod loss_elephant;
 mod loss_smooth;
 pub mod loss_stardist;
 pub mod optimizer;
+pub mod patch;
 pub mod sampler;
 pub mod schedule;
 pub mod trainer;

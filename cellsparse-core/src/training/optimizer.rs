@@ -26,7 +26,7 @@ pub struct Adam {
     /// Default false.
     pub as_pytorch: bool,
     /// Factors of the rate by parameter, in the order of the weights; what is not listed has 1. Default empty.
-    pub factors: Vec<f32>,
+    pub rate_multipliers: Vec<f32>,
     steps: u64,
     first: Vec<Vec<f32>>,
     second: Vec<Vec<f32>>,
@@ -42,7 +42,7 @@ impl Adam {
             epsilon: 1e-7,
             decay: 0.0,
             as_pytorch: false,
-            factors: Vec::new(),
+            rate_multipliers: Vec::new(),
             steps: 0,
             first: zeros.clone(),
             second: zeros,
@@ -83,10 +83,10 @@ impl Adam {
         let corrected = if self.as_pytorch { (1.0 - f64::from(beta2).powi(t)).sqrt() as f32 } else { 1.0 };
         let epsilon = self.epsilon * corrected;
         let moments = self.first.iter_mut().zip(&mut self.second);
-        let factors = self.factors.iter().copied().chain(std::iter::repeat(1.0));
+        let rate_multipliers = self.rate_multipliers.iter().copied().chain(std::iter::repeat(1.0));
         let parameters = weights.parameters_mut().zip(gradients);
-        for (((parameter, gradient), (first, second)), factor) in parameters.zip(moments).zip(factors) {
-            let rate = rate * factor;
+        for (((parameter, gradient), (first, second)), multiplier) in parameters.zip(moments).zip(rate_multipliers) {
+            let rate = rate * multiplier;
             let size = (f64::from(rate) * correction) as f32;
             if !parameter.spec.trainable {
                 continue;
@@ -256,11 +256,11 @@ fn check_moments(weights: &Weights, moments: &[Vec<f32>]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::networks::{Activation, Graph, Recipe};
+    use crate::networks::{Activation, Graph, Initializer};
 
     #[test]
     fn the_first_step_has_the_size_of_the_rate() {
-        let mut graph = Graph::new(Recipe::Glorot);
+        let mut graph = Graph::new(Initializer::Glorot);
         let input = graph.input(1);
         let conv = graph.conv("a", input, 1, 2, Activation::Linear);
         graph.output(conv);
@@ -275,7 +275,7 @@ mod tests {
 
     /// One convolution with 2 weights and 2 biases; values 1, 1 and 0, 0.
     fn tiny() -> Weights {
-        let mut graph = Graph::new(Recipe::Glorot);
+        let mut graph = Graph::new(Initializer::Glorot);
         let input = graph.input(1);
         let conv = graph.conv("a", input, 1, 2, Activation::Linear);
         graph.output(conv);
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn foreign_moments_are_refused() {
-        let mut graph = Graph::new(Recipe::Glorot);
+        let mut graph = Graph::new(Initializer::Glorot);
         let input = graph.input(1);
         let conv = graph.conv("a", input, 1, 2, Activation::Linear);
         graph.output(conv);

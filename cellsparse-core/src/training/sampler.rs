@@ -17,17 +17,17 @@ pub const ORDER_STREAM: u64 = 1 << 60;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SamplingPolicy {
     /// Every patch contains an annotated pixel (object or background), so every patch teaches something. Images
-    /// without an annotation are never drawn. With the foreground share, the patch contains an object pixel.
+    /// without an annotation are never drawn. With the foreground fraction, the patch contains an object pixel.
     #[default]
     Annotated,
-    /// The rule of StarDist: with the foreground share, the patch contains an object pixel; otherwise, and in images
+    /// The rule of StarDist: with the foreground fraction, the patch contains an object pixel; otherwise, and in images
     /// without an object, it lies anywhere and may be unlabelled altogether.
     Reference,
 }
 
 /// The place of one patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placement {
+pub struct PatchOrigin {
     /// Index of the image.
     pub image: usize,
     /// First row of the patch.
@@ -39,7 +39,7 @@ pub struct Placement {
 /// Draws the places of training patches; a pure function of the seed and of the number of the patch.
 #[derive(Debug, Clone)]
 pub struct PatchSampler {
-    foreground_share: f64,
+    foreground_fraction: f64,
     images: Vec<Corners>,
     /// The images that are drawn from.
     used: Vec<usize>,
@@ -75,34 +75,36 @@ impl Latest {
 /// Where the patches of one image may begin.
 #[derive(Debug, Clone)]
 struct Corners {
-    foreground: CornerSet,
-    others: CornerSet,
+    foreground: PatchOrigins,
+    others: PatchOrigins,
 }
 
 impl PatchSampler {
     /// Looks for the possible places in every label image, once.
     ///
-    /// `patch` is `[rows, columns]`; `foreground_share` is a probability (0.9 in StarDist).
+    /// `patch` is `[rows, columns]`; `foreground_fraction` is a probability (0.9 in StarDist).
     ///
     /// # Errors
-    /// [`Error::Config`] for an empty patch or a share outside `[0, 1]`; [`Error::Labels`] without a label image, for
+    /// [`Error::Config`] for an empty patch or a fraction outside `[0, 1]`; [`Error::Labels`] without a label image, for
     /// one that is smaller than the patch, or, with [`SamplingPolicy::Annotated`], when nothing is annotated.
     pub fn new(
         labels: &[ArrayView2<'_, i32>],
         patch: [usize; 2],
-        foreground_share: f64,
+        foreground_fraction: f64,
         policy: SamplingPolicy,
     ) -> Result<Self> {
-        if !(0.0..=1.0).contains(&foreground_share) {
-            return Err(Error::Config(format!("the foreground share is {foreground_share}; it must be from 0 to 1")));
+        if !(0.0..=1.0).contains(&foreground_fraction) {
+            return Err(Error::Config(format!(
+                "the foreground fraction is {foreground_fraction}; it must be from 0 to 1"
+            )));
         }
         let mut images = Vec::with_capacity(labels.len());
         for labels in labels {
             images.push(Corners {
-                foreground: CornerSet::containing(*labels, patch, |value| value > 0)?,
+                foreground: PatchOrigins::containing(*labels, patch, |value| value > 0)?,
                 others: match policy {
-                    SamplingPolicy::Annotated => CornerSet::containing(*labels, patch, |value| value >= 0)?,
-                    SamplingPolicy::Reference => CornerSet::containing(*labels, patch, |_| true)?,
+                    SamplingPolicy::Annotated => PatchOrigins::containing(*labels, patch, |value| value >= 0)?,
+                    SamplingPolicy::Reference => PatchOrigins::containing(*labels, patch, |_| true)?,
                 },
             });
         }
@@ -113,7 +115,7 @@ impl PatchSampler {
                 n => format!("nothing is annotated in {n} label images; draw at least one object"),
             }));
         }
-        Ok(Self { foreground_share, images, used, latest: Latest::default() })
+        Ok(Self { foreground_fraction, images, used, latest: Latest::default() })
     }
 
     /// The image of patch `number` (counted over the whole training): an endless sequence of random permutations of
@@ -124,13 +126,13 @@ impl PatchSampler {
     }
 
     /// The place of patch `number`. `random` is the patch's own generator, see [`patch_random`].
-    pub fn place(&self, seed: u64, number: u64, random: &mut Random) -> Placement {
+    pub fn place(&self, seed: u64, number: u64, random: &mut Random) -> PatchOrigin {
         let image = self.image(seed, number);
         let Corners { foreground, others } = &self.images[image];
-        let wanted = random.chance(self.foreground_share) && !foreground.is_empty();
+        let wanted = random.chance(self.foreground_fraction) && !foreground.is_empty();
         let set = if wanted { foreground } else { others };
         let (row, column) = set.nth(random.below(set.len()));
-        Placement { image, row, column }
+        PatchOrigin { image, row, column }
     }
 }
 
@@ -141,13 +143,13 @@ pub fn patch_random(seed: u64, number: u64) -> Random {
 
 /// A set of first pixels of patches, stored as runs along rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CornerSet {
+pub struct PatchOrigins {
     /// `(members before the run, row, first column)`, in row-major order.
     runs: Vec<(usize, usize, usize)>,
     len: usize,
 }
 
-impl CornerSet {
+impl PatchOrigins {
     /// All places where a patch of `[rows, columns]` lies inside the image and contains a pixel that `counts`.
     ///
     /// The centre of a patch, in the sense of StarDist, is its first pixel plus half its size, rounded down.
@@ -241,7 +243,7 @@ mod tests {
     fn corner_sets_agree_with_the_definition() {
         let labels = sparse();
         for patch in [[1, 1], [8, 8], [40, 50], [7, 12]] {
-            let set = CornerSet::containing(labels.view(), patch, |value| value > 0).unwrap();
+            let set = PatchOrigins::containing(labels.view(), patch, |value| value > 0).unwrap();
             let mut expected = Vec::new();
             for row in 0..=40 - patch[0] {
                 for column in 0..=50 - patch[1] {

@@ -12,28 +12,28 @@ pub enum Schedule {
     },
     /// A linear rise over the first `warmup` of the training, then half a cosine down to `floor`.
     Cosine {
-        /// Share of the training spent rising, in `[0, 1)`.
+        /// Fraction of the training spent rising, in `[0, 1)`.
         warmup: f32,
         /// Rate at the end.
         floor: f32,
     },
-    /// [`cellpose_rates`] of Cellpose 3 for a training of so many epochs, except that it does not begin with 0.
+    /// [`cellpose_rates`] of Cellpose 3 for a training of that many epochs, except that it does not begin with 0.
     Cellpose {
         /// Epochs that the training is divided into.
         epochs: usize,
     },
 }
 
-/// A schedule under way.
+/// A learning-rate schedule under way.
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub struct Scheduler {
     schedule: Schedule,
     factor: f32,
     best: f64,
     waited: usize,
 }
 
-impl Pace {
+impl Scheduler {
     /// The beginning of a schedule.
     pub fn new(schedule: Schedule) -> Self {
         Self { schedule, factor: 1.0, best: f64::INFINITY, waited: 0 }
@@ -79,7 +79,7 @@ impl Pace {
 
 /// Watches the loss of a training without validation: tells when it falls no more, and then how the rate comes down.
 #[derive(Debug, Clone)]
-pub struct Plateau {
+pub struct EarlyStopping {
     sums: [f64; 2],
     seen: usize,
     end: Option<[usize; 2]>,
@@ -89,10 +89,10 @@ pub struct Plateau {
 const STRETCH: usize = 200;
 const FALL: f64 = 0.02;
 
-/// Length of the end of a training whose loss falls no more, as a share of what came before.
+/// Length of the end of a training whose loss falls no more, as a fraction of what came before.
 const LANDING: f64 = 0.25;
 
-impl Plateau {
+impl EarlyStopping {
     /// Before the first step.
     pub fn new() -> Self {
         Self { sums: [f64::INFINITY, 0.0], seen: 0, end: None }
@@ -123,7 +123,7 @@ impl Plateau {
     }
 }
 
-impl Default for Plateau {
+impl Default for EarlyStopping {
     fn default() -> Self {
         Self::new()
     }
@@ -164,19 +164,19 @@ mod tests {
 
     #[test]
     fn a_training_lands_when_its_loss_falls_no_more() {
-        let mut plateau = Plateau::new();
+        let mut stopping = EarlyStopping::new();
         let mut loss = 1.0;
         for _ in 0..1000 {
             loss *= 0.999;
-            plateau.saw(loss);
-            assert!(plateau.rate() == 1.0 && !plateau.over());
+            stopping.saw(loss);
+            assert!(stopping.rate() == 1.0 && !stopping.over());
         }
         let mut steps = 1000;
         let mut rate = 1.0;
-        while !plateau.over() {
-            plateau.saw(loss);
-            assert!(plateau.rate() <= rate);
-            rate = plateau.rate();
+        while !stopping.over() {
+            stopping.saw(loss);
+            assert!(stopping.rate() <= rate);
+            rate = stopping.rate();
             steps += 1;
         }
         // Two flat stretches are seen at 1400; a quarter of that is the landing.
@@ -186,10 +186,10 @@ mod tests {
 
     #[test]
     fn cosine_rises_and_falls() {
-        let pace = Pace::new(Schedule::Cosine { warmup: 0.1, floor: 0.01 });
-        assert!(pace.rate(0.0) > 0.0 && pace.rate(0.05) < pace.rate(0.1));
-        assert!((pace.rate(0.1) - 1.0).abs() < 1e-6);
-        assert!((pace.rate(1.0) - 0.01).abs() < 1e-6);
+        let scheduler = Scheduler::new(Schedule::Cosine { warmup: 0.1, floor: 0.01 });
+        assert!(scheduler.rate(0.0) > 0.0 && scheduler.rate(0.05) < scheduler.rate(0.1));
+        assert!((scheduler.rate(0.1) - 1.0).abs() < 1e-6);
+        assert!((scheduler.rate(1.0) - 0.01).abs() < 1e-6);
     }
 
     #[test]
@@ -204,14 +204,14 @@ mod tests {
 
     #[test]
     fn a_plateau_halves_the_rate_once_per_patience() {
-        let mut pace = Pace::new(Schedule::ReduceOnPlateau { factor: 0.5, patience: 3 });
+        let mut scheduler = Scheduler::new(Schedule::ReduceOnPlateau { factor: 0.5, patience: 3 });
         for loss in [1.0, 0.9, 0.9, 0.9] {
-            pace.validated(loss);
+            scheduler.validated(loss);
         }
-        assert_eq!(pace.rate(0.5), 1.0);
-        pace.validated(0.95);
-        assert_eq!(pace.rate(0.5), 0.5);
-        pace.validated(f64::NAN);
-        assert_eq!(pace.rate(0.5), 0.5);
+        assert_eq!(scheduler.rate(0.5), 1.0);
+        scheduler.validated(0.95);
+        assert_eq!(scheduler.rate(0.5), 0.5);
+        scheduler.validated(f64::NAN);
+        assert_eq!(scheduler.rate(0.5), 0.5);
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::control::{CancelToken, Flow, Progress, StopReason};
+use crate::control::{CancelToken, ControlFlow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
 use crate::training::history::History;
 use crate::training::optimizer::Optimizer;
-use crate::training::schedule::{Pace, Plateau, Schedule};
+use crate::training::schedule::{EarlyStopping, Schedule, Scheduler};
 
 /// What an algorithm gives to the loop: batches and their loss.
 pub trait Task: Sync {
@@ -75,11 +75,11 @@ pub struct LoopOptions {
     pub fresh_statistics: bool,
     /// Validations without improvement after which training stops.
     pub patience: Option<usize>,
-    /// Whether a training without validation ends when its loss falls no more.
-    pub until_plateau: bool,
+    /// Whether a training without validation ends when its loss falls no more (early stopping).
+    pub stop_early: bool,
     /// Time after which training stops.
     pub time_budget: Option<Duration>,
-    /// Work that follows the loop, in steps: so much of the time budget is left to it.
+    /// Work that follows the loop, in steps: the time that these take is left to it in the time budget.
     pub steps_after: f64,
     /// Raised to stop.
     pub cancel: CancelToken,
@@ -101,7 +101,7 @@ pub struct TrainingState {
 /// What a training returns.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Outcome {
+pub struct TrainingOutcome {
     /// The best weights: by validation loss if there was a validation, else the averaged or last ones.
     pub weights: Weights,
     /// Steps done.
@@ -127,8 +127,9 @@ pub struct Engines {
     pub validation: Option<Engine>,
 }
 
-/// Saving takes at most one part in so many of the time of a training, the ends of epochs apart.
-const SELDOM: u32 = 20;
+/// Between the ends of epochs, checkpoints are written so seldom that they take at most this fraction of the time, as its
+/// inverse.
+const CHECKPOINT_INTERVAL: u32 = 20;
 
 /// Trains until the steps are done, the time is over, or somebody asks to stop.
 ///
@@ -145,9 +146,9 @@ pub fn train<T: Task>(
     state: &mut TrainingState,
     history: &mut History,
     options: &LoopOptions,
-    observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+    observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     on_save: &mut OnSave<'_>,
-) -> Result<Outcome> {
+) -> Result<TrainingOutcome> {
     let fixed = match validation {
         Some(task) => {
             let mut batch = T::Batch::default();
@@ -222,12 +223,12 @@ impl<T: Task> Loop<'_, T> {
         &mut self,
         batches: Receiver<Result<T::Batch>>,
         recycle: impl Fn(T::Batch),
-        observer: &mut (dyn FnMut(&Progress) -> Flow + Send),
+        observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
         on_save: &mut OnSave<'_>,
-    ) -> Result<Outcome> {
+    ) -> Result<TrainingOutcome> {
         let begin = Instant::now();
-        let mut pace = Pace::new(self.options.schedule);
-        let mut plateau = Plateau::new();
+        let mut scheduler = Scheduler::new(self.options.schedule);
+        let mut early_stopping = EarlyStopping::new();
         let mut stopped = StopReason::Finished;
         let mut last = 0.0;
         let mut step = 0;
@@ -240,7 +241,8 @@ impl<T: Task> Loop<'_, T> {
         while step < self.options.steps {
             let Ok(batch) = batches.recv() else { break };
             let batch = batch?;
-            let rate = self.options.learning_rate * pace.rate(self.done(step, begin.elapsed())) * plateau.rate();
+            let rate =
+                self.options.learning_rate * scheduler.rate(self.done(step, begin.elapsed())) * early_stopping.rate();
             let report = match self.step(&batch, step, rate) {
                 // A step that is not finished leaves no trace; what the others have learned is kept.
                 Err(Error::Cancelled) if step > 0 => {
@@ -254,23 +256,23 @@ impl<T: Task> Loop<'_, T> {
             recycle(batch);
             step += 1;
             last = report.total as f32;
-            if self.options.until_plateau && self.validation.is_none() {
-                plateau.saw(report.total);
+            if self.options.stop_early && self.validation.is_none() {
+                early_stopping.saw(report.total);
             }
             let over = self.options.time_budget.is_some() && self.done_by_time(step, begin.elapsed()) >= 1.0;
             let asked = self.options.cancel.is_cancelled();
-            let ends = step == self.options.steps || over || asked || plateau.over();
+            let ends = step == self.options.steps || over || asked || early_stopping.over();
             let epoch_ends = step % self.options.steps_per_epoch == 0 || ends;
-            let validation_loss = if epoch_ends && !asked { self.validate(&mut pace)? } else { None };
+            let validation_loss = if epoch_ends && !asked { self.validate(&mut scheduler)? } else { None };
             let event = self.event(step, report, validation_loss, rate, begin.elapsed());
             self.history.push(self.before, &event);
-            if epoch_ends || saved.elapsed() >= cost * SELDOM {
+            if epoch_ends || saved.elapsed() >= cost * CHECKPOINT_INTERVAL {
                 let began = Instant::now();
                 self.check_weights(step, rate)?;
                 on_save(self.state, self.result(), self.history)?;
                 (saved, cost) = (Instant::now(), began.elapsed());
             }
-            if observer(&event) == Flow::Stop || asked {
+            if observer(&event) == ControlFlow::Stop || asked {
                 stopped = StopReason::Cancelled;
                 break;
             }
@@ -278,14 +280,14 @@ impl<T: Task> Loop<'_, T> {
                 stopped = StopReason::TimeBudget;
                 break;
             }
-            if plateau.over() || self.options.patience.is_some_and(|patience| self.waited >= patience) {
+            if early_stopping.over() || self.options.patience.is_some_and(|patience| self.waited >= patience) {
                 stopped = StopReason::NoImprovement;
                 break;
             }
         }
         self.check_weights(step, self.options.learning_rate)?;
         let weights = self.result().clone();
-        Ok(Outcome { weights, steps: step, loss: last, stopped, elapsed: begin.elapsed() })
+        Ok(TrainingOutcome { weights, steps: step, loss: last, stopped, elapsed: begin.elapsed() })
     }
 
     /// How much of the training is over, by steps or by time, whichever is further.
@@ -350,7 +352,7 @@ impl<T: Task> Loop<'_, T> {
     }
 
     /// Measures the validation loss of the weights that would be returned now.
-    fn validate(&mut self, pace: &mut Pace) -> Result<Option<f32>> {
+    fn validate(&mut self, scheduler: &mut Scheduler) -> Result<Option<f32>> {
         let (Some((task, batch)), Some(engine)) = (self.validation, &mut self.engines.validation) else {
             return Ok(None);
         };
@@ -358,7 +360,7 @@ impl<T: Task> Loop<'_, T> {
         engine.set_weights(weights)?;
         engine.forward(weights, task.input(batch), &mut self.buffers.outputs)?;
         let loss = task.loss(batch, &self.buffers.outputs, None)?.total;
-        pace.validated(loss);
+        scheduler.validated(loss);
         if loss.is_finite() && self.best.as_ref().is_none_or(|(best, _)| loss < *best) {
             self.best = Some((loss, weights.clone()));
             self.waited = 0;

@@ -156,7 +156,7 @@ class Cellpose(Model):
 
 
 class Elephant(Model):
-    """Background, rim and centre: the smallest and fastest of the three.
+    """Background, border and centre: the smallest and fastest of the three.
 
     Parameters
     ----------

@@ -203,12 +203,12 @@ def starters() -> list[str]:
 def watershed(
     image: ArrayLike, markers: ArrayLike, mask: ArrayLike | None = None, connectivity: Literal[1, 2] = 1
 ) -> NDArray[np.int32]:
-    """Grows markers over a landscape, lowest pixels first, as `skimage.segmentation.watershed` does, pixel for pixel.
+    """Grows markers over an elevation map, lowest pixels first, as `skimage.segmentation.watershed` does, pixel for pixel.
 
     Parameters
     ----------
     image : [H, W]
-        The landscape.
+        The elevation map.
     markers : [H, W]
         Values above 0 are markers.
     mask : [H, W], optional
@@ -229,13 +229,13 @@ def watershed(
     >>> cs.watershed([[0, 1, 5, 1, 0]], [[1, 0, 0, 0, 2]])
     array([[1, 1, 1, 2, 2]], dtype=int32)
     """
-    landscape = _arrays.floats(image, 2, "the landscape", np.float64)
+    elevation = _arrays.floats(image, 2, "the elevation map", np.float64)
     same = np.asarray(image).dtype
     if same in (np.uint8, np.uint16, np.int32, np.float32):
-        landscape = _arrays.floats(image, 2, "the landscape", same.newbyteorder("="))
+        elevation = _arrays.floats(image, 2, "the elevation map", same.newbyteorder("="))
     area = None if mask is None else _arrays.mask(mask)
     neighbours = _arrays.whole("connectivity", connectivity, 1, 2)
-    return _native.watershed(landscape, _arrays.labels(markers, "the marker image"), area, neighbours)
+    return _native.watershed(elevation, _arrays.labels(markers, "the marker image"), area, neighbours)
 
 
 def distance_transform_edt(mask: ArrayLike, sampling: float | tuple[float, float] | None = None) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ class Object:
     polygon : float32 [n, 2]
         Vertices `y, x` in pixels, pixel centres at whole numbers. StarDist: the star-convex polygon, which is not clipped
         to the image; Cellpose and ELEPHANT: the outline of the object's largest connected part along pixel edges. The
-        outline of exactly the labelled pixels is had from `to_geojson`.
+        outline of exactly the labelled pixels is available from `to_geojson`.
     probability : float
         Confidence, 0 to 1.
     class_id : int or None

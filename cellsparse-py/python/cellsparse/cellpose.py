@@ -103,7 +103,7 @@ def compute_masks(
     interp : bool
         Whether flows between pixels are interpolated.
     max_size_fraction : float
-        Cells with more than this share of the image are removed.
+        Cells with more than this fraction of the image are removed.
 
     Returns
     -------

@@ -19,7 +19,7 @@ def class_labels(
     center_ratio: float = 0.5,
     min_area: int = 9,
 ) -> NDArray[np.int32]:
-    """The training target: which pixels are background, rim and centre of cells.
+    """The training target: which pixels are background, border and centre of cells.
 
     In labels with unlabelled pixels (below 0) only pixels labelled 0 are background; in others everything outside cells is.
 
@@ -28,18 +28,18 @@ def class_labels(
     labels : [H, W]
         Below 0 unlabelled, 0 background, 1 and up cells.
     rule : {"ellipse", "outline"}
-        `ellipse`: as elephant-core, rim and centre are ellipses with the moments of the cell. `outline`: the drawn outline
+        `ellipse`: as elephant-core, border and centre are ellipses with the moments of the cell. `outline`: the drawn outline
         is kept and the centre is what lies deep enough inside; this is what models of this package are trained with,
         unless the preset is `reference`.
     center_ratio : float
-        Size of the centre as a share of the cell's.
+        Size of the centre as a fraction of the cell's.
     min_area : int
         Smallest number of pixels of an ellipse.
 
     Returns
     -------
     int32 [H, W]
-        -1 ignored, 0 background, 1 rim, 2 centre. (elephant-core counts from 0 for ignored.)
+        -1 ignored, 0 background, 1 border, 2 centre. (elephant-core counts from 0 for ignored.)
 
     Raises
     ------

@@ -91,7 +91,7 @@ def non_maximum_suppression(
     prob_thresh : float
         Candidates have a higher probability.
     nms_thresh : float
-        Share of the smaller polygon's area above which two polygons are the same object.
+        Fraction of the smaller polygon's area above which two polygons are the same object.
 
     Returns
     -------

@@ -10,13 +10,13 @@ use crate::geometry::distance::distance_transform_edt;
 /// Pixels that are computed for one cell in all steps, at most; what would take more is diffused in blocks. About a second.
 const MOST_UPDATES: f64 = (1_u64 << 29) as f64;
 
-/// In a cell so many pixels wide, heat falls to [`FELT`](super::FELT) within `REACH` times its width, and moves for no longer than `SETTLING`
-/// times the square of its width.
+/// In a cell of some width in pixels, heat falls to [`FELT`](super::FELT) within `REACH` times its width, and moves for
+/// no longer than `SETTLING` times the square of its width.
 const REACH: f64 = 75.0;
 const SETTLING: f64 = 6.0;
 
-/// Steps of single pixels after those of blocks, in squares of a block's side: so long takes the rim of the cell to be felt
-/// within some blocks of it.
+/// Steps of single pixels after those of blocks, in squares of a block's side: the border of the cell is felt some blocks
+/// away only after as many.
 const SETTLE: usize = 4;
 
 impl Scratch {
@@ -26,7 +26,7 @@ impl Scratch {
         if all <= MOST_UPDATES {
             return 1;
         }
-        // Heat that the rim takes away does not get further than some widths of the cell, and soon stays as it is.
+        // Heat that the border takes away does not get further than some widths of the cell, and soon stays as it is.
         let width = 2.0 * self.thickness(stride);
         let reached = (area as f64).min(2.0 * REACH * width * width);
         let moving = (steps as f64).min(SETTLING * width * width + 4.0 * REACH * width);
@@ -128,7 +128,7 @@ mod tests {
     use super::super::{FlowRule, LabelRuns, bounds_of, cell_centre};
     use super::*;
 
-    /// The mean angle between two flow fields in degrees, and the share of the pixels that differ by more than 20.
+    /// The mean angle between two flow fields in degrees, and the fraction of the pixels that differ by more than 20.
     fn difference(a: &Array3<f32>, b: &Array3<f32>) -> (f64, f64) {
         let (mut sum, mut large, mut count) = (0.0, 0.0, 0.0);
         let [ay, ax, by, bx] = [(a, 0), (a, 1), (b, 0), (b, 1)].map(|(of, axis)| of.slice(s![axis, .., ..]));

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array3, Axis, s};
 
-use super::super::cellpose::{FlowMaps, Tiling};
+use super::super::cellpose::{CellposeThresholds, FlowMaps, Tiling};
+use super::super::elephant::{self, ElephantThresholds, OVERLAP, TILE};
+use super::super::options::Postprocess;
+use super::super::registry::AnyAlgorithm;
 use super::super::work::Work;
-use super::super::{Architecture, CellposeThresholds, ElephantThresholds, Postprocess, elephant};
 use super::{Found, Scaled, Setup};
 use crate::error::{Error, Result};
 use crate::geometry::label_runs::{LabelRuns, Run};
@@ -42,36 +44,34 @@ enum Kind<'a> {
 impl<'a> Blended<'a> {
     /// Lays out the tiles.
     pub fn new(setup: &'a Setup<'a>) -> Result<Self> {
-        let thresholds = setup.model.thresholds.zoomed(setup.zoom).with(setup.options)?;
         let kept = KEPT_BYTES.min((setup.budget.left() / KEPT_SHARE) as usize);
         let kept = Kept { most: kept, ..Kept::default() };
-        match &setup.model.architecture {
-            Architecture::Cellpose(config) => {
-                let thresholds = thresholds.cellpose()?;
+        match &setup.algorithm {
+            AnyAlgorithm::Cellpose(cellpose) => {
+                let (config, thresholds) = (cellpose.config, cellpose.thresholds);
                 let extent = setup.extent();
                 let scale = f64::from(config.diam_mean) / f64::from(thresholds.diameter);
                 let sides = [scaled_size(extent.height, scale)?.max(1), scaled_size(extent.width, scale)?.max(1)];
-                let tiling = Tiling::new(setup.model, sides, &setup.work());
+                let tiling = Tiling::new(&setup.model.network, sides, &setup.work());
                 let (corners, flips) = tiling.places().into_iter().unzip();
                 let (scaled, side) = (Scaled::plain(&setup.source, sides), tiling.side);
                 let kind = Kind::Cellpose { config, thresholds, tiling, flips };
                 Ok(Self { setup, scaled, kind, corners, side, kept })
             }
-            Architecture::Elephant(_) => {
+            AnyAlgorithm::Elephant(elephant) => {
                 let scaled = setup.scaled()?;
                 let [height, width] = scaled.sides();
-                let all =
-                    if height * width <= elephant::TILE * elephant::TILE { height.max(width) } else { elephant::TILE };
+                let all = if height * width <= TILE * TILE { height.max(width) } else { TILE };
                 let tile = setup.options.tile.unwrap_or(all);
                 let side = [tile.min(height), tile.min(width)];
                 let mut corners = Vec::new();
-                for y in tile_starts(height, side[0], elephant::OVERLAP) {
-                    corners.extend(tile_starts(width, side[1], elephant::OVERLAP).into_iter().map(|x| [y, x]));
+                for y in tile_starts(height, side[0], OVERLAP) {
+                    corners.extend(tile_starts(width, side[1], OVERLAP).into_iter().map(|x| [y, x]));
                 }
-                let kind = Kind::Elephant { thresholds: thresholds.elephant()?, statistics: setup.statistics.clone() };
+                let kind = Kind::Elephant { thresholds: elephant.thresholds, statistics: setup.statistics.clone() };
                 Ok(Self { setup, scaled, kind, corners, side, kept })
             }
-            Architecture::Stardist(_) => Err(Error::Internal("answers of StarDist are not blended".into())),
+            AnyAlgorithm::Stardist(_) => Err(Error::Internal("answers of StarDist are not blended".into())),
         }
     }
 
@@ -87,7 +87,7 @@ impl<'a> Blended<'a> {
         for index in 0..count {
             let corner = self.corners[(2 * index + 1) * self.corners.len() / (2 * count)];
             let pixels = self.scaled.window(self.tile(corner))?;
-            seen.push(elephant::whole(self.setup.model, pixels.view(), None, &work)?.1);
+            seen.push(elephant::whole(&self.setup.model.network, pixels.view(), None, &work)?.1);
             if seen[0].is_empty() {
                 break;
             }
@@ -171,7 +171,7 @@ impl<'a> Blended<'a> {
         let missing: Vec<usize> = (0..wanted.len()).filter(|place| answers[*place].is_none()).collect();
         let work = &self.setup.work();
         let many = match &self.kind {
-            Kind::Cellpose { tiling, .. } => tiling.together(self.setup.model, missing.len(), work)?,
+            Kind::Cellpose { tiling, .. } => tiling.together(&self.setup.model.network, missing.len(), work)?,
             Kind::Elephant { .. } => 1,
         };
         for group in missing.chunks(many) {
@@ -202,7 +202,7 @@ impl<'a> Blended<'a> {
                     let ((top, bottom), (left, right)) = (span(0, rows), span(1, columns));
                     let part = Region { top, left, height: bottom - top, width: right - left };
                     let empty = part.height == 0 || part.width == 0;
-                    let channels = self.setup.model.graph.input_channels();
+                    let channels = self.setup.model.network.graph.input_channels();
                     let pixels = if empty { Array3::zeros((0, 0, channels)) } else { self.scaled.window(part)? };
                     tiles.push((pixels, [top, left]));
                     places.push((self.corners[index], flips[index]));
@@ -212,13 +212,14 @@ impl<'a> Blended<'a> {
                         tiling.read(tiles[at].0.view(), tiles[at].1, *place, to);
                     }
                 };
-                tiling.answers(self.setup.model, &places, work, read)
+                tiling.answers(&self.setup.model.network, &places, work, read)
             }
             Kind::Elephant { statistics, .. } => {
                 let mut answers = Vec::new();
                 for &index in indices {
                     let pixels = self.scaled.window(self.tile(self.corners[index]))?;
-                    answers.push(elephant::whole(self.setup.model, pixels.view(), statistics.as_ref(), work)?.0);
+                    answers
+                        .push(elephant::whole(&self.setup.model.network, pixels.view(), statistics.as_ref(), work)?.0);
                 }
                 Ok(answers)
             }

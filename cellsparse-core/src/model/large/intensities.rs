@@ -2,7 +2,7 @@
 
 use ndarray::Array3;
 
-use super::super::Normalization;
+use super::super::normalization::Normalization;
 use crate::budget::reserve;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};

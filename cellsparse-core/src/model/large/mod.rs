@@ -18,8 +18,12 @@ pub(crate) use self::blended::Blended;
 use self::intensities::percentiles;
 use self::source::{Scaled, Source};
 pub(crate) use self::stars::{Row, StarSearch, Survivors};
+use super::device;
+use super::facade::Model;
+use super::options::PredictOptions;
+use super::registry::AnyAlgorithm;
 use super::work::Work;
-use super::{Algorithm, Architecture, Model, PredictOptions, device};
+use super::working_scale::scaled_sides;
 use crate::budget::{Budget, bytes_of};
 use crate::error::Result;
 use crate::geometry::label_runs::Run;
@@ -74,11 +78,11 @@ impl Context {
         options: &PredictOptions,
     ) -> Result<Self> {
         model.check_prediction(options)?;
-        model.check_channels(reader.channels())?;
+        model.network.check_channels(reader.channels())?;
         options.cancel.check()?;
         let mut context = known.unwrap_or_default();
         if context.percentiles.is_none() && !options.normalized {
-            let found = percentiles(reader, level, model.normalization, &options.cancel)?;
+            let found = percentiles(reader, level, model.network.normalization, &options.cancel)?;
             context.percentiles = Some([found.low, found.high]);
         }
         if context.shows_nothing() {
@@ -86,7 +90,7 @@ impl Context {
         }
         let setup = Setup::new(model, reader, level, &context, options)?;
         let scale = setup.scale;
-        if context.statistics.is_none() && model.algorithm() == Algorithm::Elephant {
+        if context.statistics.is_none() && matches!(setup.algorithm, AnyAlgorithm::Elephant(_)) {
             context.statistics = Blended::new(&setup)?.measure()?;
         }
         context.scale = Some(scale);
@@ -104,6 +108,8 @@ impl Context {
 pub(crate) struct Setup<'a> {
     pub model: &'a Model,
     pub options: &'a PredictOptions,
+    /// With the thresholds of this run.
+    algorithm: AnyAlgorithm<'a>,
     source: Source<'a>,
     device: Device,
     budget: Budget,
@@ -133,11 +139,12 @@ impl<'a> Setup<'a> {
         let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
         let (zoom, note) = model.zoom(options)?;
         let scaling = context.percentiles.clone().map(|[low, high]| Percentiles { low, high });
-        let source = Source::new(model, reader, level, scaling)?;
+        let source = Source::new(&model.network, reader, level, scaling)?;
         let statistics = context.statistics.clone();
         let mut setup = Self {
             model,
             options,
+            algorithm: model.architecture.with(model.thresholds.zoomed(zoom).with(options)?)?,
             source,
             device,
             budget,
@@ -148,15 +155,17 @@ impl<'a> Setup<'a> {
         };
         if let Some(scale) = context.scale {
             setup.scale = scale;
-        } else if !matches!(model.architecture, Architecture::Cellpose(_)) {
+        } else if !setup.algorithm.scales_itself() {
             let middle = setup.source.middle()?;
-            setup.scale = model.scale_for(middle.view(), &setup.work())?;
+            setup.scale = setup.algorithm.scale_for(&model.network, middle.view(), &setup.work())?;
         }
         Ok(setup)
     }
 
-    pub fn algorithm(&self) -> Algorithm {
-        self.model.algorithm()
+    /// Whether objects are searched for in the whole image before they are painted part by part; otherwise each part is
+    /// segmented by itself.
+    pub fn searches_whole(&self) -> bool {
+        self.model.searches_whole()
     }
 
     pub fn extent(&self) -> Extent {
@@ -171,8 +180,8 @@ impl<'a> Setup<'a> {
     /// Pixels around a part that are looked at with it: a few cells.
     pub fn surroundings(&self) -> usize {
         let drawn = self.model.seen.map_or(0.0, |seen| seen.zoomed(self.zoom).diameter);
-        let stated = match self.model.thresholds.zoomed(self.zoom).with(self.options) {
-            Ok(super::Thresholds::Cellpose(thresholds)) => f64::from(thresholds.diameter),
+        let stated = match &self.algorithm {
+            AnyAlgorithm::Cellpose(cellpose) => f64::from(cellpose.thresholds.diameter),
             _ => 0.0,
         };
         (CELLS * drawn.max(stated)).clamp(LEAST, MOST) as usize
@@ -180,15 +189,16 @@ impl<'a> Setup<'a> {
 
     /// Pixels around a part, beyond its surroundings, that the network reads for it.
     pub fn reading(&self) -> Result<usize> {
-        let scale = match (&self.model.architecture, self.model.thresholds.zoomed(self.zoom).with(self.options)?) {
-            (Architecture::Cellpose(config), super::Thresholds::Cellpose(thresholds)) => {
-                f64::from(config.diam_mean) / f64::from(thresholds.diameter)
+        let scale = match &self.algorithm {
+            AnyAlgorithm::Cellpose(cellpose) => {
+                f64::from(cellpose.config.diam_mean) / f64::from(cellpose.thresholds.diameter)
             }
             _ => self.scale,
         };
-        let network = match &self.model.architecture {
-            Architecture::Stardist(config) => {
-                config.receptive_radius().into_iter().max().unwrap_or(0) + 4 * self.model.graph.divisor()[0]
+        let network = match &self.algorithm {
+            AnyAlgorithm::Stardist(stars) => {
+                stars.config.receptive_radius().into_iter().max().unwrap_or(0)
+                    + 4 * self.model.network.graph.divisor()[0]
             }
             _ => Blended::new(self)?.side(),
         };
@@ -215,7 +225,7 @@ impl<'a> Setup<'a> {
     /// The image at the size at which the network sees it.
     fn scaled(&self) -> Result<Scaled<'_>> {
         let extent = self.source.extent;
-        let sides = self.model.working_sides(extent.height, extent.width, self.scale)?;
+        let sides = scaled_sides([extent.height, extent.width], self.scale)?;
         Ok(Scaled::smoothed(&self.source, sides, self.scale))
     }
 }
@@ -239,7 +249,22 @@ impl Model {
         threads: Option<usize>,
         work: impl FnOnce() -> Result<T> + Send,
     ) -> Result<T> {
-        self.engines.install(threads, work)
+        self.network.engines.install(threads, work)
+    }
+
+    /// Whether [`Setup::searches_whole`] says so.
+    pub(crate) fn searches_whole(&self) -> bool {
+        matches!(self.architecture.with_defaults(), AnyAlgorithm::Stardist(_))
+    }
+
+    /// Bytes that a prediction of the whole takes for each pixel: label images, and maps of the network with what is made of
+    /// them.
+    pub(crate) fn bytes_of_a_pixel(&self) -> u64 {
+        match self.architecture.with_defaults() {
+            AnyAlgorithm::Stardist(_) => 13,
+            AnyAlgorithm::Cellpose(_) => 120,
+            AnyAlgorithm::Elephant(_) => 96,
+        }
     }
 }
 

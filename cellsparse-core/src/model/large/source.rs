@@ -2,7 +2,7 @@
 
 use ndarray::{Array3, Axis};
 
-use super::super::Model;
+use super::super::network::Network;
 use super::super::normalization::FARTHEST;
 use crate::error::Result;
 use crate::raster::regions::{Extent, Region, RegionReader};
@@ -10,7 +10,7 @@ use crate::raster::{Percentiles, Resized, gaussian_blur};
 
 /// An image with one scaling of its intensities.
 pub(super) struct Source<'a> {
-    model: &'a Model,
+    network: &'a Network,
     reader: &'a dyn RegionReader,
     level: usize,
     scaling: Option<Percentiles>,
@@ -22,14 +22,14 @@ const MIDDLE: usize = 3072;
 
 impl<'a> Source<'a> {
     pub fn new(
-        model: &'a Model,
+        network: &'a Network,
         reader: &'a dyn RegionReader,
         level: usize,
         scaling: Option<Percentiles>,
     ) -> Result<Self> {
         let extent = reader.levels().get(level).copied().unwrap_or(Extent { height: 0, width: 0 });
         Region::whole(extent).check(reader.levels(), level)?;
-        Ok(Self { model, reader, level, scaling, extent })
+        Ok(Self { network, reader, level, scaling, extent })
     }
 
     /// The part `[height, width, C]` with scaled intensities and the channels of the network.
@@ -43,7 +43,7 @@ impl<'a> Source<'a> {
             }
             None => pixels,
         };
-        self.model.fit_channels(scaled)
+        self.network.fit_channels(scaled)
     }
 
     /// The middle of the image, around the same pixel as every smaller part in the middle.

@@ -1,9 +1,9 @@
 //! StarDist by parts: the survivors of all candidates, then the pixels of those in a part.
 
-use super::super::Architecture;
-use super::super::stardist::StarTiles;
-use super::super::stardist_objects::{Placing, REACH, RowOfTiles};
+use super::super::registry::AnyAlgorithm;
+use super::super::stardist::{Placing, REACH, RowOfTiles, StarDist, StarThresholds, StarTiles};
 use super::super::work::Work;
+use super::super::{Architecture, StarThresholds, Thresholds};
 use super::{Found, Setup};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
@@ -16,13 +16,21 @@ use crate::postprocess::strips::{Strip, StripState, StripSuppression};
 use crate::raster::regions::{Extent, Region};
 use crate::raster::{LabelImage, read_reflected_part};
 
+/// The configuration and the thresholds of a model of StarDist.
+fn stardist<'a>(setup: &'a Setup<'_>) -> Result<(&'a StarDistConfig, StarThresholds)> {
+    match (&setup.model.architecture, setup.model.thresholds.zoomed(setup.zoom).with(setup.options)?) {
+        (Architecture::Stardist(config), Thresholds::Stardist(thresholds)) => Ok((config, thresholds)),
+        _ => Err(Error::Internal("a search for stars by another network".into())),
+    }
+}
+
 /// The search for objects in one image, row of tiles by row of tiles.
 pub(crate) struct StarSearch<'a> {
     setup: &'a Setup<'a>,
     config: &'a StarDistConfig,
     tiles: StarTiles,
     place: Placing,
-    thresholds: super::super::StarThresholds,
+    thresholds: StarThresholds,
     suppression: StripSuppression,
     /// Rows of tiles that are done.
     done: usize,
@@ -39,12 +47,9 @@ pub(crate) enum Row {
 impl<'a> StarSearch<'a> {
     /// Begins, or goes on after `done` rows of tiles from the state after them.
     pub fn new(setup: &'a Setup<'a>, from: Option<(usize, StripState)>) -> Result<Self> {
-        let Architecture::Stardist(config) = &setup.model.architecture else {
-            return Err(Error::Internal("a search for stars by another network".into()));
-        };
-        let thresholds = setup.model.thresholds.zoomed(setup.zoom).with(setup.options)?.stardist()?;
+        let &StarDist { config, thresholds } = stars_of(setup)?;
         let working = setup.scaled()?.sides();
-        let tiles = StarTiles::plan(setup.model, config, working, &setup.work())?
+        let tiles = StarTiles::plan(&setup.model.network, config, working, &setup.work())?
             .ok_or_else(|| Error::Image("an image without pixels".into()))?;
         let extent = setup.extent();
         let place = Placing {
@@ -144,7 +149,7 @@ impl<'a> StarSearch<'a> {
         let read = |input: &mut [f32]| {
             read_reflected_part(pixels.view(), corner, self.place.working, corner, width, input);
         };
-        let maps = self.tiles.maps(self.setup.model, work, at, read)?;
+        let maps = self.tiles.maps(&self.setup.model.network, work, at, read)?;
         row.take(&maps, &self.place)
     }
 
@@ -163,16 +168,13 @@ impl Survivors {
     /// what is decided in the part to be what the whole image decides. Of survivors of equal probability, the lower right one
     /// comes first.
     pub fn of_part(setup: &Setup<'_>, core: Region, around: usize) -> Result<Self> {
-        let Architecture::Stardist(config) = &setup.model.architecture else {
-            return Err(Error::Internal("a search for stars by another network".into()));
-        };
-        let thresholds = setup.model.thresholds.zoomed(setup.zoom).with(setup.options)?.stardist()?;
+        let &StarDist { config, thresholds } = stars_of(setup)?;
         let (extent, scaled, work) = (setup.extent(), setup.scaled()?, setup.work());
         let (working, full) = (scaled.sides(), [extent.height, extent.width]);
         let place = Placing { working, full, scale: setup.scale, grid: config.grid, prob: thresholds.prob };
         let part = core.grown(around, extent);
         // On the grid of the whole image, and as far as the network reads.
-        let block = setup.model.graph.divisor();
+        let block = setup.model.network.graph.divisor();
         let radius = config.receptive_radius();
         let span = |axis: usize, begin: usize, end: usize| {
             let (begin, end) = (begin * working[axis] / full[axis], (end * working[axis]).div_ceil(full[axis]));
@@ -182,7 +184,7 @@ impl Survivors {
         let ((top, bottom), (left, right)) = (span(0, part.top, part.bottom()), span(1, part.left, part.right()));
         let origin = [top, left];
         let sides = [bottom - top, right - left];
-        let tiles = StarTiles::plan(setup.model, config, sides, &work)?
+        let tiles = StarTiles::plan(&setup.model.network, config, sides, &work)?
             .ok_or_else(|| Error::Image("an image without pixels".into()))?;
         let mut row = RowOfTiles::empty(config.n_rays);
         for at in (0..tiles.rows.len()).flat_map(|row| (0..tiles.columns.len()).map(move |column| [row, column])) {
@@ -195,7 +197,7 @@ impl Survivors {
             let read = |input: &mut [f32]| {
                 read_reflected_part(pixels.view(), corner, working, corner, width, input);
             };
-            let mut maps = tiles.maps(setup.model, &work, at, read)?;
+            let mut maps = tiles.maps(&setup.model.network, &work, at, read)?;
             for axis in 0..2 {
                 let cells = [maps.prob.nrows(), maps.prob.ncols()][axis];
                 maps.origin[axis] += origin[axis] / config.grid[axis];
@@ -296,6 +298,13 @@ impl Survivors {
             });
         }
         Ok(labels)
+    }
+}
+
+fn stars_of<'a, 'b>(setup: &'b Setup<'a>) -> Result<&'b StarDist<'a>> {
+    match &setup.algorithm {
+        AnyAlgorithm::Stardist(stars) => Ok(stars),
+        _ => Err(Error::Internal("a search for stars by another network".into())),
     }
 }
 

@@ -131,7 +131,7 @@ impl Canvas {
         Self { shape, bend, distance, labels, bodies: Vec::new(), covered: 0 }
     }
 
-    /// Share of the pixels inside bodies.
+    /// Fraction of the pixels inside bodies.
     pub(super) fn cover(&self) -> f32 {
         self.covered as f32 / self.labels.len().max(1) as f32
     }
@@ -193,11 +193,11 @@ impl Canvas {
 /// How bodies are scattered.
 #[derive(Debug, Clone)]
 pub(super) struct Scatter {
-    /// Share of the image that cells should cover; crowded images may end with less.
+    /// Fraction of the image that cells should cover; crowded images may end with less.
     pub(super) cover: f32,
     /// Free pixels between cells that do not touch.
     pub(super) gap: f32,
-    /// Share of a cell that may lie in others when it was put against one.
+    /// Fraction of a cell that may lie in others when it was put against one.
     pub(super) overlap: f32,
     /// Probability that a cell is put against an earlier one.
     pub(super) touching: f32,
@@ -273,7 +273,7 @@ fn attach(canvas: &mut Canvas, mut body: Body, options: &Scatter, random: &mut R
 pub(super) struct Sheet {
     /// Smallest and largest radius of the cells in pixels.
     pub(super) radii: [f32; 2],
-    /// Exponent of the share of large cells: 0 all sizes alike per octave, higher more small ones.
+    /// Exponent of the fraction of large cells: 0 all sizes alike per octave, higher more small ones.
     pub(super) smallness: f32,
     /// Sizes follow places rather than chance.
     pub(super) zones: bool,

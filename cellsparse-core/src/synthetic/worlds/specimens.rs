@@ -17,7 +17,7 @@ pub(super) fn bend(shape: Shape, diameter: f32, random: &mut Random) -> Bend {
     Bend::new(shape, strength * diameter.min(50.0) * (cell / diameter.max(10.0)), cell, random)
 }
 
-/// Share of the image covered by cells, from sparse to confluent.
+/// Fraction of the image covered by cells, from sparse to confluent.
 fn cover(random: &mut Random) -> f32 {
     if random.chance(0.1) { between(random, 0.01, 0.06) } else { between(random, 0.08, 0.7) }
 }

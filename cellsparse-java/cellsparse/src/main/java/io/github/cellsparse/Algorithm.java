@@ -8,7 +8,7 @@ public enum Algorithm {
     STARDIST,
     /** Flows towards cell centres: cells of any shape. */
     CELLPOSE,
-    /** Background, rim and centre: small, crowded nuclei. */
+    /** Background, border and centre: small, crowded nuclei. */
     ELEPHANT;
 
     /** The name in options, model files and on the command line: {@code stardist}. */

@@ -14,9 +14,9 @@ import java.util.List;
  * @param unused background drawings that lie in none of them
  */
 record Crops(List<Rectangle> parts, int unused) {
-    /** A slide of up to this many pixels at the working resolution is one part; so much may far background make of a part. */
+    /** A slide of up to this many pixels at the working resolution is one part; far background may make up as much of a part. */
     private static final double WHOLE = 1024.0 * 1024.0;
-    /** Two parts become one if that has at most so much more area than both. */
+    /** Two parts become one if that has at most this much more area than both. */
     private static final double WASTE = 1.2;
 
     /** Plans the parts for patches of {@code patch} pixels at a resolution. */

@@ -18,7 +18,7 @@ import java.util.Map;
 final class Seams {
     /** How far the centres of one object in two tiles may differ, in pixels of the working resolution. */
     static final double TOLERANCE = 8;
-    /** Share of the smaller object from which two are the same. */
+    /** Fraction of the smaller object from which two are the same. */
     private static final double SAME = 0.5;
     /** Cells of the grid along the largest object, at most: bounds what it takes among many small ones. */
     private static final double MOST_CELLS = 32;

@@ -1,44 +1,46 @@
-//! Hills of a map, parted at their saddles.
+//! Regions of a map, parted at their saddles.
 
 use ndarray::{Array2, ArrayView2};
 
 use crate::raster::LabelImage;
 
-/// Parts the pixels of `mask` into hills of `height`, both `[H, W]`; the result numbers them from 1, 0 outside the mask.
+/// Parts the pixels of `mask` into h_maxima_regions of `height`, both `[H, W]`; the result numbers them from 1, 0 outside
+/// the mask.
 ///
-/// Two hills remain apart when the lower one rises by at least `depth` above the saddle between them. Pixels are taken from
-/// the highest to the lowest and join the hill of their highest neighbour (of eight) that was taken before.
-pub fn hills(height: ArrayView2<'_, f32>, mask: ArrayView2<'_, bool>, depth: f32) -> LabelImage {
+/// Two h_maxima_regions remain apart when the lower one rises by at least `depth` above the saddle between them. Pixels
+/// are taken from the highest to the lowest and join the region of their highest neighbour (of eight) that was taken
+/// before.
+pub fn h_maxima_regions(height: ArrayView2<'_, f32>, mask: ArrayView2<'_, bool>, depth: f32) -> LabelImage {
     let (rows, columns) = mask.dim();
     let mut order: Vec<(usize, usize)> = mask.indexed_iter().filter(|(_, inside)| **inside).map(|(at, _)| at).collect();
     order.sort_by(|a, b| height[*b].total_cmp(&height[*a]));
     let mut owner = Array2::<u32>::zeros((rows, columns));
-    let mut hills = Hills::default();
+    let mut regions = Regions::default();
     for (y, x) in order {
         let level = height[[y, x]];
         let mut beside: Vec<(f32, u32)> = Vec::with_capacity(8);
         for (v, u) in around(y, x, rows, columns) {
             if owner[[v, u]] > 0 {
-                beside.push((height[[v, u]], hills.root(owner[[v, u]])));
+                beside.push((height[[v, u]], regions.root(owner[[v, u]])));
             }
         }
         let highest = beside.iter().copied().reduce(|best, next| if next.0 > best.0 { next } else { best });
         let Some((_, joined)) = highest else {
-            owner[[y, x]] = hills.begin(level);
+            owner[[y, x]] = regions.begin(level);
             continue;
         };
         owner[[y, x]] = joined;
         for (_, other) in beside {
-            hills.meet(joined, other, level, depth);
+            regions.meet(joined, other, level, depth);
         }
     }
-    let mut numbers = vec![0; hills.parent.len() + 1];
+    let mut numbers = vec![0; regions.parent.len() + 1];
     let mut last = 0;
-    owner.mapv(|hill| {
-        if hill == 0 {
+    owner.mapv(|region| {
+        if region == 0 {
             return 0;
         }
-        let number = &mut numbers[hills.root(hill) as usize];
+        let number = &mut numbers[regions.root(region) as usize];
         if *number == 0 {
             last += 1;
             *number = last;
@@ -54,22 +56,22 @@ fn around(y: usize, x: usize, rows: usize, columns: usize) -> impl Iterator<Item
         .filter(move |at| *at != (y, x))
 }
 
-/// Hills, of which some have become parts of others. Numbers begin at 1.
+/// Regions, of which some have become parts of others. Numbers begin at 1.
 #[derive(Default)]
-struct Hills {
+struct Regions {
     parent: Vec<u32>,
     peak: Vec<f32>,
 }
 
-impl Hills {
+impl Regions {
     fn begin(&mut self, peak: f32) -> u32 {
         self.peak.push(peak);
         self.parent.push(self.parent.len() as u32 + 1);
         self.parent.len() as u32
     }
 
-    fn root(&mut self, hill: u32) -> u32 {
-        let mut at = hill;
+    fn root(&mut self, region: u32) -> u32 {
+        let mut at = region;
         while self.parent[at as usize - 1] != at {
             // Halving the way keeps later searches short.
             let above = self.parent[self.parent[at as usize - 1] as usize - 1];
@@ -79,7 +81,7 @@ impl Hills {
         at
     }
 
-    /// Two hills meet at `level`: the lower one becomes a part of the higher one unless it rises by `depth`.
+    /// Two h_maxima_regions meet at `level`: the lower one becomes a part of the higher one unless it rises by `depth`.
     fn meet(&mut self, a: u32, b: u32, level: f32, depth: f32) {
         let (a, b) = (self.root(a), self.root(b));
         let (low, high) = if self.peak[a as usize - 1] < self.peak[b as usize - 1] { (a, b) } else { (b, a) };
@@ -100,18 +102,18 @@ mod tests {
         let mut mask = Array2::from_elem((1, 10), true);
         mask[[0, 8]] = false;
         // 7 rises by 2 above the saddle 5 to its left, 6 by 5 above the saddle 1, 9 stands alone.
-        let found = hills(height.view(), mask.view(), 2.5);
+        let found = h_maxima_regions(height.view(), mask.view(), 2.5);
         assert_eq!(found.into_raw_vec_and_offset().0, [1, 1, 1, 1, 1, 2, 2, 2, 0, 3]);
-        let found = hills(height.view(), mask.view(), 2.0);
+        let found = h_maxima_regions(height.view(), mask.view(), 2.0);
         assert_eq!(found.into_raw_vec_and_offset().0, [1, 1, 1, 2, 2, 3, 3, 3, 0, 4]);
-        let found = hills(height.view(), mask.view(), f32::INFINITY);
+        let found = h_maxima_regions(height.view(), mask.view(), f32::INFINITY);
         assert_eq!(found.into_raw_vec_and_offset().0, [1, 1, 1, 1, 1, 1, 1, 1, 0, 2]);
-        assert_eq!(hills(height.view(), mask.mapv(|_| false).view(), 1.0).sum(), 0);
+        assert_eq!(h_maxima_regions(height.view(), mask.mapv(|_| false).view(), 1.0).sum(), 0);
     }
 
     #[test]
     fn a_plain_is_one_hill() {
         let flat = Array2::<f32>::zeros((20, 30));
-        assert!(hills(flat.view(), flat.mapv(|_| true).view(), 0.5).iter().all(|hill| *hill == 1));
+        assert!(h_maxima_regions(flat.view(), flat.mapv(|_| true).view(), 0.5).iter().all(|region| *region == 1));
     }
 }

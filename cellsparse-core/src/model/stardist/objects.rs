@@ -4,12 +4,15 @@ use std::ops::ControlFlow;
 
 use ndarray::ArrayView3;
 
-use super::stardist::{StarMaps, for_each_tile};
-use super::work::Work;
-use super::{Model, Object, Segmentation, StarThresholds};
+use super::StarThresholds;
+use super::maps::{StarMaps, for_each_tile};
 use crate::budget::bytes_of;
 use crate::control::CancelToken;
 use crate::error::Result;
+use crate::model::network::Network;
+use crate::model::segmentation::{Object, Segmentation};
+use crate::model::work::Work;
+use crate::model::working_scale::{resample, scaled_bytes};
 use crate::networks::StarDistConfig;
 use crate::postprocess::clean::{relabel_sequential, remove_small_labels};
 use crate::postprocess::nms::non_maximum_suppression_until;
@@ -26,7 +29,7 @@ pub(super) struct Candidates {
 }
 
 /// The candidates of a row of tiles.
-pub(super) struct RowOfTiles {
+pub(in crate::model) struct RowOfTiles {
     pub stars: StarCandidates,
     pub classes: Vec<u8>,
     /// First row of the image in which those of later rows of tiles lie.
@@ -37,14 +40,19 @@ pub(super) struct RowOfTiles {
 
 /// Pixels that the network sees by which polygons are expected to reach over a row of tiles at most. Longer ones cost a second
 /// run of the network, no accuracy.
-pub(super) const REACH: f64 = 256.0;
+pub(in crate::model) const REACH: f64 = 256.0;
 
-impl Model {
+/// A network and its configuration.
+pub(super) struct Stars<'a> {
+    pub network: &'a Network,
+    pub config: &'a StarDistConfig,
+}
+
+impl Stars<'_> {
     /// Segments a normalised image that is seen at that scale: row of tiles by row of tiles, so that an image has as many
     /// candidates as it likes. With the highest probability in it, below the threshold or above.
-    pub(super) fn segment_stars(
+    pub fn segment(
         &self,
-        config: &StarDistConfig,
         image: ArrayView3<'_, f32>,
         scale: f64,
         thresholds: &StarThresholds,
@@ -57,7 +65,7 @@ impl Model {
         let mut reach = Some((REACH / scale).ceil() as i32);
         let mut highest = 0.0_f32;
         let (kept, classes) = loop {
-            let mut suppression = StripSuppression::new(config.n_rays, thresholds.nms, reach, &work.cancel);
+            let mut suppression = StripSuppression::new(self.config.n_rays, thresholds.nms, reach, &work.cancel);
             let mut take = |row: RowOfTiles| {
                 highest = highest.max(row.highest);
                 if suppression.add(&row.stars, &row.classes, row.frontier)? == Strip::ReachExceeded {
@@ -68,7 +76,7 @@ impl Model {
                 work.budget.require(suppression.bytes(), "sorting out the object candidates of the image", cure)?;
                 Ok(ControlFlow::Continue(()))
             };
-            if self.for_each_row_of_tiles(config, image, scale, thresholds.prob, work, &mut take)?.is_continue() {
+            if self.for_each_row_of_tiles(image, scale, thresholds.prob, work, &mut take)?.is_continue() {
                 break suppression.finish()?;
             }
             reach = None;
@@ -79,9 +87,8 @@ impl Model {
 
     /// The candidates of a normalised image, seen at that scale, whose probability is above `prob`; of more than `most` those
     /// with the highest.
-    pub(super) fn candidates(
+    pub fn candidates(
         &self,
-        config: &StarDistConfig,
         image: ArrayView3<'_, f32>,
         scale: f64,
         prob: f32,
@@ -89,22 +96,24 @@ impl Model {
         work: &Work<'_>,
     ) -> Result<Candidates> {
         let (height, width, _) = image.dim();
-        let mut found =
-            Candidates { stars: StarCandidates::empty(config.n_rays), classes: Vec::new(), shape: [height, width] };
+        let mut found = Candidates {
+            stars: StarCandidates::empty(self.config.n_rays),
+            classes: Vec::new(),
+            shape: [height, width],
+        };
         let mut take = |row: RowOfTiles| {
             found.stars.append(&row.stars)?;
             found.classes.extend(row.classes);
             found.keep_best(most);
             Ok(ControlFlow::Continue(()))
         };
-        let _ = self.for_each_row_of_tiles(config, image, scale, prob, work, &mut take)?;
+        let _ = self.for_each_row_of_tiles(image, scale, prob, work, &mut take)?;
         Ok(found)
     }
 
     /// Hands the candidates of every row of tiles of a normalised image to `take`, from the top on, until it says to stop.
     fn for_each_row_of_tiles(
         &self,
-        config: &StarDistConfig,
         image: ArrayView3<'_, f32>,
         scale: f64,
         prob: f32,
@@ -112,30 +121,31 @@ impl Model {
         take: &mut dyn FnMut(RowOfTiles) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let (height, width, channels) = image.dim();
-        let taken = self.working_bytes([height, width, channels], scale)?;
+        let taken = scaled_bytes([height, width, channels], scale)?;
         work.budget.require(
             taken,
             format_args!("an image of {height} x {width} pixels at {scale:.2} times its size, as the network sees it,"),
             "cut it into parts, or allow more memory",
         )?;
         let work = &work.less(taken);
-        let working = self.to_working(image.into(), scale)?;
+        let working = resample(image.into(), scale)?;
         let (rows, columns, _) = working.dim();
-        let place = Placing { working: [rows, columns], full: [height, width], scale, grid: config.grid, prob };
-        let mut row = RowOfTiles::empty(config.n_rays);
-        for_each_tile(self, config, working.view(), work, &mut |maps| {
+        let (grid, rays) = (self.config.grid, self.config.n_rays);
+        let place = Placing { working: [rows, columns], full: [height, width], scale, grid, prob };
+        let mut row = RowOfTiles::empty(rays);
+        for_each_tile(self.network, self.config, working.view(), work, &mut |maps| {
             row.take(&maps, &place)?;
             if !maps.border[1][1] {
                 return Ok(ControlFlow::Continue(()));
             }
-            let frontier = place.frontier(below(&maps, config.grid[0]));
-            take(RowOfTiles { frontier, ..std::mem::replace(&mut row, RowOfTiles::empty(config.n_rays)) })
+            let frontier = place.frontier(below(&maps, grid[0]));
+            take(RowOfTiles { frontier, ..std::mem::replace(&mut row, RowOfTiles::empty(rays)) })
         })
     }
 }
 
 /// How candidates of the maps of a tile come into the image.
-pub(super) struct Placing {
+pub(in crate::model) struct Placing {
     /// Sides of the image as the network sees it, and its own.
     pub working: [usize; 2],
     pub full: [usize; 2],

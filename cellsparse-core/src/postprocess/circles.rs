@@ -1,24 +1,24 @@
-//! Quick bounds for the overlap of two star-convex polygons, from discs around their centres.
+//! Quick bounds for the overlap of two star-convex polygons, from their inscribed and circumscribed circles.
 
 use std::f64::consts::PI;
 
-/// Two discs around the centre of a star: one inside the polygon, one around it.
+/// Two circles around the centre of a star-convex polygon: one inscribed, one circumscribed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Discs {
-    /// Radius of a disc that the polygon with whole vertices covers; not positive if there is none.
+pub(super) struct Circles {
+    /// Radius of a circle that the polygon with whole vertices covers; not positive if there is none.
     inner: f64,
-    /// Radius of a disc that covers the polygon with whole vertices.
+    /// Radius of a circle that covers the polygon with whole vertices.
     outer: f64,
 }
 
 /// Truncation moves each vertex, and with it every boundary point, by less than the diagonal of a pixel.
 const TRUNCATION: f64 = 1.5;
 
-/// Larger discs are not judged: their vertices may have been moved to the coordinate limit.
+/// Larger circles are not judged: their vertices may have been moved to the coordinate limit.
 const LARGEST: f64 = 1e6;
 
-impl Discs {
-    /// The discs of a star with the given ray lengths.
+impl Circles {
+    /// The circles of a star with the given ray lengths.
     pub fn new(dist: impl ExactSizeIterator<Item = f32>) -> Self {
         // An edge between neighbouring rays of at least `shortest` stays this far from the centre.
         let apothem = (PI / dist.len().max(3) as f64).cos();
@@ -31,11 +31,11 @@ impl Discs {
     }
 
     /// Whether two polygons, whose centres are `distance` apart, share more than `limit` square pixels; `None` where the
-    /// discs do not tell.
+    /// circles do not tell.
     ///
     /// The margin covers the rounding of intersection vertices by the exact computation, so that its decision is never
     /// anticipated wrongly.
-    pub fn share_more_than(&self, other: &Self, distance: f64, limit: f64) -> Option<bool> {
+    pub fn overlap_more_than(&self, other: &Self, distance: f64, limit: f64) -> Option<bool> {
         if !(self.outer < LARGEST && other.outer < LARGEST) {
             return None;
         }
@@ -47,7 +47,7 @@ impl Discs {
     }
 }
 
-/// Area common to two discs with radii `a` and `b` and centres `distance` apart; 0 unless both radii are positive.
+/// Area common to two circles with radii `a` and `b` and centres `distance` apart; 0 unless both radii are positive.
 fn lens(a: f64, b: f64, distance: f64) -> f64 {
     let (small, large) = (a.min(b), a.max(b));
     if small <= 0.0 || distance >= a + b {

@@ -1,4 +1,4 @@
-//! Completion of sparse labels: cells and background that the drawn ones make plain.
+//! Pseudo-labels: cells and background that the drawn ones make plain.
 //!
 //! A classifier of pixels learns from the drawn cells and the drawn background, says of every pixel how likely it lies in a
 //! cell, and is tried on drawn cells that it has not seen. Where it can be trusted, unlabelled regions that resemble a drawn
@@ -7,8 +7,8 @@
 mod cells;
 mod classifier;
 mod features;
+mod h_maxima;
 mod lookalikes;
-mod splitting;
 
 use ndarray::{Array2, ArrayView3};
 use rayon::prelude::*;
@@ -43,18 +43,19 @@ const MOST: usize = 20_000;
 /// The labels `[H, W]` with what the drawn ones make plain in the image `[H, W, C]`: more cells, with new ids above those
 /// of the drawn ones, and more background. What was drawn stays as it is.
 ///
-/// When the classifier gets too few unseen drawn cells right, or only one is drawn, no cells are added and only as many background pixels as are
-/// labelled, chosen with `seed` among those that look least like cells; without a cell, with fewer than 20 labelled pixels of
-/// cells or background, or when pixels do not tell at all, the labels are returned as they are.
-pub fn complete_labels(image: ArrayView3<'_, f32>, labels: &LabelImage, seed: u64) -> LabelImage {
-    complete_labels_until(image, labels, seed, &CancelToken::new()).unwrap_or_else(|_| labels.clone())
+/// When the classifier gets too few unseen drawn cells right, or only one is drawn, no cells are added and only as many
+/// background pixels as are labelled, chosen with `seed` among those that look least like cells; without a cell, with
+/// fewer than 20 labelled pixels of cells or background, or when pixels do not tell at all, the labels are returned as
+/// they are.
+pub fn add_pseudo_labels(image: ArrayView3<'_, f32>, labels: &LabelImage, seed: u64) -> LabelImage {
+    add_pseudo_labels_until(image, labels, seed, &CancelToken::new()).unwrap_or_else(|_| labels.clone())
 }
 
-/// As [`complete_labels`], and ends early when `cancel` is raised.
+/// As [`add_pseudo_labels`], and ends early when `cancel` is raised.
 ///
 /// # Errors
 /// [`Error::Cancelled`](crate::Error::Cancelled).
-pub fn complete_labels_until(
+pub fn add_pseudo_labels_until(
     image: ArrayView3<'_, f32>,
     labels: &LabelImage,
     seed: u64,
@@ -215,7 +216,7 @@ mod tests {
     #[test]
     fn what_resembles_the_drawn_cells_becomes_a_cell() {
         let (image, labels) = scene(0.8);
-        let completed = complete_labels(image.view(), &labels, 0);
+        let completed = add_pseudo_labels(image.view(), &labels, 0);
         for (old, new) in labels.iter().zip(&completed) {
             assert!(*old < 0 || old == new, "what was drawn stays");
         }
@@ -247,36 +248,36 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_completion_ends() {
+    fn cancelled_pseudo_labels_end() {
         let (image, labels) = scene(0.8);
         let cancel = CancelToken::new();
         cancel.cancel();
-        assert!(complete_labels_until(image.view(), &labels, 0, &cancel).is_err());
+        assert!(add_pseudo_labels_until(image.view(), &labels, 0, &cancel).is_err());
     }
 
     #[test]
     fn where_pixels_do_not_tell_nothing_is_added() {
         let (image, labels) = scene(0.2);
-        assert_eq!(complete_labels(image.view(), &labels, 0), labels);
+        assert_eq!(add_pseudo_labels(image.view(), &labels, 0), labels);
         let (image, labels) = scene(0.8);
         let without_cells = labels.mapv(|label| label.min(0));
-        assert_eq!(complete_labels(image.view(), &without_cells, 0), without_cells);
+        assert_eq!(add_pseudo_labels(image.view(), &without_cells, 0), without_cells);
         let without_background = labels.mapv(|label| if label == 0 { -1 } else { label });
-        assert_eq!(complete_labels(image.view(), &without_background, 0), without_background);
-        assert_eq!(complete_labels(Array3::zeros((3, 3, 1)).view(), &labels, 0), labels);
+        assert_eq!(add_pseudo_labels(image.view(), &without_background, 0), without_background);
+        assert_eq!(add_pseudo_labels(Array3::zeros((3, 3, 1)).view(), &labels, 0), labels);
     }
 
     #[test]
     fn one_drawn_cell_adds_background_only() {
         let (image, labels) = scene(0.8);
         let one = labels.mapv(|label| if label == 8 { -1 } else { label });
-        let completed = complete_labels(image.view(), &one, 3);
+        let completed = add_pseudo_labels(image.view(), &one, 3);
         let changes: Vec<_> = one.indexed_iter().zip(&completed).filter(|((_, old), new)| old != new).collect();
         assert!(changes.iter().all(|((_, old), new)| **old == -1 && **new == 0));
         let labelled = one.iter().filter(|label| **label >= 0).count();
         assert_eq!(changes.len(), labelled, "as many as are labelled");
         let cell = |y: usize, x: usize| CENTERS.iter().any(|center| within(y, x, *center, 8));
         assert!(changes.iter().all(|(((y, x), _), _)| !cell(*y, *x)), "never inside a cell");
-        assert_ne!(complete_labels(image.view(), &one, 4), completed, "chosen with the seed");
+        assert_ne!(add_pseudo_labels(image.view(), &one, 4), completed, "chosen with the seed");
     }
 }

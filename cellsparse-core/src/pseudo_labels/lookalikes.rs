@@ -15,12 +15,12 @@ use crate::raster::LabelImage;
 const FEWEST: usize = 3;
 const SHARE: f64 = 0.5;
 
-/// Declared background covers at least this share of an image that is looked at: strokes hide no cells.
+/// Declared background covers at least this fraction of an image that is looked at: strokes hide no cells.
 const DECLARED: f64 = 0.5;
 
 /// A sentence for the annotator when many regions of the declared background (0) of the labels `[H, W]` look like the drawn
-/// cells in the image `[H, W, C]`, in their pixels, size and shape, as where only some of the cells are drawn and the rest is called
-/// background.
+/// cells in the image `[H, W, C]`, in their pixels, size and shape, as where only some of the cells are drawn and the
+/// rest is called background.
 ///
 /// The classifier learns the declared background as such; cells in it are few beside the real one, so their pixels still
 /// look more like cells.

@@ -1,21 +1,16 @@
-//! Thresholds chosen at the end of a training, on annotated images or the parts of them that are annotated.
+//! Annotated images, or the parts of them that are annotated, on which thresholds are chosen at the end of a training.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView3, s};
 
-use super::keep::Drawn;
-use super::thresholds::smallest_object;
+use super::network::Network;
+use super::options::TrainOptions;
 use super::work::Work;
-use super::{
-    Architecture, CellposeThresholds, ElephantThresholds, Model, StarThresholds, Thresholds, TrainOptions, cellpose,
-    elephant, stardist, working_scale,
-};
+use super::working_scale::Nearest;
 use crate::annotations::{Dataset, SparseLabels};
-use crate::budget::Budget;
-use crate::error::{Error, Result};
-use crate::networks::Device;
+use crate::error::Result;
 use crate::raster::{Image, LabelImage};
 
 /// Images that thresholds are chosen on, at most.
@@ -29,9 +24,6 @@ const PIXELS_OF_ONE: [usize; 2] = [1 << 20, 1 << 22];
 /// Drawn cells that say enough about thresholds, in all images together: of more, a part is judged.
 const CELLS: usize = 4096;
 
-/// Pixels of the images that thresholds are chosen on after a training was stopped, at most: a few seconds.
-const PIXELS_AFTER_A_STOP: f64 = 4e6;
-
 /// Side of the blocks in whose steps the part of an image is looked for that is judged.
 const BLOCK: usize = 64;
 
@@ -39,7 +31,7 @@ const BLOCK: usize = 64;
 ///
 /// Of a large image, the part with most of the drawn cells is judged: how sure a network is of its objects shows there, and
 /// it takes the same time for an image of any size.
-pub(super) struct Judged<'a> {
+pub(super) struct CalibrationSet<'a> {
     images: Vec<Part<'a>>,
     normalized: bool,
 }
@@ -51,7 +43,7 @@ struct Part<'a> {
     labels: LabelImage,
 }
 
-impl<'a> Judged<'a> {
+impl<'a> CalibrationSet<'a> {
     /// Some images of `set`, which a network sees at `scale`. What was drawn counts, and where nothing was drawn what
     /// `completed` says, the labels that the network was trained on.
     pub fn new(set: &'a Dataset, completed: Option<&[LabelImage]>, scale: f64, options: &TrainOptions) -> Self {
@@ -65,7 +57,7 @@ impl<'a> Judged<'a> {
             let [rows, columns] = window.clone();
             let mut labels = whole.slice(s![rows.clone(), columns.clone()]).to_owned();
             if let Some(completed) = completed.and_then(|completed| completed.get(index)) {
-                let source = working_scale::Nearest::new(completed.dim(), whole.dim());
+                let source = Nearest::new(completed.dim(), whole.dim());
                 labels.indexed_iter_mut().filter(|(_, label)| **label < 0).for_each(|((y, x), label)| {
                     *label = completed[source.of(y + rows.start, x + columns.start)];
                 });
@@ -86,18 +78,20 @@ impl<'a> Judged<'a> {
         self.images.iter().map(|part| part.labels.len() as f64).sum()
     }
 
-    /// What the network says about each part, which is handed to `predict` with the scale of its image, with what is known.
+    /// What the network says about each part, with what is known of it. `scale_for` gives the scale at which an image is seen,
+    /// `predict` what the network says about a part of it at that scale.
     pub fn predicted<T>(
         &self,
-        model: &Model,
+        network: &Network,
         work: &Work<'_>,
+        scale_for: impl Fn(ArrayView3<'_, f32>) -> Result<f64>,
         predict: impl Fn(ArrayView3<'_, f32>, f64) -> Result<T>,
     ) -> Result<Vec<(T, &LabelImage)>> {
         let mut found = Vec::new();
         for Part { image, window: [rows, columns], labels } in &self.images {
             work.cancel.check()?;
-            let image = model.network_input(image, self.normalized)?;
-            let scale = model.scale_for(image.view(), work)?;
+            let image = network.input(image, self.normalized)?;
+            let scale = scale_for(image.view())?;
             found.push((predict(image.slice(s![rows.clone(), columns.clone(), ..]), scale)?, labels));
         }
         Ok(found)
@@ -162,81 +156,6 @@ pub(super) fn forget_cut_objects(labels: &mut LabelImage, window: &[Range<usize>
     sides.iter().flatten().for_each(|side| cut.extend(side.iter().copied().filter(|label| *label > 0)));
     if !cut.is_empty() {
         labels.mapv_inplace(|label| if cut.contains(&label) { -1 } else { label });
-    }
-}
-
-impl Model {
-    /// Gives a trained model the thresholds that segment the judged images best, or the usual ones, and says why when it is
-    /// the usual ones against expectation. What was learned is not at stake here, so nothing is an error.
-    pub(super) fn settle_thresholds(
-        &mut self,
-        data: &Dataset,
-        judged: Option<Judged<'_>>,
-        drawn: Option<&Drawn>,
-        stopped: bool,
-        options: &TrainOptions,
-        device: &Device,
-        budget: Budget,
-    ) -> Vec<String> {
-        let smallest_object = smallest_object(data.labels().iter());
-        let usual = match self.thresholds {
-            Thresholds::Stardist(_) => {
-                Thresholds::Stardist(StarThresholds { smallest_object, ..StarThresholds::default() })
-            }
-            Thresholds::Cellpose(own) => Thresholds::Cellpose(CellposeThresholds { smallest_object, ..own }),
-            Thresholds::Elephant(_) => {
-                Thresholds::Elephant(ElephantThresholds { smallest_object, ..ElephantThresholds::default() })
-            }
-        };
-        self.thresholds = usual;
-        let pixels = judged.as_ref().map(Judged::pixels).or(drawn.map(Drawn::pixels));
-        // Who stops a training does not want to wait for large images.
-        if stopped && pixels.unwrap_or(0.0) > PIXELS_AFTER_A_STOP {
-            return vec!["the training was stopped, and its images are large: the usual thresholds are taken".into()];
-        }
-        // The request that ended the training was answered; the next one ends the choice.
-        let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
-        let work = Work::plain(device, &cancel, budget);
-        let chosen = match (judged, drawn) {
-            (Some(judged), _) => self.chosen(usual, judged, &work),
-            (None, Some(drawn)) => self.fitting(usual, drawn, &work),
-            (None, None) => return Vec::new(),
-        };
-        match chosen {
-            Ok(chosen) => {
-                self.thresholds = chosen;
-                Vec::new()
-            }
-            Err(Error::Cancelled) => vec!["the choice of thresholds was stopped: the usual ones are taken".into()],
-            Err(error) => vec![format!("thresholds could not be chosen, the usual ones are taken: {error}")],
-        }
-    }
-
-    /// Thresholds that put the outlines where they were drawn. StarDist's polygons do not depend on any.
-    fn fitting(&self, usual: Thresholds, drawn: &Drawn, work: &Work<'_>) -> Result<Thresholds> {
-        Ok(match &self.architecture {
-            Architecture::Stardist(_) => usual,
-            Architecture::Cellpose(config) => {
-                Thresholds::Cellpose(cellpose::fit_outlines(self, config, usual.cellpose()?, drawn, work)?)
-            }
-            Architecture::Elephant(_) => {
-                Thresholds::Elephant(elephant::fit_outlines(self, usual.elephant()?, drawn, work)?)
-            }
-        })
-    }
-
-    fn chosen(&self, usual: Thresholds, judged: Judged<'_>, work: &Work<'_>) -> Result<Thresholds> {
-        Ok(match &self.architecture {
-            Architecture::Stardist(config) => {
-                Thresholds::Stardist(stardist::choose_thresholds(self, config, usual.stardist()?, judged, work)?)
-            }
-            Architecture::Cellpose(config) => {
-                Thresholds::Cellpose(cellpose::choose_thresholds(self, config, usual.cellpose()?, judged, work)?)
-            }
-            Architecture::Elephant(_) => {
-                Thresholds::Elephant(elephant::choose_thresholds(self, usual.elephant()?, judged, work)?)
-            }
-        })
     }
 }
 

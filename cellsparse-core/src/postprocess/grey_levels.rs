@@ -1,11 +1,11 @@
-//! Flooding of landscapes of few levels, where many markers begin at the same one.
+//! Flooding of elevation maps of few levels, where many markers begin at the same one.
 
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::level_table::LevelTable;
 use super::marker_heap::{MarkerHeap, Order};
-use super::watershed::{Level, PATIENCE};
+use super::watershed::{GreyLevel, PATIENCE};
 use crate::control::CancelToken;
 use crate::raster::{Connectivity, LabelImage};
 use cellsparse_kernels::prefetch;
@@ -13,19 +13,19 @@ use cellsparse_kernels::prefetch;
 /// A pixel that is not to be flooded. Labelled pixels hold their label, others `!level`, which is below 0.
 const OUTSIDE: i32 = 0;
 
-/// Pixels that are flooded before the heap follows. Each of the two works on memory of its own, so they had better not
+/// Pixels that are flooded before the heap follows. Each of the two works on memory of its own, so they should not
 /// take turns often; the log between them should stay small, too. The unit tests have small images.
 const CHUNK: usize = if cfg!(test) { 7 } else { 1 << 18 };
 
 /// How many pixels ahead the neighbours of a queued pixel are fetched.
 const AHEAD: usize = 16;
 
-/// A landscape whose levels are numbered in ascending order from 0.
+/// An elevation map whose levels are numbered in ascending order from 0.
 ///
 /// Pixels of one level are flooded first in, first out, markers before all others. The one thing that this leaves open,
 /// the order of the markers, is what the reference's heap makes of it: a [`MarkerHeap`] repeats everything that is
 /// queued and flooded, and is asked when the next level begins.
-pub(super) struct Terraces {
+pub(super) struct GreyLevels {
     /// With a border of [`OUTSIDE`] pixels, so that every pixel inside has all its neighbours.
     cells: Vec<i32>,
     stride: usize,
@@ -40,22 +40,22 @@ pub(super) struct Terraces {
     cancel: CancelToken,
 }
 
-impl Terraces {
-    /// `None` when the landscape has too many levels. The padded landscape has less than 2^32 pixels.
-    pub(super) fn new<T: Level>(
-        landscape: ArrayView2<'_, T>,
+impl GreyLevels {
+    /// `None` when the elevation map has too many levels. The padded elevation map has less than 2^32 pixels.
+    pub(super) fn new<T: GreyLevel>(
+        elevation: ArrayView2<'_, T>,
         markers: ArrayView2<'_, i32>,
         mask: Option<ArrayView2<'_, bool>>,
         connectivity: Connectivity,
     ) -> Option<Self> {
-        let (height, width) = landscape.dim();
+        let (height, width) = elevation.dim();
         let (mut table, inside) = (0..height)
             .into_par_iter()
             .try_fold(
                 || (LevelTable::new(), 0u32),
                 |(mut table, mut inside), y| {
                     let mask = mask.as_ref().map(|mask| mask.row(y));
-                    for (x, level) in landscape.row(y).iter().enumerate() {
+                    for (x, level) in elevation.row(y).iter().enumerate() {
                         if mask.is_none_or(|mask| mask[x]) {
                             table.insert(level.key())?;
                             inside += 1;
@@ -74,7 +74,7 @@ impl Terraces {
             .skip(1)
             .take(height)
             .map(|(row, cells)| {
-                let (levels, markers) = (landscape.row(row - 1), markers.row(row - 1));
+                let (levels, markers) = (elevation.row(row - 1), markers.row(row - 1));
                 let mask = mask.as_ref().map(|mask| mask.row(row - 1));
                 let mut found = Vec::new();
                 for (x, (level, &marker)) in levels.iter().zip(markers).enumerate() {
@@ -192,7 +192,7 @@ impl Terraces {
     }
 }
 
-/// The landscape, and the pixels that are labelled and have yet to label their neighbours.
+/// The elevation map, and the pixels that are labelled and have yet to label their neighbours.
 struct Front<const N: usize> {
     offsets: [isize; N],
     cells: Vec<i32>,

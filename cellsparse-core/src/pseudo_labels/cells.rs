@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array2, Zip};
 
-use super::splitting::hills;
+use super::h_maxima::h_maxima_regions;
 use crate::control::CancelToken;
 use crate::error::Result;
 use crate::geometry::distance::distance_transform_edt;
@@ -103,7 +103,7 @@ pub fn part_areas(inside: &Array2<bool>, diameter: f64) -> Vec<usize> {
 fn split(inside: &Array2<bool>, diameter: f64) -> LabelImage {
     let distance = distance_transform_edt(inside.view()).mapv(|distance| distance.min(1e6) as f32);
     let smooth = gaussian_blur(distance.view(), (SMOOTH * diameter) as f32);
-    hills(smooth.view(), inside.view(), (NECK * diameter) as f32)
+    h_maxima_regions(smooth.view(), inside.view(), (NECK * diameter) as f32)
 }
 
 /// Where cells are: where the probability says so, and where they are drawn; without holes.

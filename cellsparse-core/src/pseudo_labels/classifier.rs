@@ -92,7 +92,7 @@ impl Classifier {
     }
 }
 
-/// The mean share of cells and of background that a classifier gets right in groups that it has not seen; in what it has
+/// The mean fraction of cells and of background that a classifier gets right in groups that it has not seen; in what it has
 /// seen when there is only one group. `None` when a class is missing.
 pub fn accuracy(samples: &Samples) -> Option<f64> {
     let size = samples.features.len() / samples.cell.len().max(1);

@@ -1,4 +1,4 @@
-//! Scaled, rotated, contrast-changed and flipped crops of annotated images, as in the training of ELEPHANT.
+//! Scaled, rotated, contrast-changed and flipped patches of annotated images, as in the training of ELEPHANT.
 
 use std::ops::Range;
 
@@ -8,16 +8,16 @@ use crate::error::{Error, Result};
 use crate::raster::{LabelImage, resize_bilinear_aligned, resize_nearest};
 use crate::targets::elephant::{BACKGROUND, IGNORED};
 
-/// Everything random about one crop.
+/// Everything random about one patch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CropDraw {
+pub struct PatchDraw {
     /// First row and column of the part of the image that is rotated.
     pub origin: [usize; 2],
     /// Rows and columns of that part.
     pub size: [usize; 2],
     /// Angle of the rotation in degrees, counter-clockwise.
     pub degrees: i32,
-    /// Share of the contrast between annotated cells and annotated background that is kept.
+    /// Fraction of the contrast between annotated cells and annotated background that is kept.
     pub contrast: f64,
     /// Whether the order of the rows is reversed.
     pub flip_rows: bool,
@@ -25,11 +25,11 @@ pub struct CropDraw {
     pub flip_columns: bool,
 }
 
-/// The sizes, before rotation, that are drawn for a crop of `crop` pixels along an axis of `image` pixels; `scale` is
+/// The sizes, before rotation, that are drawn for a patch of `patch` pixels along an axis of `image` pixels; `scale` is
 /// the largest relative change.
-pub fn size_range(image: usize, crop: usize, scale: f64) -> Range<usize> {
-    let low = ((1.0 - scale) * crop as f64).round_ties_even().max(1.0) as usize;
-    let high = ((1.0 + scale) * crop as f64) as usize;
+pub fn size_range(image: usize, patch: usize, scale: f64) -> Range<usize> {
+    let low = ((1.0 - scale) * patch as f64).round_ties_even().max(1.0) as usize;
+    let high = ((1.0 + scale) * patch as f64) as usize;
     let low = low.min(image);
     low..image.min(high).max(low).saturating_add(1)
 }
@@ -46,21 +46,21 @@ pub fn origin_range(image: usize, size: usize, base: usize) -> Range<usize> {
     low..image.saturating_sub(size).min(base).max(low).saturating_add(1)
 }
 
-/// One crop of `crop = [rows, columns]` pixels: image `[rows, columns, C]` and targets `[rows, columns]`; `None` when no
+/// One patch of `patch = [rows, columns]` pixels: image `[rows, columns, C]` and targets `[rows, columns]`; `None` when no
 /// labelled pixel is left in it.
 ///
 /// `image` is `[H, W, C]`, `targets` (below 0 unlabelled, see [`targets::elephant`](crate::targets::elephant)) `[H, W]`.
 /// In this order: the part of the draw is cut out; annotated cells in it are brought nearer to the mean of annotated
 /// background; it is rotated on a canvas that has room for it (0 and unlabelled where there is nothing); the centre of
-/// the canvas is cut out, or the canvas stretched if it is smaller than the crop; the result is flipped.
+/// the canvas is cut out, or the canvas stretched if it is smaller than the patch; the result is flipped.
 ///
 /// # Errors
 /// [`Error::Config`] when the part does not lie in the image, [`Error::Labels`] when image and targets differ in size.
-pub fn cut_crop(
+pub fn cut_patch(
     image: ArrayView3<'_, f32>,
     targets: ArrayView2<'_, i32>,
-    crop: [usize; 2],
-    draw: &CropDraw,
+    patch: [usize; 2],
+    draw: &PatchDraw,
 ) -> Result<Option<(Array3<f32>, LabelImage)>> {
     let (height, width, _) = image.dim();
     if targets.dim() != (height, width) {
@@ -74,8 +74,8 @@ pub fn cut_crop(
             draw.size, draw.origin
         )));
     };
-    if draw.size.contains(&0) || crop.contains(&0) {
-        return Err(Error::Config(format!("a crop of {crop:?} pixels from {:?}; no side may be 0", draw.size)));
+    if draw.size.contains(&0) || patch.contains(&0) {
+        return Err(Error::Config(format!("a patch of {patch:?} pixels from {:?}; no side may be 0", draw.size)));
     }
     let part = s![draw.origin[0]..bottom, draw.origin[1]..right];
     let targets = targets.slice(part);
@@ -83,17 +83,17 @@ pub fn cut_crop(
     change_contrast(&mut pixels, targets, draw.contrast);
     let canvas = Canvas::new(draw.size, draw.degrees);
     let window = [0, 1].map(|k| {
-        let first = (canvas.size[k].saturating_sub(crop[k])) / 2;
-        first..(first + crop[k]).min(canvas.size[k])
+        let first = (canvas.size[k].saturating_sub(patch[k])) / 2;
+        first..(first + patch[k]).min(canvas.size[k])
     });
     let mut found = canvas.targets(targets, &window);
     if found.iter().all(|target| *target < 0) {
         return Ok(None);
     }
     let mut pixels = canvas.image(pixels.view(), &window);
-    if found.dim() != (crop[0], crop[1]) {
-        pixels = resize_bilinear_aligned(pixels.view(), crop)?;
-        found = resize_nearest(found.view(), crop[0], crop[1])?;
+    if found.dim() != (patch[0], patch[1]) {
+        pixels = resize_bilinear_aligned(pixels.view(), patch)?;
+        found = resize_nearest(found.view(), patch[0], patch[1])?;
     }
     for (axis, flip) in [(Axis(0), draw.flip_rows), (Axis(1), draw.flip_columns)] {
         if flip {
@@ -248,8 +248,8 @@ mod tests {
 
     use super::*;
 
-    const DRAW: CropDraw =
-        CropDraw { origin: [0, 0], size: [6, 8], degrees: 0, contrast: 1.0, flip_rows: false, flip_columns: false };
+    const DRAW: PatchDraw =
+        PatchDraw { origin: [0, 0], size: [6, 8], degrees: 0, contrast: 1.0, flip_rows: false, flip_columns: false };
 
     fn sample() -> (Array3<f32>, LabelImage) {
         let image = Array3::from_shape_fn((6, 8, 2), |(y, x, c)| 1.0 + (y * 8 + x) as f32 + 100.0 * c as f32);
@@ -271,23 +271,23 @@ mod tests {
     #[test]
     fn crops_are_cut_stretched_and_flipped() {
         let (image, targets) = sample();
-        let (same, classes) = cut_crop(image.view(), targets.view(), [6, 8], &DRAW).unwrap().unwrap();
+        let (same, classes) = cut_patch(image.view(), targets.view(), [6, 8], &DRAW).unwrap().unwrap();
         assert!(classes == targets && same == image);
-        let draw = CropDraw { origin: [1, 2], size: [4, 4], flip_rows: true, ..DRAW };
-        let (_, classes) = cut_crop(image.view(), targets.view(), [2, 2], &draw).unwrap().unwrap();
+        let draw = PatchDraw { origin: [1, 2], size: [4, 4], flip_rows: true, ..DRAW };
+        let (_, classes) = cut_patch(image.view(), targets.view(), [2, 2], &draw).unwrap().unwrap();
         assert_eq!(classes, array![[targets[[3, 3]], targets[[3, 4]]], [targets[[2, 3]], targets[[2, 4]]]]);
-        let (large, classes) = cut_crop(image.view(), targets.view(), [12, 12], &DRAW).unwrap().unwrap();
+        let (large, classes) = cut_patch(image.view(), targets.view(), [12, 12], &DRAW).unwrap().unwrap();
         assert!(large.dim() == (12, 12, 2) && classes.dim() == (12, 12));
         let none = Array2::from_elem((6, 8), IGNORED);
-        assert!(cut_crop(image.view(), none.view(), [6, 8], &DRAW).unwrap().is_none());
+        assert!(cut_patch(image.view(), none.view(), [6, 8], &DRAW).unwrap().is_none());
     }
 
     #[test]
     fn contrast_changes_annotated_cells_only() {
         let image = array![[8.0f32, 4.0, 2.0, 10.0]].insert_axis(Axis(2));
         let targets = array![[2, 1, 0, -1]];
-        let draw = CropDraw { size: [1, 4], contrast: 0.5, ..DRAW };
-        let (found, _) = cut_crop(image.view(), targets.view(), [1, 4], &draw).unwrap().unwrap();
+        let draw = PatchDraw { size: [1, 4], contrast: 0.5, ..DRAW };
+        let (found, _) = cut_patch(image.view(), targets.view(), [1, 4], &draw).unwrap().unwrap();
         // The mean of the cells goes from 6 half way to 2.
         let expected = [8.0 * 4.0 / 6.0, 4.0 * 4.0 / 6.0, 2.0, 10.0];
         assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found}");
@@ -296,12 +296,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let (image, targets) = sample();
-        let cut = |crop, draw: CropDraw| cut_crop(image.view(), targets.view(), crop, &draw);
-        assert!(cut([4, 4], CropDraw { origin: [1, 0], ..DRAW }).is_err());
-        assert!(cut([4, 4], CropDraw { origin: [usize::MAX, 0], ..DRAW }).is_err());
-        assert!(cut([4, 4], CropDraw { size: [0, 3], ..DRAW }).is_err());
+        let cut = |patch, draw: PatchDraw| cut_patch(image.view(), targets.view(), patch, &draw);
+        assert!(cut([4, 4], PatchDraw { origin: [1, 0], ..DRAW }).is_err());
+        assert!(cut([4, 4], PatchDraw { origin: [usize::MAX, 0], ..DRAW }).is_err());
+        assert!(cut([4, 4], PatchDraw { size: [0, 3], ..DRAW }).is_err());
         assert!(cut([0, 4], DRAW).is_err());
-        assert!(cut_crop(image.view(), targets.slice(s![1.., ..]), [4, 4], &DRAW).is_err());
+        assert!(cut_patch(image.view(), targets.slice(s![1.., ..]), [4, 4], &DRAW).is_err());
         assert!(rotate(image.view(), targets.slice(s![1.., ..]), 3).is_err());
         assert!(rotate(Array3::zeros((0, 3, 1)).view(), Array2::zeros((0, 3)).view(), 3).is_err());
     }

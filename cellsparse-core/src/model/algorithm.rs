@@ -1,0 +1,245 @@
+//! What an algorithm gives to the facade.
+//!
+//! Each algorithm implements the traits of this file once, in a file or folder of its own, and is registered by one line in
+//! `registry.rs`. Everything else in `model` works with these traits and asks no model which algorithm it has.
+
+use ndarray::{Array3, ArrayView3};
+
+use super::calibration::CalibrationSet;
+use super::drawn::Drawn;
+use super::network::Network;
+use super::normalization::Normalization;
+use super::options::{PredictOptions, Preset, TrainOptions};
+use super::segmentation::Segmentation;
+use super::work::Work;
+use super::working_scale::{SeenCells, WorkingScale};
+use crate::annotations::Dataset;
+use crate::error::Result;
+use crate::formats::tensors::NamedArrays;
+use crate::networks::{ParameterMut, Weights};
+use crate::raster::LabelImage;
+use crate::training::any_task::AnyTask;
+use crate::training::optimizer::Optimizer;
+use crate::training::schedule::Schedule;
+
+/// One entry of a state dict: name, shape, values.
+pub type StateEntry = (String, Vec<usize>, Vec<f32>);
+
+/// Shapes of cells that an algorithm can give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shapes {
+    /// Those that are seen whole from one point in them.
+    StarConvex,
+    /// All without holes.
+    Solid,
+    /// All.
+    Any,
+}
+
+/// What is fixed for an algorithm.
+pub(super) struct Facts {
+    /// Its name, as it is written everywhere.
+    pub name: &'static str,
+    /// Its name as its authors write it, for prose.
+    pub title: &'static str,
+    /// The fields of [`PredictOptions`] that belong to it.
+    pub options: &'static [&'static str],
+    /// The starting weights in this library, as [`Starter::write`](super::Starter::write) makes them; empty without any.
+    pub starting_weights: &'static [u8],
+    /// The shapes that its cells can have.
+    pub shapes: Shapes,
+    /// Its place in the order in which algorithms are taken that do equally well.
+    pub rank: u8,
+}
+
+/// What is known of an algorithm without a model of it.
+pub(super) trait AlgorithmKind {
+    /// Its configuration of a network.
+    type Config;
+    /// Its thresholds.
+    type Thresholds;
+    /// Its options of prediction.
+    type Options;
+
+    /// What is fixed for it.
+    const FACTS: Facts;
+
+    /// Its options among all `given` ones.
+    fn options(given: &PredictOptions) -> Self::Options;
+
+    /// Why the network of `wanted` cannot begin with starting weights of the network of `own`, if so.
+    fn misfit(own: &Self::Config, wanted: &Self::Config) -> Option<String>;
+
+    /// The model that a PyTorch state dict of the original package belongs to, if it is one of this algorithm's.
+    fn recognise(_arrays: &NamedArrays) -> Option<(Self::Config, Self::Thresholds, Normalization)> {
+        None
+    }
+}
+
+/// Values that the post-processing of an algorithm depends on and that are stored with a model.
+pub(super) trait ThresholdValues {
+    /// Refuses values outside their ranges.
+    fn check(&self) -> Result<()>;
+
+    /// Takes those that a caller gives.
+    fn take(&mut self, given: &PredictOptions);
+
+    /// Turns lengths and areas from pixels of the training into pixels of an image that is seen `zoom` times as large.
+    fn zoom(&mut self, zoom: f64);
+
+    /// Goes back to the default values, before others are chosen; what is known of the cells stays.
+    fn reset(&mut self, smallest_object: f32);
+
+    /// Options with lower and lower thresholds, for a model that finds nothing.
+    fn lower(&self) -> Vec<PredictOptions>;
+}
+
+/// How the original trains.
+pub(super) struct ReferenceTraining {
+    /// Learning rate at its highest.
+    pub learning_rate: f32,
+    /// How it changes.
+    pub schedule: Schedule,
+    /// Weight decay, in the form of the optimiser.
+    pub weight_decay: f32,
+}
+
+/// Images and labels that batches are drawn from, and how.
+pub(super) struct TaskInput<'a> {
+    /// Inputs of the network `[H, W, C]`.
+    pub images: Vec<Array3<f32>>,
+    /// Label images `[H, W]` of the same sides: below 0 unlabelled, 0 background.
+    pub labels: Vec<LabelImage>,
+    /// The data set that they come from; none for images that are made while training.
+    pub data: Option<&'a Dataset>,
+    /// Patches in a batch.
+    pub batch_size: usize,
+    /// Side of the patches in pixels.
+    pub patch: usize,
+    /// Whether patches are taken as they are, one of every image: for a validation, which has one batch.
+    pub validation: bool,
+}
+
+/// What a prediction finds.
+pub(super) struct Found {
+    /// The objects.
+    pub segmentation: Segmentation,
+    /// The highest value of the map that decides whether there is an object at all.
+    pub highest: f32,
+    /// The threshold for that map.
+    pub threshold: f32,
+}
+
+/// An algorithm with the configuration and the thresholds of one model.
+pub(super) trait SegmentationAlgorithm {
+    /// Whether its network takes the mean of the channels of an image that has another number of them.
+    fn averages_channels(&self) -> bool {
+        false
+    }
+
+    /// Whether its network tells classes of objects apart.
+    fn has_classes(&self) -> bool {
+        false
+    }
+
+    /// Whether it brings cells to the size for which its network is made by itself; for others the facade chooses the size at
+    /// which images are seen.
+    fn scales_itself(&self) -> bool {
+        false
+    }
+
+    /// Whether thresholds are chosen on the drawn cells and what they make plain, where there is no validation; otherwise they
+    /// are only fitted to the outlines of the drawn cells.
+    fn calibrates_on_training_data(&self) -> bool {
+        false
+    }
+
+    /// The side of the smallest tile that is taken for a caller who asks for a small one, if there is a limit.
+    fn smallest_tile(&self) -> Option<usize> {
+        None
+    }
+
+    /// How the original trains for that many steps.
+    fn reference_training(&self, steps: usize) -> ReferenceTraining;
+
+    /// A new optimiser.
+    fn optimizer(&self, weights: &Weights, preset: Preset) -> Optimizer;
+
+    /// Sets the random weights of a new network to what is known of the cells that it is trained on, which it sees at
+    /// `scale`.
+    fn initialize(&self, _weights: &mut Weights, _data: &Dataset, _scale: WorkingScale) {}
+
+    /// Takes a parameter from starting weights of a network with other rays or classes, and says whether it does. Otherwise
+    /// the parameter is taken as for all algorithms.
+    ///
+    /// # Errors
+    /// [`Error::Weights`](crate::Error::Weights) when the starting weights do not have it.
+    fn begin_parameter(&self, _parameter: &mut ParameterMut<'_>, _arrays: &NamedArrays) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Sets thresholds to what is known of the cells of a training from the labels `[H, W]` that a network learns.
+    fn expect_cells(&mut self, _labels: &[LabelImage]) {}
+
+    /// Batches and their loss.
+    ///
+    /// # Errors
+    /// For images and labels that nothing can be learned from, and options out of range.
+    fn task(&self, input: TaskInput<'_>, options: &TrainOptions) -> Result<AnyTask>;
+
+    /// The cells that the network sees in an image `[H, W, C]` at `scale`; none for an algorithm that scales itself.
+    ///
+    /// # Errors
+    /// As [`segment`](Self::segment).
+    fn seen_cells(
+        &self,
+        _network: &Network,
+        _image: ArrayView3<'_, f32>,
+        _scale: f64,
+        _work: &Work<'_>,
+    ) -> Result<Option<SeenCells>> {
+        Ok(None)
+    }
+
+    /// The objects of a normalised image `[H, W, C]`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) for work that the memory does not suffice for,
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    fn segment(
+        &self,
+        network: &Network,
+        image: ArrayView3<'_, f32>,
+        options: &PredictOptions,
+        work: &Work<'_>,
+    ) -> Result<Found>;
+
+    /// Takes the thresholds that segment the images of a calibration set best.
+    ///
+    /// # Errors
+    /// As [`segment`](Self::segment).
+    fn choose_thresholds(&mut self, network: &Network, set: &CalibrationSet<'_>, work: &Work<'_>) -> Result<()>;
+
+    /// Takes the thresholds with which the outlines of the drawn cells fit best, where outlines depend on thresholds.
+    ///
+    /// # Errors
+    /// As [`segment`](Self::segment).
+    fn fit_outlines(&mut self, _network: &Network, _drawn: &Drawn, _work: &Work<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The state dict of the original package, given the `entries` of the network's parameters.
+    ///
+    /// # Errors
+    /// [`Error::Weights`](crate::Error::Weights) when the original is not a PyTorch program.
+    fn state_dict(&self, entries: Vec<StateEntry>) -> Result<Vec<StateEntry>>;
+
+    /// The factor by which an image `[H, W, C]` is scaled before the network sees it, if nothing is known of its cells.
+    ///
+    /// # Errors
+    /// As [`segment`](Self::segment).
+    fn scale_for(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<f64> {
+        let work = &Work { tile: None, ..work.clone() };
+        network.scale.for_image(image, work.zoom, |part, scale| self.seen_cells(network, part, scale, work))
+    }
+}
