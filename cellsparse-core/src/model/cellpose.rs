@@ -399,7 +399,7 @@ impl Tiling {
         let together = self.together(network, places.len(), work)?;
         let mut sum = TaperedSum::new(self.total[0], self.total[1], 3, self.side)?;
         for group in places.chunks(together) {
-            let answers = self.answers(network, group, work, |place, tile| self.read(image, [0, 0], *place, tile))?;
+            let answers = self.outputs(network, group, work, |place, tile| self.read(image, [0, 0], *place, tile))?;
             for (maps, (corner, _)) in answers.iter().zip(group) {
                 sum.add(maps.view(), *corner)?;
             }

@@ -212,7 +212,7 @@ impl<'a> Blended<'a> {
                         tiling.read(tiles[at].0.view(), tiles[at].1, *place, to);
                     }
                 };
-                tiling.answers(&self.setup.model.network, &places, work, read)
+                tiling.outputs(&self.setup.model.network, &places, work, read)
             }
             Kind::Elephant { statistics, .. } => {
                 let mut answers = Vec::new();

@@ -3,7 +3,6 @@
 use super::super::registry::AnyAlgorithm;
 use super::super::stardist::{Placing, REACH, RowOfTiles, StarDist, StarThresholds, StarTiles};
 use super::super::work::Work;
-use super::super::{Architecture, StarThresholds, Thresholds};
 use super::{Found, Setup};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
@@ -15,14 +14,6 @@ use crate::postprocess::stars::dist_to_coord;
 use crate::postprocess::strips::{Strip, StripState, StripSuppression};
 use crate::raster::regions::{Extent, Region};
 use crate::raster::{LabelImage, read_reflected_part};
-
-/// The configuration and the thresholds of a model of StarDist.
-fn stardist<'a>(setup: &'a Setup<'_>) -> Result<(&'a StarDistConfig, StarThresholds)> {
-    match (&setup.model.architecture, setup.model.thresholds.zoomed(setup.zoom).with(setup.options)?) {
-        (Architecture::Stardist(config), Thresholds::Stardist(thresholds)) => Ok((config, thresholds)),
-        _ => Err(Error::Internal("a search for stars by another network".into())),
-    }
-}
 
 /// The search for objects in one image, row of tiles by row of tiles.
 pub(crate) struct StarSearch<'a> {
