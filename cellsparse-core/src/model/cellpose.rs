@@ -399,8 +399,8 @@ impl Tiling {
         let together = self.together(network, places.len(), work)?;
         let mut sum = TaperedSum::new(self.total[0], self.total[1], 3, self.side)?;
         for group in places.chunks(together) {
-            let answers = self.outputs(network, group, work, |place, tile| self.read(image, [0, 0], *place, tile))?;
-            for (maps, (corner, _)) in answers.iter().zip(group) {
+            let outputs = self.outputs(network, group, work, |place, tile| self.read(image, [0, 0], *place, tile))?;
+            for (maps, (corner, _)) in outputs.iter().zip(group) {
                 sum.add(maps.view(), *corner)?;
             }
         }
@@ -428,8 +428,8 @@ impl Tiling {
             let len = input.len() / group.len();
             input.chunks_exact_mut(len).zip(group).for_each(|(tile, place)| read(place, tile));
         };
-        let answers = network.run(work, [group.len(), rows, columns], fill)?;
-        let maps = answers.into_iter().filter_map(|outputs| outputs.into_iter().next());
+        let outputs = network.run(work, [group.len(), rows, columns], fill)?;
+        let maps = outputs.into_iter().filter_map(|outputs| outputs.into_iter().next());
         Ok(maps
             .zip(group)
             .map(|(maps, (_, flip))| if *flip == [false; 2] { maps } else { unflip_flows(maps.view(), *flip) })
