@@ -71,7 +71,9 @@ mod tests {
         assert!(message(&model, "a.safetensors", None).contains("already"));
 
         std::fs::write(path("weights.h5"), b"\x89HDF\r\n\x1a\n").unwrap();
-        assert!(message(&path("weights.h5"), "a.safetensors", None).contains("config.json, is neither"));
+        std::fs::remove_file(path("config.json")).unwrap();
+        let said = message(&path("weights.h5"), "a.safetensors", None);
+        assert!(said.contains("config.json, is neither"), "{said}");
         assert!(message(&path("absent.pth"), "a.safetensors", None).contains("no such file"));
     }
 }

@@ -44,43 +44,7 @@ impl Model {
         if options.folder.is_none() {
             return Err(Error::Config("folder is not given; finished blocks have to be kept somewhere".into()));
         }
-        self.in_pool(options.predict.threads, || {
-            let extent = extent(reader, options)?;
-            let (_, options) = at_level(reader, options, extent);
-            let facts = Facts::of(self, reader, &options)?;
-            let spool = Spool::open(&options, &facts)?;
-            if spool.finished().is_some() {
-                return Ok(LargePlan { context: "null".into(), groups: Vec::new() });
-            }
-            let context = Context::measured(spool.context(), self, reader, options.level, &options.predict)?;
-            spool.remember(&facts, &context)?;
-            let text = serde_json::to_string(&context);
-            let text = text.map_err(|error| Error::Internal(format!("what a run knows: {error}")))?;
-            let mut plan = LargePlan { context: text, groups: Vec::new() };
-            let blocks = Blocks::of(extent, BLOCK);
-            if context.shows_nothing() {
-                (0..blocks.len()).try_for_each(|index| spool.put_block(index, &[]))?;
-                return Ok(plan);
-            }
-            let setup = Setup::new(self, reader, options.level, &context, &options.predict)?;
-            let reach = 2 * setup.surroundings() + setup.reading()?;
-            for top in (0..blocks.down).step_by(TOGETHER) {
-                for left in (0..blocks.across).step_by(TOGETHER) {
-                    let rows = top..(top + TOGETHER).min(blocks.down);
-                    let all = rows.flat_map(|row| {
-                        (left..(left + TOGETHER).min(blocks.across)).map(move |column| row * blocks.across + column)
-                    });
-                    let open: Vec<usize> = all.filter(|index| !spool.has_block(*index)).collect();
-                    let (Some(first), Some(last)) = (open.first(), open.last()) else { continue };
-                    let (first, last) = (blocks.region(*first), blocks.region(*last));
-                    let (left, right) = (first.left.min(last.left), first.right().max(last.right()));
-                    let region =
-                        Region { top: first.top, left, height: last.bottom() - first.top, width: right - left };
-                    plan.groups.push(LargeGroup { blocks: open, region: region.grown(reach, extent) });
-                }
-            }
-            Ok(plan)
-        })
+        self.in_pool(options.predict.threads, || plan(self, reader, options, BLOCK))
     }
 
     /// Segments some blocks of a [plan](Self::large_plan) and returns the objects of each as bytes. The reader needs to have the
@@ -88,7 +52,7 @@ impl Model {
     ///
     /// An object belongs to one block as in [`predict_large`](Self::predict_large). Candidates of StarDist are suppressed within a
     /// block and several cells around it, which decides as the whole image does unless a chain of overlapping candidates
-    /// reaches further.
+    /// reaches further; the network's sums are rounded by where the block begins, which moves single pixels.
     ///
     /// # Errors
     /// As [`predict_large`](Self::predict_large).
@@ -99,29 +63,77 @@ impl Model {
         context: &str,
         blocks: &[usize],
     ) -> Result<Vec<Vec<u8>>> {
-        let context: Context = serde_json::from_str(context)
-            .map_err(|error| Error::Config(format!("context is not that of a plan: {error}")))?;
-        self.in_pool(options.predict.threads, || {
-            let extent = extent(reader, options)?;
-            let (_, options) = at_level(reader, options, extent);
-            let lattice = Blocks::of(extent, BLOCK);
-            let setup = Setup::new(self, reader, options.level, &context, &options.predict)?;
-            let mut answers = if setup.searches_whole() { None } else { Some(Blended::new(&setup)?) };
-            let mut packed = Vec::new();
-            for &index in blocks {
-                if index >= lattice.len() {
-                    return Err(Error::Config(format!("block {index} of {}", lattice.len())));
-                }
-                let core = lattice.region(index);
-                let found = match &mut answers {
-                    Some(answers) => cells(&setup, &options, answers, core, 0)?.unwrap_or_default(),
-                    None => stars(&setup, &options, core)?,
-                };
-                packed.push(Spool::packed(&found));
-            }
-            Ok(packed)
-        })
+        self.in_pool(options.predict.threads, || packed_blocks(self, reader, options, context, blocks, BLOCK))
     }
+}
+
+/// The plan of a run in blocks of `side` pixels.
+pub(super) fn plan(model: &Model, reader: &dyn RegionReader, options: &LargeOptions, side: usize) -> Result<LargePlan> {
+    let extent = extent(reader, options)?;
+    let (_, options) = at_level(reader, options, extent);
+    let facts = Facts::of(model, reader, &options)?;
+    let spool = Spool::open(&options, &facts)?;
+    if spool.finished().is_some() {
+        return Ok(LargePlan { context: "null".into(), groups: Vec::new() });
+    }
+    let context = Context::measured(spool.context(), model, reader, options.level, &options.predict)?;
+    spool.remember(&facts, &context)?;
+    let text = serde_json::to_string(&context);
+    let text = text.map_err(|error| Error::Internal(format!("what a run knows: {error}")))?;
+    let mut plan = LargePlan { context: text, groups: Vec::new() };
+    let blocks = Blocks::of(extent, side);
+    if context.shows_nothing() {
+        (0..blocks.len()).try_for_each(|index| spool.put_block(index, &[]))?;
+        return Ok(plan);
+    }
+    let setup = Setup::new(model, reader, options.level, &context, &options.predict)?;
+    let reach = 2 * setup.surroundings() + setup.reading()?;
+    for top in (0..blocks.down).step_by(TOGETHER) {
+        for left in (0..blocks.across).step_by(TOGETHER) {
+            let rows = top..(top + TOGETHER).min(blocks.down);
+            let all = rows.flat_map(|row| {
+                (left..(left + TOGETHER).min(blocks.across)).map(move |column| row * blocks.across + column)
+            });
+            let open: Vec<usize> = all.filter(|index| !spool.has_block(*index)).collect();
+            let (Some(first), Some(last)) = (open.first(), open.last()) else { continue };
+            let (first, last) = (blocks.region(*first), blocks.region(*last));
+            let (left, right) = (first.left.min(last.left), first.right().max(last.right()));
+            let region = Region { top: first.top, left, height: last.bottom() - first.top, width: right - left };
+            plan.groups.push(LargeGroup { blocks: open, region: region.grown(reach, extent) });
+        }
+    }
+    Ok(plan)
+}
+
+/// [`Model::large_blocks`] for blocks of `side` pixels.
+pub(super) fn packed_blocks(
+    model: &Model,
+    reader: &dyn RegionReader,
+    options: &LargeOptions,
+    context: &str,
+    blocks: &[usize],
+    side: usize,
+) -> Result<Vec<Vec<u8>>> {
+    let context: Context = serde_json::from_str(context)
+        .map_err(|error| Error::Config(format!("context is not that of a plan: {error}")))?;
+    let extent = extent(reader, options)?;
+    let (_, options) = at_level(reader, options, extent);
+    let lattice = Blocks::of(extent, side);
+    let setup = Setup::new(model, reader, options.level, &context, &options.predict)?;
+    let mut answers = if setup.searches_whole() { None } else { Some(Blended::new(&setup)?) };
+    let mut packed = Vec::new();
+    for &index in blocks {
+        if index >= lattice.len() {
+            return Err(Error::Config(format!("block {index} of {}", lattice.len())));
+        }
+        let core = lattice.region(index);
+        let found = match &mut answers {
+            Some(answers) => cells(&setup, &options, answers, core, 0)?.unwrap_or_default(),
+            None => stars(&setup, &options, core)?,
+        };
+        packed.push(Spool::packed(&found));
+    }
+    Ok(packed)
 }
 
 fn extent(reader: &dyn RegionReader, options: &LargeOptions) -> Result<Extent> {

@@ -118,7 +118,7 @@ fn assert_alike(found: &Segmentation, whole: &Segmentation, what: &str) {
 
 #[test]
 fn cells_are_those_of_the_whole_image_but_for_rounding() {
-    let image = field(420, 500, 7).image;
+    let image = field(300, 380, 7).image;
     for (algorithm, tile) in
         [(Algorithm::Cellpose, None), (Algorithm::Elephant, Some(256)), (Algorithm::Elephant, None)]
     {
@@ -126,9 +126,9 @@ fn cells_are_those_of_the_whole_image_but_for_rounding() {
         let mut options = LargeOptions { skip_empty: false, ..LargeOptions::default() };
         options.predict.tile = tile;
         let whole = model.predict(&image, &options.predict).unwrap();
-        assert!(whole.objects.len() > 40, "{algorithm}: {}", whole.objects.len());
+        assert!(whole.objects.len() > 20, "{algorithm}: {}", whole.objects.len());
         let mut first = None;
-        for side in [101, 256, BLOCK] {
+        for side in [101, 170, BLOCK] {
             let (found, _) = by_parts(&model, &image, &options, side);
             assert_alike(&found, &whole, &format!("{algorithm} {tile:?}, blocks of {side}"));
             if side == BLOCK {
@@ -191,28 +191,28 @@ fn a_run_that_was_ended_goes_on_with_the_same_result() {
 #[test]
 fn blocks_that_are_segmented_elsewhere_are_put_together() {
     // Four blocks, of which each is looked at with its own reader of the pixels that it needs.
-    let image = field(1100, 1150, 13).image;
+    let image = field(270, 290, 13).image;
     let reader = ImageRegions::new(image.clone(), None).unwrap();
     for algorithm in [Algorithm::Stardist, Algorithm::Cellpose, Algorithm::Elephant] {
         let model = model(algorithm);
         let folder = tempfile::tempdir().unwrap();
         let mut options = LargeOptions { folder: Some(folder.path().to_path_buf()), ..LargeOptions::default() };
-        let plan = model.large_plan(&reader, &options).unwrap();
+        let plan = model.in_pool(None, || parts::plan(&model, &reader, &options, 150)).unwrap();
         assert_eq!(plan.groups.iter().flat_map(|group| group.blocks.clone()).collect::<Vec<_>>(), [0, 1, 2, 3]);
         for block in [3, 1, 0, 2] {
-            let bytes = model.large_blocks(&reader, &options, &plan.context, &[block]).unwrap();
+            let bytes = model
+                .in_pool(None, || parts::packed_blocks(&model, &reader, &options, &plan.context, &[block], 150))
+                .unwrap();
             keep_block(folder.path(), block, &bytes[0]).unwrap();
         }
         assert!(keep_block(folder.path(), 0, &[1]).is_err());
         options.resume = true;
-        assert!(model.large_plan(&reader, &options).unwrap().groups.is_empty());
-        let (found, _) = by_parts(&model, &image, &options, BLOCK);
+        let rest = model.in_pool(None, || parts::plan(&model, &reader, &options, 150)).unwrap();
+        assert!(rest.groups.is_empty());
+        let (found, _) = by_parts(&model, &image, &options, 150);
         let whole = model.predict(&image, &options.predict).unwrap();
-        assert!(whole.objects.len() > 100);
-        match algorithm {
-            Algorithm::Stardist => assert_eq!(found.labels, whole.labels),
-            _ => assert_alike(&found, &whole, algorithm.name()),
-        }
+        assert!(whole.objects.len() > 20);
+        assert_alike(&found, &whole, algorithm.name());
     }
 }
 

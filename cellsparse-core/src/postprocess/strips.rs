@@ -93,20 +93,31 @@ impl StripSuppression {
     /// # Errors
     /// [`Error::Image`] for values that are not usable, [`Error::Cancelled`].
     pub fn add(&mut self, strip: &StarCandidates, tags: &[u8], frontier: i32) -> Result<Strip> {
-        strip.check()?;
-        let longest = strip.dist.iter().fold(0.0f32, |longest, ray| longest.max(ray.abs()));
+        let taken = self.hold(strip, tags)?;
+        if taken == Strip::Taken
+            && let Some(reach) = self.reach
+        {
+            // One pixel for rounding on either side.
+            self.settle(i64::from(frontier) - i64::from(reach) - 2)?;
+        }
+        Ok(taken)
+    }
+
+    /// Takes in a part of a strip, of which nothing is decided yet.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn hold(&mut self, part: &StarCandidates, tags: &[u8]) -> Result<Strip> {
+        part.check()?;
+        let longest = part.dist.iter().fold(0.0f32, |longest, ray| longest.max(ray.abs()));
         if self.reach.is_some_and(|reach| longest > reach as f32) {
             if self.decided {
                 return Ok(Strip::ReachExceeded);
             }
             self.reach = None;
         }
-        self.open.append(strip, tags, self.seen)?;
-        self.seen += strip.len() as u64;
-        if let Some(reach) = self.reach {
-            // One pixel for rounding on either side.
-            self.settle(i64::from(frontier) - i64::from(reach) - 2)?;
-        }
+        self.open.append(part, tags, self.seen)?;
+        self.seen += part.len() as u64;
         Ok(Strip::Taken)
     }
 
@@ -321,7 +332,13 @@ mod tests {
         let mut cut = StripSuppression::new(16, 0.4, Some(20), &cancel);
         for top in (0..300).step_by(50) {
             let (part, tags) = strip(&all, top..top + 50);
-            whole.add(&part, &tags, top + 50).unwrap();
+            let half = part.len() / 2;
+            let pieces: [Vec<usize>; 2] = [(0..half).collect(), (half..part.len()).collect()];
+            for places in &pieces {
+                let of_piece: Vec<u8> = places.iter().map(|place| tags[*place]).collect();
+                assert_eq!(whole.hold(&part.select(places), &of_piece).unwrap(), Strip::Taken);
+            }
+            whole.add(&StarCandidates::empty(16), &[], top + 50).unwrap();
             let (seen, reach, open) = cut.state();
             let state = StripState { seen, reach, open: open.clone(), settled: cut.settled().clone() };
             assert!(

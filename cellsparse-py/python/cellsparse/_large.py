@@ -160,7 +160,10 @@ def predict(
         if out is None:
             if isinstance(opened, str):
                 raise ConfigError("out: name a .tif file or give an array for the labels of a file")
-            out = np.zeros(opened[0][taken.get("level", 0)], dtype=np.int32)
+            level = taken.get("level", 0)
+            if level >= len(opened[0]):
+                raise ConfigError(f"option: level is {level}; the image has {len(opened[0])}, counted from 0")
+            out = np.zeros(opened[0][level], dtype=np.int32)
         labels = out
 
         def put(top: int, left: int, block: Any) -> None:

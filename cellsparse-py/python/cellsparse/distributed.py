@@ -72,8 +72,9 @@ def predict(
     Returns
     -------
     LargeSegmentation
-        As from `Model.predict_large`. Cellpose and ELEPHANT give what that gives; StarDist does too, unless a chain of
-        overlapping candidates is longer than several cells.
+        As from `Model.predict_large`. Cellpose and ELEPHANT give what that gives; StarDist does too, but for single pixels (the
+        network's sums are rounded by where a block begins), unless a chain of overlapping candidates is longer than several
+        cells.
     """
     if options.get("folder") is None:
         with tempfile.TemporaryDirectory() as folder:

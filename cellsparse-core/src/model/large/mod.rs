@@ -120,6 +120,9 @@ pub(crate) struct Setup<'a> {
     pub notes: Vec<String>,
 }
 
+/// Share of the memory that the network leaves to everything else, as 1 in so many.
+const RESERVED: u64 = 3;
+
 /// Bytes of memory that a run takes for a part beside the network, for each pixel of it.
 const PART_BYTES: u64 = 160;
 
@@ -170,7 +173,8 @@ impl<'a> Setup<'a> {
     }
 
     fn work(&self) -> Work<'_> {
-        Work::of(self.options, &self.device, self.budget, self.zoom)
+        // The rest is for parts, answers that are kept, and objects.
+        Work::of(self.options, &self.device, self.budget.less(self.budget.left() / RESERVED), self.zoom)
     }
 
     /// Pixels around a part that are looked at with it: a few cells.

@@ -89,18 +89,23 @@ impl<'a> StarSearch<'a> {
     ) -> Result<Row> {
         let setup = self.setup;
         let work = setup.work();
-        let mut row = RowOfTiles::empty(self.config.n_rays);
+        let mut taken = Strip::Taken;
         for column in 0..self.tiles.columns.len() {
             setup.options.cancel.check()?;
             let at = [self.done, column];
-            if wanted(self.region(at))? {
-                self.look_at(at, &mut row, &work)?;
+            if taken == Strip::Taken && wanted(self.region(at))? {
+                // A tile at a time, so that the candidates of a wide image are not held twice.
+                let mut tile = RowOfTiles::empty(self.config.n_rays);
+                self.look_at(at, &mut tile, &work)?;
+                taken = self.suppression.hold(&tile.stars, &tile.classes)?;
             }
             tick()?;
         }
-        let end = self.tiles.kept(0, self.done)[1];
-        row.frontier = self.place.frontier(end);
-        if self.suppression.add(&row.stars, &row.classes, row.frontier)? == Strip::ReachExceeded {
+        if taken == Strip::Taken {
+            let frontier = self.place.frontier(self.tiles.kept(0, self.done)[1]);
+            taken = self.suppression.add(&StarCandidates::empty(self.config.n_rays), &[], frontier)?;
+        }
+        if taken == Strip::ReachExceeded {
             let reach = self.suppression.state().1.and_then(|reach| reach.checked_mul(4));
             let cancel = &setup.options.cancel;
             self.suppression = StripSuppression::new(self.config.n_rays, self.thresholds.nms, reach, cancel);
