@@ -81,7 +81,7 @@ impl Index {
             for (place, object) in objects.iter().enumerate() {
                 let [rows, columns] = object.bounds();
                 let own = Region { top: rows.start, left: columns.start, height: rows.len(), width: columns.len() };
-                reach = Some(reach.map_or(own, |reach| joined(reach, own)));
+                reach = Some(reach.map_or(own, |reach| reach.joined(own)));
                 orders.push((object.order, block as u32, place as u32));
             }
             ids.push(vec![None; objects.len()]);
@@ -167,7 +167,7 @@ fn own(objects: &[Found], ids: &[Option<i32>]) -> OwnObjects {
         let [rows, columns] = object.bounds();
         Region { top: rows.start, left: columns.start, height: rows.len(), width: columns.len() }
     });
-    let Some(region) = region.reduce(joined) else {
+    let Some(region) = region.reduce(Region::joined) else {
         let region = Region { top: 0, left: 0, height: 0, width: 0 };
         return OwnObjects { region, labels: LabelImage::zeros((0, 0)), list: Vec::new() };
     };
@@ -179,12 +179,6 @@ fn own(objects: &[Found], ids: &[Option<i32>]) -> OwnObjects {
     }
     list.sort_by_key(|(id, ..)| *id);
     OwnObjects { region, labels, list }
-}
-
-fn joined(a: Region, b: Region) -> Region {
-    let (top, left) = (a.top.min(b.top), a.left.min(b.left));
-    let (bottom, right) = (a.bottom().max(b.bottom()), a.right().max(b.right()));
-    Region { top, left, height: bottom - top, width: right - left }
 }
 
 /// The blocks that were read last.

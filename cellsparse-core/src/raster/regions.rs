@@ -82,6 +82,13 @@ impl Region {
         self.top < other.bottom() && other.top < self.bottom() && self.left < other.right() && other.left < self.right()
     }
 
+    /// The smallest region around two.
+    pub fn joined(self, other: Self) -> Self {
+        let (top, left) = (self.top.min(other.top), self.left.min(other.left));
+        let (bottom, right) = (self.bottom().max(other.bottom()), self.right().max(other.right()));
+        Self { top, left, height: bottom - top, width: right - left }
+    }
+
     /// With so many pixels more on every side, as far as the level has them.
     pub fn grown(&self, by: usize, within: Extent) -> Self {
         let (top, left) = (self.top.saturating_sub(by), self.left.saturating_sub(by));
@@ -281,6 +288,8 @@ mod tests {
         let region = Region { top: 3, left: 8, height: 2, width: 3 };
         assert_eq!(region.grown(2, extent), Region { top: 1, left: 6, height: 6, width: 6 });
         assert!(region.contains([4, 10]) && !region.contains([5, 10]) && region.meets(&Region::whole(extent)));
-        assert!(!region.meets(&Region { top: 5, left: 8, height: 1, width: 1 }));
+        let other = Region { top: 5, left: 8, height: 1, width: 1 };
+        assert!(!region.meets(&other));
+        assert_eq!(region.joined(other), Region { top: 3, left: 8, height: 3, width: 3 });
     }
 }

@@ -240,7 +240,9 @@ impl Survivors {
     pub fn in_part(&self, core: Region, require: &dyn Fn(Region) -> Result<()>) -> Result<Vec<Found>> {
         self.cancel.check()?;
         let own: Vec<usize> = (0..self.stars.len()).filter(|index| core.contains(self.point(*index))).collect();
-        let Some(window) = own.iter().map(|index| self.bounds[*index]).reduce(joined) else { return Ok(Vec::new()) };
+        let Some(window) = own.iter().map(|index| self.bounds[*index]).reduce(Region::joined) else {
+            return Ok(Vec::new());
+        };
         require(window)?;
         let mut near: Vec<usize> = (0..self.stars.len()).filter(|index| self.bounds[*index].meets(&window)).collect();
         // The sum turns -0 into +0, which compares equal to it.
@@ -297,11 +299,4 @@ fn stars_of<'a, 'b>(setup: &'b Setup<'a>) -> Result<&'b StarDist<'a>> {
         AnyAlgorithm::Stardist(stars) => Ok(stars),
         _ => Err(Error::Internal("a search for stars by another network".into())),
     }
-}
-
-/// The smallest region around two.
-fn joined(a: Region, b: Region) -> Region {
-    let (top, left) = (a.top.min(b.top), a.left.min(b.left));
-    let (bottom, right) = (a.bottom().max(b.bottom()), a.right().max(b.right()));
-    Region { top, left, height: bottom - top, width: right - left }
 }
