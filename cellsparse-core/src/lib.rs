@@ -45,7 +45,7 @@
 //! Most programs need only what is re-exported here. The modules can be used alone: [`raster`] reads and writes images,
 //! [`annotations`] checks sparse labels, [`completion`] adds what they make plain, [`geometry`] measures and outlines,
 //! [`targets`] and [`training`] hold the targets, losses and the training loop, [`networks`] computes, [`postprocess`] turns network maps into
-//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and [`synthetic`] draws
+//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of other programs, and [`synthetic`] draws
 //! microscope fields with ground truth.
 //!
 //! # Features
@@ -55,6 +55,7 @@
 //! | none | label images, geometry, targets, pseudo-labels, post-processing, metrics, drawn fields | yes |
 //! | `models` | [`networks`], [`training`], [`model`] with [`Model`], and its files and weights of others in [`formats`] | yes |
 //! | `io` | image files in [`raster`], annotation files and OME-TIFF in [`formats`] | yes |
+//! | `keras` | models of StarDist and packages of bioimage.io, and `model::convert`; includes `models` and `io` | yes |
 //! | `candle` | networks on Candle tensors, which the tests compare with; includes `models` | yes |
 //! | `cuda`, `metal` | networks on these accelerators, by Candle | no |
 //! | `serde` | scores and reasons as data of serde; a part of `models` and `io` | yes |
