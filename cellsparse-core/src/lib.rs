@@ -45,7 +45,7 @@
 //! Most programs need only what is re-exported here. The modules can be used alone: [`raster`] reads and writes images,
 //! [`annotations`] checks sparse labels, [`completion`] adds what they make plain, [`geometry`] measures and outlines,
 //! [`targets`] and [`training`] hold the targets, losses and the training loop, [`networks`] computes, [`postprocess`] turns network maps into
-//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of other programs, and [`synthetic`] draws
+//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and [`synthetic`] draws
 //! microscope fields with ground truth.
 //!
 //! # Features
