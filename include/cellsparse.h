@@ -755,6 +755,19 @@ cellsparse_status cellsparse_model_new(const char *algorithm,
 cellsparse_status cellsparse_model_load(const char *path, struct cellsparse_model **model_out);
 
 /**
+ * Turns a model of one program into one of another. The content of `source` says what it is: a model of cellsparse, a model of
+ * StarDist (folder, .zip, .h5 beside its config.json, package of bioimage.io), weights of Cellpose 2 or 3 or elephant-core
+ * (PyTorch or safetensors). The ending of `target` says what it becomes: .safetensors (a model of cellsparse), .pth (PyTorch),
+ * .onnx, .zip (package of bioimage.io). `config` is a JSON file with what the source does not tell, or NULL.
+ *
+ * `notes_out` takes a JSON array of sentences that a user should know; free it with cellsparse_string_free(). Any thread.
+ */
+cellsparse_status cellsparse_convert(const char *source,
+                                     const char *target,
+                                     const char *config,
+                                     const char **notes_out);
+
+/**
  * Writes the model to one file, atomically: the file is the old one or the new one, never half. Only reads the model.
  */
 cellsparse_status cellsparse_model_save(const struct cellsparse_model *model, const char *path);

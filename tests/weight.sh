@@ -20,6 +20,7 @@ check() {
 check 30 "labels, geometry, post-processing, metrics" -p cellsparse-core --no-default-features
 check 55 "inference and model files" -p cellsparse-core --no-default-features --features models
 check 80 "the library without Candle" -p cellsparse-core --no-default-features --features models,io
+check 80 "the same with models of StarDist" -p cellsparse-core --no-default-features --features models,io,keras
 check 80 "the C library" -p cellsparse-ffi
 
 # Candle comes with the features cuda and metal only.

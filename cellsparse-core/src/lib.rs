@@ -55,6 +55,7 @@
 //! | none | label images, geometry, targets, pseudo-labels, post-processing, metrics, drawn fields | yes |
 //! | `models` | [`networks`], [`training`], [`model`] with [`Model`], and its files and weights of others in [`formats`] | yes |
 //! | `io` | image files in [`raster`], annotation files and OME-TIFF in [`formats`] | yes |
+//! | `keras` | models of StarDist and packages of bioimage.io, and `model::convert`; includes `models` and `io` | yes |
 //! | `candle` | networks on Candle tensors, which the tests compare with; includes `models` | yes |
 //! | `cuda`, `metal` | networks on these accelerators, by Candle | no |
 //! | `serde` | scores and reasons as data of serde; a part of `models` and `io` | yes |

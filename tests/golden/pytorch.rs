@@ -5,11 +5,13 @@ use cellsparse_tests as common;
 
 use std::path::{Path, PathBuf};
 
-use cellsparse_core::ErrorKind;
 use cellsparse_core::formats::foreign::{WeightsKind, read_weights};
 use cellsparse_core::formats::pytorch::{StateDict, read_state_dict, write_state_dict};
 use cellsparse_core::formats::tensors::{read_foreign_tensors, write_tensors};
 use cellsparse_core::random::Random;
+use cellsparse_core::{ErrorKind, Model};
+
+use crate::keras::stored_zip;
 
 fn path(name: &str) -> PathBuf {
     common::fixtures().join("cellpose").join(name)
@@ -74,6 +76,92 @@ fn every_element_type_and_every_view() {
     assert!(
         ["transposed", "expanded", "empty", "half", "bfloat16", "double", "bool"].iter().all(|n| names.contains(n))
     );
+}
+
+/// A file of PyTorch in which all float arrays are views of one block, kernels with the channels last, from an offset on, nested
+/// under a key: what `model.to(memory_format=torch.channels_last)` and flat buffers of optimisers leave behind.
+fn views_of_one_block(dict: &StateDict, kind: &str, bytes_of: impl Fn(f32) -> Vec<u8>) -> Vec<u8> {
+    const EMPTY: &[u8] = b"ccollections\nOrderedDict\n)R";
+    let text = |out: &mut Vec<u8>, text: &str| {
+        out.push(b'X');
+        out.extend((text.len() as u32).to_le_bytes());
+        out.extend(text.as_bytes());
+    };
+    let int = |out: &mut Vec<u8>, number: usize| {
+        out.push(b'J');
+        out.extend((number as i32).to_le_bytes());
+    };
+    let floats: Vec<_> = dict.arrays.iter().filter(|array| !array.name.ends_with("num_batches_tracked")).collect();
+    let total = 3 + floats.iter().map(|array| array.values.len()).sum::<usize>();
+    let mut block: Vec<u8> = (0..3).flat_map(|_| bytes_of(7.0)).collect();
+    let mut pickle = b"\x80\x02}(".to_vec();
+    text(&mut pickle, "epoch");
+    pickle.extend(b"K\x03");
+    text(&mut pickle, "model_state_dict");
+    pickle.extend(EMPTY);
+    pickle.push(b'(');
+    let mut offset = 3;
+    for array in floats {
+        // Order of the axes in the block, the outermost first.
+        let order: Vec<usize> = if array.shape.len() == 4 { vec![0, 2, 3, 1] } else { (0..array.shape.len()).collect() };
+        let mut strides = vec![1; array.shape.len()];
+        for pair in (1..order.len()).rev() {
+            strides[order[pair - 1]] = strides[order[pair]] * array.shape[order[pair]];
+        }
+        let mut placed = vec![0.0; array.values.len()];
+        for (index, value) in array.values.iter().enumerate() {
+            let (mut rest, mut place) = (index, 0);
+            for axis in (0..array.shape.len()).rev() {
+                place += rest % array.shape[axis] * strides[axis];
+                rest /= array.shape[axis];
+            }
+            placed[place] = *value;
+        }
+        block.extend(placed.into_iter().flat_map(&bytes_of));
+        text(&mut pickle, &array.name);
+        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        text(&mut pickle, "storage");
+        pickle.extend(format!("ctorch\n{kind}\n").as_bytes());
+        text(&mut pickle, "0");
+        text(&mut pickle, "cpu");
+        int(&mut pickle, total);
+        pickle.extend(b"tQ");
+        int(&mut pickle, offset);
+        pickle.push(b'(');
+        array.shape.iter().for_each(|side| int(&mut pickle, *side));
+        pickle.extend(b"t(");
+        strides.iter().for_each(|stride| int(&mut pickle, *stride));
+        pickle.extend(b"t\x89");
+        pickle.extend(EMPTY);
+        pickle.extend(b"tR");
+        offset += array.values.len();
+    }
+    pickle.extend(b"uu.");
+    stored_zip(&[("a/data.pkl".into(), pickle), ("a/byteorder".into(), b"little".to_vec()), ("a/data/0".into(), block)])
+}
+
+#[test]
+fn a_network_with_the_channels_last_in_one_block_is_the_same_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.pth");
+    let dict = read_state_dict(path("small_net.pth")).unwrap();
+    let expected = Model::from_state_dict(dict.clone().into_named_arrays()).unwrap();
+    std::fs::write(&file, views_of_one_block(&dict, "FloatStorage", |value| value.to_le_bytes().to_vec())).unwrap();
+    let found = Model::import(&file, None).unwrap();
+    assert_eq!(found.model.weights(), expected.weights());
+    assert!(found.notes.iter().any(|note| note.contains("'model_state_dict'")), "{:?}", found.notes);
+    // The upper half of each number.
+    let half = |value: f32| value.to_le_bytes()[2..].to_vec();
+    std::fs::write(&file, views_of_one_block(&dict, "BFloat16Storage", half)).unwrap();
+    let found = Model::import(&file, None).unwrap().model;
+    for (found, expected) in found.weights().parameters().iter().zip(expected.weights().parameters()) {
+        let rounded = expected.values.iter().map(|value| f32::from_bits(value.to_bits() & 0xffff_0000));
+        assert!(found.values.iter().copied().eq(rounded), "{}", expected.spec.name);
+    }
+    // A view that leaves its block is refused.
+    let bytes = views_of_one_block(&dict, "FloatStorage", |value| value.to_le_bytes()[..3].to_vec());
+    std::fs::write(&file, bytes).unwrap();
+    assert!(Model::import(&file, None).unwrap_err().to_string().contains("block"));
 }
 
 #[test]
