@@ -74,7 +74,7 @@ impl Model {
         let shown = Image::F32(image);
         let found = self.predict(&shown, &PredictOptions { device: Device::Cpu, ..PredictOptions::default() })?;
         package.picture("cover.png", overlay(&shown, &found.labels, None)?.view())?;
-        package.file(OWN_MODEL, Box::new(|mut writer| self.to_writer(&mut writer).map_err(std::io::Error::other)));
+        package.file(OWN_MODEL, Box::new(|writer| self.to_writer(writer).map_err(std::io::Error::other)));
         package.save(path.as_ref())
     }
 

@@ -60,6 +60,9 @@ pub fn convert(source: impl AsRef<Path>, target: impl AsRef<Path>, config: Optio
     let (source, target) = (source.as_ref(), target.as_ref());
     let is_ours = WeightsKind::of(source)? == WeightsKind::Cellsparse;
     let form = Form::of(target)?;
+    if source.canonicalize().is_ok_and(|source| target.canonicalize().is_ok_and(|target| source == target)) {
+        return Err(Error::file(target, "it would be replaced by what it becomes; give the result another name"));
+    }
     if is_ours && form == Form::Cellsparse {
         return Err(Error::file(
             target,

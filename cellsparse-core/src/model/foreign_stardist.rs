@@ -183,7 +183,8 @@ impl Names {
                 layers.push(layer);
             }
         }
-        if !only_numbers && !(layers.contains(&"prob") && layers.contains(&"dist")) {
+        let is_stardist = layers.contains(&"prob") && layers.contains(&"dist");
+        if !only_numbers && !is_stardist {
             let shown: Vec<String> = layers.iter().take(4).map(|layer| format!("'{layer:.60}'")).collect();
             return Err(Error::Weights(format!(
                 "layers {}{} that are not those of a network of StarDist, which has 'prob' and 'dist'",
