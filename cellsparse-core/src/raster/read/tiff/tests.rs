@@ -587,7 +587,7 @@ fn sub_directory(bytes: &mut [u8], big: bool) -> (usize, usize) {
 #[test]
 fn parts_that_are_damaged_or_not_finite_are_told_by_their_place() {
     use crate::raster::regions::Region;
-    let mut values = vec![0.5f32; 16];
+    let mut values = [0.5f32; 16];
     values[15] = f32::NAN;
     let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let reader = regions(&Draft::gray(4, 4, 32, &data).short(tags::SAMPLE_FORMAT, 3).bytes(), &ReadOptions::default());
