@@ -22,6 +22,7 @@ mod fit;
 mod foreign;
 mod info;
 mod keep;
+#[cfg(feature = "io")]
 pub(crate) mod large;
 mod network;
 mod normalization;
