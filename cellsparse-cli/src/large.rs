@@ -68,8 +68,8 @@ const PYRAMID: usize = 1 << 24;
 /// Bytes of decoded strips and tiles that are kept.
 const KEPT_BYTES: usize = 128 << 20;
 
-/// Where the results of an image go, and the paths of the files.
-type Written<'r> = (Vec<Box<dyn LargeSink + 'r>>, Vec<PathBuf>);
+/// Where labels and objects go.
+type Sinks<'r> = Vec<Box<dyn LargeSink + 'r>>;
 
 /// What large images are segmented with.
 pub struct Large<'a> {
@@ -174,7 +174,7 @@ impl<'a> Large<'a> {
     }
 
     /// The files that are written, and their paths.
-    fn sinks<'r>(&self, part: &Part, reader: &'r dyn RegionReader, level: usize) -> Result<Written<'r>> {
+    fn sinks<'r>(&self, part: &Part, reader: &'r dyn RegionReader, level: usize) -> Result<(Sinks<'r>, Vec<PathBuf>)> {
         let mut sinks: Vec<Box<dyn LargeSink + 'r>> = Vec::new();
         let mut files = Vec::new();
         let mut left_out = Vec::new();
