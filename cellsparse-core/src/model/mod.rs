@@ -28,6 +28,7 @@ mod foreign;
 mod foreign_stardist;
 mod info;
 mod keep;
+#[cfg(feature = "io")]
 pub(crate) mod large;
 mod network;
 mod normalization;

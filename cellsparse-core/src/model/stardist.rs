@@ -9,8 +9,10 @@ use std::cell::RefCell;
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "io")]
 pub(super) use self::maps::StarTiles;
 use self::objects::{Candidates, Stars};
+#[cfg(feature = "io")]
 pub(super) use self::objects::{Placing, REACH, RowOfTiles};
 pub(super) use self::training::StarDistTask;
 use super::algorithm::{

@@ -120,6 +120,7 @@ impl StarTiles {
     }
 
     /// First and end pixel along an axis of what the maps of a tile stand for.
+    #[cfg(feature = "io")]
     pub fn kept(&self, axis: usize, index: usize) -> [usize; 2] {
         let span = [&self.rows, &self.columns][axis][index];
         [span.keep_begin * self.block[axis], span.keep_end * self.block[axis]]
