@@ -103,7 +103,8 @@ fn views_of_one_block(dict: &StateDict, kind: &str, bytes_of: impl Fn(f32) -> Ve
     let mut offset = 3;
     for array in floats {
         // Order of the axes in the block, the outermost first.
-        let order: Vec<usize> = if array.shape.len() == 4 { vec![0, 2, 3, 1] } else { (0..array.shape.len()).collect() };
+        let order: Vec<usize> =
+            if array.shape.len() == 4 { vec![0, 2, 3, 1] } else { (0..array.shape.len()).collect() };
         let mut strides = vec![1; array.shape.len()];
         for pair in (1..order.len()).rev() {
             strides[order[pair - 1]] = strides[order[pair]] * array.shape[order[pair]];
