@@ -8,7 +8,6 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
-import java.util.Arrays;
 import java.util.Locale;
 
 /**
@@ -79,30 +78,36 @@ final class NativeLibrary {
     private static void loadFromJar() throws IOException {
         String name = System.mapLibraryName("cellsparse_jni");
         String resource = "/native/" + platform() + "/" + name;
-        byte[] content;
-        try (InputStream stream = NativeLibrary.class.getResourceAsStream(resource)) {
-            if (stream == null) {
-                throw new IOException("the jar has no " + resource);
-            }
-            content = stream.readAllBytes();
+        String hash;
+        try (InputStream stream = open(resource)) {
+            hash = hash(stream);
         }
         Path file;
         try {
-            file = extract(content, cache().resolve(hash(content)), name);
+            file = extract(resource, hash, cache().resolve(hash), name);
         } catch (IOException error) {
             // A temporary folder of this process alone: in a lasting one, others could put their file in the place of ours.
-            loadCopy(content, name, error);
+            loadCopy(resource, name, error);
             return;
         }
         try {
             System.load(file.toString());
         } catch (UnsatisfiedLinkError error) {
             // Another class loader has this very file: a library belongs to one class loader, a copy is another one.
-            loadCopy(content, name, error);
+            loadCopy(resource, name, error);
         }
     }
 
-    private static void loadCopy(byte[] content, String name, Throwable reason) throws IOException {
+    /** The library in the jar. It is read as a stream: as a whole it would not fit into a small heap. */
+    private static InputStream open(String resource) throws IOException {
+        InputStream stream = NativeLibrary.class.getResourceAsStream(resource);
+        if (stream == null) {
+            throw new IOException("the jar has no " + resource);
+        }
+        return stream;
+    }
+
+    private static void loadCopy(String resource, String name, Throwable reason) throws IOException {
         Path folder;
         try {
             folder = Files.createTempDirectory("cellsparse");
@@ -114,21 +119,28 @@ final class NativeLibrary {
         // Deleted in the reverse order; where a loaded file cannot be deleted it stays.
         folder.toFile().deleteOnExit();
         copy.toFile().deleteOnExit();
-        Files.write(copy, content);
+        try (InputStream stream = open(resource)) {
+            Files.copy(stream, copy);
+        }
         System.load(copy.toString());
     }
 
     /** The file with this content, written unless it is there already. */
-    private static Path extract(byte[] content, Path folder, String name) throws IOException {
+    private static Path extract(String resource, String hash, Path folder, String name) throws IOException {
         Path file = folder.resolve(name).toAbsolutePath();
-        if (Files.isRegularFile(file) && Files.size(file) == content.length
-                && Arrays.equals(Files.readAllBytes(file), content)) {
-            return file;
+        if (Files.isRegularFile(file)) {
+            try (InputStream stream = Files.newInputStream(file)) {
+                if (hash(stream).equals(hash)) {
+                    return file;
+                }
+            }
         }
         Files.createDirectories(folder);
         Path partial = Files.createTempFile(folder, name, ".partial");
         try {
-            Files.write(partial, content);
+            try (InputStream stream = open(resource)) {
+                Files.copy(stream, partial, StandardCopyOption.REPLACE_EXISTING);
+            }
             try {
                 Files.move(partial, file, StandardCopyOption.ATOMIC_MOVE);
             } catch (AtomicMoveNotSupportedException error) {
@@ -153,16 +165,23 @@ final class NativeLibrary {
         return Path.of(base == null || base.isEmpty() ? home + "/.cache" : base, "cellsparse", "native");
     }
 
-    private static String hash(byte[] content) {
+    /** The first half of the SHA-256 of what a stream gives. */
+    private static String hash(InputStream stream) throws IOException {
+        MessageDigest digest;
         try {
-            byte[] digest = MessageDigest.getInstance("SHA-256").digest(content);
-            StringBuilder text = new StringBuilder();
-            for (int i = 0; i < 16; i++) {
-                text.append(String.format("%02x", digest[i]));
-            }
-            return text.toString();
+            digest = MessageDigest.getInstance("SHA-256");
         } catch (NoSuchAlgorithmException error) {
             throw new IllegalStateException("every Java has SHA-256", error);
         }
+        byte[] buffer = new byte[1 << 16];
+        for (int read = stream.read(buffer); read >= 0; read = stream.read(buffer)) {
+            digest.update(buffer, 0, read);
+        }
+        byte[] sum = digest.digest();
+        StringBuilder text = new StringBuilder();
+        for (int i = 0; i < 16; i++) {
+            text.append(String.format("%02x", sum[i]));
+        }
+        return text.toString();
     }
 }
