@@ -393,7 +393,7 @@ class Model:
         >>> model = cs.StarDist(n_rays=8, n_filter_base=4, n_depth=1)
         >>> image = cs.synthetic.field(seed=1, shape=(96, 80)).image
         >>> found = model.predict_large(image)
-        >>> found.shape == image.shape[:2] and found.n_objects == found.labels.max()
+        >>> found.shape == image.shape[:2] and found.n_objects == int(found.labels.max())
         True
         """
         return _large.predict(self, image, out, geojson, csv, callback, options)

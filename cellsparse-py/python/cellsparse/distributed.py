@@ -75,6 +75,13 @@ def predict(
         As from `Model.predict_large`. Cellpose and ELEPHANT give what that gives; StarDist does too, but for single pixels (the
         network's sums are rounded by where a block begins), unless a chain of overlapping candidates is longer than several
         cells.
+
+    >>> import cellsparse as cs
+    >>> model = cs.Elephant(widths=[4, 8])
+    >>> image = cs.synthetic.field(seed=1, shape=(96, 80)).image
+    >>> found = cs.distributed.predict(image, model)
+    >>> found.shape
+    (96, 80)
     """
     if options.get("folder") is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +121,8 @@ def predict(
         for blocks, part in groups:
             keep(_segment(model, cut(part), blocks, part, plan))
     else:
-        from distributed import as_completed
+        # An extra: absent where types are checked without it.
+        from distributed import as_completed  # type: ignore[import-not-found, unused-ignore]
 
         shared = client.scatter(model, broadcast=True)
         waiting = as_completed()
