@@ -69,7 +69,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Optimiser steps (batches)
-    #[arg(long, default_value_t = 200, value_parser = positive, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_parser = positive, value_name = "N")]
     pub steps: usize,
     /// Seed of the fields, the annotation and the training
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -581,7 +581,7 @@ mod tests {
         assert_eq!(select.select_channels, Some(vec![3, 1]));
         assert_eq!((select.plane, select.frame), (Some(Numbers::One(2)), Some(Numbers::One(4))));
         let Command::Demo(demo) = Cli::parse_from(["cellsparse", "demo"]).command else { panic!("not demo") };
-        assert_eq!((demo.algorithm, demo.steps, demo.seed), (AlgorithmChoice::Auto, 200, 0));
+        assert_eq!((demo.algorithm, demo.steps, demo.seed), (AlgorithmChoice::Auto, 100, 0));
     }
 
     #[test]

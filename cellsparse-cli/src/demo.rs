@@ -31,7 +31,7 @@ use crate::{input, interrupt, note, print_json, print_out, train};
 const DRAWN_PATCH: usize = 128;
 
 /// Steps of the short trainings that show what waiting is worth.
-const FIRST_ANSWERS: [usize; 2] = [10, 60];
+const FIRST_ANSWERS: [usize; 2] = [10, 30];
 
 /// Draws or reads the data, trains, segments, scores, reports.
 pub fn run(args: &DemoArgs) -> Result<()> {

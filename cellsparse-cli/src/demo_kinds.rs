@@ -11,7 +11,7 @@ use ndarray::{Array3, Slice};
 use crate::demo_data::{Annotated, DemoData, Unseen};
 
 /// Optimiser steps for each of them, at most.
-pub const STEPS: usize = 60;
+pub const STEPS: usize = 50;
 
 /// Side of a half in pixels.
 const SIDE: usize = 256;
