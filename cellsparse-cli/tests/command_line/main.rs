@@ -486,6 +486,21 @@ fn a_bad_file_does_not_end_the_run() {
 }
 
 #[test]
+fn the_program_holds_the_starting_weights_once() {
+    let program = fs::read(env!("CARGO_BIN_EXE_cellsparse")).expect("the program");
+    for weights in [
+        &include_bytes!("../../../cellsparse-core/starters/stardist.bin")[..],
+        include_bytes!("../../../cellsparse-core/starters/cellpose.bin"),
+        include_bytes!("../../../cellsparse-core/starters/elephant.bin"),
+    ] {
+        let piece = &weights[weights.len() / 2..][..64];
+        let first = piece[0];
+        let found = program.windows(piece.len()).filter(|window| window[0] == first && *window == piece).count();
+        assert_eq!(found, 1);
+    }
+}
+
+#[test]
 fn the_demo_shows_every_algorithm() {
     let project = Project::new();
     let data = project.root.path().display().to_string();

@@ -44,8 +44,9 @@ pub(super) struct Facts {
     pub title: &'static str,
     /// The fields of [`PredictOptions`] that belong to it.
     pub options: &'static [&'static str],
-    /// The starting weights in this library, as [`Starter::write`](super::Starter::write) makes them; empty without any.
-    pub starting_weights: &'static [u8],
+    /// The starting weights in this library, as [`Starter::write`](super::Starter::write) makes them; empty without any. A
+    /// reference to a static: a constant would put its megabytes into the program wherever it is used.
+    pub starting_weights: &'static &'static [u8],
     /// The shapes that its cells can have.
     pub shapes: Shapes,
     /// Its place in the order in which algorithms are taken that do equally well.

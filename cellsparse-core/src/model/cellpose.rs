@@ -103,6 +103,8 @@ const OVERLAP: f64 = 0.1;
 /// Tiles that are read at a time.
 const TILES: usize = 8;
 
+static STARTING_WEIGHTS: &[u8] = include_bytes!("../../starters/cellpose.bin");
+
 impl AlgorithmKind for Cellpose<'_> {
     type Config = CellposeConfig;
     type Thresholds = CellposeThresholds;
@@ -112,7 +114,7 @@ impl AlgorithmKind for Cellpose<'_> {
         name: "cellpose",
         title: "Cellpose",
         options: &["flow_threshold", "cellprob_threshold", "diameter", "augment"],
-        starting_weights: include_bytes!("../../starters/cellpose.bin"),
+        starting_weights: &STARTING_WEIGHTS,
         shapes: Shapes::Solid,
         rank: 0,
         outputs: &[

@@ -86,6 +86,8 @@ const OUTLINE_FOREGROUNDS: [f32; 7] = [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.1];
 pub(super) const TILE: usize = 1024;
 pub(super) const OVERLAP: f64 = 0.1;
 
+static STARTING_WEIGHTS: &[u8] = include_bytes!("../../starters/elephant.bin");
+
 impl AlgorithmKind for Elephant<'_> {
     type Config = ElephantConfig;
     type Thresholds = ElephantThresholds;
@@ -95,7 +97,7 @@ impl AlgorithmKind for Elephant<'_> {
         name: "elephant",
         title: "ELEPHANT",
         options: &["prob_thresh", "postprocess"],
-        starting_weights: include_bytes!("../../starters/elephant.bin"),
+        starting_weights: &STARTING_WEIGHTS,
         shapes: Shapes::Any,
         rank: 2,
         outputs: &[NetworkOutput {

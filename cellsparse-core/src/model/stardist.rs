@@ -97,6 +97,8 @@ const OVERLAPS: [f32; 3] = [0.3, 0.4, 0.5];
 /// Candidates that thresholds are chosen on, at most: those of the images that are judged, together.
 const MOST_CANDIDATES: usize = 1 << 18;
 
+static STARTING_WEIGHTS: &[u8] = include_bytes!("../../starters/stardist.bin");
+
 impl AlgorithmKind for StarDist<'_> {
     type Config = StarDistConfig;
     type Thresholds = StarThresholds;
@@ -106,7 +108,7 @@ impl AlgorithmKind for StarDist<'_> {
         name: "stardist",
         title: "StarDist",
         options: &["prob_thresh", "nms_thresh"],
-        starting_weights: include_bytes!("../../starters/stardist.bin"),
+        starting_weights: &STARTING_WEIGHTS,
         shapes: Shapes::StarConvex,
         rank: 1,
         outputs: &[
