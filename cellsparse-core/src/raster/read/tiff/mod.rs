@@ -39,14 +39,8 @@ pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<(Pick
     };
     let words = chosen.decode(&tiff, &wanted, options, first.bits.div_ceil(8) as usize)?;
     let directory = &tiff.directories[chosen.pages[0].slot.directory];
-    let description = tiff.text(directory, tags::IMAGE_DESCRIPTION)?;
-    let context = interpret::Context {
-        imagej: description.starts_with("ImageJ="),
-        tifffile: tiff.text(directory, tags::SOFTWARE)?.starts_with("tifffile"),
-        signed_16: is_signed_16(&description, first),
-        color_map: if palette { tiff.numbers(directory, tags::COLOR_MAP)? } else { None },
-    };
-    let mut notes = stack.notes.clone();
+    let context = context(&tiff, directory, first)?;
+    let mut notes = stack.notes(false);
     let image = interpret::image(words, first, wanted.len(), &context, &options.limits, &mut notes)?;
     let picked_now = chosen.picked || (options.channels.is_some() && !palette);
     let transparent = if picked_now || palette {
@@ -134,7 +128,7 @@ impl Chosen {
         } else if count == 1 {
             stack.slots.clone()
         } else {
-            let notes: String = stack.notes.iter().map(|note| format!(" ({note})")).collect();
+            let notes: String = stack.notes(false).iter().map(|note| format!(" ({note})")).collect();
             let channels = if for_labels {
                 String::new()
             } else {
@@ -244,6 +238,18 @@ fn say(tiff: &Tiff<'_>, stack: &Stack, options: &ReadOptions) -> String {
         plural(stack.planes, "plane"),
         plural(stack.frames, "time point")
     )
+}
+
+/// What a directory tells of how the numbers of its page become intensities.
+fn context(tiff: &Tiff<'_>, directory: &Directory, page: &Page) -> Decoded<interpret::Context> {
+    let description = tiff.text(directory, tags::IMAGE_DESCRIPTION)?;
+    let palette = page.color == Color::Palette;
+    Ok(interpret::Context {
+        imagej: description.starts_with("ImageJ="),
+        tifffile: tiff.text(directory, tags::SOFTWARE)?.starts_with("tifffile"),
+        signed_16: is_signed_16(&description, page),
+        color_map: if palette { tiff.numbers(directory, tags::COLOR_MAP)? } else { None },
+    })
 }
 
 /// ImageJ keeps signed 16-bit numbers as unsigned ones that are 32,768 larger, and says so by a calibration

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::super::source::Source;
 use super::super::{Decoded, Problem, ReadLimits, ReadOptions, keep, sample_count, within_wall, zero_based};
 use super::chunks::{Piece, Words, decode_chunk};
-use super::directory::{Tiff, tags};
+use super::directory::Tiff;
 use super::page::{Color, Page};
 use super::pyramid::{Layer, levels};
-use super::{Chosen, interpret, is_signed_16, pixel_size, refuse_raw};
+use super::{Chosen, interpret, pixel_size, refuse_raw};
 use crate::error::{Error, Result};
 use crate::raster::Image;
 use crate::raster::regions::{Extent, Region, RegionReader};
@@ -61,18 +61,9 @@ impl TiffRegions {
         };
         let wanted = if wanted.is_empty() { (0..count).collect() } else { wanted };
         let directory = &tiff.directories[chosen.pages[0].slot.directory];
-        let description = tiff.text(directory, tags::IMAGE_DESCRIPTION)?;
-        let context = interpret::Context {
-            imagej: description.starts_with("ImageJ="),
-            tifffile: tiff.text(directory, tags::SOFTWARE)?.starts_with("tifffile"),
-            signed_16: is_signed_16(&description, first),
-            color_map: if palette { tiff.numbers(directory, tags::COLOR_MAP)? } else { None },
-        };
+        let context = super::context(&tiff, directory, first)?;
         let pixel_size = pixel_size(&tiff, &stack, directory)?;
-        let mut notes = stack.notes.clone();
-        if levels.len() > 1 {
-            notes.retain(|note| !note.starts_with("smaller pages"));
-        }
+        let notes = stack.notes(levels.len() > 1);
         let extent = |layers: &Vec<Layer>| Extent { height: layers[0].page.height, width: layers[0].page.width };
         let extents: Vec<Extent> = levels.iter().map(extent).collect();
         for layer in levels.iter().flatten() {

@@ -24,11 +24,23 @@ pub(super) struct Stack {
     pub(super) told: bool,
     /// Micrometres per pixel, row and column.
     pub(super) pixel_size: Option<[f64; 2]>,
-    /// What was left out or is odd.
+    /// What is odd.
     pub(super) notes: Vec<String>,
+    /// Smaller pages that are no part of it: copies of a pyramid, overviews.
+    pub(super) smaller: usize,
 }
 
 impl Stack {
+    /// What a user should know of it; with `levels`, smaller pages are read too.
+    pub(super) fn notes(&self, levels: bool) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        if self.smaller > 0 && !levels {
+            let count = self.smaller;
+            notes.push(format!("smaller pages of the TIFF (reduced copies or overviews) were left out: {count}"));
+        }
+        notes
+    }
+
     /// Finds out from the metadata of ImageJ, OME, Zeiss LSM, MetaMorph and tifffile, in this order, what the pages are.
     pub(super) fn find(tiff: &Tiff<'_>, limits: &ReadLimits) -> Decoded<Self> {
         let main = main_pages(tiff)?;
@@ -62,14 +74,14 @@ impl Stack {
 
     fn of(pages: &[usize], channels: usize, planes: usize, frames: usize) -> Self {
         let slots = pages.iter().map(|&directory| Some(Slot { directory, behind: 0 })).collect();
-        Self { channels, planes, frames, slots, told: true, pixel_size: None, notes: Vec::new() }
+        Self { channels, planes, frames, slots, told: true, pixel_size: None, notes: Vec::new(), smaller: 0 }
     }
 
     /// Pages of which only the first has a directory.
     fn behind(directory: usize, channels: usize, planes: usize, frames: usize) -> Self {
         let count = channels.saturating_mul(planes).saturating_mul(frames).min(1 << 24);
         let slots = (0..count).map(|behind| Some(Slot { directory, behind })).collect();
-        Self { channels, planes, frames, slots, told: true, pixel_size: None, notes: Vec::new() }
+        Self { channels, planes, frames, slots, told: true, pixel_size: None, notes: Vec::new(), smaller: 0 }
     }
 
     /// The pages of one plane at one time, counted from 0, one for each channel.
@@ -109,6 +121,7 @@ fn from_ome(ome: &Ome, samples: usize, available: usize) -> Option<Stack> {
         told: true,
         pixel_size: ome.pixel_size,
         notes: Vec::new(),
+        smaller: 0,
     };
     if ome.images > 1 {
         stack.notes.push(format!("the OME-TIFF holds {} images; the first is read", ome.images));
@@ -251,10 +264,8 @@ fn unnamed(tiff: &Tiff<'_>, main: &[usize]) -> Decoded<Stack> {
     let same: Vec<usize> =
         main.iter().zip(&sizes).filter(|(_, size)| **size == sizes[0]).map(|(page, _)| *page).collect();
     if same.len() < main.len() && sizes.iter().all(|&size| area(size) <= area(sizes[0])) {
-        let mut stack = Stack { told: same.len() == 1, ..Stack::of(&same, 1, same.len(), 1) };
-        let count = main.len() - same.len();
-        stack.notes.push(format!("smaller pages of the TIFF (reduced copies or overviews) were left out: {count}"));
-        return Ok(stack);
+        let smaller = main.len() - same.len();
+        return Ok(Stack { told: same.len() == 1, smaller, ..Stack::of(&same, 1, same.len(), 1) });
     }
     Ok(Stack { told: main.len() == 1, ..Stack::of(main, 1, main.len(), 1) })
 }
