@@ -32,6 +32,7 @@ pub(super) struct Archive<'a> {
 }
 
 enum Source<'a> {
+    #[cfg_attr(not(feature = "io"), allow(dead_code, reason = "regions of ImageJ are read from memory"))]
     Bytes(&'a [u8]),
     #[cfg(feature = "models")]
     File(Mutex<File>, u64),
@@ -77,6 +78,7 @@ struct Entry {
 
 impl<'a> Archive<'a> {
     /// Reads the table of contents of an archive in memory. Its memory is bounded by the bytes that the table takes there.
+    #[cfg_attr(not(feature = "io"), allow(dead_code, reason = "regions of ImageJ are read from memory"))]
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
         Self::of(Source::Bytes(bytes))
     }

@@ -54,8 +54,10 @@ pub(super) struct Facts {
     /// The outputs of its network in the order of the graph's, with the one for classes last.
     pub outputs: &'static [NetworkOutput],
     /// How its outputs become cells, for people who run the network elsewhere.
+    #[cfg_attr(not(feature = "keras"), allow(dead_code, reason = "packages for other programs tell it"))]
     pub post_processing: &'static str,
     /// Where it was published: a reference and its DOI.
+    #[cfg_attr(not(feature = "keras"), allow(dead_code, reason = "packages for other programs tell it"))]
     pub citation: [&'static str; 2],
 }
 
@@ -65,6 +67,7 @@ pub(super) struct NetworkOutput {
     /// What is applied to the output of the network first, as ONNX names it.
     pub operator: Option<&'static str>,
     /// What its values are.
+    #[cfg_attr(not(feature = "keras"), allow(dead_code, reason = "packages for other programs tell it"))]
     pub meaning: &'static str,
 }
 
@@ -147,6 +150,7 @@ pub(super) struct Found {
 }
 
 /// An algorithm with the configuration and the thresholds of one model.
+#[cfg_attr(not(feature = "io"), allow(dead_code, reason = "images read by parts need some methods"))]
 pub(super) trait SegmentationAlgorithm {
     /// Whether its network takes the mean of the channels of an image that has another number of them.
     fn averages_channels(&self) -> bool {
