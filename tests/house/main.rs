@@ -3,3 +3,4 @@
 mod documentation;
 mod growth;
 mod layering;
+mod surface;

@@ -59,6 +59,44 @@ fn files_of_version_1_are_read_and_trained_on() {
     }
 }
 
+/// Models of few weights, trained for three steps, with what their training needs to go on.
+fn small_models() -> [(&'static str, Model); 3] {
+    let stardist =
+        StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 4, net_conv_after_unet: 4, ..Default::default() };
+    let mut models = [
+        ("stardist", Model::stardist(stardist, 1).unwrap()),
+        ("cellpose", Model::cellpose(CellposeConfig { widths: vec![2, 2], ..Default::default() }, 1).unwrap()),
+        ("elephant", Model::elephant(ElephantConfig { widths: vec![2, 2], ..Default::default() }, 1).unwrap()),
+    ];
+    for (_, model) in &mut models {
+        model.train(&data(), None, &short(3), &mut |_| ControlFlow::Continue).unwrap();
+    }
+    models
+}
+
+/// Files of a released format are kept for ever. `CELLSPARSE_WRITE_MODELS=1` writes those of a new version.
+#[test]
+fn files_of_version_2_are_read_and_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, model) in small_models() {
+        let old = fixtures().join(format!("models/version_2_{name}.safetensors"));
+        if std::env::var_os("CELLSPARSE_WRITE_MODELS").is_some() && !old.exists() {
+            model.save(&old).unwrap();
+        }
+        let text = String::from_utf8_lossy(&fs::read(&old).unwrap()).into_owned();
+        assert!(text.contains(r#"\"format_version\":2"#), "{text:.300}");
+        let mut model = Model::load(&old).unwrap();
+        assert_eq!((model.algorithm().name(), model.info().steps, model.info().resumable), (name, 3, true));
+        model.predict(&data().images()[0], &PredictOptions::default()).unwrap();
+        model
+            .train(&data(), None, &TrainOptions { resume: true, ..short(2) }, &mut |_| ControlFlow::Continue)
+            .unwrap();
+        let new = folder.path().join(name);
+        model.save(&new).unwrap();
+        assert_eq!(Model::load(&new).unwrap().info().steps, 5);
+    }
+}
+
 #[test]
 fn a_file_with_one_changed_byte_is_refused() {
     let config =
