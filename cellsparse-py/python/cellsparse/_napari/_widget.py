@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels  # type: ignore[import-not-found, unused-ignore]
+from napari.utils import DirectLabelColormap  # type: ignore[import-not-found, unused-ignore]
 from napari.utils.notifications import show_error, show_info  # type: ignore[import-not-found, unused-ignore]
 from qtpy.compat import isalive  # type: ignore[import-not-found, unused-ignore]
-from qtpy.QtCore import QTimer  # type: ignore[import-not-found, attr-defined, unused-ignore]
+from qtpy.QtCore import QSize, QTimer  # type: ignore[import-not-found, attr-defined, unused-ignore]
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget  # type: ignore[import-not-found, attr-defined, unused-ignore]
 
 import cellsparse as cs
@@ -26,6 +27,7 @@ MADE = "cellsparse result"
 # Where an image layer remembers which of its axes counts channels.
 CHANNELS = "cellsparse channel axis"
 PREVIEW = "preview"
+PREVIEW_COLOUR = "#ffd23f"
 POLL_MILLISECONDS = 100
 FILES = "cellsparse models (*.safetensors)"
 TITLES = {"stardist": "StarDist", "cellpose": "Cellpose", "elephant": "ELEPHANT"}
@@ -86,6 +88,12 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         events = self.viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self.reset_choices)
+
+    def minimumSizeHint(self) -> Any:
+        return QSize(self.form.minimum_width(), 300)
+
+    def sizeHint(self) -> Any:
+        return QSize(self.form.minimum_width() + 20, 700)
 
     # What is chosen.
 
@@ -386,8 +394,11 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         # Adding a layer takes the selection, and with it the brush, from somebody who draws meanwhile.
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
         layer = self.viewer.add_labels(**values, opacity=0.9, metadata={MADE: name})
-        layer.contour = 2
-        layer.editable = kind != PREVIEW
+        layer.contour = 1
+        if kind == PREVIEW:
+            # One colour: ids, and with them colours, change from one preview to the next.
+            layer.colormap = DirectLabelColormap(color_dict={None: PREVIEW_COLOUR, 0: "transparent"})
+            layer.editable = False
         if selected:
             self.viewer.layers.selection = selected
             self.viewer.layers.selection.active = active
