@@ -10,7 +10,6 @@ import os
 import tempfile
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,14 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from napari.qt.threading import create_worker  # type: ignore[import-not-found, unused-ignore]
+from qtpy.QtCore import Qt  # type: ignore[import-not-found, attr-defined, unused-ignore]
+
 import cellsparse as cs
 
 from ._layers import Drawn, Found, Source, found, joined
-
-# What a user should know of a result is in its `notes` too, which the panel shows.
-warnings.filterwarnings("ignore", category=cs.ResultWarning, module=r"cellsparse\._napari\.")
-# Hints about the annotation are shown by napari, whenever they are given.
-warnings.filterwarnings("always", category=cs.AnnotationWarning, module=r"cellsparse\._napari\.")
 
 # Seconds between two previews at least; a slow one is followed by twice its own time without.
 PREVIEW_SECONDS = 2.0
@@ -57,12 +54,20 @@ class Job:
     model: cs.Model | None = None
     history: cs.History | None = None
     notes: list[str] = field(default_factory=list)
+    hints: deque[str] = field(default_factory=deque)
+    """How the annotation could be better."""
     error: BaseException | None = None
     done: bool = False
 
     def stop(self) -> None:
         """Asks the work to end: a training after the running step, a prediction after the running plane."""
         self.stopped.set()
+
+    def hear(self, warning: tuple[Any, ...]) -> None:
+        """Keeps a warning about the annotation. Those about results are in their notes."""
+        message, category = warning[:2]
+        if issubclass(category, cs.AnnotationWarning):
+            self.hints.append(str(message))
 
     def run(self, work: Callable[[Job], None]) -> None:
         """Does the work, and keeps what went wrong."""
@@ -76,9 +81,10 @@ class Job:
 
 def start(job: Job, work: Callable[[Job], None]) -> None:
     """Runs the work in a thread of napari's pool."""
-    from napari.qt.threading import create_worker
-
-    create_worker(job.run, work, _start_thread=True)
+    worker = create_worker(job.run, work, _start_thread=False)
+    # Warnings in a worker become this signal, and nothing else hears it. It is answered in the thread, before the work is done.
+    worker.warned.connect(job.hear, Qt.ConnectionType.DirectConnection)
+    worker.start()
 
 
 def train(job: Job, model: cs.Model | None, plan: Plan, data: Drawn, image: Source, place: tuple[int, ...]) -> None:
@@ -135,8 +141,16 @@ def predict(job: Job, model: cs.Model, images: list[tuple[Source, list[tuple[int
                 return
             count += 1
             job.doing = f"segmenting {image.name}{image.where(place)}" + (f", {count} of {total}" if total > 1 else "")
-            results.append(_predict(model, image, place, image.plane(place)))
-        job.results.append(joined(image, results) if whole else results[0])
+            try:
+                results.append(_predict(model, image, place, image.plane(place)))
+            except cs.CellsparseError as error:
+                if len(images) == 1:
+                    raise
+                # The others can be segmented.
+                job.notes.append(f"{image.name}: {error}.")
+                break
+        else:
+            job.results.append(joined(image, results) if whole else results[0])
 
 
 def _new(job: Job, plan: Plan, data: Drawn) -> cs.Model:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels  # type: ignore[import-not-found, unused-ignore]
 from napari.utils import DirectLabelColormap  # type: ignore[import-not-found, unused-ignore]
-from napari.utils.notifications import show_error, show_info  # type: ignore[import-not-found, unused-ignore]
+from napari.utils.notifications import show_error, show_info, show_warning  # type: ignore[import-not-found, unused-ignore]
 from qtpy.compat import isalive  # type: ignore[import-not-found, unused-ignore]
-from qtpy.QtCore import QSize, QTimer  # type: ignore[import-not-found, attr-defined, unused-ignore]
+from qtpy.QtCore import QEvent, QSize, QTimer  # type: ignore[import-not-found, attr-defined, unused-ignore]
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget  # type: ignore[import-not-found, attr-defined, unused-ignore]
 
 import cellsparse as cs
@@ -47,6 +47,8 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
     """
 
     def __init__(self, napari_viewer: Any) -> None:
+        self._docked = False
+        self._jobs: list[Job] = []
         super().__init__()
         self.viewer = napari_viewer
         self.job: Job | None = None
@@ -60,12 +62,19 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         self._timer.setInterval(POLL_MILLISECONDS)
         self._timer.timeout.connect(self._poll)
         # Work ends with the panel, whichever way that goes; the list outlives the panel, which it does not hold.
-        self._jobs: list[Job] = []
         self._finalizer = weakref.finalize(self, _stop_all, self._jobs)
         self.destroyed.connect(self._finalizer)
         self.reset_choices()
         self._refresh()
         self.say("Choose an image, draw a few cells, and press Train.")
+
+    def event(self, event: Any) -> bool:
+        if event.type() == QEvent.Type.ParentChange:
+            # Taken out of the window by the cross of its title: napari keeps the panel for a while.
+            if self._docked and self.parent() is None:
+                _stop_all(self._jobs)
+            self._docked = self.parent() is not None
+        return bool(super().event(event))
 
     def _connect(self) -> None:
         form = self.form
@@ -182,7 +191,7 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
             self.fail(str(refused))
             return
         shape = tuple(image.data.shape[axis] for axis in (*image.leading, *image.rows_columns))
-        layer = self.viewer.add_labels(
+        self.viewer.add_labels(
             np.zeros(shape, np.int32),
             name=f"drawn on {image.name}",
             scale=image.scale,
@@ -190,7 +199,8 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
             units=image.units,
             opacity=0.6,
         )
-        self.form.labels.setCurrentIndex(self.form.labels.findData(layer))
+        # The newest is listed first; add_labels of the viewer that plugins get returns a proxy, which is not in the list.
+        self.form.labels.setCurrentIndex(0)
         self.draw_cell()
 
     def draw_cell(self) -> None:
@@ -326,6 +336,10 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         # Read before the rest: what was written before it was set is then seen.
         done = job.done
         self._progress(job)
+        while job.hints:
+            hint = job.hints.popleft()
+            job.notes.append(hint)
+            show_warning(hint)
         while job.previews:
             self._show(job.previews.popleft(), PREVIEW)
         while job.results:
@@ -521,6 +535,8 @@ def _largest(layer: Any) -> int:
 
 def _explained(error: BaseException) -> str:
     text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f"{error.strerror}: {error.filename}"
     if isinstance(error, cs.CellsparseError):
         return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
     return f"{type(error).__name__}: {text}"
