@@ -139,7 +139,8 @@ class Form:
 
     def minimum_width(self) -> int:
         """Of the panel, so that nothing is cut off beside the scroll bar."""
-        return int(self._inner.minimumSizeHint().width() + self._area.verticalScrollBar().sizeHint().width())
+        bar: Any = self._area.verticalScrollBar()
+        return int(self._inner.minimumSizeHint().width() + bar.sizeHint().width())
 
     def show_channels(self, shown: bool) -> None:
         """Shows or hides the row for channels."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from napari.qt.threading import create_worker  # type: ignore[import-not-found, unused-ignore]
+from napari.qt.threading import create_worker  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from qtpy.QtCore import Qt  # type: ignore[import-not-found, attr-defined, unused-ignore]
 
 import cellsparse as cs

@@ -223,6 +223,6 @@ def features(result: cs.Segmentation, pixel_size: tuple[float, float] | None) ->
     """Measurements as the columns of a layer's features; `index` is the id, by which napari finds the row of an object."""
     table = cs.measure(result.labels, objects=result.objects, pixel_size=pixel_size)
     ids = table.pop("label")
-    first = {name: table.pop(name) for name in ("area", "area_um2", "probability") if name in table}
+    first: dict[str, Any] = {name: table.pop(name) for name in ("area", "area_um2", "probability") if name in table}
     first.setdefault("probability", np.zeros(len(ids)))
     return {"index": ids, **first, **table}

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels  # type: ignore[import-not-found, unused-ignore]
-from napari.utils import DirectLabelColormap  # type: ignore[import-not-found, unused-ignore]
-from napari.utils.notifications import show_error, show_info, show_warning  # type: ignore[import-not-found, unused-ignore]
-from qtpy.compat import isalive  # type: ignore[import-not-found, unused-ignore]
+from napari.layers import Image, Labels  # type: ignore[import-not-found, import-untyped, unused-ignore]
+from napari.utils import DirectLabelColormap  # type: ignore[import-not-found, import-untyped, unused-ignore]
+from napari.utils.notifications import show_error, show_info, show_warning  # type: ignore[import-not-found, import-untyped, unused-ignore]
+from qtpy.compat import isalive  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from qtpy.QtCore import QEvent, QSize, QTimer  # type: ignore[import-not-found, attr-defined, unused-ignore]
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget  # type: ignore[import-not-found, attr-defined, unused-ignore]
 
@@ -132,7 +132,8 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def reset_choices(self, event: Any = None) -> None:
         """Lists the layers anew; what was chosen stays chosen."""
-        if not isalive(self):
+        alive: Any = isalive
+        if not alive(self):
             return
         layers = list(reversed(self.viewer.layers))
         images = [layer for layer in layers if isinstance(layer, Image)]
