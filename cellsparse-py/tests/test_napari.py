@@ -26,6 +26,18 @@ pytestmark = pytest.mark.filterwarnings("ignore::cellsparse.AnnotationWarning", 
 LONG = 120_000
 
 
+@pytest.fixture(autouse=True)
+def without_opengl(monkeypatch):
+    """What napari asks OpenGL for, where Qt has none: its offscreen platform without a display."""
+    if os.environ.get("QT_QPA_PLATFORM") != "offscreen" or os.environ.get("DISPLAY"):
+        return
+    from vispy.gloo import gl
+
+    ask = gl.glGetParameter
+    answers = {gl.GL_EXTENSIONS: "", gl.GL_MAX_TEXTURE_SIZE: 16384}
+    monkeypatch.setattr(gl, "glGetParameter", lambda name: answers[name] if name in answers else ask(name) or 2048)
+
+
 @pytest.fixture
 def errors():
     """What napari shows as errors."""
@@ -497,7 +509,7 @@ def test_picture(make_napari_viewer, qtbot):
     from PIL import Image
 
     viewer = make_napari_viewer(show=True)
-    viewer.window._qt_window.resize(1400, 860)
+    viewer.window._qt_window.resize(1400, 780)
     viewer.open_sample("cellsparse", "nuclei")
     _, panel = viewer.window.add_plugin_dock_widget("cellsparse", "Train and segment")
     choose(panel.form.algorithm, "stardist")

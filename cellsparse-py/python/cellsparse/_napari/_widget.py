@@ -368,7 +368,7 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
             if not job.stopped.is_set():
                 self.say(
                     f"Step {event.step} of about {event.total_steps}, loss {event.loss:.4f}, "
-                    f"{event.elapsed:.0f} s, about {event.remaining:.0f} s left"
+                    f"{event.elapsed:.0f} s, {event.remaining:.0f} s left"
                 )
 
     def _finish(self, job: Job) -> None:
