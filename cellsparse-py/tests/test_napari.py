@@ -337,8 +337,11 @@ def test_brushes_take_numbers_of_their_own(viewer, panel, field):
 
 def test_numbers_mean_what_the_encodings_say(field):
     shown = np.where(field.annotation < 0, 0, field.annotation + 1)
-    np.testing.assert_array_equal(_layers.meaning(shown, 1) > 0, field.annotation > 0)
-    np.testing.assert_array_equal(_layers.meaning(shown, 1) == 0, field.annotation == 0)
+    for dtype in (np.uint8, np.int16, np.uint32, np.uint64):
+        meaning = _layers.meaning(shown.astype(dtype), 1)
+        np.testing.assert_array_equal(meaning > 0, field.annotation > 0)
+        np.testing.assert_array_equal(meaning == 0, field.annotation == 0)
+        np.testing.assert_array_equal(meaning == -1, field.annotation < 0)
     cells = np.where(field.annotation > 0, field.annotation, 0)
     losses = []
     for labels, encoding in ((_layers.meaning(cells, None), "signed"), (cells, "cells")):

@@ -115,7 +115,7 @@ class Drawn:
     """Planes with what was drawn in them, as `train` takes them."""
 
     images: list[NDArray[Any]]
-    labels: list[NDArray[np.int32]]
+    labels: list[NDArray[np.int64]]
     """Below 0 nothing drawn, 0 background, 1 and up cells."""
     pixel_size: tuple[float, float] | None
 
@@ -152,9 +152,9 @@ def drawn(image: Source, layer: Any, background: int | None, place: tuple[int, .
     )
 
 
-def meaning(labels: NDArray[Any], background: int | None) -> NDArray[np.int32]:
+def meaning(labels: NDArray[Any], background: int | None) -> NDArray[np.int64]:
     """Labels as drawn, in the numbers of `train`: -1 nothing drawn, 0 background, 1 and up cells."""
-    found = np.where(labels > 0, labels, -1).astype(np.int32)
+    found = np.where(labels > 0, labels.astype(np.int64), -1)
     if background is not None:
         found[labels == background] = 0
     return found

@@ -406,6 +406,8 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
             layer.features = values["features"]
             layer.scale, layer.translate = values["scale"], values["translate"]
             return
+        if layer is not None:
+            self.viewer.layers.remove(layer)
         # Adding a layer takes the selection, and with it the brush, from somebody who draws meanwhile.
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
         layer = self.viewer.add_labels(**values, opacity=0.9, metadata={MADE: name})
