@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-python test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
+.PHONY: help demo starters test test-python test-napari test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -44,6 +44,9 @@ test: ## Run every test, the examples in the documentation included; Java's too 
 
 test-python: ## Build the wheel into fresh virtual environments and run its tests there, with the lowest and the newest NumPy
 	cellsparse-py/test.sh
+
+test-napari: ## Run the tests of the napari plugin, headless, in a virtual environment of its own (a large download the first time)
+	cellsparse-py/test_napari.sh
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture
