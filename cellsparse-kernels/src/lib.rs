@@ -20,6 +20,7 @@ mod parallel;
 mod peak;
 mod prefetch;
 mod simd;
+mod team;
 mod winograd;
 
 pub use self::channels::{affine, affine_gradient, channel_moments, channel_products};
@@ -30,6 +31,7 @@ pub use self::parallel::for_each_job;
 pub use self::peak::multiply_add_peak;
 pub use self::prefetch::prefetch;
 pub use self::simd::{LANES, Level};
+pub use self::team::with_team;
 
 #[cfg(test)]
 mod conv_tests;

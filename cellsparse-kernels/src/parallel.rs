@@ -2,13 +2,19 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Runs `job(0)`, ..., `job(count - 1)`, each exactly once, on the threads of the current rayon pool.
+use super::team::{self, Asked};
+
+/// Runs `job(0)`, ..., `job(count - 1)`, each exactly once, on the threads of the current rayon pool; within
+/// [`with_team`](super::with_team) without waiting for threads that have no job.
 ///
 /// Jobs are taken from a counter one at a time, so a stolen core only delays the job it runs. Which thread runs a job is
 /// not determined: jobs must write to places of their own, and reductions are made afterwards in job order.
 pub fn for_each_job(count: usize, job: impl Fn(usize) + Sync) {
     if count <= 1 || rayon::current_num_threads() == 1 {
         (0..count).for_each(job);
+        return;
+    }
+    if let Asked::Done = team::run(count, &job) {
         return;
     }
     let next = AtomicUsize::new(0);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cellsparse_kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_moments, max_pool, upsample};
+use cellsparse_kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_moments, max_pool, upsample, with_team};
 
 use super::graph::{Graph, Node, NodeId, Op, Statistics};
 use super::memory::Pool;
@@ -251,6 +251,10 @@ impl CpuPlan {
 
     /// Takes new weights; a training plan also prepares the backward pass.
     pub fn set_weights(&mut self, weights: &Weights) {
+        with_team(|| self.pack_weights(weights));
+    }
+
+    fn pack_weights(&mut self, weights: &Weights) {
         for id in 0..self.convs.len() {
             if let Some(conv) = &mut self.convs[id] {
                 let kernel = weights.values(self.offsets[id]);
@@ -277,6 +281,10 @@ impl CpuPlan {
     /// # Errors
     /// [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn forward_until(&mut self, weights: &Weights, input: &[f32], cancel: &CancelToken) -> Result<()> {
+        with_team(|| self.forward_layers(weights, input, cancel))
+    }
+
+    fn forward_layers(&mut self, weights: &Weights, input: &[f32], cancel: &CancelToken) -> Result<()> {
         self.layouts[0].pack(input, self.maps.slice_mut(self.slots[0]));
         for id in 1..self.layouts.len() {
             if self.slots[id] == NO_SLOT {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cellsparse_kernels::{
     ActivationDerivative, Buffer, Conv, Destination, Layout, Level, Store, affine_gradient, channel_products,
-    max_pool_gradient, upsample_gradient,
+    max_pool_gradient, upsample_gradient, with_team,
 };
 
 use super::cpu::{CpuPlan, NO_SLOT, NodeTimes, length, vector};
@@ -36,7 +36,7 @@ impl CpuPlan {
             parameters: gradients,
             times: &mut self.times,
         };
-        pass.run(outputs);
+        with_team(|| pass.run(outputs));
         self.maps.reset();
     }
 
