@@ -156,6 +156,9 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Continue with the optimiser state and step count stored in the model.
     pub resume: bool,
+    /// This is one of many short trainings that follow each other while labels are drawn: the weights before it give way
+    /// unless they segment what is drawn clearly better, and the rate is that of a training from starting weights.
+    pub round: bool,
     /// Take the intensities of the images, those of the validation set included, as they are instead of scaling each image by
     /// its own percentiles: for parts of one large image, which are scaled alike before they come here. Their cells are taken
     /// to be of one size, so that all parts are resampled alike.
@@ -195,6 +198,7 @@ impl Default for TrainOptions {
             start: Start::Starter,
             seed: 0,
             resume: false,
+            round: false,
             normalized: false,
             pixel_size: None,
             rescale: true,

@@ -225,7 +225,7 @@ impl Model {
     /// Gives a new model the starting weights that it is to have, and says what the training begins with.
     fn begin(&mut self, options: &TrainOptions, notes: &mut Vec<String>) -> Result<Begin> {
         if !self.untrained {
-            return Ok(Begin::Trained);
+            return Ok(if options.round { Begin::Round } else { Begin::Trained });
         }
         if self.started {
             return Ok(Begin::Starter);
@@ -263,7 +263,7 @@ impl Model {
         if begin != Begin::Random {
             let mut start = self.clone();
             start.network.weights = before.weights;
-            if begin == Begin::Trained {
+            if matches!(begin, Begin::Trained | Begin::Round) {
                 (start.thresholds, start.network.scale) = (before.thresholds, before.scale);
             } else {
                 // Statistics of the drawn fields say nothing about these images.
