@@ -152,7 +152,7 @@ const heard = {
     // By another page, perhaps; what this one drew is there already.
     if (image !== state.image?.id) return;
     const answer = await get(`${imagePath()}/drawn`).catch(() => null);
-    if (answer && answer.version > (state.drawn.version ?? -1)) {
+    if (answer && answer.version !== state.drawn.version) {
       drawn.put(answer.box, answer.runs);
       set({ drawn: answer });
       readObjects();
@@ -160,8 +160,13 @@ const heard = {
   },
   images: () => images.refresh().catch(() => {}),
   failed: ({ detail }) => say(`Learning ended. ${detail}`),
-  connected: () => {
-    if (!state.connected) set({ connected: true });
+  connected: async () => {
+    if (state.connected) return;
+    // The server was started again, perhaps: what it has counts.
+    set({ connected: true, version: null });
+    await images.refresh().catch(() => {});
+    look();
+    await heard.edited({ image: state.image?.id });
   },
   disconnected: () => set({ connected: false }),
 };
@@ -193,6 +198,7 @@ async function open(name) {
 }
 
 function zoomed() {
+  byId("stage").dataset.view = [view.x, view.y, view.scale].join(",");
   byId("zoom").textContent = `${Math.round(view.scale * 100)} %`;
   look();
 }
@@ -266,6 +272,7 @@ function bind() {
   view.changed = zoomed;
   tools.moved = under;
   on("drawn", () => {
+    Object.assign(byId("stage").dataset, { cells: state.drawn.cells, background: state.drawn.background });
     byId("undo").disabled = !state.drawn.undo;
     byId("redo").disabled = !state.drawn.redo;
   });
