@@ -38,6 +38,7 @@ pub(crate) fn train(text: Option<&str>, cancel: CancelToken) -> Outcome<TrainOpt
         start: given.init,
         seed: given.seed,
         round: false,
+        keep_thresholds: false,
         resume: given.resume,
         normalized: given.normalized,
         pixel_size: given.pixel_size.map(PixelSize::sides),

@@ -60,6 +60,16 @@ def draw(size=512, wanted=150, seed=7):
                     truth[y][x] = number
                 grain = sum(math.sin(f * (dx * math.cos(d) + dy * math.sin(d)) + p) for d, f, p in grains) / 4
                 light[y][x] += one.light * (1 + 0.35 * grain) / (1 + math.exp(-depth / 0.9))
+    # Dust: as large as a small nucleus, bright and out of focus, and none of what is looked for.
+    for _ in range(wanted // 10):
+        x0, y0, turn = chance.uniform(10, size - 10), chance.uniform(10, size - 10), chance.uniform(0, math.pi)
+        if truth[int(y0)][int(x0)]:
+            continue
+        for y in range(max(0, int(y0 - 16)), min(size, int(y0 + 17))):
+            for x in range(max(0, int(x0 - 16)), min(size, int(x0 + 17))):
+                along = (x - x0) * math.cos(turn) + (y - y0) * math.sin(turn)
+                across = (y - y0) * math.cos(turn) - (x - x0) * math.sin(turn)
+                light[y][x] += 95 * math.exp(-(along / 6) ** 2 / 2 - (across / 3.2) ** 2 / 2)
     image = [[min(255, max(0, round(v + chance.gauss(0, 2 + 0.5 * math.sqrt(max(v, 0)))))) for v in row] for row in light]
     return image, truth, nuclei
 

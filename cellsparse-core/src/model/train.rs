@@ -19,6 +19,7 @@ use super::recipe::{Begin, Recipe};
 use super::registry::Thresholds;
 use super::shape_advice::shape_advice;
 use super::starters::Starter;
+use super::threshold_search::smallest_object;
 use super::training_data::training_data;
 use super::work::Work;
 use super::working_scale::WorkingScale;
@@ -161,7 +162,7 @@ impl Model {
         let factor = fresh.network.scale.factor;
         let calibration = match validation {
             // The reference keeps its thresholds.
-            _ if options.preset == Preset::Reference => None,
+            _ if options.preset == Preset::Reference || options.keep_thresholds => None,
             Some(set) => Some(CalibrationSet::new(set, None, factor, options)),
             None if algorithm.calibrates_on_training_data() => {
                 Some(CalibrationSet::new(data, Some(&labels), factor, options))
@@ -207,7 +208,11 @@ impl Model {
         let mut start_kept = false;
         if outcome.steps > 0 && options.preset != Preset::Reference {
             let stopped = outcome.stopped == StopReason::Cancelled;
-            notes.extend(self.settle_thresholds(data, calibration, drawn.as_ref(), stopped, options, device, budget));
+            if !options.keep_thresholds {
+                notes.extend(self.settle_thresholds(data, calibration, drawn.as_ref(), stopped, options, device, budget));
+            } else if begin == Begin::Starter || begin == Begin::Random {
+                self.thresholds.values_mut().reset(smallest_object(data.labels().iter()));
+            }
             // The request that ended the training was answered; the next one ends the comparison.
             let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
             let work = Work::plain(device, &cancel, budget);

@@ -36,6 +36,8 @@ pub struct RoundOptions {
     /// Time that a round takes, with what comes before and after its steps: as many steps are made as fit into it, after a first
     /// round of 8.
     pub time: Duration,
+    /// A short round that also chooses thresholds, which takes longer than some steps: for the end, or a pause. Default false.
+    pub settle: bool,
     /// Random stream of batches and augmentations.
     pub seed: u64,
     /// Where to run.
@@ -52,6 +54,7 @@ impl Default for RoundOptions {
     fn default() -> Self {
         Self {
             time: Duration::from_millis(1300),
+            settle: false,
             seed: 0,
             device: Device::Auto,
             threads: None,
@@ -132,11 +135,12 @@ impl Learner {
     ) -> Result<Round> {
         let began = Instant::now();
         let train = TrainOptions {
-            steps: Some(self.steps(options.time)),
+            steps: Some(if options.settle { FIRST / 2 } else { self.steps(options.time) }),
             batch_size: Some(BATCH),
             patch_size: Some(PATCH),
             resume: self.model.info().resumable,
             round: true,
+            keep_thresholds: !options.settle,
             seed: options.seed,
             device: options.device,
             threads: options.threads,
@@ -147,7 +151,7 @@ impl Learner {
         let summary = self.model.train(data, None, &train, observer)?;
         self.rounds += 1;
         let seconds = began.elapsed().as_secs_f64();
-        if summary.steps > 0 {
+        if summary.steps > 0 && !options.settle {
             self.pace = Some([summary.seconds_per_step, (seconds - summary.seconds).max(0.0)]);
         }
         Ok(Round {

@@ -23,7 +23,7 @@ fn rounds_go_on_from_each_other_and_never_get_worse() {
     let (image, drawn, truth) = field(192);
     let data = data(&image, &drawn);
     let mut learner = Learner::new(Algorithm::Elephant, 1).unwrap();
-    let (mut steps, mut last) = (0, 0.0);
+    let (mut steps, mut last, mut thresholds) = (0, 0.0, Vec::new());
     for number in 1..=3 {
         let mut losses = Vec::new();
         let round = learner
@@ -39,9 +39,13 @@ fn rounds_go_on_from_each_other_and_never_get_worse() {
         assert!(recall > last - 1e-9, "round {number}: {recall} of the drawn cells, {last} before it");
         assert!(overlap > 0.5);
         last = recall;
+        thresholds.push(learner.model().thresholds());
         let score = matching_dataset(&[(&truth, &found.labels)], &[0.5], Criterion::Iou, false).unwrap();
         assert!(score[0].accuracy > 0.3, "round {number}: {}", score[0].accuracy);
     }
+    assert!(thresholds.windows(2).all(|pair| pair[0] == pair[1]), "thresholds are chosen at the end");
+    let settled = learner.round(&data, &RoundOptions { settle: true, ..quick() }, &mut |_| ControlFlow::Continue).unwrap();
+    assert_eq!((settled.number, settled.steps), (4, FIRST / 2));
 }
 
 #[test]

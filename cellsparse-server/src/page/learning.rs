@@ -43,13 +43,14 @@ pub fn wake(app: &Arc<App>, talk: &Arc<Talk>) {
 
 /// Whether there is another round, and what ends it.
 enum Next {
-    Round(CancelToken),
+    /// One, with the choice of thresholds if it is the last one.
+    Round { cancel: CancelToken, last: bool },
     End,
 }
 
 async fn rounds(app: Arc<App>, talk: Arc<Talk>) {
     let mut stored = Instant::now();
-    while let Next::Round(cancel) = next(&app, &talk) {
+    while let Next::Round { cancel, last } = next(&app, &talk) {
         if app.trainings.is_busy() {
             lock(&talk.status).phase = Phase::Queued;
             talk.tell_status();
@@ -68,7 +69,7 @@ async fn rounds(app: Arc<App>, talk: Arc<Talk>) {
         let (server, own) = (Arc::clone(&app), Arc::clone(&talk));
         let done = tokio::task::spawn_blocking(move || {
             let _held = turn;
-            round(&server, &own, &cancel)
+            round(&server, &own, last, &cancel)
         })
         .await;
         match done {
@@ -99,7 +100,7 @@ fn next(app: &App, talk: &Talk) -> Next {
         Some(Phase::Off)
     } else if !drawn {
         Some(Phase::Waiting)
-    } else if status.spent >= seconds {
+    } else if status.spent >= seconds && status.settled {
         Some(Phase::Resting)
     } else {
         None
@@ -110,7 +111,7 @@ fn next(app: &App, talk: &Talk) -> Next {
         return Next::End;
     }
     status.cancel = CancelToken::new();
-    Next::Round(status.cancel.clone())
+    Next::Round { cancel: status.cancel.clone(), last: status.spent >= seconds }
 }
 
 fn failed(talk: &Talk, refusal: &Refusal) {
@@ -123,7 +124,7 @@ fn failed(talk: &Talk, refusal: &Refusal) {
 }
 
 /// One round with its preview. False when there is nothing to learn from. Blocks.
-fn round(app: &App, talk: &Talk, cancel: &CancelToken) -> CoreResult<bool> {
+fn round(app: &App, talk: &Talk, last: bool, cancel: &CancelToken) -> CoreResult<bool> {
     let began = Instant::now();
     let Some(data) = talk.data()? else { return Ok(false) };
     let known = lock(&talk.learner).clone();
@@ -134,6 +135,7 @@ fn round(app: &App, talk: &Talk, cancel: &CancelToken) -> CoreResult<bool> {
     lock(&talk.status).phase = Phase::Learning;
     talk.tell_status();
     let options = RoundOptions {
+        settle: last,
         device: app.device,
         threads: app.threads,
         memory: app.memory,
@@ -155,11 +157,12 @@ fn round(app: &App, talk: &Talk, cancel: &CancelToken) -> CoreResult<bool> {
         *lock(&talk.learner) = Some(Arc::new(learner));
         status.version += 1;
         status.round = Some(RoundReport::from(&round));
+        status.settled = last;
         status.image
     };
     if let Some(id) = image {
-        match talk.found(app, id, &cancel.renewed()) {
-            Ok(_) => {}
+        match talk.found(app, id, &cancel.renewed()).and_then(|found| talk.compare(id, &found)) {
+            Ok(()) => {}
             // It was taken out.
             Err(error) if error.kind() == ErrorKind::Config => {}
             Err(error) => return Err(error),

@@ -49,6 +49,10 @@ pub struct Status {
     pub version: u64,
     /// The last round.
     pub round: Option<RoundReport>,
+    /// Whether the last round chose thresholds.
+    pub settled: bool,
+    /// The part of the drawn cells of the image that is found again, and the mean overlap with those.
+    pub agreement: Option<[f64; 2]>,
     /// Why learning ended, or what it was told.
     pub message: Option<String>,
 }

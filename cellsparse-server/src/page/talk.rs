@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::http::StatusCode;
 use cellsparse_core::annotations::Dataset;
 use cellsparse_core::raster::{Image, LabelImage, ReadLimits};
-use cellsparse_core::session::{Answer, Change, Learner, Project, Settings, Suggestion, Window};
+use cellsparse_core::session::{Answer, Change, Learner, Project, Settings, Suggestion, Window, agreement};
 use cellsparse_core::{CancelToken, Error, ErrorKind, PredictOptions, Result as CoreResult, Segmentation};
 use serde::Serialize;
 use serde_json::json;
@@ -118,6 +118,7 @@ impl Talk {
         json!({
             "phase": status.phase, "wanted": status.wanted, "spent": status.spent, "seconds": seconds,
             "version": status.version, "round": status.round, "message": status.message,
+            "agreement": status.agreement,
         })
     }
 
@@ -183,6 +184,7 @@ impl Talk {
             status.version += 1;
             status.losses.clear();
             status.round = None;
+            status.agreement = None;
             status.spent = 0.0;
             lock(&self.project).model_path()
         };
@@ -296,6 +298,19 @@ impl Talk {
             lock(&self.found).insert(id, Arc::clone(&found));
         }
         Ok(found)
+    }
+
+    /// Compares what was found with the drawn cells of an image.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when there is no such image.
+    pub fn compare(&self, id: u32, found: &Found) -> CoreResult<()> {
+        let drawn = self.drawn(id)?;
+        // Without a cell there is nothing to find again.
+        let some = drawn.iter().any(|label| *label > 0);
+        let told = if some { Some(agreement(&found.segmentation.labels, &drawn)?) } else { None };
+        lock(&self.status).agreement = told;
+        Ok(())
     }
 
     /// What was found, joined with what is drawn. Blocks.

@@ -78,10 +78,16 @@ function row(channel, index) {
     const range = { min: Math.min(least, channel.low), max: Math.max(most, channel.high), step };
     const input = element("input", { type: "range", ...range, "aria-label": `${name} of ${label}`, title: name });
     input.value = channel[end];
-    input.addEventListener("input", () => change(channel, { [end]: Number(input.value) }));
+    input.addEventListener("input", () => {
+      change(channel, { [end]: Number(input.value) });
+      tell();
+    });
     return input;
   };
-  const range = element("div", { class: "range" }, slider("low", "Black at"), slider("high", "White at"));
+  const told = element("output", { class: "told" });
+  const tell = () => { told.textContent = `${short(channel.low)} \u2013 ${short(channel.high)}`; };
+  tell();
+  const range = element("div", { class: "range" }, slider("low", "Black at"), slider("high", "White at"), told);
   const auto = element("button", { class: "auto", title: "Take the contrast from the intensities" }, "Auto");
   auto.addEventListener("click", () => {
     Object.assign(channel, automatic(channels.length)[index]);
@@ -91,6 +97,8 @@ function row(channel, index) {
   });
   return element("div", { class: "channel" }, visible, colour, range, auto);
 }
+
+const short = (value) => String(Number(value.toPrecision(4)));
 
 function change(channel, changes) {
   Object.assign(channel, changes);

@@ -14,7 +14,7 @@ export function start() {
   });
   byId("seconds").addEventListener("change", () => choose({ seconds: Number(byId("seconds").value) }));
   byId("min-area").addEventListener("change", () => choose({ min_area: Number(byId("min-area").value) || 0 }));
-  on("status drawn connected", show);
+  on("status drawn connected image redrawing", show);
   on("losses", chart);
   on("settings algorithms", settings);
   new ResizeObserver(chart).observe(byId("chart"));
@@ -66,6 +66,7 @@ export function preview() {
 function show() {
   const { status } = state;
   const button = byId("learn");
+  button.disabled = !state.image;
   button.setAttribute("aria-pressed", String(Boolean(status.wanted)));
   button.textContent = status.wanted ? "Stop learning" : "Start learning";
   const [first, second] = words(status);
@@ -79,9 +80,10 @@ function show() {
 function words(status) {
   if (!state.connected) return ["No connection to the server.", "Trying again. Every stroke so far is stored."];
   const { round } = status;
-  const kept = round && !round.improved ? "; the weights before it are better and stay" : "";
+  const kept = round && !round.improved ? "; the weights before it were better and stay" : "";
+  const share = status.agreement ? `, finds ${Math.round(100 * status.agreement[0])} % of the drawn cells` : "";
   const told = round
-    ? `Round ${round.number}: ${round.total_steps} steps, loss ${round.loss.toFixed(3)}${kept}`
+    ? `${round.total_steps} steps${share}${kept}`
     : state.model ? `Model of ${state.model.steps} steps` : "";
   const left = Math.max(0, Math.round((status.seconds || 0) - (status.spent || 0)));
   switch (status.phase) {
@@ -92,7 +94,8 @@ function words(status) {
     case "resting": return ["Done for now; goes on with your next stroke.", told];
     default:
       if (status.message) return [status.message, told];
-      return [state.drawn.cells ? "Ready to learn." : "Draw some cells first.", told];
+      if (!state.drawn.cells) return ["Draw some cells first.", told];
+      return [told ? "Stopped; the model is kept." : "Ready to learn.", told];
   }
 }
 
