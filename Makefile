@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-python test-napari test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
+.PHONY: help demo starters test test-browser test-python test-napari test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -40,7 +40,11 @@ test: ## Run every test, the examples in the documentation included; Java's too 
 	cargo test $(PACKAGES) --no-run
 	cargo test $(PACKAGES)
 	$(if $(MAVEN),$(MAKE) --no-print-directory test-java,@echo "mvn is not installed: the tests of Java are left out")
+	tests/browser.sh
 	cellsparse-py/test.sh
+
+test-browser: ## Draw, learn, correct and download on the page of the server in Chromium, and kill the server; [PICTURES=docs/images]
+	tests/browser.sh $(if $(PICTURES),pictures=$(PICTURES))
 
 test-python: ## Build the wheel into fresh virtual environments and run its tests there, with the lowest and the newest NumPy
 	cellsparse-py/test.sh

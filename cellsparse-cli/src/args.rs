@@ -386,6 +386,9 @@ pub struct ServeArgs {
     /// Folder of the files that a reset may name as pretrained [default: pretrained in the folder of the models]
     #[arg(long, value_name = "DIR")]
     pub pretrained_dir: Option<PathBuf>,
+    /// Folder of images that the page at /app offers to draw on, with the folders in it
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,
@@ -431,7 +434,7 @@ pub struct ServeArgs {
 }
 
 const SERVE_NOTES: &str = "\
-Prints 'listening on http://HOST:PORT' when it is ready. Ctrl-C stops running trainings after their step and keeps what was
+Prints 'listening on http://HOST:PORT' when it is ready. The page to draw, see and correct is http://HOST:PORT/app. Ctrl-C stops running trainings after their step and keeps what was
 learned. The requests and answers are described at /openapi.json and in docs/server.md.";
 
 /// An algorithm, or the one that fits the drawn cells best.

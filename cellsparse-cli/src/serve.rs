@@ -30,6 +30,7 @@ fn settings(args: &ServeArgs) -> Result<Settings> {
     if let Some(folder) = &args.pretrained_dir {
         settings.pretrained.clone_from(folder);
     }
+    settings.images.clone_from(&args.images);
     settings.token = match (&args.token, std::env::var("CELLSPARSE_TOKEN")) {
         (Some(token), _) => Some(token.clone()),
         (None, Ok(token)) => Some(token),

@@ -45,7 +45,7 @@
 //! Most programs need only what is re-exported here. The modules can be used alone: [`raster`] reads and writes images,
 //! [`annotations`] checks sparse labels, [`pseudo_labels`] adds what they make plain, [`geometry`] measures and outlines,
 //! [`targets`] and [`training`] hold the targets, losses and the training loop, [`networks`] computes, [`postprocess`] turns network maps into
-//! objects, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and
+//! objects, [`session`] trains while labels are drawn, [`metrics`] scores them, [`formats`] writes GeoJSON and overlays and reads weights of PyTorch, and
 //! [`synthetic`] draws microscope fields with ground truth.
 //!
 //! # Features
@@ -84,6 +84,8 @@ pub mod postprocess;
 pub mod pseudo_labels;
 pub mod random;
 pub mod raster;
+#[cfg(all(feature = "io", feature = "models"))]
+pub mod session;
 pub mod synthetic;
 pub mod targets;
 #[cfg(feature = "models")]

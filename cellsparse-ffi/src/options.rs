@@ -37,6 +37,8 @@ pub(crate) fn train(text: Option<&str>, cancel: CancelToken) -> Outcome<TrainOpt
         time_budget: time_budget.transpose()?,
         start: given.init,
         seed: given.seed,
+        round: false,
+        keep_thresholds: false,
         resume: given.resume,
         normalized: given.normalized,
         pixel_size: given.pixel_size.map(PixelSize::sides),

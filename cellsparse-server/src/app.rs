@@ -13,6 +13,7 @@ use super::errors::Refusal;
 use super::event::Observer;
 use super::limits::Limits;
 use super::memory::Memory;
+use super::page::Page;
 use super::store::ModelStore;
 
 /// One server.
@@ -22,6 +23,8 @@ pub struct App {
     pub limits: Limits,
     /// Its models.
     pub store: ModelStore,
+    /// The projects of its page.
+    pub page: Page,
     /// Where networks run.
     pub device: Device,
     /// Compute threads of each piece of work.
@@ -62,9 +65,10 @@ const PIXEL_BYTES: usize = 16;
 
 impl App {
     /// A server without a token for requests from this computer.
-    pub fn new(limits: Limits, store: ModelStore, observer: Observer) -> Self {
+    pub fn new(limits: Limits, store: ModelStore, page: Page, observer: Observer) -> Self {
         Self {
             store,
+            page,
             device: Device::Auto,
             threads: None,
             memory: None,
@@ -130,6 +134,11 @@ impl Permits {
                 10,
             )),
         }
+    }
+
+    /// Whether a new piece of work has to wait.
+    pub fn is_busy(&self) -> bool {
+        self.slots.available_permits() == 0
     }
 
     /// A place beyond the limit, for a request whose costly part is done.

@@ -30,8 +30,20 @@ const DRAIN: (Duration, usize) = (Duration::from_secs(10), 1 << 30);
 /// 413 for a body beyond the limit, 503 when all bodies together would take too much, 408 for one that does not come, 400
 /// for one that ends early, 422 for one that is not said to be JSON. In the first two cases the rest is read and discarded.
 pub async fn read(app: &App, request: Request) -> Result<(Vec<u8>, Share), Refusal> {
-    let limit = app.limits.body;
     let is_json = is_json(request.headers());
+    let (bytes, share) = read_bytes(app, request).await?;
+    if !is_json && !bytes.is_empty() {
+        return Err(not_an_object());
+    }
+    Ok((bytes, share))
+}
+
+/// As [`read`], whatever the body is said to be.
+///
+/// # Errors
+/// As there, but for the last one.
+pub async fn read_bytes(app: &App, request: Request) -> Result<(Vec<u8>, Share), Refusal> {
+    let limit = app.limits.body;
     let arrival = request.extensions().get::<Arrival>().cloned();
     let announced = length(request.headers()).unwrap_or(0);
     let mut stream = request.into_body().into_data_stream();
@@ -64,9 +76,6 @@ pub async fn read(app: &App, request: Request) -> Result<(Vec<u8>, Share), Refus
     }
     if let Some(arrival) = arrival {
         arrival.complete();
-    }
-    if !is_json && !bytes.is_empty() {
-        return Err(not_an_object());
     }
     Ok((bytes, share))
 }

@@ -15,6 +15,7 @@ use super::app::App;
 use super::body;
 use super::errors::Refusal;
 use super::event::Event;
+use super::page;
 
 /// Runs a request; a panic becomes a 500, and the observer is told how it went.
 pub async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -49,7 +50,9 @@ pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) ->
     if request.uri().path() == "/health" {
         return next.run(request).await;
     }
-    if let Some(token) = &app.token {
+    // The files of the page are the same for everybody; with them it asks for the token.
+    let is_file = page::is_file(request.uri().path());
+    if let Some(token) = app.token.as_ref().filter(|_| !is_file) {
         let brought = request.headers().get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         if !brought.is_some_and(|brought| equal(brought, token.as_bytes())) {
             let refusal = Refusal::new(
@@ -58,7 +61,9 @@ pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) ->
             );
             return body::refuse(request, refusal).await;
         }
-    } else if let Err(refusal) = check_origin(request.headers(), app.local_only) {
+    } else if app.token.is_none()
+        && let Err(refusal) = check_origin(request.headers(), app.local_only, is_file)
+    {
         return body::refuse(request, refusal).await;
     }
     next.run(request).await
@@ -82,7 +87,12 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 /// Where the page that a browser made a request for comes from.
 const FETCH_SITE: header::HeaderName = header::HeaderName::from_static("sec-fetch-site");
 
-fn check_origin(headers: &HeaderMap, local_only: bool) -> Result<(), Refusal> {
+/// What a browser makes a request for, and how.
+const FETCH_DEST: header::HeaderName = header::HeaderName::from_static("sec-fetch-dest");
+
+/// Refuses requests for other hosts and of pages of other sites; a link on such a page may open a `file` of the page as a
+/// document of its own.
+fn check_origin(headers: &HeaderMap, local_only: bool, file: bool) -> Result<(), Refusal> {
     let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or("?"));
     let host = text(header::HOST);
     if local_only
@@ -94,6 +104,9 @@ fn check_origin(headers: &HeaderMap, local_only: bool) -> Result<(), Refusal> {
     }
     let foreign =
         || Refusal::new(StatusCode::FORBIDDEN, "requests from pages of other sites are answered with a token only");
+    if file && text(FETCH_DEST) == Some("document") {
+        return Ok(());
+    }
     // Browsers send this one with every request, also with those for pictures, which have no origin.
     if text(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(foreign());
@@ -146,18 +159,22 @@ mod tests {
             pairs.iter().map(|(name, value)| (name.clone(), axum::http::HeaderValue::from_static(value))).collect()
         };
         let own = headers(&[(header::HOST, "localhost:8000"), (header::ORIGIN, "http://localhost:8000")]);
-        assert!(check_origin(&own, true).is_ok());
+        assert!(check_origin(&own, true, false).is_ok());
         for origin in ["http://evil.example", "null", "http://localhost:9000"] {
             let foreign = headers(&[(header::HOST, "localhost:8000"), (header::ORIGIN, origin)]);
-            assert_eq!(check_origin(&foreign, true).unwrap_err().status(), 403);
+            assert_eq!(check_origin(&foreign, true, false).unwrap_err().status(), 403);
         }
         for (site, status) in [("same-origin", 0), ("none", 0), ("same-site", 403), ("cross-site", 403), ("?", 403)] {
             let fetched = headers(&[(header::HOST, "localhost:8000"), (FETCH_SITE, site)]);
-            let refused = check_origin(&fetched, true).err().map_or(0, |refusal| refusal.status().as_u16());
+            let refused = check_origin(&fetched, true, false).err().map_or(0, |refusal| refusal.status().as_u16());
             assert_eq!(refused, status, "{site}");
         }
+        let linked = headers(&[(header::HOST, "localhost"), (FETCH_SITE, "cross-site"), (FETCH_DEST, "document")]);
+        let framed = headers(&[(header::HOST, "localhost"), (FETCH_SITE, "cross-site"), (FETCH_DEST, "iframe")]);
+        assert!(check_origin(&linked, true, true).is_ok() && check_origin(&linked, true, false).is_err());
+        assert!(check_origin(&framed, true, true).is_err());
         let rebound = headers(&[(header::HOST, "evil.example")]);
-        assert!(check_origin(&rebound, true).is_err() && check_origin(&rebound, false).is_ok());
+        assert!(check_origin(&rebound, true, true).is_err() && check_origin(&rebound, false, false).is_ok());
     }
 
     #[test]

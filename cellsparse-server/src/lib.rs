@@ -35,6 +35,7 @@ mod live;
 mod memory;
 mod names;
 mod openapi;
+mod page;
 mod progress;
 mod python_json;
 mod routes;
@@ -55,6 +56,7 @@ use self::app::App;
 pub use self::event::Event;
 use self::event::Observer;
 pub use self::limits::Limits;
+use self::page::Page;
 use self::store::ModelStore;
 
 /// Time that requests under way get when the server ends: a training stops after its step, chooses thresholds and saves.
@@ -72,6 +74,10 @@ pub struct Settings {
     pub models: PathBuf,
     /// Folder of the files that a reset may name as pretrained. Default `pretrained` in the folder of the models.
     pub pretrained: PathBuf,
+    /// Folder of the projects of the page at `/app`. Default `projects` in the folder of the models.
+    pub projects: PathBuf,
+    /// Folder of images that the page offers, with the folders in it. Default none.
+    pub images: Option<PathBuf>,
     /// Where networks run. Default [`Device::Auto`].
     pub device: Device,
     /// Compute threads of each training and prediction. Default one per core.
@@ -94,6 +100,8 @@ impl Settings {
             host: "127.0.0.1".into(),
             port: 8000,
             pretrained: models.join("pretrained"),
+            projects: models.join("projects"),
+            images: None,
             models,
             device: Device::Auto,
             threads: None,
@@ -137,13 +145,17 @@ fn app(settings: Settings, observer: Observer) -> Result<App> {
     }
     let store = ModelStore::open(&settings.models, &settings.pretrained, settings.limits.models)?;
     observer.tell(Event::Opened { models: &settings.models });
+    if let Some(folder) = settings.images.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(Error::NotFound { path: folder.clone() });
+    }
+    let page = Page::new(settings.projects, settings.images, settings.limits.pixels);
     Ok(App {
         device: settings.device,
         threads: settings.threads,
         memory: settings.memory,
         strict: settings.strict,
         token: settings.token.map(|token| token.trim().to_owned()),
-        ..App::new(settings.limits, store, observer)
+        ..App::new(settings.limits, store, page, observer)
     })
 }
 
@@ -172,6 +184,7 @@ async fn listen(
         let began = Instant::now();
         app.observer.tell(Event::Ending);
         app.stop.send_replace(true);
+        app.page.stop_all();
         for entry in app.store.entries() {
             entry.live.stop_running();
         }

@@ -23,7 +23,7 @@ use super::fields::{Reset, Segment, object};
 use super::memory::Share;
 use super::names::ModelName;
 use super::work::{self, TrainingData, Work};
-use super::{guard, images, openapi, progress};
+use super::{guard, images, openapi, page, progress};
 
 type Answer = Result<Response, Refusal>;
 type Shared = State<Arc<App>>;
@@ -39,7 +39,7 @@ const ALGORITHM: HeaderName = HeaderName::from_static("x-cellsparse-algorithm");
 
 /// All routes of a server.
 pub fn router(app: Arc<App>) -> Router {
-    let mut router = Router::new();
+    let mut router: Router<Arc<App>> = Router::new();
     router = router.route("/auto/", post(|State(app): Shared, request: Request| segment(app, None, request)));
     for &algorithm in Algorithm::ALL {
         let segment = move |State(app): Shared, request: Request| segment(app, Some(algorithm), request);
@@ -56,6 +56,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(async || answer(StatusCode::OK, openapi::document().to_string())))
         .route("/docs", get(docs))
         .route("/redoc", get(docs))
+        .merge(page::routes())
         .fallback(elsewhere)
         .method_not_allowed_fallback(async |request: Request| {
             body::refuse(request, Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")).await

@@ -1,6 +1,7 @@
 //! The server as its clients meet it: a spawned program, requests over HTTP.
 
 mod lifecycle;
+mod page;
 mod recorded;
 mod refusals;
 mod sequences;

@@ -16,6 +16,10 @@ const MORE: f64 = 0.15;
 /// matter of chance.
 const CHANCE: f64 = 0.2;
 
+/// By how much the mean overlap with the drawn cells may fall in one of many short trainings: less is a matter of chance, and the
+/// next one makes up for it.
+const SLACK: f64 = 0.02;
+
 /// How well some weights segment what was drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Score {
@@ -31,6 +35,9 @@ impl Score {
         let lead = if begin == Begin::Starter { CHANCE } else { 0.0 };
         if self.accuracy != trained.accuracy {
             return self.accuracy > trained.accuracy + lead;
+        }
+        if begin == Begin::Round {
+            return self.overlap > trained.overlap + SLACK;
         }
         // Starting weights have never seen such cells; they were drawn to be learned.
         begin == Begin::Trained && self.accuracy > 0.0 && trained.overlap < self.overlap + MORE
@@ -79,6 +86,9 @@ mod tests {
         }
         let (start, trained) = (score(1.0, 0.8), score(1.0, 0.9));
         assert!(start.beats(&trained, Begin::Trained) && !start.beats(&trained, Begin::Starter));
+        for (before, kept) in [(score(1.0, 0.8), false), (score(1.0, 0.95), true), (score(0.9, 1.0), false)] {
+            assert_eq!(before.beats(&trained, Begin::Round), kept, "a round is kept unless it is clearly worse: {before:?}");
+        }
         assert!(!score(1.0, 0.6).beats(&score(1.0, 0.8), Begin::Trained));
     }
 }

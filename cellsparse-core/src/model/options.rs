@@ -156,6 +156,12 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Continue with the optimiser state and step count stored in the model.
     pub resume: bool,
+    /// This is one of many short trainings that follow each other while labels are drawn: the weights before it give way
+    /// unless they segment what is drawn clearly better, and the rate is that of a training from starting weights.
+    pub round: bool,
+    /// Leave the thresholds as they are, or as they usually are for a model that was never trained, instead of choosing them at
+    /// the end: for short trainings, of which the choice would take the larger part.
+    pub keep_thresholds: bool,
     /// Take the intensities of the images, those of the validation set included, as they are instead of scaling each image by
     /// its own percentiles: for parts of one large image, which are scaled alike before they come here. Their cells are taken
     /// to be of one size, so that all parts are resampled alike.
@@ -195,6 +201,8 @@ impl Default for TrainOptions {
             start: Start::Starter,
             seed: 0,
             resume: false,
+            round: false,
+            keep_thresholds: false,
             normalized: false,
             pixel_size: None,
             rescale: true,

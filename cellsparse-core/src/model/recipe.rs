@@ -18,6 +18,8 @@ pub(super) enum Begin {
     Starter,
     /// A model that was trained before.
     Trained,
+    /// A model that is in the middle of many short trainings.
+    Round,
 }
 
 impl Begin {
@@ -26,7 +28,7 @@ impl Begin {
         match self {
             Begin::Random => "random",
             Begin::Starter => "starter",
-            Begin::Trained => "model",
+            Begin::Trained | Begin::Round => "model",
         }
     }
 
@@ -34,7 +36,7 @@ impl Begin {
     fn rate(self) -> f32 {
         match self {
             Begin::Random => 2e-3,
-            Begin::Starter => 5e-4,
+            Begin::Starter | Begin::Round => 5e-4,
             Begin::Trained => 3e-4,
         }
     }

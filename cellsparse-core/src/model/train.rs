@@ -19,6 +19,7 @@ use super::recipe::{Begin, Recipe};
 use super::registry::Thresholds;
 use super::shape_advice::shape_advice;
 use super::starters::Starter;
+use super::threshold_search::smallest_object;
 use super::training_data::training_data;
 use super::work::Work;
 use super::working_scale::WorkingScale;
@@ -161,7 +162,7 @@ impl Model {
         let factor = fresh.network.scale.factor;
         let calibration = match validation {
             // The reference keeps its thresholds.
-            _ if options.preset == Preset::Reference => None,
+            _ if options.preset == Preset::Reference || options.keep_thresholds => None,
             Some(set) => Some(CalibrationSet::new(set, None, factor, options)),
             None if algorithm.calibrates_on_training_data() => {
                 Some(CalibrationSet::new(data, Some(&labels), factor, options))
@@ -207,7 +208,11 @@ impl Model {
         let mut start_kept = false;
         if outcome.steps > 0 && options.preset != Preset::Reference {
             let stopped = outcome.stopped == StopReason::Cancelled;
-            notes.extend(self.settle_thresholds(data, calibration, drawn.as_ref(), stopped, options, device, budget));
+            if !options.keep_thresholds {
+                notes.extend(self.settle_thresholds(data, calibration, drawn.as_ref(), stopped, options, device, budget));
+            } else if begin == Begin::Starter || begin == Begin::Random {
+                self.thresholds.values_mut().reset(smallest_object(data.labels().iter()));
+            }
             // The request that ended the training was answered; the next one ends the comparison.
             let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
             let work = Work::plain(device, &cancel, budget);
@@ -225,7 +230,7 @@ impl Model {
     /// Gives a new model the starting weights that it is to have, and says what the training begins with.
     fn begin(&mut self, options: &TrainOptions, notes: &mut Vec<String>) -> Result<Begin> {
         if !self.untrained {
-            return Ok(Begin::Trained);
+            return Ok(if options.round { Begin::Round } else { Begin::Trained });
         }
         if self.started {
             return Ok(Begin::Starter);
@@ -263,7 +268,7 @@ impl Model {
         if begin != Begin::Random {
             let mut start = self.clone();
             start.network.weights = before.weights;
-            if begin == Begin::Trained {
+            if matches!(begin, Begin::Trained | Begin::Round) {
                 (start.thresholds, start.network.scale) = (before.thresholds, before.scale);
             } else {
                 // Statistics of the drawn fields say nothing about these images.

@@ -1,0 +1,184 @@
+//! The page at `/app` and its interface: protected as the rest, and no stroke is lost.
+
+use std::path::Path;
+use std::time::Instant;
+
+use cellsparse_core::raster::{Image, write_gray_png8};
+use cellsparse_core::synthetic::{FieldOptions, draw_field};
+use ndarray::Axis;
+use serde_json::{Value, json};
+
+use crate::server::{PATIENCE, Server};
+
+const PROJECT: &str = "/app/api/projects/My%20cells";
+
+/// A folder with one drawn field of 96 x 80 pixels.
+fn images(root: &Path) -> String {
+    let folder = root.join("images");
+    std::fs::create_dir(&folder).unwrap();
+    let field = draw_field(&FieldOptions { height: 96, width: 80, ..FieldOptions::default() }, 3).unwrap();
+    let Image::U8(pixels) = field.image else { panic!("8 bit") };
+    write_gray_png8(folder.join("field.png"), pixels.index_axis(Axis(2), 0)).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+fn square(x: u32, y: u32, ink: &str) -> Value {
+    let points = [[x, y], [x + 12, y], [x + 12, y + 12], [x, y + 12]];
+    json!({ "kind": "paint", "shape": { "shape": "polygon", "points": points }, "ink": { "ink": ink } })
+}
+
+#[track_caller]
+fn ok(reply: crate::server::Reply) -> Value {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()
+}
+
+#[test]
+fn every_stroke_is_there_again_after_the_server_was_killed() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = images(root.path());
+    let models = root.path().join("models");
+    let arguments = ["--images", folder.as_str()];
+    let server = Server::start_in(&models, &arguments);
+    assert_eq!(ok(server.get("/app/api/state"))["folder"], json!(["field.png"]));
+    let project = ok(server.post(PROJECT, &json!({})));
+    assert_eq!((&project["name"], &project["images"]), (&json!("My cells"), &json!([])));
+    let image = ok(server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "field.png" })));
+    assert_eq!((&image["id"], &image["rows"], &image["columns"]), (&json!(1), &json!(96), &json!(80)));
+    let path = format!("{PROJECT}/images/1");
+    let edit = |server: &Server, edit: &Value| ok(server.post(&format!("{path}/edit"), edit));
+    assert_eq!(edit(&server, &square(10, 10, "cell"))["cell"], 1);
+    edit(&server, &square(40, 40, "cell"));
+    edit(&server, &square(60, 60, "background"));
+    edit(&server, &json!({ "kind": "undo" }));
+    let last = edit(&server, &square(60, 10, "background"));
+    assert_eq!((&last["cells"], &last["background"], &last["box"]), (&json!(2), &json!(144), &json!([10, 60, 22, 72])));
+    let before = ok(server.get(&format!("{path}/drawn")));
+    // Dropped, it is killed.
+    drop(server);
+    let server = Server::start_in(&models, &arguments);
+    assert_eq!(ok(server.get("/app/api/state"))["projects"], json!(["My cells"]));
+    let after = ok(server.get(&format!("{path}/drawn")));
+    assert_eq!((&before["runs"], &before["cells"]), (&after["runs"], &after["cells"]));
+    // Corrections of what is drawn: both ways to say where it is.
+    let objects = ok(server.get(&format!("{path}/objects")));
+    assert_eq!(objects["objects"].as_array().unwrap().len(), 2);
+    assert_eq!(objects["objects"][0]["drawn"], true);
+    let erased = ok(server.post(&format!("{path}/correct"), &json!({ "kind": "delete", "at": [45.0, 45.0] })));
+    assert_eq!(erased["cells"], 1);
+    for form in ["csv", "geojson"] {
+        let reply = server.get(&format!("{path}/results?form={form}"));
+        assert_eq!(reply.status, 200);
+        let name = reply.header("content-disposition").unwrap_or_default().to_owned();
+        assert!(name.starts_with("attachment; filename=\"field-cells."), "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_reason() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = images(root.path());
+    let server = Server::start_in(&root.path().join("models"), &["--images", &folder]);
+    ok(server.post(PROJECT, &json!({})));
+    ok(server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "field.png" })));
+    let path = format!("{PROJECT}/images/1");
+    let stroke = |radius: Value| {
+        json!({ "kind": "paint", "shape": { "shape": "stroke", "points": [[1, 1]], "radius": radius }, "ink": { "ink": "cell" } })
+    };
+    for (path, body, status, reason) in [
+        ("/app/api/projects/..%2Fx".to_owned(), json!({}), 422, "not a usable name"),
+        (format!("{PROJECT}/from-folder"), json!({ "name": "../secret.png" }), 404, "no image"),
+        (format!("{PROJECT}/images?name=x.png"), json!({ "no": "image" }), 422, "not a PNG"),
+        (format!("{PROJECT}/images/9/edit"), square(1, 1, "cell"), 422, "no image 9"),
+        (format!("{path}/edit"), stroke(json!(1e9)), 422, "radius"),
+        (format!("{path}/edit"), stroke(json!("wide")), 422, "cannot be read"),
+        (format!("{path}/edit"), json!({ "kind": "explode" }), 422, "cannot be read"),
+        (format!("{path}/correct"), json!({ "kind": "delete", "at": [1, 1] }), 422, "no object here"),
+        (format!("{PROJECT}/settings"), json!({ "seconds": 0 }), 422, "1 second"),
+    ] {
+        let reply = server.post(&path, &body);
+        assert_eq!(reply.status, status, "{path}: {reply:?}");
+        assert!(reply.text.contains(reason), "{path}: {reply:?}");
+    }
+    for (path, status) in [
+        (format!("{path}/pixels?side=512"), 200),
+        (format!("{path}/pixels?side=512&x=900"), 422),
+        (format!("{path}/results?form=exe"), 422),
+        (format!("{path}/suggestions"), 422),
+        (format!("{PROJECT}/model"), 404),
+        ("/app/js/none.js".to_owned(), 404),
+        ("/app/js/main.js".to_owned(), 200),
+    ] {
+        let headers: [(&str, &str); 0] = [];
+        assert_eq!(server.send("GET", &path, &headers, None).status, status, "{path}");
+    }
+}
+
+#[test]
+fn the_page_is_for_everybody_and_its_interface_for_who_has_the_token() {
+    let server = Server::start(&["--token", "secret"]);
+    let page = server.get("/app/");
+    assert_eq!(page.status, 200);
+    assert!(page.text.contains("<title>cellsparse</title>"));
+    let policy = page.header("content-security-policy").unwrap_or_default();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert_eq!(server.get("/app").status, 308);
+    assert_eq!(server.get("/app/api/state").status, 401);
+    assert_eq!(server.send("GET", "/app/api/state", &[("authorization", "Bearer secret")], None).status, 200);
+    let open = Server::start(&[]);
+    let send = |path: &str, headers: &[(&str, &str)]| open.send("GET", path, headers, None).status;
+    for path in ["/app/", "/app/api/state"] {
+        assert_eq!(send(path, &[("host", "evil.example")]), 403, "{path}");
+        assert_eq!(send(path, &[("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "script")]), 403, "{path}");
+        assert_eq!(send(path, &[("sec-fetch-site", "same-origin")]), 200, "{path}");
+    }
+    let document = [("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")];
+    assert_eq!((send("/app/", &document), send("/app/api/state", &document)), (200, 403), "a link to the page works");
+    let origin = [("origin", "http://evil.example")];
+    assert_eq!(open.send("POST", PROJECT, &origin, Some("{}")).status, 403);
+}
+
+#[test]
+fn learning_begins_with_the_first_cell_and_ends_when_it_is_told_to() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = images(root.path());
+    let server = Server::start_in(&root.path().join("models"), &["--images", &folder]);
+    ok(server.post(PROJECT, &json!({})));
+    ok(server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "field.png" })));
+    ok(server.post(&format!("{PROJECT}/settings"), &json!({ "algorithm": "elephant", "seconds": 600 })));
+    ok(server.post(&format!("{PROJECT}/look"), &json!({ "image": 1 })));
+    ok(server.post(&format!("{PROJECT}/learn"), &json!({ "on": true })));
+    let status = || ok(server.get(PROJECT))["status"].clone();
+    let wait = |done: &dyn Fn(&Value) -> bool| {
+        let begin = Instant::now();
+        loop {
+            let status = status();
+            if done(&status) {
+                return status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{status}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    wait(&|status| status["phase"] == "waiting");
+    let path = format!("{PROJECT}/images/1");
+    for (x, y, ink) in [(10, 10, "cell"), (40, 40, "cell"), (60, 60, "background"), (10, 70, "background")] {
+        ok(server.post(&format!("{path}/edit"), &square(x, y, ink)));
+    }
+    let learned = wait(&|status| status["round"]["number"].as_u64().is_some_and(|number| number >= 2));
+    assert!(learned["round"]["total_steps"].as_u64().unwrap() >= 12, "{learned}");
+    ok(server.post(&format!("{PROJECT}/learn"), &json!({ "on": false })));
+    wait(&|status| status["phase"] == "off");
+    let model = root.path().join("models/projects/My cells/model.safetensors");
+    let begin = Instant::now();
+    while !model.exists() {
+        assert!(begin.elapsed() < PATIENCE);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let told = ok(server.get(PROJECT));
+    assert!(told["model"]["steps"].as_u64().unwrap() >= 12 && told["losses"].as_array().unwrap().len() >= 12, "{told}");
+    assert_eq!(server.get(&format!("{path}/suggestions")).status, 200);
+    // Another algorithm begins anew.
+    let other = ok(server.post(&format!("{PROJECT}/settings"), &json!({ "algorithm": "stardist" })));
+    assert_eq!((&other["model"], model.exists()), (&Value::Null, false));
+}

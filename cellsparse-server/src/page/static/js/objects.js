@@ -1,0 +1,156 @@
+// The objects of the image: the table, the chosen one, corrections, suggestions where to draw next.
+
+import { get, post } from "./api.js";
+import { state, set, on, byId, imagePath } from "./store.js";
+import { say } from "./dialogs.js";
+
+const MOST = 400;
+let sort = { by: "id", down: false };
+let place = 0; // in the suggestions
+let hooks = {};
+
+/** `jump(box)` shows a part of the image; `took(answer)` takes over what was drawn; `idAt(x, y)` is the object at a point. */
+export function start(given) {
+  hooks = given;
+  for (const button of document.querySelectorAll("[data-sort]")) {
+    button.addEventListener("click", () => {
+      const by = button.dataset.sort;
+      sort = { by, down: sort.by === by ? !sort.down : false };
+      table();
+    });
+  }
+  byId("suggest").addEventListener("click", next);
+  byId("accept").addEventListener("click", () => correct("accept"));
+  byId("delete").addEventListener("click", () => correct("delete"));
+  byId("redraw").addEventListener("click", redraw);
+  on("objects", () => {
+    if (state.chosen && !state.objects.some((one) => one.id === state.chosen)) set({ chosen: null });
+    table();
+    actions();
+  });
+  on("chosen", () => {
+    for (const row of byId("objects").tBodies[0].rows) {
+      row.setAttribute("aria-selected", String(Number(row.dataset.id) === state.chosen));
+    }
+    actions();
+  });
+}
+
+export const chosen = () => state.objects.find((one) => one.id === state.chosen);
+
+function actions() {
+  const object = chosen();
+  byId("actions").hidden = !object;
+  if (!object) return;
+  const kind = object.drawn ? "drawn" : `probability ${object.probability.toFixed(2)}`;
+  byId("chosen").textContent = `Object ${object.id}, ${object.area} pixels, ${kind}`;
+  byId("accept").disabled = object.drawn;
+  byId("delete").textContent = object.drawn ? "Erase" : "Delete";
+}
+
+function table() {
+  for (const head of document.querySelectorAll("#objects th")) {
+    const by = head.querySelector("[data-sort]")?.dataset.sort;
+    if (by === sort.by) head.setAttribute("aria-sort", sort.down ? "descending" : "ascending");
+    else head.removeAttribute("aria-sort");
+  }
+  const sign = sort.down ? -1 : 1;
+  const rows = [...state.objects].sort((a, b) => sign * (a[sort.by] - b[sort.by]) || a.id - b.id);
+  const drawn = rows.filter((one) => one.drawn).length;
+  byId("count").textContent = rows.length ? `${rows.length}, ${drawn} of them drawn` : "";
+  byId("objects").tBodies[0].replaceChildren(...rows.slice(0, MOST).map(row));
+}
+
+function row(object) {
+  const line = document.createElement("tr");
+  line.dataset.id = object.id;
+  line.dataset.x = object.x;
+  line.dataset.y = object.y;
+  line.setAttribute("aria-selected", String(object.id === state.chosen));
+  const cells = [String(object.id), String(object.area), object.drawn ? "drawn" : object.probability.toFixed(2)];
+  for (const text of cells) line.insertCell().textContent = text;
+  const dot = document.createElement("i");
+  dot.className = `dot ${object.drawn ? "drawn" : "found"}`;
+  line.cells[0].prepend(dot);
+  line.addEventListener("click", () => {
+    set({ chosen: object.id });
+    hooks.jump(object.box);
+  });
+  const correctOne = (kind, text, title) => {
+    const button = document.createElement("button");
+    button.className = "mini";
+    button.textContent = text;
+    button.title = title;
+    button.setAttribute("aria-label", `${title}: object ${object.id}`);
+    button.addEventListener("click", (event) => {
+      event.stopPropagation();
+      correct(kind, object);
+    });
+    return button;
+  };
+  const last = line.insertCell();
+  if (!object.drawn) last.append(correctOne("accept", "\u2713", "Accept"));
+  last.append(correctOne("delete", "\u00d7", object.drawn ? "Erase" : "Delete"));
+  return line;
+}
+
+/** Accepts or deletes an object: the given one, or that at a point of the image, or the chosen one. */
+export async function correct(kind, object = null, point = null) {
+  const one = object || (point && state.objects.find((each) => each.id === hooks.idAt(...point))) || chosen();
+  if (!one) return;
+  if (kind === "accept" && one.drawn) return;
+  try {
+    const answer = await post(`${imagePath()}/correct`, { kind, at: inside(one) });
+    set({ chosen: null });
+    await hooks.took(answer);
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+/** A point of an object: its middle may lie beside it. */
+function inside(object) {
+  if (hooks.idAt(object.x, object.y) === object.id) return [object.x, object.y];
+  const [top, left, bottom, right] = object.box;
+  for (let y = top; y < bottom; y += 1) {
+    for (let x = left; x < right; x += 1) if (hooks.idAt(x, y) === object.id) return [x + 0.5, y + 0.5];
+  }
+  return [object.x, object.y];
+}
+
+/** The next outline gives the object another shape. */
+export function redraw() {
+  if (chosen()) set({ tool: "polygon", redrawing: true });
+}
+
+export async function redrawn(shape) {
+  const object = chosen();
+  set({ redrawing: false });
+  if (!object) return;
+  const answer = await post(`${imagePath()}/correct`, { kind: "redraw", at: inside(object), shape });
+  set({ chosen: null });
+  await hooks.took(answer);
+}
+
+/** Shows the place where the model is least sure, then the next one. */
+export async function next() {
+  if (!state.image) return;
+  try {
+    if (!state.suggestions.length) {
+      place = 0;
+      set({ suggestions: await get(`${imagePath()}/suggestions`) });
+      if (!state.suggestions.length) {
+        say("The model is of one mind about this image. Look at another one, or draw what it misses.", true);
+        return;
+      }
+    }
+    const one = state.suggestions[place % state.suggestions.length];
+    place += 1;
+    hooks.jump(one.box);
+    const id = hooks.idAt(one.x, one.y);
+    set({ chosen: one.why === "object" && id > 0 ? id : null });
+    if (one.why === "missed") say("Perhaps a cell is missed here. Outline it if there is one, else stroke background over it.", true);
+  } catch (error) {
+    say(error.message);
+  }
+}
