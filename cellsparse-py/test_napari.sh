@@ -57,7 +57,9 @@ fi
 
 cd cellsparse-py
 if [ -n "$picture" ]; then
-  CELLSPARSE_NAPARI_PICTURE=$picture "${display[@]}" "$environment/bin/python" -m pytest -p no:cacheprovider tests/test_napari.py -k picture
+  CELLSPARSE_NAPARI_PICTURE=$picture "${display[@]}" "$environment/bin/python" -m pytest -p no:cacheprovider -W ignore::DeprecationWarning \
+    tests/test_napari.py -k picture
   exit
 fi
-"${display[@]}" "$environment/bin/python" -m pytest -p no:cacheprovider tests/test_napari.py "$@"
+"${display[@]}" "$environment/bin/python" -m pytest -p no:cacheprovider -W ignore::DeprecationWarning \
+  tests/test_napari.py "$@"
