@@ -81,7 +81,8 @@ fn declarations_of_the_c_library_stay() {
 
 #[test]
 fn a_changed_declaration_is_seen() {
-    let before = "/* a */ typedef struct point { int x; /* b; */ int y; } point;\nenum kind { A = 0, B = 1, };\nint f(int a);";
+    let before =
+        "/* a */ typedef struct point { int x; /* b; */ int y; } point;\nenum kind { A = 0, B = 1, };\nint f(int a);";
     let after = "typedef struct point { int x; long y; } point; enum kind { A = 0, B = 1, C = 2, }; int f(int a);";
     let [before, after] = [before, after].map(|text| lines(declarations(text)));
     assert_eq!(before.difference(&after).collect::<Vec<_>>(), ["typedef struct point { int x; int y; } point"]);

@@ -88,9 +88,7 @@ fn files_of_version_2_are_read_and_trained_on() {
         let mut model = Model::load(&old).unwrap();
         assert_eq!((model.algorithm().name(), model.info().steps, model.info().resumable), (name, 3, true));
         model.predict(&data().images()[0], &PredictOptions::default()).unwrap();
-        model
-            .train(&data(), None, &TrainOptions { resume: true, ..short(2) }, &mut |_| ControlFlow::Continue)
-            .unwrap();
+        model.train(&data(), None, &TrainOptions { resume: true, ..short(2) }, &mut |_| ControlFlow::Continue).unwrap();
         let new = folder.path().join(name);
         model.save(&new).unwrap();
         assert_eq!(Model::load(&new).unwrap().info().steps, 5);
