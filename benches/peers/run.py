@@ -5,6 +5,7 @@ Needs the environment of setup.sh. Standard library only. See README.md beside t
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -100,6 +101,10 @@ def parse():
     parser.add_argument("--steps", type=int, default=10, help="timed training steps in a run (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="timed predictions in a run (default %(default)s)")
     parser.add_argument("--train-steps", type=int, default=200, help="steps of train200 (default %(default)s)")
+    parser.add_argument(
+        "--busy", type=int, metavar="NICE",
+        help="measure beside one busy process for each thread, of this priority: 0 equal, 19 the lowest",
+    )
     parser.add_argument("--binary", type=Path, help="a built example `peer`; by default it is built with --release")
     parser.add_argument("--venv", type=Path, default=os.environ.get("PEERS_VENV", FOLDER / ".venv"))
     parser.add_argument("--data", type=Path, default=FOLDER / "data", help="made when it is absent")
@@ -114,6 +119,8 @@ def parse():
         if unknown or (name == "tasks" and not wanted):
             parser.error(f"--{name} {','.join(wanted)}: choose among {', '.join(known)}")
         setattr(chosen, name, wanted)
+    if chosen.busy is not None and not 0 <= chosen.busy <= 19:
+        parser.error("--busy must be 0 to 19")
     for name in ("rounds", "threads", "steps", "repeats", "train_steps", "data_steps"):
         if getattr(chosen, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
@@ -154,6 +161,21 @@ def pin(threads):
         stop(f"{threads} threads on {len(allowed)} processors; choose fewer with --threads")
     os.sched_setaffinity(0, allowed[:threads])
     return f"processors {','.join(map(str, allowed[:threads]))} of {len(allowed)}"
+
+
+@contextlib.contextmanager
+def busy(chosen):
+    """Processes that want all processors, as a browser or an indexer may."""
+    loops = []
+    if chosen.busy is not None:
+        command = ["nice", "-n", str(chosen.busy), sys.executable, "-c", "while True: pass"]
+        loops = [subprocess.Popen(command) for _ in range(chosen.threads)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def group_of(task):
@@ -282,7 +304,8 @@ def machine(chosen, pinned, results):
     if versions.pop("checked", False):
         versions[OURS] += " (with debug assertions: not a release build)"
     programs = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{model}; {chosen.threads} threads, {pinned}; {chosen.rounds} rounds; {programs}"
+    beside = "" if chosen.busy is None else f", beside busy processes of niceness {chosen.busy}"
+    return f"{model}; {chosen.threads} threads, {pinned}{beside}; {chosen.rounds} rounds; {programs}"
 
 
 def write_data(chosen, groups, binary):
@@ -325,7 +348,8 @@ def main():
                 for who in order[turn:] + order[:turn]:
                     if task == "cold" and number_of == 0:
                         measure(who, task, chosen, binary)  # reads the program's files into the system's cache
-                    result = measure(who, task, chosen, binary)
+                    with busy(chosen):
+                        result = measure(who, task, chosen, binary)
                     results.setdefault((who, task), []).append(result)
                     file.write(json.dumps({"round": number_of, **result}) + "\n")
                     file.flush()
