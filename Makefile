@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-browser test-python test-napari test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all bench
+.PHONY: help demo starters test test-browser test-python test-napari test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all dist dist-try bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -15,6 +15,7 @@ PREFIX ?= /usr/local
 SECONDS_EACH ?= 60
 KILLS ?= 200
 STARTERS ?= stardist cellpose elephant
+TARGETS ?=
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAVEN := $(shell command -v mvn)
@@ -57,6 +58,12 @@ test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor 
 
 test-unsafe: ## Run the tests of the code with `unsafe` under Miri and the address sanitizer (needs a nightly toolchain; Miri takes long)
 	tests/unsafe.sh
+
+dist: ## Build program, C library, wheel and native library of Java for every platform, under target/dist; [TARGETS="x86_64-pc-windows-gnu ..."]
+	packaging/dist.sh $(TARGETS)
+
+dist-try: ## Run what `make dist` built by Wine, QEMU and in an empty root folder, and compare label images; [TARGETS=...]
+	packaging/try.sh $(TARGETS)
 
 check-all: ## Check every feature alone and together, the lowest Rust, archives, licences, accelerators, a release build; says how long each took
 	tests/check_all.sh

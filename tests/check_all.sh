@@ -3,12 +3,13 @@
 # Rust version, what each crate's archive holds, the dependencies' licences and advisories, changes that break callers, the numeric
 # tests as they are released, and the code for accelerators. Says how long each took.
 #
-#   tests/check_all.sh [STAGE ...]      default all: features package rust deny semver metal cuda release
+#   tests/check_all.sh [STAGE ...]      default: features package rust deny semver workflows metal cuda release
 #
 # A stage whose tool is missing is left out and named at the end, with status 0; nothing is installed but into target/.
 #   rust     rustup toolchain install VERSION --profile minimal, with the `rust-version` of Cargo.toml
 #   deny     cargo install cargo-deny
 #   semver   cargo install cargo-semver-checks, and a tag v* to compare with
+#   workflows  go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 #   metal    rustup toolchain install nightly --component rust-src; NIGHTLY names another toolchain
 #   cuda     pip, 1.5 GB of NVIDIA's packages
 set -euo pipefail
@@ -67,6 +68,12 @@ semver() {
   cargo semver-checks --baseline-rev "$base" -p cellsparse-core -p cellsparse-kernels
 }
 
+# What the workflows of .github call is in scripts, which are run elsewhere; here is looked whether the files are well formed.
+workflows() {
+  actionlint -version > /dev/null 2>&1 || return $left_out
+  actionlint
+}
+
 # Without the checks of the development profile, with the optimisations that users get.
 release() {
   cargo test --release --quiet --workspace --test kernels --test golden
@@ -87,10 +94,10 @@ cuda() {
 }
 
 stages=("$@")
-[ $# -gt 0 ] || stages=(features package rust deny semver metal cuda release)
+[ $# -gt 0 ] || stages=(features package rust deny semver workflows metal cuda release)
 for stage in "${stages[@]}"; do
   case $stage in
-    features | package | rust | deny | semver | metal | cuda | release) ;;
+    features | package | rust | deny | semver | workflows | metal | cuda | release) ;;
     *) echo "error: unknown stage '$stage'" >&2 && exit 2 ;;
   esac
   echo "== $stage"

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Builds what is handed out for every platform that this machine can build for: program, C library with its header, wheel and the
+# native library of the jar. Says at the end what came out and what did not.
+#
+#   packaging/dist.sh [TARGET ...]      default: all of packaging/targets.txt
+#
+# Needs Rust with rustup, which installs the standard library of each target, and Python with venv. Zig, as compiler and linker
+# for every system without its SDK, cargo-zigbuild and maturin are Python packages, installed into target/dist/tools. Nothing is
+# installed elsewhere. Everything comes to rest under target/dist:
+#   TARGET/{bin,lib,include}        program, C library; packed as cellsparse-VERSION-TARGET.tar.gz (.zip for Windows)
+#   natives/native/PLATFORM/        native libraries of Java, as the jar has them
+#   wheels/                         wheels for Python 3.10 and later
+#   SHA256SUMS                      of all archives and wheels
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+repository=$PWD
+out=$repository/target/dist
+python=${PYTHON:-python3}
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+export CARGO_TARGET_DIR=$out/build
+# The oldest systems that the libraries start on: glibc of 2014, macOS 11.
+glibc=2.17
+export MACOSX_DEPLOYMENT_TARGET=11.0
+
+fail() {
+  echo "error: $*" >&2
+  exit 1
+}
+
+# Pinned: another Zig links another C library.
+tools() {
+  local wanted="ziglang==0.17.1 cargo-zigbuild==0.24.1 maturin==1.16.0"
+  if [ "$(cat "$out/tools/installed" 2> /dev/null)" != "$wanted" ]; then
+    rm -rf "$out/tools"
+    "$python" -m venv "$out/tools"
+    # shellcheck disable=SC2086
+    "$out/tools/bin/pip" install --quiet --disable-pip-version-check $wanted
+    echo "$wanted" > "$out/tools/installed"
+  fi
+  export PATH=$out/tools/bin:$PATH
+}
+
+# A line of targets.txt: triple, name of the platform in the jar, tag of the wheel, first part of a library's file name, its
+# ending, ending of programs.
+describe() {
+  local line
+  line=$(grep -E "^$1 " packaging/targets.txt) || fail "unknown target '$1'; packaging/targets.txt lists them"
+  read -r target platform compatibility prefix shared program <<< "$line"
+  [ "$prefix" != - ] || prefix=
+  [ "$program" != - ] || program=
+}
+
+# Zig takes the version of glibc as a part of the target.
+zig_target() {
+  case $target in
+    *-linux-gnu) echo "$target.$glibc" ;;
+    *) echo "$target" ;;
+  esac
+}
+
+# library COMMAND ...: for libraries that are loaded into another program, which take the C library from it; a program for musl
+# brings its own.
+library() {
+  case $target in
+    *-musl) RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=-crt-static" "$@" ;;
+    *) "$@" ;;
+  esac
+}
+
+build() {
+  describe "$1"
+  rustup target add "$target" > /dev/null 2>&1 || return 77
+  local built=$CARGO_TARGET_DIR/$target/release to=$out/$target native=$out/natives/native/$platform
+  rm -rf "$to" "$native"
+  mkdir -p "$to/bin" "$to/lib" "$to/include" "$native" "$out/wheels"
+
+  cargo zigbuild --quiet --release --target "$(zig_target)" -p cellsparse-cli || return 1
+  cp "$built/cellsparse$program" "$to/bin/"
+
+  library cargo zigbuild --quiet --release --target "$(zig_target)" -p cellsparse-ffi -p cellsparse-jni || return 1
+  cp "$built/${prefix}cellsparse.$shared" "$built/libcellsparse.a" "$to/lib/"
+  [ ! -e "$built/libcellsparse.dll.a" ] || cp "$built/libcellsparse.dll.a" "$to/lib/"
+  cp include/cellsparse.h "$to/include/"
+  cp LICENSE-APACHE LICENSE-MIT README.md "$to/"
+  cp "$built/${prefix}cellsparse_jni.$shared" "$native/"
+
+  library maturin build --quiet --release --strip --zig --target "$target" --compatibility "$compatibility" \
+    --manifest-path cellsparse-py/Cargo.toml --out "$out/wheels" || return 1
+  archive
+}
+
+archive() {
+  local name=cellsparse-$version-$target
+  case $target in
+    *windows*) (cd "$out" && rm -f "$name.zip" && "$python" -m zipfile -c "$name.zip" "$target/") ;;
+    *) tar -C "$out" --sort=name --owner=0 --group=0 --numeric-owner --mtime='1980-01-01 00:00Z' \
+      --transform "s|^$target|$name|" -cf - "$target" | gzip -n9 > "$out/$name.tar.gz" ;;
+  esac
+}
+
+command -v rustup > /dev/null || fail "rustup is missing; it installs the standard library of each target: https://rustup.rs"
+tools
+targets=("$@")
+[ $# -gt 0 ] || mapfile -t targets < <(sed -n 's/^\([a-z0-9_]*-[^ ]*\) .*/\1/p' packaging/targets.txt)
+report=()
+failed=0
+for name in "${targets[@]}"; do
+  echo "== $name"
+  began=$SECONDS status=0
+  (build "$name") || status=$?
+  case $status in
+    0) result=built ;;
+    77) result="left out: rustup has no standard library for it here" ;;
+    *) result=failed failed=1 ;;
+  esac
+  report+=("$(printf '%-28s %5d s  %s' "$name" $((SECONDS - began)) "$result")")
+done
+(cd "$out" && find . -maxdepth 2 \( -name '*.whl' -o -name '*.tar.gz' -o -name '*.zip' \) | sed 's|^\./||' | LC_ALL=C sort |
+  xargs -r sha256sum > SHA256SUMS)
+echo "== built"
+printf '%s\n' "${report[@]}"
+exit "$failed"
