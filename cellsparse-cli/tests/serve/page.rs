@@ -82,9 +82,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
     ok(server.post(PROJECT, &json!({})));
     ok(server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "field.png" })));
     let path = format!("{PROJECT}/images/1");
-    let stroke = |radius: Value| {
-        json!({ "kind": "paint", "shape": { "shape": "stroke", "points": [[1, 1]], "radius": radius }, "ink": { "ink": "cell" } })
-    };
+    let stroke = |radius: Value| json!({ "kind": "paint", "shape": { "shape": "stroke", "points": [[1, 1]], "radius": radius }, "ink": { "ink": "cell" } });
     for (path, body, status, reason) in [
         ("/app/api/projects/..%2Fx".to_owned(), json!({}), 422, "not a usable name"),
         (format!("{PROJECT}/from-folder"), json!({ "name": "../secret.png" }), 404, "no image"),

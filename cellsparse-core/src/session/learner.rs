@@ -18,7 +18,7 @@ const BATCH: usize = 4;
 const PATCH: usize = 128;
 
 /// Steps of the first round, and of any at most.
-const FIRST: usize = 8;
+const FIRST: usize = 6;
 const MOST: usize = 400;
 
 /// Pixels up to which a preview is of the whole image.
@@ -34,7 +34,7 @@ const PLACES: usize = 24;
 #[derive(Debug, Clone)]
 pub struct RoundOptions {
     /// Time that a round takes, with what comes before and after its steps: as many steps are made as fit into it, after a first
-    /// round of 8.
+    /// round of 6.
     pub time: Duration,
     /// A short round that also chooses thresholds, which takes longer than some steps: for the end, or a pause. Default false.
     pub settle: bool,
@@ -177,7 +177,12 @@ impl Learner {
     ///
     /// # Errors
     /// As [`Model::predict`].
-    pub fn preview(&self, image: &Image, view: Option<Window>, options: &PredictOptions) -> Result<(Segmentation, Window)> {
+    pub fn preview(
+        &self,
+        image: &Image,
+        view: Option<Window>,
+        options: &PredictOptions,
+    ) -> Result<(Segmentation, Window)> {
         let (rows, columns, _) = image.shape();
         let whole = Window { rows: [0, rows], columns: [0, columns] };
         if rows * columns <= WHOLE {

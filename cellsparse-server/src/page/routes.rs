@@ -130,7 +130,9 @@ async fn state(State(app): Shared) -> Answer {
     let value = blocking(move || {
         let folder = app.page.images.is_some().then(|| app.page.folder_images());
         let version = env!("CARGO_PKG_VERSION");
-        Ok(json!({ "projects": app.page.names(), "folder": folder, "version": version, "most_pixels": app.limits.pixels }))
+        Ok(
+            json!({ "projects": app.page.names(), "folder": folder, "version": version, "most_pixels": app.limits.pixels }),
+        )
     });
     reply(&value.await?)
 }
@@ -456,8 +458,7 @@ async fn result(State(app): Shared, path: Numbered, RawQuery(query): RawQuery) -
             let picture = project.picture(image).map_err(about_project)?;
             (picture.name.clone(), picture.canvas.labels().clone(), picture.pixel_size)
         };
-        let source =
-            results::Source { segmentation: &answer.segmentation, drawn: &drawn, image: &pixels, pixel_size };
+        let source = results::Source { segmentation: &answer.segmentation, drawn: &drawn, image: &pixels, pixel_size };
         let Some((bytes, ending)) = results::content(&form, &source).map_err(about_project)? else {
             let msg = format!("there is no form '{form}'; there are {}", results::FORMS.join(", "));
             return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, msg));

@@ -131,7 +131,9 @@ impl Talk {
     pub fn stop(&self) {
         let mut status = lock(&self.status);
         status.wanted = false;
-        status.phase = Phase::Off;
+        if !status.running {
+            status.phase = Phase::Off;
+        }
         status.cancel.cancel();
     }
 
