@@ -260,7 +260,8 @@ class Conversation:
         browser = self.browser
         browser.script(
             "window.seen = []; const stage = document.getElementById('stage');"
-            "new MutationObserver(() => window.seen.push([performance.now(), +document.getElementById('status').dataset.steps]))"
+            "let last = stage.dataset.version; new MutationObserver(() => { if (stage.dataset.version === last) return;"
+            "last = stage.dataset.version; window.seen.push([performance.now(), 0]); })"
             ".observe(stage, { attributes: true, attributeFilter: ['data-version'] });"
             "document.getElementById('learn').addEventListener('click', () => { window.begun ??= performance.now(); })")
         before = self.server.used()[0]

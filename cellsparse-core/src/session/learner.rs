@@ -53,7 +53,7 @@ pub struct RoundOptions {
 impl Default for RoundOptions {
     fn default() -> Self {
         Self {
-            time: Duration::from_millis(1300),
+            time: Duration::from_millis(1500),
             settle: false,
             seed: 0,
             device: Device::Auto,

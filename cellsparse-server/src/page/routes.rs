@@ -409,7 +409,7 @@ async fn correct(State(app): Shared, path: Numbered, request: Request) -> Answer
     let edit = predicting(&app, move |app, cancel| {
         let (answer, _) = own.answer(app, image, cancel).map_err(about_project)?;
         let unusable = |msg: &str| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, msg);
-        let inside = |value: f64| if value >= 0.0 && value < 1e9 { Some(value as usize) } else { None };
+        let inside = |value: f64| if (0.0..1e9).contains(&value) { Some(value as usize) } else { None };
         let place = inside(at[1]).zip(inside(at[0]));
         let id = place.and_then(|place| answer.segmentation.labels.get(place)).copied().unwrap_or(0);
         let origin = answer.origin(id).ok_or_else(|| unusable("there is no object here any more"))?;
