@@ -20,15 +20,20 @@ pub(super) struct EngineCache {
 }
 
 impl Clone for EngineCache {
-    /// A copy begins without engines, which hold the weights of one model, which may change; threads are shared.
+    /// A copy begins with nothing: engines hold the weights of one model, which may change, and what one of the two works on
+    /// is not to wait for the other.
     fn clone(&self) -> Self {
-        Self { idle: Mutex::default(), pools: Arc::clone(&self.pools) }
+        Self::default()
     }
 }
 
-/// The pools of a model and its copies.
+/// The pools of a model, or of several that take turns.
 #[derive(Debug, Default)]
 struct Pools(Mutex<Vec<Pool>>);
+
+/// The threads of a model, for others that take turns with it.
+#[derive(Debug, Clone, Default)]
+pub struct Threads(Arc<Pools>);
 
 type Key = ([usize; 3], String);
 
@@ -71,6 +76,16 @@ impl EngineCache {
         if let Some(mut engines) = now(&self.idle) {
             engines.clear();
         }
+    }
+
+    /// Its threads.
+    pub fn threads(&self) -> Threads {
+        Threads(Arc::clone(&self.pools))
+    }
+
+    /// Works on other threads from now on.
+    pub fn use_threads(&mut self, threads: &Threads) {
+        self.pools = Arc::clone(&threads.0);
     }
 
     /// Forgets engines and threads.
@@ -165,7 +180,10 @@ mod tests {
         let own = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let inside = own.install(|| (std::thread::current().id(), seen(Some(2))));
         assert_eq!(inside.0, inside.1);
-        assert!(Arc::ptr_eq(&first, &engines.clone().pool(1).unwrap()), "a copy has the same threads");
+        let mut copy = engines.clone();
+        assert!(!Arc::ptr_eq(&first, &copy.pool(1).unwrap()), "a copy has threads of its own");
+        copy.use_threads(&engines.threads());
+        assert!(Arc::ptr_eq(&first, &copy.pool(1).unwrap()));
         engines.release();
         assert!(!Arc::ptr_eq(&first, &engines.pool(1).unwrap()));
         // A pool of another process is not used and not waited for.
