@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """The page of the server in a real browser: draw, learn, correct, download; and nothing is lost when the server is killed.
 
-page_test.py CELLSPARSE CHROMIUM CHROMEDRIVER OUT [pictures=FOLDER] [algorithm=stardist] [seconds=25]
+page_test.py CELLSPARSE CHROMIUM CHROMEDRIVER OUT [pictures=FOLDER] [algorithm=stardist] [seconds=15] [rounds=4]
 """
 
 import json
 import math
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 import field
 from webdriver import Browser, free_port
@@ -36,9 +36,21 @@ class Server:
         line = self.process.stdout.readline()
         assert line.startswith("listening on "), line
 
+    def used(self):
+        """Seconds of processor time so far, and megabytes of memory now."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks = os.sysconf("SC_CLK_TCK")
+        return (int(fields[11]) + int(fields[12])) / ticks, int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
     def kill(self):
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def post(address, body):
+    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)
 
 
 class Page:
@@ -141,7 +153,7 @@ def main():
     program, chromium, chromedriver = sys.argv[1:4]
     out = pathlib.Path(sys.argv[4]).resolve()
     given = dict(argument.split("=", 1) for argument in sys.argv[5:])
-    seconds = float(given.get("seconds", 25))
+    seconds = float(given.get("seconds", 15))
     for folder in ("images", "downloads", "truth", "found"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     size = 512
@@ -169,6 +181,7 @@ class Conversation:
     def __init__(self, server, browser, out, given, seconds):
         self.server, self.browser, self.out, self.seconds = server, browser, out, seconds
         self.pictures = pathlib.Path(given["pictures"]) if "pictures" in given else None
+        self.rounds = int(given.get("rounds", 4))
         self.algorithm = given.get("algorithm", "stardist")
         self.page = Page(browser)
 
@@ -247,15 +260,19 @@ class Conversation:
         browser = self.browser
         browser.script(
             "window.seen = []; const stage = document.getElementById('stage');"
-            "new MutationObserver(() => window.seen.push([performance.now(), +document.getElementById('status').dataset.steps]))"
+            "let last = stage.dataset.version; new MutationObserver(() => { if (stage.dataset.version === last) return;"
+            "last = stage.dataset.version; window.seen.push([performance.now(), 0]); })"
             ".observe(stage, { attributes: true, attributeFilter: ['data-version'] });"
             "document.getElementById('learn').addEventListener('click', () => { window.begun ??= performance.now(); })")
+        before = self.server.used()[0]
         browser.click("#learn")
         browser.wait("return window.seen.length > 0", 60, what="a first preview")
+        processor = self.server.used()[0] - before
         first, _ = browser.script("return [window.seen[0][0] - window.begun, 0]")
         steps = browser.wait("return +document.getElementById('status').dataset.steps", 5)
         found = len(self.page.objects())
-        print(f"first preview: {first / 1000:.2f} s after the start, {steps} steps, {found} objects")
+        print(f"first preview: {first / 1000:.2f} s after the start, {steps} steps, {found} objects; "
+              f"{processor:.1f} s of processor time")
         self.shot("3-first")
         time.sleep(self.seconds)
         seen = browser.script("return window.seen")
@@ -301,11 +318,15 @@ class Conversation:
         browser = self.browser
         browser.click("#learn")
         browser.wait("return document.getElementById('status').dataset.phase === 'off'", 20)
-        time.sleep(2.5)
+        browser.key("\ue00c")
         browser.key("n")
-        browser.wait("return document.getElementById('messages').children.length || !document.getElementById('actions').hidden", 30)
+        browser.wait("return document.getElementById('stage').dataset.doubts !== '0'"
+                     " || document.getElementById('messages').children.length", 30, what="suggestions, or that there are none")
+        time.sleep(0.3)
         self.shot("5-doubt", kept=True)
+        print(f"of two minds at {browser.script('return document.getElementById(arguments[0]).dataset.doubts', 'stage')} places")
         browser.key("0")
+        self.endure()
         kinds = {"tiff": b"II*\0", "rois": b"PK\x03\x04", "geojson": b"[", "csv": b"label,", "model": b""}
         for form, start in kinds.items():
             data = self.page.download(form, self.out / "downloads").read_bytes()
@@ -318,6 +339,26 @@ class Conversation:
               f"({half['n_true']} nuclei, {half['n_pred']} objects)")
         assert half["accuracy"] > 0.6, half
         self.ap = half["accuracy"]
+
+    def endure(self):
+        """A hundred edits and twenty more rounds do not let the server grow."""
+        browser = self.browser
+        base = f"{self.server.address}/app/api/projects/Nuclei"
+        before = self.server.used()[1]
+        stroke = {"kind": "paint", "shape": {"shape": "stroke", "points": [[3, 3], [9, 9]], "radius": 2}, "ink": {"ink": "background"}}
+        for number in range(100):
+            post(f"{base}/images/2/edit", stroke if number % 2 == 0 else {"kind": "undo"})
+        round_number = lambda: json.load(urllib.request.urlopen(f"{base}"))["status"]["round"]["number"]
+        start = round_number()
+        post(f"{base}/learn", {"on": True})
+        deadline = time.monotonic() + 150
+        while round_number() < start + self.rounds and time.monotonic() < deadline:
+            time.sleep(0.3)
+        post(f"{base}/learn", {"on": False})
+        browser.wait("return document.getElementById('status').dataset.phase === 'off'", 30)
+        after = self.server.used()[1]
+        print(f"memory: {before:.0f} MB, and {after:.0f} MB after 100 more edits and {round_number() - start} more rounds")
+        assert after < 1.5 * before + 100, (before, after)
 
     def open_again(self):
         browser = self.browser

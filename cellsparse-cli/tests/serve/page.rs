@@ -82,9 +82,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
     ok(server.post(PROJECT, &json!({})));
     ok(server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "field.png" })));
     let path = format!("{PROJECT}/images/1");
-    let stroke = |radius: Value| {
-        json!({ "kind": "paint", "shape": { "shape": "stroke", "points": [[1, 1]], "radius": radius }, "ink": { "ink": "cell" } })
-    };
+    let stroke = |radius: Value| json!({ "kind": "paint", "shape": { "shape": "stroke", "points": [[1, 1]], "radius": radius }, "ink": { "ink": "cell" } });
     for (path, body, status, reason) in [
         ("/app/api/projects/..%2Fx".to_owned(), json!({}), 422, "not a usable name"),
         (format!("{PROJECT}/from-folder"), json!({ "name": "../secret.png" }), 404, "no image"),
@@ -166,7 +164,7 @@ fn learning_begins_with_the_first_cell_and_ends_when_it_is_told_to() {
         ok(server.post(&format!("{path}/edit"), &square(x, y, ink)));
     }
     let learned = wait(&|status| status["round"]["number"].as_u64().is_some_and(|number| number >= 2));
-    assert!(learned["round"]["total_steps"].as_u64().unwrap() >= 12, "{learned}");
+    assert!(learned["round"]["total_steps"].as_u64().unwrap() > 6, "{learned}");
     ok(server.post(&format!("{PROJECT}/learn"), &json!({ "on": false })));
     wait(&|status| status["phase"] == "off");
     let model = root.path().join("models/projects/My cells/model.safetensors");
@@ -176,7 +174,7 @@ fn learning_begins_with_the_first_cell_and_ends_when_it_is_told_to() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     let told = ok(server.get(PROJECT));
-    assert!(told["model"]["steps"].as_u64().unwrap() >= 12 && told["losses"].as_array().unwrap().len() >= 12, "{told}");
+    assert!(told["model"]["steps"].as_u64().unwrap() > 6 && told["losses"].as_array().unwrap().len() > 6, "{told}");
     assert_eq!(server.get(&format!("{path}/suggestions")).status, 200);
     // Another algorithm begins anew.
     let other = ok(server.post(&format!("{PROJECT}/settings"), &json!({ "algorithm": "stardist" })));

@@ -16,15 +16,24 @@ use crate::networks::{Device, Engine};
 pub(super) struct EngineCache {
     /// EngineCache that are not in use, by shape and device. Cleared when the weights change.
     idle: Mutex<Vec<(Key, Engine)>>,
-    pools: Mutex<Vec<Pool>>,
+    pools: Arc<Pools>,
 }
 
 impl Clone for EngineCache {
-    /// A copy begins with nothing: engines hold the weights of one model, which may change.
+    /// A copy begins with nothing: engines hold the weights of one model, which may change, and what one of the two works on
+    /// is not to wait for the other.
     fn clone(&self) -> Self {
         Self::default()
     }
 }
+
+/// The pools of a model, or of several that take turns.
+#[derive(Debug, Default)]
+struct Pools(Mutex<Vec<Pool>>);
+
+/// The threads of a model, for others that take turns with it.
+#[derive(Debug, Clone, Default)]
+pub struct Threads(Arc<Pools>);
 
 type Key = ([usize; 3], String);
 
@@ -69,10 +78,20 @@ impl EngineCache {
         }
     }
 
+    /// Its threads.
+    pub fn threads(&self) -> Threads {
+        Threads(Arc::clone(&self.pools))
+    }
+
+    /// Works on other threads from now on.
+    pub fn use_threads(&mut self, threads: &Threads) {
+        self.pools = Arc::clone(&threads.0);
+    }
+
     /// Forgets engines and threads.
     pub fn release(&self) {
         self.clear();
-        if let Some(mut pools) = now(&self.pools) {
+        if let Some(mut pools) = now(&self.pools.0) {
             pools.drain(..).for_each(Pool::end);
         }
     }
@@ -99,7 +118,7 @@ impl EngineCache {
     }
 
     fn pool(&self, threads: usize) -> Result<Arc<ThreadPool>> {
-        let Some(mut pools) = now(&self.pools) else { return Ok(Arc::new(device::thread_pool(threads)?)) };
+        let Some(mut pools) = now(&self.pools.0) else { return Ok(Arc::new(device::thread_pool(threads)?)) };
         let process = std::process::id();
         // The threads of a parent did not come along with a fork.
         let (mine, others) = pools.drain(..).partition(|pool| pool.process == process);
@@ -126,9 +145,9 @@ impl Pool {
     }
 }
 
-impl Drop for EngineCache {
+impl Drop for Pools {
     fn drop(&mut self) {
-        if let Ok(pools) = self.pools.get_mut() {
+        if let Ok(pools) = self.0.get_mut() {
             pools.drain(..).for_each(Pool::end);
         }
     }
@@ -161,20 +180,24 @@ mod tests {
         let own = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let inside = own.install(|| (std::thread::current().id(), seen(Some(2))));
         assert_eq!(inside.0, inside.1);
+        let mut copy = engines.clone();
+        assert!(!Arc::ptr_eq(&first, &copy.pool(1).unwrap()), "a copy has threads of its own");
+        copy.use_threads(&engines.threads());
+        assert!(Arc::ptr_eq(&first, &copy.pool(1).unwrap()));
         engines.release();
         assert!(!Arc::ptr_eq(&first, &engines.pool(1).unwrap()));
         // A pool of another process is not used and not waited for.
-        engines.pools.lock().unwrap()[0].process = 0;
+        engines.pools.0.lock().unwrap()[0].process = 0;
         let begin = std::time::Instant::now();
         assert_ne!(seen(Some(1)), seen(Some(2)));
-        assert_eq!(engines.pools.lock().unwrap().len(), 2);
+        assert_eq!(engines.pools.0.lock().unwrap().len(), 2);
         assert!(begin.elapsed().as_secs() < 5);
     }
 
     #[test]
     fn a_lock_that_is_held_is_not_waited_for() {
         let engines = EngineCache::default();
-        let (_idle, _pools) = (engines.idle.lock().unwrap(), engines.pools.lock().unwrap());
+        let (_idle, _pools) = (engines.idle.lock().unwrap(), engines.pools.0.lock().unwrap());
         assert!(engines.take([1, 2, 3], &Device::cpu()).is_none());
         assert_eq!(engines.install(Some(1), || Ok(rayon::current_num_threads())).unwrap(), 1);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::contrast::Seen;
+use super::engines::Threads;
 use super::network::Network;
 use super::normalization::Normalization;
 use super::registry::{Algorithm, AnyAlgorithm, Architecture, Thresholds};
@@ -119,6 +120,16 @@ impl Model {
     /// out for images of one size, together up to 1 GiB, and the threads of the last calls. The model stays as it is.
     pub fn release(&self) {
         self.network.engines.release();
+    }
+
+    /// The threads that the model works on, for models that take turns: a copy begins with threads of its own.
+    pub fn threads(&self) -> Threads {
+        self.network.engines.threads()
+    }
+
+    /// Works on the threads of another model, or of an earlier copy, from now on.
+    pub fn use_threads(&mut self, threads: &Threads) {
+        self.network.engines.use_threads(threads);
     }
 
     /// Forgets everything learned: new initial weights from `seed`, default thresholds, no history.

@@ -87,7 +87,11 @@ mod tests {
         let (start, trained) = (score(1.0, 0.8), score(1.0, 0.9));
         assert!(start.beats(&trained, Begin::Trained) && !start.beats(&trained, Begin::Starter));
         for (before, kept) in [(score(1.0, 0.8), false), (score(1.0, 0.95), true), (score(0.9, 1.0), false)] {
-            assert_eq!(before.beats(&trained, Begin::Round), kept, "a round is kept unless it is clearly worse: {before:?}");
+            assert_eq!(
+                before.beats(&trained, Begin::Round),
+                kept,
+                "a round is kept unless it is clearly worse: {before:?}"
+            );
         }
         assert!(!score(1.0, 0.6).beats(&score(1.0, 0.8), Begin::Trained));
     }

@@ -59,6 +59,7 @@ pub use self::cellpose::{CellposeOptions, CellposeThresholds};
 pub use self::choice::{Choice, Trial, choose_algorithm};
 pub use self::device::available_devices;
 pub use self::elephant::{ElephantOptions, ElephantThresholds};
+pub use self::engines::Threads;
 #[cfg(feature = "keras")]
 pub use self::exchange::{Exchanged, convert};
 pub use self::facade::Model;

@@ -209,7 +209,15 @@ impl Model {
         if outcome.steps > 0 && options.preset != Preset::Reference {
             let stopped = outcome.stopped == StopReason::Cancelled;
             if !options.keep_thresholds {
-                notes.extend(self.settle_thresholds(data, calibration, drawn.as_ref(), stopped, options, device, budget));
+                notes.extend(self.settle_thresholds(
+                    data,
+                    calibration,
+                    drawn.as_ref(),
+                    stopped,
+                    options,
+                    device,
+                    budget,
+                ));
             } else if begin == Begin::Starter || begin == Begin::Random {
                 self.thresholds.values_mut().reset(smallest_object(data.labels().iter()));
             }

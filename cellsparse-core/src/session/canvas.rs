@@ -216,7 +216,9 @@ impl Canvas {
                 }
                 *pixel = value;
                 match step.last_mut() {
-                    Some(last) if last.run[0] == row && last.run[2] == column && last.old == old && last.new == value => {
+                    Some(last)
+                        if last.run[0] == row && last.run[2] == column && last.old == old && last.new == value =>
+                    {
                         last.run[2] += 1;
                     }
                     _ => step.push(Changed { run: [row, column, column + 1], old, new: value }),
@@ -270,9 +272,9 @@ impl Canvas {
 
 fn bounds(step: &Step) -> Option<[usize; 4]> {
     let boxes = step.iter().map(|changed| changed.run.map(|n| n as usize));
-    boxes.map(|[row, first, end]| [row, first, row + 1, end]).reduce(|a, b| {
-        [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])]
-    })
+    boxes
+        .map(|[row, first, end]| [row, first, row + 1, end])
+        .reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])])
 }
 
 #[cfg(test)]

@@ -131,9 +131,7 @@ impl Shape {
             )));
         }
         match points.iter().flatten().find(|value| !(-FARTHEST..=FARTHEST).contains(*value)) {
-            Some(value) => {
-                Err(Error::Labels(format!("a shape has a point at {value}; expected pixels of the image")))
-            }
+            Some(value) => Err(Error::Labels(format!("a shape has a point at {value}; expected pixels of the image"))),
             None => Ok(()),
         }
     }

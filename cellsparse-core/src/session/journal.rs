@@ -62,7 +62,8 @@ impl Journal {
             return Err(Error::file(path, "is no journal of a project of this version; choose another folder"));
         }
         let mut found = Found::default();
-        let whole = if head.len() == HEAD.len() { HEAD.len() + read_records(&bytes[HEAD.len()..], &mut found) } else { 0 };
+        let whole =
+            if head.len() == HEAD.len() { HEAD.len() + read_records(&bytes[HEAD.len()..], &mut found) } else { 0 };
         found.cut = (bytes.len() - whole) as u64;
         let mut journal = Self { file, path: path.to_owned(), length: whole as u64 };
         if whole == 0 {

@@ -10,7 +10,7 @@ use crate::budget::Budget;
 use crate::control::{CancelToken, ControlFlow, Progress};
 use crate::error::{Error, Result};
 use crate::metrics::{Criterion, matching_dataset};
-use crate::model::{Algorithm, Architecture, Device, Model, PredictOptions, Segmentation, TrainOptions};
+use crate::model::{Algorithm, Architecture, Device, Model, PredictOptions, Segmentation, Threads, TrainOptions};
 use crate::raster::{Image, LabelImage, Percentiles};
 
 /// Patches in a batch, and their side: many small batches teach more in the same time.
@@ -18,7 +18,7 @@ const BATCH: usize = 4;
 const PATCH: usize = 128;
 
 /// Steps of the first round, and of any at most.
-const FIRST: usize = 8;
+const FIRST: usize = 6;
 const MOST: usize = 400;
 
 /// Pixels up to which a preview is of the whole image.
@@ -34,7 +34,7 @@ const PLACES: usize = 24;
 #[derive(Debug, Clone)]
 pub struct RoundOptions {
     /// Time that a round takes, with what comes before and after its steps: as many steps are made as fit into it, after a first
-    /// round of 8.
+    /// round of 6.
     pub time: Duration,
     /// A short round that also chooses thresholds, which takes longer than some steps: for the end, or a pause. Default false.
     pub settle: bool,
@@ -53,7 +53,7 @@ pub struct RoundOptions {
 impl Default for RoundOptions {
     fn default() -> Self {
         Self {
-            time: Duration::from_millis(1300),
+            time: Duration::from_millis(1500),
             settle: false,
             seed: 0,
             device: Device::Auto,
@@ -94,12 +94,23 @@ pub struct Window {
 }
 
 /// A model in training.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Learner {
     model: Model,
+    /// Rounds work on threads of their own, so that previews do not wait for them. Both are shared with the copies that are made
+    /// after every round: threads that come and go let a program grow.
+    training: Threads,
     rounds: usize,
     /// Seconds of a step, and of what comes before and after all steps of a round, as last measured.
     pace: Option<[f64; 2]>,
+}
+
+impl Clone for Learner {
+    fn clone(&self) -> Self {
+        let mut model = self.model.clone();
+        model.use_threads(&self.model.threads());
+        Self { model, training: self.training.clone(), rounds: self.rounds, pace: self.pace }
+    }
 }
 
 impl Learner {
@@ -114,7 +125,7 @@ impl Learner {
 
     /// Goes on with a model.
     pub fn with_model(model: Model) -> Self {
-        Self { model, rounds: 0, pace: None }
+        Self { model, training: Threads::default(), rounds: 0, pace: None }
     }
 
     /// The model: the best weights so far by what was drawn.
@@ -148,7 +159,11 @@ impl Learner {
             cancel: options.cancel.clone(),
             ..TrainOptions::default()
         };
-        let summary = self.model.train(data, None, &train, observer)?;
+        let previews = self.model.threads();
+        self.model.use_threads(&self.training);
+        let trained = self.model.train(data, None, &train, observer);
+        self.model.use_threads(&previews);
+        let summary = trained?;
         self.rounds += 1;
         let seconds = began.elapsed().as_secs_f64();
         if summary.steps > 0 && !options.settle {
@@ -177,7 +192,12 @@ impl Learner {
     ///
     /// # Errors
     /// As [`Model::predict`].
-    pub fn preview(&self, image: &Image, view: Option<Window>, options: &PredictOptions) -> Result<(Segmentation, Window)> {
+    pub fn preview(
+        &self,
+        image: &Image,
+        view: Option<Window>,
+        options: &PredictOptions,
+    ) -> Result<(Segmentation, Window)> {
         let (rows, columns, _) = image.shape();
         let whole = Window { rows: [0, rows], columns: [0, columns] };
         if rows * columns <= WHOLE {

@@ -44,7 +44,8 @@ fn rounds_go_on_from_each_other_and_never_get_worse() {
         assert!(score[0].accuracy > 0.3, "round {number}: {}", score[0].accuracy);
     }
     assert!(thresholds.windows(2).all(|pair| pair[0] == pair[1]), "thresholds are chosen at the end");
-    let settled = learner.round(&data, &RoundOptions { settle: true, ..quick() }, &mut |_| ControlFlow::Continue).unwrap();
+    let settled =
+        learner.round(&data, &RoundOptions { settle: true, ..quick() }, &mut |_| ControlFlow::Continue).unwrap();
     assert_eq!((settled.number, settled.steps), (4, FIRST / 2));
 }
 

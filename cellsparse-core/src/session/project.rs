@@ -322,7 +322,8 @@ impl Project {
     /// Writes the journal anew, with the labels as files instead of the edits that made them.
     fn compact(&mut self) -> Result<()> {
         let folder = self.folder.join("labels");
-        let old: Vec<PathBuf> = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let old: Vec<PathBuf> =
+            fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         let taken = |number: u32| {
             let start = format!("{number}-");
             old.iter().any(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start)))

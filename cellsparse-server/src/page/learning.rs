@@ -44,7 +44,10 @@ pub fn wake(app: &Arc<App>, talk: &Arc<Talk>) {
 /// Whether there is another round, and what ends it.
 enum Next {
     /// One, with the choice of thresholds if it is the last one.
-    Round { cancel: CancelToken, last: bool },
+    Round {
+        cancel: CancelToken,
+        last: bool,
+    },
     End,
 }
 

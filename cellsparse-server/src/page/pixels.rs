@@ -54,7 +54,9 @@ pub fn part(image: &Image, part: Part) -> Result<Response, Refusal> {
         Image::U16(pixels) => {
             ("u16", reduced(pixels.slice(window), step, |value| (value.round() as u16).to_le_bytes().to_vec()))
         }
-        Image::F32(pixels) => ("f32", reduced(pixels.slice(window), step, |value| (value as f32).to_le_bytes().to_vec())),
+        Image::F32(pixels) => {
+            ("f32", reduced(pixels.slice(window), step, |value| (value as f32).to_le_bytes().to_vec()))
+        }
         _ => return Err(Refusal::internal("an unknown type of samples")),
     };
     let shape = format!("{},{},{channels}", (bottom - top).div_ceil(step), (right - left).div_ceil(step));
@@ -73,11 +75,8 @@ fn reduced<T: Copy + Into<f64>>(pixels: ArrayView3<'_, T>, step: usize, bytes: f
     for row in (0..rows).step_by(step) {
         for column in (0..columns).step_by(step) {
             for channel in 0..channels {
-                let block = pixels.slice(s![
-                    row..(row + step).min(rows),
-                    column..(column + step).min(columns),
-                    channel
-                ]);
+                let block =
+                    pixels.slice(s![row..(row + step).min(rows), column..(column + step).min(columns), channel]);
                 let sum: f64 = block.iter().map(|value| (*value).into()).sum();
                 result.extend(bytes(sum / block.len() as f64));
             }
@@ -145,7 +144,9 @@ mod tests {
         assert_eq!((shape.as_str(), told.headers()["x-cellsparse-samples"].to_str().unwrap()), ("1,2,2", "u8"));
         let Image::U8(pixels) = &image else { unreachable!() };
         assert_eq!(reduced(pixels.slice(s![0..2, 0..2, ..]), 2, |value| vec![value.round() as u8]), [6, 106]);
-        for (level, x, y, side) in [(0, 6, 0, 8), (0, 0, 5, 8), (0, 0, 0, 0), (0, 0, 0, 9999), (40, 0, 0, 8), (99, 0, 0, 8)] {
+        for (level, x, y, side) in
+            [(0, 6, 0, 8), (0, 0, 5, 8), (0, 0, 0, 0), (0, 0, 0, 9999), (40, 0, 0, 8), (99, 0, 0, 8)]
+        {
             assert!(at(level, x, y, side).is_err(), "{level} {x} {y} {side}");
         }
         assert_eq!(ranges(&image)[0][0], 0.0);

@@ -72,7 +72,8 @@ fn read(path: &Path) -> CoreResult<(Vec<u8>, &'static str)> {
 
 /// A file as an answer that browsers store.
 pub fn download(bytes: Vec<u8>, name: &str) -> Response {
-    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+    let plain: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
     let mut response = Response::new(Body::from(bytes));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

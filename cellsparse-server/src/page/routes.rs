@@ -130,7 +130,9 @@ async fn state(State(app): Shared) -> Answer {
     let value = blocking(move || {
         let folder = app.page.images.is_some().then(|| app.page.folder_images());
         let version = env!("CARGO_PKG_VERSION");
-        Ok(json!({ "projects": app.page.names(), "folder": folder, "version": version, "most_pixels": app.limits.pixels }))
+        Ok(
+            json!({ "projects": app.page.names(), "folder": folder, "version": version, "most_pixels": app.limits.pixels }),
+        )
     });
     reply(&value.await?)
 }
@@ -407,7 +409,7 @@ async fn correct(State(app): Shared, path: Numbered, request: Request) -> Answer
     let edit = predicting(&app, move |app, cancel| {
         let (answer, _) = own.answer(app, image, cancel).map_err(about_project)?;
         let unusable = |msg: &str| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, msg);
-        let inside = |value: f64| if value >= 0.0 && value < 1e9 { Some(value as usize) } else { None };
+        let inside = |value: f64| if (0.0..1e9).contains(&value) { Some(value as usize) } else { None };
         let place = inside(at[1]).zip(inside(at[0]));
         let id = place.and_then(|place| answer.segmentation.labels.get(place)).copied().unwrap_or(0);
         let origin = answer.origin(id).ok_or_else(|| unusable("there is no object here any more"))?;
@@ -456,8 +458,7 @@ async fn result(State(app): Shared, path: Numbered, RawQuery(query): RawQuery) -
             let picture = project.picture(image).map_err(about_project)?;
             (picture.name.clone(), picture.canvas.labels().clone(), picture.pixel_size)
         };
-        let source =
-            results::Source { segmentation: &answer.segmentation, drawn: &drawn, image: &pixels, pixel_size };
+        let source = results::Source { segmentation: &answer.segmentation, drawn: &drawn, image: &pixels, pixel_size };
         let Some((bytes, ending)) = results::content(&form, &source).map_err(about_project)? else {
             let msg = format!("there is no form '{form}'; there are {}", results::FORMS.join(", "));
             return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, msg));

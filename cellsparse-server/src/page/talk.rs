@@ -43,6 +43,9 @@ type Images = BTreeMap<(u32, bool), Arc<Image>>;
 /// The versions of the labels that a data set was made of.
 type Versions = Vec<(u32, u64)>;
 
+/// Suggestions, and the version of the weights that they are of.
+type Told = (u64, Arc<Vec<Suggestion>>);
+
 /// An open project.
 #[derive(Debug)]
 pub struct Talk {
@@ -52,7 +55,7 @@ pub struct Talk {
     pub(super) status: Mutex<Status>,
     pub(super) learner: Mutex<Option<Arc<Learner>>>,
     found: Mutex<BTreeMap<u32, Arc<Found>>>,
-    suggestions: Mutex<BTreeMap<u32, (u64, Arc<Vec<Suggestion>>)>>,
+    suggestions: Mutex<BTreeMap<u32, Told>>,
     images: Mutex<Images>,
     data: Mutex<Option<(Versions, Arc<Dataset>)>>,
     events: broadcast::Sender<Event>,
@@ -131,7 +134,9 @@ impl Talk {
     pub fn stop(&self) {
         let mut status = lock(&self.status);
         status.wanted = false;
-        status.phase = Phase::Off;
+        if !status.running {
+            status.phase = Phase::Off;
+        }
         status.cancel.cancel();
     }
 

@@ -92,7 +92,9 @@ export class LabelLayer {
   }
 
   /** The outline of one object, whose pixels lie in a box. */
-  outline(id, box) {
+  outline(id, [top, left, bottom, right]) {
+    // One pixel more, whose upper and left edges close the outline.
+    const box = [top, left, Math.min(bottom + 1, this.rows), Math.min(right + 1, this.columns)];
     return edges(this, (label) => label === id, box);
   }
 }

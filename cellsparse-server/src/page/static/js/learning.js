@@ -86,6 +86,7 @@ function words(status) {
     ? `${round.total_steps} steps${share}${kept}`
     : state.model ? `Model of ${state.model.steps} steps` : "";
   const left = Math.max(0, Math.round((status.seconds || 0) - (status.spent || 0)));
+  if (!status.wanted && !["off", "resting", undefined].includes(status.phase)) return ["Stopping\u2026", told];
   switch (status.phase) {
     case "learning": return [`Learning, ${left} s left`, told];
     case "choosing": return ["Trying all algorithms on what is drawn\u2026", "Takes some seconds"];

@@ -33,6 +33,13 @@ const tools = new Tools(view, {
 /** The chosen object, and where the model is of two minds. */
 const marks = {
   draw(context, _, pixel) {
+    const over = state.tool === "select" && tools.pointer ? found.at(...tools.pointer) : 0;
+    const hovered = over > 0 && over !== state.chosen && state.objects.find((one) => one.id === over);
+    if (hovered) {
+      context.lineWidth = 2.5 * pixel;
+      context.strokeStyle = "#c9efe9";
+      context.stroke(found.outline(hovered.id, hovered.box));
+    }
     const object = objects.chosen();
     if (object && found.labels) {
       const path = found.outline(object.id, object.box);
@@ -276,7 +283,10 @@ function bind() {
     byId("undo").disabled = !state.drawn.undo;
     byId("redo").disabled = !state.drawn.redo;
   });
-  on("chosen suggestions objects", () => view.draw());
+  on("chosen suggestions objects", () => {
+    byId("stage").dataset.doubts = state.suggestions.length;
+    view.draw();
+  });
   images.start(show);
   learning.start();
   objects.start({ jump: (box) => view.show(box), took, idAt: (x, y) => found.at(x, y) });
