@@ -211,3 +211,26 @@ impl Network {
 pub(super) fn fill_from(image: ArrayView3<'_, f32>) -> impl FnOnce(&mut [f32]) {
     move |input| input.iter_mut().zip(image).for_each(|(to, from)| *to = *from)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Algorithm, Architecture, Model};
+
+    #[test]
+    fn channels_whose_mean_is_taken_are_said() {
+        let said = |algorithm, wanted, found| {
+            let model = Model::new(Architecture::of(algorithm, wanted), 0).unwrap();
+            model.network.averaged("the image has", found)
+        };
+        for algorithm in [Algorithm::Cellpose, Algorithm::Elephant] {
+            let text = said(algorithm, 1, 3).unwrap();
+            assert!(
+                text.starts_with("the image has 3 channels and the model takes 1: the mean of all 3 is taken;"),
+                "{text}"
+            );
+            assert!(said(algorithm, 2, 3).unwrap().contains("as the first channel, and 0 as the other;"));
+            assert_eq!([said(algorithm, 1, 1), said(algorithm, 2, 1), said(algorithm, 3, 3)], [None, None, None]);
+        }
+        assert_eq!(said(Algorithm::Stardist, 1, 3), None);
+    }
+}
