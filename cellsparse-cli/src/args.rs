@@ -1,13 +1,17 @@
-//! What the user can type.
+//! What the user can type: commands and their options.
+
+mod values;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use cellsparse_core::Budget;
-use cellsparse_core::model::{Algorithm, Device, Postprocess, Preset};
+use cellsparse_core::model::{Device, Postprocess, Preset};
 use cellsparse_core::raster::ReadOptions;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+pub use self::values::{AlgorithmChoice, Encoding, Format, ModeChoice, OutlineChoice};
+use self::values::{finite, fraction, not_negative, positive, positive_float, threshold};
 use crate::large::LargeArgs;
 use crate::planes::Numbers;
 
@@ -187,7 +191,8 @@ pub struct PredictArgs {
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// What to write, separated by commas: labels (label image), geojson (outlines for QuPath), overlay (picture), csv
+    /// What to write, separated by commas: labels (label image: 16-bit PNG, above
+    /// 65,535 objects 32-bit TIFF), geojson (outlines for QuPath), overlay (picture), csv
     /// (measurements), rois (outlines for Fiji), ometiff (label image as OME-TIFF)
     #[arg(long, value_enum, value_delimiter = ',', default_value = "labels", value_name = "F,...")]
     pub format: Vec<Format>,
@@ -245,10 +250,11 @@ pub struct ReadArgs {
     /// a TIFF that does not tell what its pages are, pages
     #[arg(long, value_delimiter = ',', value_parser = positive, value_name = "N,...")]
     pub select_channels: Option<Vec<usize>>,
-    /// Plane (Z) of stacks, counted from 1. In a TIFF that does not tell what its pages are, a page
+    /// Plane (Z) of stacks, counted from 1; files of one plane are taken as they are. In a TIFF that does not tell what its
+    /// pages are, a page
     #[arg(long, value_parser = positive, value_name = "N")]
     pub plane: Option<usize>,
-    /// Time point (T) of series, counted from 1
+    /// Time point (T) of series, counted from 1; files of one time point are taken as they are
     #[arg(long, value_parser = positive, value_name = "N")]
     pub frame: Option<usize>,
 }
@@ -436,118 +442,6 @@ pub struct ServeArgs {
 const SERVE_NOTES: &str = "\
 Prints 'listening on http://HOST:PORT' when it is ready. The page to draw, see and correct is http://HOST:PORT/app. Ctrl-C stops running trainings after their step and keeps what was
 learned. The requests and answers are described at /openapi.json and in docs/server.md.";
-
-/// An algorithm, or the one that fits the drawn cells best.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AlgorithmChoice {
-    /// To be found out on the drawn cells.
-    Auto,
-    /// That one.
-    Named(Algorithm),
-}
-
-impl FromStr for AlgorithmChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            name => name.parse().map(Self::Named).map_err(|_| {
-                let names: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
-                format!("there are {}, and auto to choose one by the drawn cells", names.join(", "))
-            }),
-        }
-    }
-}
-
-/// How the values of a label file are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Encoding {
-    /// decided from the labels
-    Auto,
-    /// 0 unlabelled, 1 background, 2 and up cells
-    Wire,
-    /// 0 background, 1 and up cells
-    Dense,
-    /// negative unlabelled, 0 background, 1 and up cells
-    Signed,
-    /// 0 unlabelled, 1 and up cells, no background
-    Cells,
-}
-
-/// What `predict` writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// 16-bit label image
-    Labels,
-    /// outlines for QuPath
-    Geojson,
-    /// the image with outlines
-    Overlay,
-    /// a table of measurements, one line for each object
-    Csv,
-    /// outlines for Fiji: a zip archive of ImageJ regions
-    Rois,
-    /// 16- or 32-bit label image as OME-TIFF
-    Ometiff,
-}
-
-/// How outlines are traced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OutlineChoice {
-    /// along the pixel edges, with holes and parts
-    Exact,
-    /// the rule of the original server, point for point
-    Literal,
-}
-
-/// Which cells `sparsify` keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ModeChoice {
-    /// the darkest
-    Min,
-    /// the brightest
-    Max,
-    /// half of each
-    Minmax,
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(0) | Err(_) => Err("expected a whole number from 1".to_owned()),
-        Ok(number) => Ok(number),
-    }
-}
-
-fn number(text: &str, allowed: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(number) if number.is_finite() && allowed(number) => Ok(number),
-        _ => Err(format!("expected {expected}")),
-    }
-}
-
-fn finite(text: &str) -> Result<f32, String> {
-    number(text, |_| true, "a number")
-}
-
-fn positive_float(text: &str) -> Result<f32, String> {
-    number(text, |value| value > 0.0, "a number above 0")
-}
-
-fn not_negative(text: &str) -> Result<f32, String> {
-    number(text, |value| value >= 0.0, "a number from 0")
-}
-
-fn fraction(text: &str) -> Result<f32, String> {
-    number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
-}
-
-fn threshold(text: &str) -> Result<f64, String> {
-    match text.trim().parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err("expected a number above 0, at most 1".to_owned()),
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,11 @@ impl Failures {
         self.0.last().map(|(_, reason)| reason.as_str())
     }
 
+    /// The files and the reasons, in their order.
+    pub fn entries(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.0.iter().map(|(file, reason)| (file.as_path(), reason.as_str()))
+    }
+
     /// Number of files that failed.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cellsparse_core::annotations::Dataset;
+use cellsparse_core::error::counted;
 use cellsparse_core::formats::geojson::OutlineRule;
 use cellsparse_core::formats::overlay;
 use cellsparse_core::metrics::{Criterion, matching};
@@ -24,7 +25,7 @@ use crate::predict::{self, Outputs, make_folder};
 use crate::progress::Point;
 use crate::report::{Answer, Figure, KindFigure, Report, ResultFigure};
 use crate::scores::{DEMO_THRESHOLD, Scores};
-use crate::{input, interrupt, note, print_json, print_out, train};
+use crate::{interrupt, note, print_json, print_out, train, training_data};
 
 /// Side of the training patches on drawn fields, whose cells are about 20 pixels wide: a step takes less than half the
 /// time of one with the default side.
@@ -102,7 +103,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     for (kind, _, shown) in &kinds {
         let score = shown.scores.as_ref().map_or(f64::NAN, |scores| scores.mean.accuracy);
         let (algorithm, summary) = (shown.algorithm, &shown.summary);
-        print_out(&format!("{:<15} AP {score:.3}  {algorithm}, {} steps", kind.title, summary.steps));
+        print_out(&format!("{:<15} AP {score:.3}  {algorithm}, {}", kind.title, counted(summary.steps, "step")));
     }
     print_out(&format!(
         "\nreport    {}\nmodel     {}\nlabels    {}\npictures  {}",
@@ -144,17 +145,17 @@ impl Shown {
             write_fields(&args.out, data)?;
         }
         note(&format!(
-            "{} annotated image(s) with {} cells, {:.1} % of the pixels labelled; {} image(s) to segment",
-            data.annotated.len(),
-            data.cells(),
+            "{} with {}, {:.1} % of the pixels labelled; {} to segment",
+            counted(data.annotated.len(), "annotated image"),
+            counted(data.cells(), "cell"),
             100.0 * data.labelled(),
-            data.unseen.len()
+            counted(data.unseen.len(), "image")
         ));
         let images = data.annotated.iter().map(|one| one.image.clone()).collect();
         let labels = data.annotated.iter().map(|one| one.labels.clone()).collect();
         let dataset = Dataset::new(images, labels)?;
         if data.source.is_some() {
-            input::advise(&dataset);
+            training_data::advise(&dataset);
         }
         let n_channels = data.annotated.first().map_or(1, |one| one.image.channels());
         let mut options =
@@ -169,7 +170,7 @@ impl Shown {
             answers.extend(Answer::after(&options, algorithm, n_channels, &dataset, data)?);
         }
         let mut model = Model::new(Architecture::of(algorithm, n_channels), args.seed)?;
-        let (summary, history) = train::train(&mut model, &dataset, None, &options)?;
+        let (summary, history) = train::train(&mut model, &dataset, None, &options, None)?;
         let model_path = args.out.join(format!("{name}.safetensors"));
         model.save(&model_path)?;
         let found = segment(args, &model, data)?;
@@ -238,7 +239,7 @@ impl Answer {
     }
 
     fn told(self) -> Self {
-        note(&format!("after {} steps ({:.1} s): AP {:.3}", self.steps, self.seconds, self.accuracy));
+        note(&format!("after {} ({:.1} s): AP {:.3}", counted(self.steps, "step"), self.seconds, self.accuracy));
         self
     }
 }
@@ -274,7 +275,7 @@ fn segment(args: &DemoArgs, model: &Model, data: &DemoData) -> Result<Vec<Found>
             Some(_) => PathBuf::from(&one.name),
         };
         let facts = predict::facts(&image, segmentation.objects.len(), seconds, &files);
-        note(&format!("{}: {} objects in {seconds:.2} s", one.name, segmentation.objects.len()));
+        note(&format!("{}: {} in {seconds:.2} s", one.name, counted(segmentation.objects.len(), "object")));
         found.push(Found { labels: segmentation.labels, figure, facts });
     }
     Ok(found)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cellsparse_core::error::counted;
 use cellsparse_core::metrics::{Criterion, matching_dataset};
 use cellsparse_core::{Error, LabelImage};
 use serde_json::json;
@@ -81,7 +82,7 @@ fn report(args: &EvaluateArgs, images: &[(LabelImage, LabelImage)], failures: &F
             row
         })
         .collect();
-    print_out(&format!("{} images, all objects counted together", images.len()));
+    print_out(&format!("{}, all objects counted together", counted(images.len(), "image")));
     print_out(&table::render(&header, &rows));
     Ok(())
 }

@@ -31,7 +31,8 @@ fn hint(error: &Error) -> Option<String> {
             format!("build with --features {feature}, or choose --device cpu")
         }
         Reason::DeviceAbsent { feature: None, .. } => "choose --device cpu".into(),
-        Reason::Unchosen { option, .. } => format!("pass --{option} N; predict takes ranges and all too"),
+        Reason::Unchosen { option, .. } => format!("pass --{option} N"),
+        Reason::Channels { .. } => "--select-channels N,... chooses channels".into(),
         Reason::NotResumable => "leave --resume out to begin with a new optimiser".into(),
         _ => return None,
     })
@@ -50,7 +51,8 @@ mod tests {
         let dense = Reason::label_encoding("dense");
         assert_eq!(line(dense), "labels: they look dense; pass --label-encoding dense");
         assert!(line(Reason::NotResumable).ends_with("leave --resume out to begin with a new optimiser"));
-        assert!(line(Reason::unchosen("plane", 3)).ends_with("; pass --plane N; predict takes ranges and all too"));
+        assert!(line(Reason::unchosen("plane", 3)).ends_with("; pass --plane N"));
+        assert!(line(Reason::channels(3, 1)).ends_with("; --select-channels N,... chooses channels"));
         assert_eq!(line(Reason::Damaged), "labels: they look dense");
     }
 

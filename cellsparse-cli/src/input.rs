@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use cellsparse_core::annotations::{Dataset, LabelEncoding, LabelSource, SparseLabels, advice, choose_encoding};
-use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
-use cellsparse_core::pseudo_labels::doubtful_background;
+use cellsparse_core::annotations::{LabelEncoding, SparseLabels};
 use cellsparse_core::raster::{
     ImageFile, RawLabels, ReadOptions, find_images, image_stem, list_images, list_label_images, pair_by_stem,
     read_image_with, read_label_file, read_label_file_with,
@@ -40,15 +38,21 @@ pub fn images(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Remarks on files, each printed once however many files it holds for.
 #[derive(Default)]
-pub struct Remarks(BTreeSet<String>);
+pub struct Remarks {
+    known: BTreeSet<String>,
+    /// What was printed, with the first file that it holds for.
+    pub printed: Vec<String>,
+}
 
 impl Remarks {
     /// Reads an image with what its file tells beside it, and prints what is new to say about it.
     pub fn read_file(&mut self, path: &Path, options: &ReadOptions) -> Result<ImageFile> {
         let file = read_image_with(path, options)?;
         for remark in &file.notes {
-            if self.0.insert(remark.clone()) {
-                note(&format!("{}: {remark}", path.display()));
+            if self.known.insert(remark.clone()) {
+                let line = format!("{}: {remark}", path.display());
+                note(&line);
+                self.printed.push(line);
             }
         }
         Ok(file)
@@ -68,75 +72,6 @@ pub fn result_pairs(found: &Path, truth: &Path) -> Result<Vec<(PathBuf, PathBuf)
     }
     pair_by_stem(&once(found)?, &once(truth)?)
 }
-
-/// How annotations are to be understood.
-pub struct Reading {
-    /// What the values of label images mean.
-    pub encoding: Encoding,
-    /// The class of cells among drawn shapes.
-    pub foreground: Option<String>,
-    /// The class of background among drawn shapes.
-    pub background: Option<String>,
-    /// Which part of the images is read.
-    pub read: ReadOptions,
-    /// Height and width of all pixels in micrometres, whatever the files tell.
-    pub pixel_size: Option<[f64; 2]>,
-}
-
-/// Reads images with their annotations for training, and says in a line how the labels were read. Also what was not used, in
-/// half sentences.
-pub fn dataset(images: &Path, labels: &Path, how: &Reading) -> Result<(Dataset, Vec<String>)> {
-    let Matches { pairs, mut unused, .. } = match_annotations(&self::images(images)?, labels)?;
-    let mut remarks = Remarks::default();
-    let (mut pixels, mut sizes) = (Vec::new(), Vec::new());
-    let mut sources = Vec::new();
-    for (image, file) in &pairs {
-        let ImageFile { image: read, pixel_size, .. } = remarks.read_file(image, &how.read)?;
-        sizes.push(how.pixel_size.or(pixel_size));
-        let options = AnnotationOptions {
-            shape: Some((read.height(), read.width())),
-            image: image.file_name().map(|name| name.to_string_lossy().into_owned()),
-            foreground: how.foreground.clone(),
-            background: how.background.clone(),
-        };
-        let found = read_annotations(file, &options)?;
-        found.labels.check().map_err(|error| at(file, error))?;
-        unused.extend(found.unused.iter().map(|what| format!("{}: {what}", file.display())));
-        pixels.push(read);
-        sources.push(found.labels);
-    }
-    let choice = choose_encoding(&sources, how.encoding.into()).map_err(|error| at(labels, error))?;
-    if how.encoding == Encoding::Auto {
-        let (encoding, reason) = (choice.encoding, &choice.reason);
-        note(&format!("labels: {encoding} ({}), because {reason}", encoding.meaning()));
-    }
-    let parse = |(source, (_, file)): (LabelSource, &(PathBuf, PathBuf))| {
-        SparseLabels::from_source(source, choice.encoding).map_err(|error| at(file, error))
-    };
-    let parsed = sources.into_iter().zip(&pairs).map(parse).collect::<Result<Vec<_>>>()?;
-    for (image, (labels, (_, file))) in pixels.iter().zip(parsed.iter().zip(&pairs)) {
-        labels.check_fits(image).map_err(|error| at(file, error))?;
-    }
-    let dataset = Dataset::new(pixels, parsed).and_then(|data| data.with_pixel_sizes(sizes));
-    let dataset = dataset.map_err(|error| at(labels, error))?;
-    if !unused.is_empty() {
-        note(&format!("{} thing(s) are not used; they are listed at the end", unused.len()));
-    }
-    Ok((dataset, unused))
-}
-
-/// Prints to standard error what was not used.
-pub fn list_unused(unused: &[String]) {
-    for what in unused.iter().take(UNUSED) {
-        note(&format!("not used: {what}"));
-    }
-    if unused.len() > UNUSED {
-        note(&format!("not used: and {} more", unused.len() - UNUSED));
-    }
-}
-
-/// Unused things that are listed at most.
-const UNUSED: usize = 20;
 
 /// Reads one file of sparse labels.
 pub fn sparse_labels(path: &Path, encoding: Encoding, options: &ReadOptions) -> Result<SparseLabels> {
@@ -240,33 +175,6 @@ pub fn at(path: &Path, error: Error) -> Error {
 pub fn count(labels: &LabelImage) -> usize {
     labels.iter().filter(|label| **label > 0).collect::<BTreeSet<_>>().len()
 }
-
-/// Prints hints about the annotations to standard error, each of them once.
-pub fn advise(dataset: &Dataset) {
-    let mut hints: Vec<(String, usize)> = Vec::new();
-    let doubts = dataset.images().iter().zip(dataset.labels()).take(LOOKED_AT);
-    let doubts = doubts.filter_map(|(image, labels)| doubtful_background(image.to_f32().view(), labels.labels()));
-    for hint in doubts.chain(dataset.labels().iter().flat_map(advice)) {
-        match hints.iter_mut().find(|(known, _)| *known == hint) {
-            Some((_, count)) => *count += 1,
-            None => hints.push((hint, 1)),
-        }
-    }
-    hints.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    for (hint, count) in hints.iter().take(HINTS) {
-        let place = if dataset.len() > 1 { format!(" ({count} of {} images)", dataset.len()) } else { String::new() };
-        note(&format!("advice: {hint}{place}"));
-    }
-    if hints.len() > HINTS {
-        note(&format!("advice: and {} more of this kind", hints.len() - HINTS));
-    }
-}
-
-/// Images whose declared background is compared with their drawn cells, at most.
-const LOOKED_AT: usize = 8;
-
-/// Hints that are printed at most.
-const HINTS: usize = 5;
 
 #[cfg(test)]
 mod tests {

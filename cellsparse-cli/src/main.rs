@@ -28,6 +28,7 @@ mod serve;
 mod sparsify;
 mod table;
 mod train;
+mod training_data;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -77,7 +78,7 @@ fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", hint::harmless(&in_own_words(text)));
 }
 
-/// A message of the library with the option of the command line where it names a label encoding.
+/// A message of the library with the options of the command line where it names a label encoding or a choice of channels.
 fn in_own_words(text: &str) -> String {
     let mut words = String::new();
     let mut rest = text;
@@ -95,7 +96,7 @@ fn in_own_words(text: &str) -> String {
             }
         }
     }
-    words + rest
+    (words + rest).replace("only, choose channels", "only, choose with --select-channels N,...")
 }
 
 #[cfg(test)]
@@ -105,5 +106,7 @@ mod tests {
         let text = super::in_own_words("use label encoding 'wire', or label encoding 'cells' (0 ..): it's");
         assert_eq!(text, "use --label-encoding wire, or --label-encoding cells (0 ..): it's");
         assert_eq!(super::in_own_words("unknown label encoding 'x'; expected"), "unknown label encoding 'x'; expected");
+        let text = super::in_own_words("the mean is taken; where cells show in some of them only, choose channels");
+        assert!(text.ends_with("choose with --select-channels N,..."), "{text}");
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use cellsparse_core::raster::{ReadOptions, read_image_header};
+use cellsparse_core::{Error, Reason};
 
 use crate::args::SelectArgs;
 use crate::input;
@@ -74,12 +75,52 @@ impl Part {
     }
 }
 
+/// Whether any of the files has several planes, and whether any has several time points. Files that are no images, or damaged,
+/// have none.
+pub fn several<'a>(files: impl IntoIterator<Item = &'a Path>) -> [bool; 2] {
+    let mut several = [false; 2];
+    for size in files.into_iter().filter_map(|file| read_image_header(file).ok()) {
+        several = [several[0] || size.planes > 1, several[1] || size.frames > 1];
+    }
+    several
+}
+
+/// What is read of one file where a plane or a time point was chosen: a file that has only one is taken as it is, when others
+/// have `several`.
+pub fn of_file(file: &Path, read: &ReadOptions, several: [bool; 2]) -> ReadOptions {
+    let mut read = read.clone();
+    if (read.plane.is_some() || read.frame.is_some())
+        && let Ok(size) = read_image_header(file)
+    {
+        read.plane = read.plane.filter(|_| size.planes > 1 || !several[0]);
+        read.frame = read.frame.filter(|_| size.frames > 1 || !several[1]);
+    }
+    read
+}
+
+/// The error with what `predict` takes for several planes, where none was chosen.
+pub fn with_ranges(error: Error) -> Error {
+    match (error.reason(), error.path()) {
+        (Some(Reason::Unchosen { option, .. }), Some(path)) => {
+            Error::file(path, format!("{}; pass --{option} N, several as in 2-5, or all", error.message()))
+        }
+        _ => error,
+    }
+}
+
 /// The parts of a file that were asked for. A file of which nothing is known, for example since it is damaged, is one
-/// part, and reading it says why.
+/// part, and reading it says why. A file that has one plane or time point is taken as it is, when others have `several`.
 ///
 /// Results of several planes are named `NAME_z001`, of several time points `NAME_t001`, of both `NAME_t001_z001`, with as
 /// many digits as the largest number of the file has, and at least three.
-pub fn parts(file: &Path, select: &SelectArgs) -> Vec<Part> {
+pub fn parts(file: &Path, select: &SelectArgs, several: [bool; 2]) -> Vec<Part> {
+    let asked = select.plane.is_some() || select.frame.is_some();
+    let size = asked.then(|| read_image_header(file).ok()).flatten();
+    let [plane, frame] = [(&select.plane, size.map(|size| size.planes)), (&select.frame, size.map(|size| size.frames))];
+    let there = |(wanted, count): (&Option<Numbers>, Option<usize>), several: bool| {
+        wanted.clone().filter(|_| count != Some(1) || !several)
+    };
+    let wanted = [there(plane, several[0]), there(frame, several[1])];
     let name = input::stem(file);
     let single = |wanted: &Option<Numbers>| match wanted {
         None => Some(None),
@@ -91,11 +132,11 @@ pub fn parts(file: &Path, select: &SelectArgs) -> Vec<Part> {
     let whole = |plane, frame| {
         vec![Part { file: file.to_path_buf(), read: options(plane, frame), name: name.clone(), place: [None; 2] }]
     };
-    if let (Some(plane), Some(frame)) = (single(&select.plane), single(&select.frame)) {
+    if let (Some(plane), Some(frame)) = (single(&wanted[0]), single(&wanted[1])) {
         return whole(plane, frame);
     }
-    let Ok(size) = read_image_header(file) else { return whole(None, None) };
-    let axes = [(&select.plane, size.planes, 'z'), (&select.frame, size.frames, 't')];
+    let Some(size) = size else { return whole(None, None) };
+    let axes = [(&wanted[0], size.planes, 'z'), (&wanted[1], size.frames, 't')];
     let [planes, frames] = axes.map(|(wanted, count, letter)| numbers(wanted.as_ref(), count, letter));
     let mut parts = Vec::new();
     for (frame, of_frame) in &frames {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use cellsparse_core::error::counted;
 use cellsparse_core::formats::features::write_csv;
 use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule, write_geojson};
 use cellsparse_core::formats::{overlay, write_ome_tiff};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use crate::args::{Format, OutlineChoice, PredictArgs};
 use crate::batch::Failures;
 use crate::large::Large;
-use crate::planes::{Part, parts};
+use crate::planes::{self, Part, parts};
 use crate::{input, note, print_json, print_out};
 
 /// Segments every image and writes what was asked for.
@@ -25,7 +26,12 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let files = input::images(&args.images)?;
     input::refuse_twins(&files, &args.out)?;
-    let parts: Vec<Part> = files.iter().flat_map(|file| parts(file, &args.select)).collect();
+    let several = if args.select.plane.is_some() || args.select.frame.is_some() {
+        planes::several(files.iter().map(PathBuf::as_path))
+    } else {
+        [false; 2]
+    };
+    let parts: Vec<Part> = files.iter().flat_map(|file| parts(file, &args.select, several)).collect();
     refuse_same_names(&parts)?;
     let options = PredictOptions {
         prob_thresh: args.prob_thresh,
@@ -116,7 +122,7 @@ fn segment_all(
         };
         match segmented {
             Ok(Segmented { objects, seconds, files, notes }) => {
-                note(&format!("{place}  {objects} objects  {seconds:.2} s"));
+                note(&format!("{place}  {}  {seconds:.2} s", counted(objects, "object")));
                 all_objects += objects;
                 let mut told = facts(&part.file, objects, seconds, &files);
                 told["notes"] = json!(notes);
@@ -124,7 +130,7 @@ fn segment_all(
                 outcome.written.extend(files);
             }
             Err(error) => {
-                if let Err(fatal) = outcome.failures.add(&part.file, error) {
+                if let Err(fatal) = outcome.failures.add(&part.file, planes::with_ranges(error)) {
                     outcome.fatal = Some(fatal);
                     break;
                 }
@@ -138,7 +144,8 @@ fn segment_all(
     if parts.len() > 1 && outcome.fatal.is_none() {
         let done = parts.len() - outcome.failures.len();
         let seconds = begin.elapsed().as_secs_f64();
-        note(&format!("{done} of {} images segmented, {all_objects} objects, {seconds:.1} s", parts.len()));
+        let objects = counted(all_objects, "object");
+        note(&format!("{done} of {} images segmented, {objects}, {seconds:.1} s", parts.len()));
     }
     outcome
 }
@@ -173,7 +180,7 @@ fn segment(
     outputs: &Outputs,
     remarks: &mut input::Remarks,
 ) -> Result<Segmented> {
-    let ImageFile { image, pixel_size, .. } = remarks.read_file(&part.file, &part.read)?;
+    let ImageFile { image, pixel_size, mut notes, .. } = remarks.read_file(&part.file, &part.read)?;
     let pixel_size = options.pixel_size.or(pixel_size);
     let options = &PredictOptions { pixel_size, ..options.clone() };
     let start = Instant::now();
@@ -181,7 +188,9 @@ fn segment(
     let seconds = start.elapsed().as_secs_f64();
     segmentation.notes.iter().for_each(|line| note(&format!("{}: {line}", part.title())));
     let files = outputs.write(&part.name, &image, pixel_size, &segmentation)?;
-    Ok(Segmented { objects: segmentation.objects.len(), seconds, files, notes: segmentation.notes })
+    let objects = segmentation.objects.len();
+    notes.extend(segmentation.notes);
+    Ok(Segmented { objects, seconds, files, notes })
 }
 
 /// Where and how results are written.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use cellsparse_core::error::counted;
 use cellsparse_core::model::{Algorithm, TrainingSummary};
 use cellsparse_core::raster::write_atomically;
 use cellsparse_core::{Error, Result};
@@ -136,20 +137,20 @@ impl Report<'_> {
 
     fn head(&self) -> String {
         let cells = self.data.cells();
-        let images = plural(self.data.annotated.len(), "image");
+        let images = counted(self.data.annotated.len(), "image");
         let pixels = format!("{:.1} % of the pixels", 100.0 * self.data.labelled());
         let origin =
             if self.data.source.is_some() { "your own images" } else { "microscope fields drawn for this demo" };
         let mut out = format!(
             "<h1>From {} to a segmentation</h1>\n<p class=\"lead\">{} network was trained on {images} with \
              {} and a few background strokes ({pixels} labelled), then applied to {}. The data are {origin}.</p>\n",
-            plural(cells, "drawn cell"),
+            counted(cells, "drawn cell"),
             article_and_name(self.algorithm),
-            plural(cells, "drawn cell"),
+            counted(cells, "drawn cell"),
             if self.data.same_images {
                 "the same images, for lack of others".to_owned()
             } else {
-                format!("{} that it had never seen", plural(self.data.unseen.len(), "image"))
+                format!("{} that it had never seen", counted(self.data.unseen.len(), "image"))
             },
         );
         let mut facts = vec![
@@ -233,7 +234,7 @@ impl Report<'_> {
         }
         let mut out = "<h2>What waiting is worth</h2>\n<div class=\"facts\">".to_owned();
         for answer in self.answers {
-            let what = format!("AP after {} ({:.1} s)", plural(answer.steps, "step"), answer.seconds);
+            let what = format!("AP after {} ({:.1} s)", counted(answer.steps, "step"), answer.seconds);
             let _ =
                 write!(out, "<div class=\"fact\"><b>{:.2}</b><span>{}</span></div>", answer.accuracy, escape(&what));
         }
@@ -250,7 +251,7 @@ impl Report<'_> {
                 "<h2>{}</h2>\n<p>{} network, {} in {}{score}.</p>\n",
                 escape(kind.title),
                 article_and_name(kind.algorithm),
-                plural(kind.steps, "step"),
+                counted(kind.steps, "step"),
                 clock(seconds(kind.seconds)),
             );
             out.extend(kind.annotated.iter().map(annotated_row));
@@ -319,7 +320,7 @@ const SHOWN: usize = 12;
 
 /// An annotated image, without and with its annotations.
 fn annotated_row(figure: &Figure) -> String {
-    let caption = format!("{} and background strokes", plural(figure.cells, "cell"));
+    let caption = format!("{} and background strokes", counted(figure.cells, "cell"));
     row(&image(&figure.plain, &figure.name), &image(&figure.annotated, &caption))
 }
 
@@ -327,9 +328,9 @@ fn annotated_row(figure: &Figure) -> String {
 fn result_row(figure: &ResultFigure) -> String {
     let caption = match figure.counts {
         Some([right, wrong, missed]) => {
-            format!("{} found: {right} right, {wrong} wrong, {missed} missed", plural(figure.objects, "object"))
+            format!("{} found: {right} right, {wrong} wrong, {missed} missed", counted(figure.objects, "object"))
         }
-        None => format!("{} found", plural(figure.objects, "object")),
+        None => format!("{} found", counted(figure.objects, "object")),
     };
     row(&image(&figure.plain, &figure.name), &image(&figure.outlined, &caption))
 }
@@ -342,7 +343,7 @@ fn more(count: usize, what: &str) -> String {
     if count <= SHOWN {
         return String::new();
     }
-    format!("<p>{} more are in the folder <code>overlays</code>.</p>", plural(count - SHOWN, what))
+    format!("<p>{} more are in the folder <code>overlays</code>.</p>", counted(count - SHOWN, what))
 }
 
 fn image(file: &str, caption: &str) -> String {
@@ -370,10 +371,6 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-fn plural(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
 fn article_and_name(algorithm: Algorithm) -> String {
     let name = algorithm.title();
     let article = if name.starts_with(['A', 'E', 'I', 'O', 'U']) { "An" } else { "A" };
@@ -393,6 +390,5 @@ mod tests {
         let html = image("overlays/a b\"<i>.png", "<b>\"x\"&");
         assert!(html.contains("overlays/a%20b%22%3Ci%3E.png"));
         assert!(html.contains("&lt;b&gt;&quot;x&quot;&amp;"));
-        assert_eq!(plural(1, "cell"), "1 cell");
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use cellsparse_core::annotations::{SparsifyMode, sparsify};
+use cellsparse_core::error::counted;
 use cellsparse_core::raster::{read_image, write_wire_labels};
 use cellsparse_core::{Error, Result};
 
@@ -27,9 +28,11 @@ pub fn run(args: &SparsifyArgs) -> Result<()> {
     let mut failures = Failures::default();
     for (image_path, label_path) in &pairs {
         if let Err(error) = sparsify_one(image_path, label_path, args, mode) {
-            failures.add(image_path, error)?;
+            let file = [image_path, label_path].into_iter().find(|file| error.path() == Some(file.as_path()));
+            let file = file.unwrap_or(image_path);
+            failures.add(file, error)?;
             if pairs.len() > 1 {
-                note(&format!("{}  failed: {}", image_path.display(), failures.last().unwrap_or_default()));
+                note(&format!("{}  failed: {}", file.display(), failures.last().unwrap_or_default()));
             }
         }
     }
@@ -42,6 +45,7 @@ fn sparsify_one(image_path: &Path, label_path: &Path, args: &SparsifyArgs, mode:
     let sparse = sparsify(&labels, image.to_f32().view(), args.k, mode, args.background)
         .map_err(|error| input::at(label_path, error))?;
     let written = write_wire_labels(&args.out, &input::stem(image_path), &sparse)?;
-    print_out(&format!("{}  {} of {} cells", written.display(), input::count(&sparse), input::count(&labels)));
+    let cells = counted(input::count(&labels), "cell");
+    print_out(&format!("{}  {} of {cells}", written.display(), input::count(&sparse)));
     Ok(())
 }

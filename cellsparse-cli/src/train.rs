@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cellsparse_core::annotations::Dataset;
+use cellsparse_core::error::counted;
 use cellsparse_core::model::{
     Algorithm, Architecture, Device, Model, Start, TrainOptions, TrainingSummary, choose_algorithm, shape_advice,
 };
@@ -13,28 +14,33 @@ use serde_json::{Value, json};
 
 use crate::args::{AlgorithmChoice, TrainArgs};
 use crate::progress::{Meter, Point, clock};
-use crate::{input, interrupt, note, print_json, print_out};
+use crate::training_data::{self, NotUsed, Reading, TrainingData};
+use crate::{interrupt, note, print_json, print_out};
 
 /// Reads the data, trains, saves the model, reports.
 pub fn run(args: &TrainArgs) -> Result<()> {
     prepare_target(&args.model)?;
-    let how = input::Reading {
+    let how = Reading {
         encoding: args.label_encoding,
         foreground: args.foreground_class.clone(),
         background: args.background_class.clone(),
         read: args.read.options(),
         pixel_size: args.size.given(),
     };
-    let (dataset, mut unused) = input::dataset(&args.images, &args.labels, &how)?;
+    let mut data = training_data::read(&args.images, &args.labels, &how)?;
+    let mut labels = vec![std::mem::take(&mut data.labels)];
     let validation = match (&args.val_images, &args.val_labels) {
-        (Some(images), Some(labels)) => {
-            let (validation, more) = input::dataset(images, labels, &how)?;
-            unused.extend(more);
-            Some(validation)
+        (Some(images), Some(files)) => {
+            let more = training_data::read(images, files, &how)?;
+            data.unused.extend(more.unused);
+            data.notes.extend(more.notes);
+            labels.push(more.labels);
+            Some(more.dataset)
         }
         _ => None,
     };
-    input::advise(&dataset);
+    let TrainingData { dataset, unused, notes, .. } = data;
+    training_data::advise(&dataset);
     let mut options = TrainOptions {
         steps: args.steps,
         batch_size: args.batch_size,
@@ -53,29 +59,42 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         ..TrainOptions::default()
     };
     let mut model = starting_model(args, &dataset, &mut options)?;
-    let (summary, _) = train(&mut model, &dataset, validation.as_ref(), &options)?;
+    let replaced = Some(args.model.as_path()).filter(|path| path.exists() && !goes_on(args));
+    let (summary, _) = train(&mut model, &dataset, validation.as_ref(), &options, replaced)?;
     model.save(&args.model)?;
     if args.json {
-        print_json(&Value::Object(facts(&args.model, model.algorithm(), &summary)));
+        let mut facts = facts(&args.model, model.algorithm(), &summary);
+        let notes: Vec<&String> = notes.iter().chain(&summary.notes).collect();
+        facts.insert("notes".into(), json!(notes));
+        facts.insert("labels".into(), Value::Array(labels));
+        facts.insert("not_used".into(), unused.iter().map(NotUsed::json).collect());
+        print_json(&Value::Object(facts));
     } else {
         print_out(&format!("{} ({})", args.model.display(), sentence(&summary)));
     }
-    input::list_unused(&unused);
+    training_data::list_unused(&unused);
     Ok(())
 }
 
-/// Trains with progress on standard error.
+/// Trains with progress on standard error. A file that the model `replaces` is named when the first step is done, since nothing is
+/// written before.
 pub fn train(
     model: &mut Model,
     dataset: &Dataset,
     validation: Option<&Dataset>,
     options: &TrainOptions,
+    mut replaces: Option<&Path>,
 ) -> Result<(TrainingSummary, Vec<Point>)> {
     let mut meter = Meter::new(options.steps.unwrap_or(0));
     let options = &TrainOptions { cancel: interrupt::token(), ..options.clone() };
     let advice = shape_advice(model.algorithm(), dataset);
     advice.iter().for_each(|words| note(&format!("advice: {words}")));
-    let result = model.train(dataset, validation, options, &mut |event| meter.observe(event));
+    let result = model.train(dataset, validation, options, &mut |event| {
+        if let Some(path) = replaces.take() {
+            note(&format!("replacing {} (--resume would go on with it)", path.display()));
+        }
+        meter.observe(event)
+    });
     let history = meter.finish();
     let summary = result?;
     if options.device == Device::Auto {
@@ -109,8 +128,8 @@ pub fn facts(path: &Path, algorithm: Algorithm, summary: &TrainingSummary) -> se
 /// A training in a few words.
 pub fn sentence(summary: &TrainingSummary) -> String {
     format!(
-        "{} steps from {} in {}, {:.2} s a step, loss {:.4}, on {}",
-        summary.steps,
+        "{} from {} in {}, {:.2} s a step, loss {:.4}, on {}",
+        counted(summary.steps, "step"),
         match summary.begun {
             "random" => "random weights",
             "starter" => "the starting weights",
@@ -144,6 +163,11 @@ pub fn algorithm(choice: AlgorithmChoice, dataset: &Dataset, options: &mut Train
     Ok(choice.algorithm)
 }
 
+/// Whether the training begins with the model that it writes.
+fn goes_on(args: &TrainArgs) -> bool {
+    args.resume || args.init.as_ref() == Some(&args.model)
+}
+
 fn starting_model(args: &TrainArgs, dataset: &Dataset, options: &mut TrainOptions) -> Result<Model> {
     let file = args.init.as_ref().filter(|_| named_start(args).is_none());
     let source = if args.resume { Some(&args.model) } else { file };
@@ -156,9 +180,6 @@ fn starting_model(args: &TrainArgs, dataset: &Dataset, options: &mut TrainOption
             return Err(Error::file(path, reason));
         }
         return Ok(model);
-    }
-    if args.model.exists() {
-        note(&format!("replacing {} (--resume would go on with it)", args.model.display()));
     }
     let n_channels = args.channels.unwrap_or_else(|| dataset.channels());
     let algorithm = algorithm(args.algorithm, dataset, options)?;

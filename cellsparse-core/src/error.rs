@@ -1,10 +1,12 @@
 //! One error type for the whole library, grouped by whose fault it is.
 
 mod reason;
+mod words;
 
 use std::path::{Path, PathBuf};
 
 pub use self::reason::{Detail, ErrorKind, Reason};
+pub use self::words::counted;
 
 /// The result of every fallible call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cellsparse_core::annotations::advice;
+use cellsparse_core::error::{Reason, counted};
 use cellsparse_core::pseudo_labels::doubtful_background;
 use cellsparse_core::{Dataset, Error, Image, SparseLabels};
 
@@ -95,10 +96,11 @@ impl Contents {
         let number = self.images().len();
         if let Some(first) = self.images().first().filter(|first| first.channels() != image.channels()) {
             return Err(Error::Image(format!(
-                "image {number} has {} channels and image 0 has {}; all must have the same number",
-                image.channels(),
+                "image {number} has {} and image 0 has {}; all must have the same number",
+                counted(image.channels(), "channel"),
                 first.channels()
             ))
+            .because(Reason::channels(image.channels(), first.channels()))
             .into());
         }
         labels.check_fits(&image)?;

@@ -42,6 +42,7 @@ fn hint(error: &Error) -> Option<String> {
         // Those who compile the library themselves know its features.
         Reason::DeviceAbsent { .. } => "choose device=\"cpu\"".into(),
         Reason::Unchosen { option, .. } => format!("pass {option}=N"),
+        Reason::Channels { .. } => "read_image(path, channels=[...]) chooses channels of a file".into(),
         Reason::NotResumable => "train with resume=False".into(),
         _ => return None,
     })

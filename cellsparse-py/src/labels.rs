@@ -256,7 +256,7 @@ pub fn read_annotations<'py>(
 ) -> PyResult<(Bound<'py, PyArray2<i32>>, Vec<String>)> {
     let encoding: LabelEncoding = encoding.parse().map_err(|error| exception(py, &error))?;
     let (labels, unused) = compute(py, move || {
-        let options = AnnotationOptions { shape, image, foreground, background };
+        let options = AnnotationOptions { shape, image, foreground, background, ..AnnotationOptions::default() };
         let found = formats::annotation_files::read_annotations(&path, &options)?;
         let in_file = |error| match error {
             Error::Labels(reason) => Error::file(&path, reason),

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use cellsparse_core::annotations::{LabelEncoding, LabelSource, SparseLabels, choose_encoding};
+use cellsparse_core::error::counted;
 use cellsparse_core::formats::base64;
 use cellsparse_core::model::Algorithm;
 use cellsparse_core::raster::{Image, RawLabels, ReadLimits, decode_image, decode_labels};
@@ -127,7 +128,11 @@ fn raw_labels(text: &str, at: &[Location], pixels: usize) -> Result<RawLabels, R
 fn scaled(image: &Image, range: &[[f32; 2]]) -> Result<Image, Refusal> {
     let channels = image.channels();
     if range.len() != 1 && range.len() != channels {
-        let msg = format!("{} numbers for an image with {channels} channels; give one, or one for each", range.len());
+        let msg = format!(
+            "{} for an image with {}; give one, or one for each",
+            counted(range.len(), "number"),
+            counted(channels, "channel")
+        );
         return Err(Refusal::field(vec!["body".into(), "low".into()], msg, "value_error.range"));
     }
     let mut pixels = image.to_f32();
@@ -174,7 +179,10 @@ fn pick(image: &Image, wanted: usize, chosen: [usize; 2], at: &[Location]) -> Re
     }
     for (name, channel) in ["chan1", "chan2"].into_iter().zip(chosen) {
         if channel > found {
-            let msg = format!("channel {channel} of an image with {found} channels; give 0 (grey or none) to {found}");
+            let msg = format!(
+                "channel {channel} of an image with {}; give 0 (grey or none) to {found}",
+                counted(found, "channel")
+            );
             return Err(Refusal::field(vec!["body".into(), name.into()], msg, "value_error.number.not_le"));
         }
     }

@@ -2,6 +2,7 @@
 
 mod large;
 mod stacks;
+mod training_data;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,9 @@ use std::process::{Command, Output};
 
 use cellsparse_core::LabelImage;
 use cellsparse_core::formats::geojson::{GeoJsonOptions, to_geojson, write_geojson};
-use cellsparse_core::raster::{Image, RawLabels, read_label_file, write_gray_png8, write_labels, write_wire_labels};
+use cellsparse_core::raster::{
+    Image, RawLabels, read_image, read_label_file, write_gray_png8, write_labels, write_wire_labels,
+};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 use ndarray::Axis;
 use serde_json::Value;

@@ -83,6 +83,48 @@ fn one_plane_of_each_stack_is_trained_on_at_one_pixel_size() {
 }
 
 #[test]
+fn planes_are_chosen_where_there_are_several() {
+    let project = Project::new();
+    let (image, model) = (project.path("images/field_0.png"), project.path("m.safetensors"));
+    let labels = project.path("labels.tif");
+    let RawLabels::Unsigned(drawn) = read_label_file(project.path("sparse/field_0.png")).expect("labels") else {
+        panic!("unsigned labels")
+    };
+    let drawn: Vec<u8> = drawn.iter().map(|value| *value as u8).collect();
+    fs::write(&labels, imagej_stack(&drawn, [96, 112], 4, 1.0)).expect("a file");
+    let train = |extra: &[&str]| {
+        let data = ["train", "--algorithm", "stardist", "--images", &image, "--labels", &labels, "--model", &model];
+        let small = ["--steps", "1", "--batch-size", "1", "--patch-size", "64", "--device", "cpu", "--threads", "1"];
+        cellsparse(&[&data[..], &small, extra].concat())
+    };
+    let text = stderr(&train(&[]));
+    assert!(text.contains("labels.tif: ") && text.contains("choose a plane (1 to 2); pass --plane N"), "{text}");
+    assert!(!text.contains("predict"), "{text}");
+    let first = train(&["--plane", "1", "--frame", "1"]);
+    assert!(first.status.success() && stderr(&first).contains("labels: wire"), "{}", stderr(&first));
+    // One is added to every number of the second plane.
+    let second = train(&["--plane", "2", "--frame", "1"]);
+    assert!(second.status.success() && stderr(&second).contains("because no value is 0"), "{}", stderr(&second));
+
+    let both = project.path("both");
+    fs::create_dir(&both).expect("a folder");
+    fs::copy(&image, format!("{both}/flat.png")).expect("a copy");
+    fs::copy(&labels, format!("{both}/stack.tif")).expect("a copy");
+    let predict = |images: &str, plane: &str, out: &str| {
+        let out = project.path(out);
+        let line = ["predict", "--model", &model, "--images", images, "--out", &out, "--device", "cpu", "--frame", "1"];
+        let output = cellsparse(&[&line[..], &["--plane", plane]].concat());
+        (output.status.code(), stderr(&output), names(Path::new(&out)))
+    };
+    assert_eq!(predict(&both, "2", "one").2, ["flat.png", "stack.png"]);
+    assert_eq!(predict(&both, "1,2", "two").2, ["flat.png", "stack_z001.png", "stack_z002.png"]);
+    fs::create_dir(project.path("none")).expect("a folder");
+    let (status, text, written) = predict(&image, "2", "none");
+    assert!(status == Some(1) && written.is_empty(), "{text}");
+    assert!(text.contains("plane 2 was asked for and the file has 1"), "{text}");
+}
+
+#[test]
 fn stacks_give_one_result_for_each_plane() {
     let project = Project::new();
     let (images, model) = (stacks(&project), project.path("m.safetensors"));

@@ -127,7 +127,7 @@ fn what_a_request_says_stands_in_place_of_what_the_model_chose() {
         (json!({ "prob_thresh": 2 }), "between 0 and 1"),
         (json!({ "low": [1] }), "same length"),
         (json!({ "low": [1], "high": [1] }), "high above low"),
-        (json!({ "low": [1, 1], "high": [2, 2] }), "2 numbers for an image with 1 channels"),
+        (json!({ "low": [1, 1], "high": [2, 2] }), "2 numbers for an image with 1 channel;"),
         (json!({ "low": ["dark"], "high": [2] }), "valid float"),
         (json!({ "seed": -1 }), "greater than or equal to 0"),
     ] {

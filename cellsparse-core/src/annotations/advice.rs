@@ -34,10 +34,9 @@ pub fn advice(labels: &SparseLabels) -> Vec<String> {
     if labels.object_count() < 3 {
         hints.push(format!(
             "Only {} drawn. Add cells until there are at least 3, small and large, dark and bright.",
-            if labels.object_count() == 1 {
-                "1 cell is".to_string()
-            } else {
-                format!("{} cells are", labels.object_count())
+            match labels.object_count() {
+                1 => "1 cell is".into(),
+                more => format!("{more} cells are"),
             }
         ));
     } else {

@@ -1,7 +1,7 @@
 //! Images with their annotations, checked against each other once.
 
 use super::sparse_labels::{SparseLabels, nothing_drawn};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Reason, Result, counted};
 use crate::raster::Image;
 
 /// Pairs of an image and its sparse labels that fit each other, with one number of channels throughout and at least one
@@ -24,9 +24,9 @@ impl Dataset {
     pub fn new(images: Vec<Image>, labels: Vec<SparseLabels>) -> Result<Self> {
         if images.len() != labels.len() {
             return Err(Error::Image(format!(
-                "there are {} images and {} label images; every image needs its own",
-                images.len(),
-                labels.len()
+                "there are {} and {}; every image needs its own",
+                counted(images.len(), "image"),
+                counted(labels.len(), "label image")
             )));
         }
         let Some(channels) = images.first().map(Image::channels) else {
@@ -37,9 +37,10 @@ impl Dataset {
             labels.check_fits(image).map_err(|error| at(index, error))?;
             if image.channels() != channels {
                 return Err(Error::Image(format!(
-                    "image {index} has {} channels and image 0 has {channels}; all must have the same number",
-                    image.channels()
-                )));
+                    "image {index} has {} and image 0 has {channels}; all must have the same number",
+                    counted(image.channels(), "channel")
+                ))
+                .because(Reason::channels(image.channels(), channels)));
             }
         }
         if labels.iter().all(|labels| labels.object_count() == 0) {
@@ -62,9 +63,9 @@ impl Dataset {
     pub fn with_pixel_sizes(mut self, sizes: Vec<Option<[f64; 2]>>) -> Result<Self> {
         if sizes.len() != self.images.len() {
             return Err(Error::Image(format!(
-                "there are {} pixel sizes and {} images; every image has its own, or none",
-                sizes.len(),
-                self.images.len()
+                "there are {} and {}; every image has its own, or none",
+                counted(sizes.len(), "pixel size"),
+                counted(self.images.len(), "image")
             )));
         }
         for (index, size) in sizes.iter().enumerate() {
@@ -156,7 +157,7 @@ mod tests {
     fn misfits_name_the_pair_and_both_shapes() {
         let refusal = |images, labels| Dataset::new(images, labels).unwrap_err().to_string();
         assert!(refusal(vec![], vec![]).contains("no image"));
-        assert!(refusal(vec![image(1)], vec![]).contains("1 images and 0 label"));
+        assert!(refusal(vec![image(1)], vec![]).contains("1 image and 0 label images"));
         let text = refusal(vec![image(1), Image::from_gray(Array2::zeros((4, 5)))], vec![labels(), labels()]);
         assert!(text.contains("number 1") && text.contains("4 x 5") && text.contains("1 x 3"), "{text}");
         let text = refusal(vec![image(1), image(3)], vec![labels(), labels()]);

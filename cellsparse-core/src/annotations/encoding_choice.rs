@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::encoding::LabelEncoding;
 use super::encoding_check::{Form, form};
 use super::label_source::{LabelSource, positive};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::raster::{Component, Components, LabelImage, RawLabels, connected_components};
 
 /// An encoding, and why it was taken.
@@ -150,7 +150,8 @@ impl Seen {
         use LabelEncoding::{Cells, Dense, Wire};
         let taken = |encoding, reason: String| Ok(EncodingChoice { encoding, reason });
         let (coverage, cells) = (self.coverage(), self.cells());
-        let measured = format!("{cells:.0} cells an image on {:.1} % of the pixels", 100.0 * coverage);
+        let measured =
+            format!("{} an image on {:.1} % of the pixels", counted(cells.round() as usize, "cell"), 100.0 * coverage);
         if self.images == 0 {
             return taken(Dense, "all values are 0".into());
         }

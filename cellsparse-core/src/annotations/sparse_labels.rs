@@ -8,7 +8,7 @@ use super::encoding::LabelEncoding;
 use super::encoding_check;
 use super::encoding_choice::choose_encoding;
 use super::label_source::LabelSource;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, counted};
 use crate::geometry::disc_diameter;
 use crate::raster::{Image, LabelImage, RawLabels};
 
@@ -148,8 +148,8 @@ impl SparseLabels {
         for (id, class) in &classes {
             if !self.areas.contains_key(id) {
                 return Err(Error::Labels(format!(
-                    "a class is given for object {id}, which is not in the labels (they have {} objects, ids {} to {})",
-                    self.areas.len(),
+                    "a class is given for object {id}, which is not in the labels (they have {}, ids {} to {})",
+                    counted(self.areas.len(), "object"),
                     self.areas.keys().next().copied().unwrap_or(0),
                     self.areas.keys().next_back().copied().unwrap_or(0)
                 )));

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ndarray::{Array2, ArrayView3, Axis};
 
 use super::encoding_check::refuse_mask;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::raster::LabelImage;
 
 /// How far up and to the left the background strokes lie from the cells they copy, in pixels.
@@ -69,10 +69,11 @@ pub fn sparsify(
     let (height, width, channels) = image.dim();
     if labels.dim() != (height, width) || channels == 0 {
         return Err(Error::Labels(format!(
-            "the labels have {} x {} pixels and the image {height} x {width} with {channels} channels; they must be the \
+            "the labels have {} x {} pixels and the image {height} x {width} with {}; they must be the \
              same",
             labels.nrows(),
-            labels.ncols()
+            labels.ncols(),
+            counted(channels, "channel")
         )));
     }
     if k == 0 {

@@ -166,6 +166,11 @@ impl Reason {
         Self::OutOfRange { option, found: found.into(), low: *range.start(), high: *range.end() }
     }
 
+    /// See [`Channels`](Self::Channels).
+    pub fn channels(found: usize, expected: usize) -> Self {
+        Self::Channels { found, expected }
+    }
+
     /// See [`Unchosen`](Self::Unchosen).
     pub fn unchosen(option: &'static str, count: usize) -> Self {
         Self::Unchosen { option, count }

@@ -8,7 +8,7 @@ use super::working_scale::scaled_sides;
 use crate::annotations::Dataset;
 use crate::budget::{Budget, bytes_of};
 use crate::control::{ControlFlow, Progress};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, counted};
 use crate::networks::{Device, Engine, Weights};
 use crate::training::history::History;
 use crate::training::trainer::{Engines, LoopOptions, Task, TrainingOutcome, TrainingState, train};
@@ -51,7 +51,7 @@ impl Model {
         }
         budget.require(
             taken,
-            format_args!("training on {} images, as the network sees them,", data.len()),
+            format_args!("training on {}, as the network sees them,", counted(data.len(), "image")),
             "take fewer or smaller images, or allow more memory",
         )?;
         let shape = [recipe.batch_size, patch, patch];

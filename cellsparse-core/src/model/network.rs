@@ -9,7 +9,7 @@ use super::normalization::{FARTHEST, Normalization};
 use super::work::Work;
 use super::working_scale::WorkingScale;
 use crate::budget::zeros;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, counted};
 use crate::networks::{Device, Engine, Graph, ImageStatistics, Weights};
 use crate::raster::Image;
 
@@ -45,15 +45,16 @@ impl Network {
     /// # Errors
     /// [`Error::Image`] when the image is unusable or its channels do not fit.
     pub fn input(&self, image: &Image, normalized: bool) -> Result<Array3<f32>> {
-        Ok(self.input_and_note(image, normalized)?.0)
+        Ok(self.input_and_notes(image, normalized)?.0)
     }
 
     /// [`input`](Self::input), and what a user should know of it.
-    pub fn input_and_note(&self, image: &Image, normalized: bool) -> Result<(Array3<f32>, Option<String>)> {
+    pub fn input_and_notes(&self, image: &Image, normalized: bool) -> Result<(Array3<f32>, Vec<String>)> {
         self.check_channels(image.channels())?;
+        let averaged = self.averaged("the image has", image.channels());
         if normalized {
             image.check()?;
-            return Ok((self.fit_channels(image.to_f32())?, None));
+            return Ok((self.fit_channels(image.to_f32())?, averaged.into_iter().collect()));
         }
         let (scaled, moved) = self.normalization.apply_and_count(image)?;
         let note = (moved > 0).then(|| {
@@ -62,7 +63,23 @@ impl Network {
                  defective pixels do; they are taken for that"
             )
         });
-        Ok((self.fit_channels(scaled)?, note))
+        Ok((self.fit_channels(scaled)?, averaged.into_iter().chain(note).collect()))
+    }
+
+    /// A note on an image with `found` channels whose mean is taken, which begins with `what`; a single channel is no mean.
+    pub fn averaged(&self, what: &str, found: usize) -> Option<String> {
+        let wanted = self.graph.input_channels();
+        (self.averages_channels && found != wanted && found > 1).then(|| {
+            let rest = match wanted {
+                1 => String::new(),
+                2 => " as the first channel, and 0 as the other".into(),
+                _ => format!(" as the first channel, and 0 as the {} others", wanted - 1),
+            };
+            format!(
+                "{what} {found} channels and the model takes {wanted}: the mean of all {found} is taken{rest}; where cells \
+                 show in some of them only, choose channels"
+            )
+        })
     }
 
     /// Refuses an image whose channels cannot be made those of the network.
@@ -72,8 +89,10 @@ impl Network {
             return Ok(());
         }
         Err(Error::Image(format!(
-            "it has {found} channels, the model takes {wanted}; choose {wanted} of its channels, convert the image, \
-             or train a model for {found} channels"
+            "it has {}, the model takes {wanted}; {}convert the image, or train a model for {}",
+            counted(found, "channel"),
+            if found > wanted { format!("choose {wanted} of its channels, ") } else { String::new() },
+            counted(found, "channel")
         ))
         .because(Reason::Channels { found, expected: wanted }))
     }
@@ -191,4 +210,27 @@ impl Network {
 /// Writes an image `[h, w, c]` as the input of a network.
 pub(super) fn fill_from(image: ArrayView3<'_, f32>) -> impl FnOnce(&mut [f32]) {
     move |input| input.iter_mut().zip(image).for_each(|(to, from)| *to = *from)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Algorithm, Architecture, Model};
+
+    #[test]
+    fn channels_whose_mean_is_taken_are_said() {
+        let said = |algorithm, wanted, found| {
+            let model = Model::new(Architecture::of(algorithm, wanted), 0).unwrap();
+            model.network.averaged("the image has", found)
+        };
+        for algorithm in [Algorithm::Cellpose, Algorithm::Elephant] {
+            let text = said(algorithm, 1, 3).unwrap();
+            assert!(
+                text.starts_with("the image has 3 channels and the model takes 1: the mean of all 3 is taken;"),
+                "{text}"
+            );
+            assert!(said(algorithm, 2, 3).unwrap().contains("as the first channel, and 0 as the other;"));
+            assert_eq!([said(algorithm, 1, 1), said(algorithm, 2, 1), said(algorithm, 3, 3)], [None, None, None]);
+        }
+        assert_eq!(said(Algorithm::Stardist, 1, 3), None);
+    }
 }

@@ -41,9 +41,9 @@ impl Model {
                 return Ok(nothing([height, width], &reason));
             }
             options.cancel.check()?;
-            let (image, note) = self.network.input_and_note(image, options.normalized)?;
+            let (image, notes) = self.network.input_and_notes(image, options.normalized)?;
             let mut found = self.segment(image.view(), options, zoom, budget.less(taken))?;
-            found.notes.extend(note);
+            found.notes.extend(notes);
             Ok(found)
         })
     }
@@ -66,7 +66,9 @@ impl Model {
             if image.dim().2 == self.architecture.n_channels() {
                 return self.segment(image, options, zoom, budget);
             }
-            self.segment(self.network.fit_channels(image.to_owned())?.view(), options, zoom, budget)
+            let mut found = self.segment(self.network.fit_channels(image.to_owned())?.view(), options, zoom, budget)?;
+            found.notes.extend(self.network.averaged("the image has", image.dim().2));
+            Ok(found)
         })
     }
 

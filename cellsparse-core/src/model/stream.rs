@@ -12,7 +12,7 @@ use super::options::TrainOptions;
 use super::recipe::{Begin, Recipe};
 use super::working_scale::{image_factor, resample, resample_labels};
 use crate::control::{ControlFlow, Progress};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::networks::Device;
 use crate::random::Random;
 use crate::raster::{Image, LabelImage};
@@ -77,7 +77,7 @@ impl Model {
         recipe.limits.time_budget = None;
         recipe.limits.stop_early = false;
         if recipe.limits.steps == 0 {
-            return Err(Error::Config(format!("the model has made {before} steps already; ask for more")));
+            return Err(Error::Config(format!("the model has made {} already; ask for more", counted(before, "step"))));
         }
         let patch = recipe.patch_size.next_multiple_of(self.network.graph.divisor().into_iter().max().unwrap_or(1));
         let batch_size = recipe.batch_size;

@@ -145,6 +145,9 @@ impl Model {
         let (data, validation) = (&*sized.data, sized.validation.as_deref());
         fresh.pixel_size = sized.pixel_size;
         let mut notes = sized.notes;
+        for (what, set) in [("the training images have", Some(data)), ("the validation images have", validation)] {
+            notes.extend(set.and_then(|set| self.network.averaged(what, set.channels())));
+        }
         notes.extend(shape_advice(self.algorithm(), data));
         let begin = fresh.begin(options, &mut notes)?;
         let mut algorithm = self.settings()?;

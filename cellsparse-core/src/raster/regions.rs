@@ -5,7 +5,7 @@ use std::fmt;
 use ndarray::s;
 
 use super::image::Image;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 
 /// A rectangle of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -215,7 +215,8 @@ impl<F: Fn(Region, usize) -> Result<Image> + Send + Sync> RegionReader for Callb
         if image.shape() != (region.height, region.width, self.channels) {
             let (height, width, channels) = image.shape();
             return Err(Error::Image(format!(
-                "the part {region} came as {height} x {width} pixels with {channels} channels; {} were expected",
+                "the part {region} came as {height} x {width} pixels with {}; {} were expected",
+                counted(channels, "channel"),
                 self.channels
             )));
         }
@@ -278,7 +279,7 @@ mod tests {
         assert_eq!(reader.read(region, 0).unwrap().shape(), (3, 4, 1));
         assert_eq!([0.3, 0.5, 0.95, 1.0, 9.0].map(|um| level_of_pixel_size(&reader, um).unwrap()), [0, 0, 1, 1, 1]);
         let other = CallbackRegions::new(levels, 3, None, made).unwrap();
-        assert!(other.read(region, 0).unwrap_err().to_string().contains("with 1 channels; 3 were expected"));
+        assert!(other.read(region, 0).unwrap_err().to_string().contains("with 1 channel; 3 were expected"));
         assert!(level_of_pixel_size(&other, 1.0).is_err());
     }
 

@@ -27,11 +27,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use self::drawing::Drawing;
-pub use self::names::{Matches, is_annotation_name, match_annotations};
+pub use self::names::{Matches, NotUsed, is_annotation_name, match_annotations};
 use super::archive::Archive;
 use crate::annotations::LabelSource;
 use crate::error::{Error, Result};
-use crate::raster::read_label_file;
+use crate::raster::{ReadOptions, read_label_file_with};
 
 /// Largest file, and largest text: JSON takes many times its size in memory.
 const FILE_BYTES: u64 = 2 << 30;
@@ -53,6 +53,10 @@ pub struct AnnotationOptions {
     pub foreground: Option<String>,
     /// The class of background; usually `Background`, whatever the case.
     pub background: Option<String>,
+    /// The plane (Z) of a stack of labels, counted from 1; labels of one plane are read whatever it is.
+    pub plane: Option<usize>,
+    /// The time point (T) of a series of labels, as `plane`.
+    pub frame: Option<usize>,
 }
 
 /// What a file of annotations holds for one image.
@@ -92,7 +96,8 @@ pub fn read_annotations(path: impl AsRef<Path>, options: &AnnotationOptions) -> 
     let start = first_bytes(path)?;
     let is_picture = [&b"\x89PNG"[..], b"II", b"MM", b"\xff\xd8\xff"].iter().any(|magic| start.starts_with(magic));
     if is_picture {
-        let labels = read_label_file(path)?;
+        let read = ReadOptions { plane: options.plane, frame: options.frame, ..ReadOptions::default() };
+        let labels = read_label_file_with(path, &read)?;
         let labels =
             if names::is_cellpose(path) { LabelSource::Instances(labels) } else { LabelSource::Values(labels) };
         return Ok(AnnotationFile { labels, unused: Vec::new() });

@@ -1,11 +1,12 @@
 //! Which annotations belong to which image, by their names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::coco_images;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 
 /// Endings of the names of label images and other annotations, after the name of the image without its extension.
 const SUFFIXES: [&str; 20] = [
@@ -34,6 +35,9 @@ const SUFFIXES: [&str; 20] = [
 /// Beginnings before the name of the image.
 const PREFIXES: [&str; 2] = ["roiset_", "roiset-"];
 
+/// Why an image is not used.
+const ALONE: &str = "an image without annotations";
+
 /// Names in a message, at most.
 const SHOWN: usize = 3;
 
@@ -43,8 +47,30 @@ const SHOWN: usize = 3;
 pub struct Matches {
     /// Image and annotations; a COCO file may belong to several images.
     pub pairs: Vec<(PathBuf, PathBuf)>,
-    /// What has no partner, or a better one, in half sentences.
-    pub unused: Vec<String>,
+    /// What has no partner, or a better one.
+    pub unused: Vec<NotUsed>,
+}
+
+/// A file that is not used. It is printed as its name and the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotUsed {
+    /// An image, or a file of annotations.
+    pub file: PathBuf,
+    /// Why, in a half sentence.
+    pub reason: String,
+}
+
+impl NotUsed {
+    fn new(file: &Path, reason: impl Into<String>) -> Self {
+        Self { file: file.to_path_buf(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for NotUsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", name(&self.file), self.reason)
+    }
 }
 
 /// Finds the annotations of images: the one file `labels` for a single image or, if it is a COCO file, for all; of a folder, those
@@ -94,7 +120,7 @@ pub fn match_annotations(images: &[PathBuf], labels: &Path) -> Result<Matches> {
                 used.insert(*best);
                 for (_, other) in rest {
                     used.insert(*other);
-                    matches.unused.push(format!("{}: {} is taken instead", name(other), name(best)));
+                    matches.unused.push(NotUsed::new(other, format!("{} is taken instead", name(best))));
                 }
                 matches.pairs.push(((*image).clone(), (*best).clone()));
             }
@@ -122,8 +148,8 @@ pub fn match_annotations(images: &[PathBuf], labels: &Path) -> Result<Matches> {
     if matches.pairs.is_empty() {
         return Err(Error::file(labels, nothing_fits(&images, &unmatched)));
     }
-    matches.unused.extend(unmatched.iter().map(|file| format!("{}: no image of that name", name(file))));
-    matches.unused.extend(alone.iter().map(|image| format!("{}: an image without annotations", name(image))));
+    matches.unused.extend(unmatched.iter().map(|file| NotUsed::new(file, "no image of that name")));
+    matches.unused.extend(alone.iter().map(|image| NotUsed::new(image, ALONE)));
     Ok(matches)
 }
 
@@ -156,13 +182,13 @@ fn match_file(images: &[PathBuf], labels: &Path) -> Result<Matches> {
             return Err(Error::file(
                 labels,
                 format!(
-                    "one file of annotations for {} images; name one image, or a folder of annotations",
-                    images.len()
+                    "one file of annotations for {}; name one image, or a folder of annotations",
+                    counted(images.len(), "image")
                 ),
             ));
         };
         let others = images.iter().filter(|other| other != image);
-        let unused = others.map(|other| format!("{}: an image without annotations", name(other))).collect();
+        let unused = others.map(|other| NotUsed::new(other, ALONE)).collect();
         return Ok(Matches { pairs: vec![((*image).clone(), labels.to_path_buf())], unused });
     };
     let stems: BTreeSet<String> = names.iter().map(|name| stem(Path::new(name))).collect();
@@ -176,7 +202,7 @@ fn match_file(images: &[PathBuf], labels: &Path) -> Result<Matches> {
     }
     Ok(Matches {
         pairs: there.into_iter().map(|image| (image.clone(), labels.to_path_buf())).collect(),
-        unused: missing.iter().map(|image| format!("{}: an image without annotations", name(image))).collect(),
+        unused: missing.iter().map(|image| NotUsed::new(image, ALONE)).collect(),
     })
 }
 
@@ -186,11 +212,11 @@ fn nothing_fits(images: &[&PathBuf], files: &[&PathBuf]) -> String {
         if names.is_empty() { "none".to_string() } else { names.join(", ") }
     };
     format!(
-        "no annotations are named as an image: there are {} images ({} ..) and {} files of annotations ({} ..); a label file has \
+        "no annotations are named as an image: there are {} ({} ..) and {} of annotations ({} ..); a label file has \
          the name of its image, alone or before _masks, _seg, _labels, _rois",
-        images.len(),
+        counted(images.len(), "image"),
         some(images),
-        files.len(),
+        counted(files.len(), "file"),
         some(files)
     )
 }
@@ -278,6 +304,10 @@ mod tests {
         matches.pairs.iter().map(|(image, labels)| (name(image), name(labels))).collect()
     }
 
+    fn unused(matches: &Matches) -> Vec<String> {
+        matches.unused.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn the_usual_names_are_known() {
         let files = [
@@ -307,7 +337,7 @@ mod tests {
         );
         assert_eq!(found[8], "i_cp_masks.png");
         assert_eq!(
-            matches.unused,
+            unused(&matches),
             [
                 "i_seg.npy: i_cp_masks.png is taken instead",
                 "stray.png: no image of that name",
@@ -338,7 +368,7 @@ mod tests {
         for labels in [labels.path(), &path] {
             let matches = match_annotations(&images, labels).unwrap();
             assert_eq!(pairs(&matches).len(), 2);
-            assert_eq!(matches.unused, ["c.png: an image without annotations"]);
+            assert_eq!(unused(&matches), ["c.png: an image without annotations"]);
         }
     }
 

@@ -141,6 +141,7 @@ impl<'a> Setup<'a> {
         let scaling = context.percentiles.clone().map(|[low, high]| Percentiles { low, high });
         let source = Source::new(&model.network, reader, level, scaling)?;
         let statistics = context.statistics.clone();
+        let averaged = model.network.averaged("the image has", reader.channels());
         let mut setup = Self {
             model,
             options,
@@ -151,7 +152,7 @@ impl<'a> Setup<'a> {
             zoom,
             scale: 1.0,
             statistics,
-            notes: note.into_iter().collect(),
+            notes: note.into_iter().chain(averaged).collect(),
         };
         if let Some(scale) = context.scale {
             setup.scale = scale;

@@ -15,7 +15,7 @@ pub use self::options::{ImageFile, ImageHeader, ReadLimits, ReadOptions};
 use self::source::Source;
 use super::image::{Image, RawLabels};
 use super::regions::{ImageRegions, RegionReader};
-use crate::error::{Error, Reason, Result, contain_panic};
+use crate::error::{Error, Reason, Result, contain_panic, counted};
 
 /// Reads an image file of one plane with the default limits. See [`decode_image`] for what is accepted.
 ///
@@ -319,8 +319,9 @@ fn sample_count(
     match samples.map(|n| (n, n.checked_mul(bytes_per_sample))) {
         Some((samples, Some(bytes))) if bytes <= limits.decoded_bytes => Ok(samples),
         _ => Err(Problem::Limit(format!(
-            "an image of {height} x {width} pixels with {channels} channels needs more than the limit of {} bytes once \
-             decoded; cut it into parts or reduce its resolution",
+            "an image of {height} x {width} pixels with {} needs more than the limit of {} bytes once decoded; cut it into \
+             parts or reduce its resolution",
+            counted(channels, "channel"),
             limits.decoded_bytes
         ))),
     }

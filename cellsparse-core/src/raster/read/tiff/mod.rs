@@ -22,6 +22,7 @@ pub(super) use self::regions::TiffRegions;
 use self::stack::{Slot, Stack, imagej_value};
 use super::source::Source;
 use super::{Decoded, ImageHeader, Picked, Problem, RawLabels, ReadLimits, ReadOptions, sample_count};
+use crate::error::counted;
 
 /// An image with its size in micrometres per pixel and remarks.
 pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<(Picked, Option<[f64; 2]>, Vec<String>)> {
@@ -231,12 +232,11 @@ fn say(tiff: &Tiff<'_>, stack: &Stack, options: &ReadOptions) -> String {
     let (size, samples) =
         page.map_or((String::new(), 1), |page| (format!(" of {} x {} pixels", page.height, page.width), page.samples));
     let channels = stack.channels * samples;
-    let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     format!(
         "the TIFF holds {}, {} (Z) and {} (T){size}",
-        plural(channels, "channel"),
-        plural(stack.planes, "plane"),
-        plural(stack.frames, "time point")
+        counted(channels, "channel"),
+        counted(stack.planes, "plane"),
+        counted(stack.frames, "time point")
     )
 }
 

@@ -4,6 +4,7 @@ use super::super::{Decoded, ReadLimits};
 use super::directory::{Directory, Tiff, tags};
 use super::ome::{self, Ome};
 use super::page::Page;
+use crate::error::counted;
 
 /// One page: a directory, and how many pages behind the one that it describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +165,11 @@ fn from_imagej(description: &str, main: &[usize]) -> Stack {
         return Stack::behind(main[0], channels, planes, frames);
     }
     let mut stack = Stack { told: false, ..Stack::of(main, 1, main.len(), 1) };
-    stack.notes.push(format!("its ImageJ description announces {images} images and the file holds {}", main.len()));
+    stack.notes.push(format!(
+        "its ImageJ description announces {} and the file holds {}",
+        counted(images, "image"),
+        main.len()
+    ));
     stack
 }
 

@@ -1,0 +1,120 @@
+//! Reading by parts.
+
+use super::*;
+
+/// A file of these bytes, opened for reading by parts.
+fn regions(bytes: &[u8], options: &ReadOptions) -> Result<Box<dyn crate::raster::regions::RegionReader>> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    // The open file stays readable after its name is gone; where that cannot be, the test's file stays.
+    let reader = crate::raster::open_regions(file.path(), options, 0);
+    if cfg!(not(unix)) {
+        let _ = file.keep();
+    }
+    reader
+}
+
+/// Compares parts at many places with the image that is read whole.
+fn assert_parts_are_the_image(bytes: &[u8], options: &ReadOptions) {
+    use crate::raster::regions::{Extent, Region};
+    let whole = read_with(bytes, options).unwrap().image;
+    let reader = regions(bytes, options).unwrap();
+    let (height, width, channels) = whole.shape();
+    assert_eq!((reader.levels()[0], reader.channels()), (Extent { height, width }, channels));
+    let expected = crate::raster::regions::ImageRegions::new(whole, None).unwrap();
+    let mut random = crate::random::Random::new(3, 0);
+    for _ in 0..40 {
+        let (top, left) = (random.below(height), random.below(width));
+        let region =
+            Region { top, left, height: 1 + random.below(height - top), width: 1 + random.below(width - left) };
+        use crate::raster::regions::RegionReader as _;
+        assert_eq!(reader.read(region, 0).unwrap(), expected.read(region, 0).unwrap(), "{region}");
+    }
+}
+
+#[test]
+fn parts_of_tiles_strips_bands_and_pages_are_those_of_the_image() {
+    let all = ReadOptions::default();
+    assert_parts_are_the_image(&tiled_tiff(), &all);
+    let rows: Vec<u8> = (0..7 * 5 * 3).map(|at| (at * 7 % 251) as u8).collect();
+    let strips: Vec<&[u8]> = rows.chunks(2 * 15).collect();
+    let rgb = Draft::gray(5, 7, 8, &[]).samples(3, 8).short(tags::PHOTOMETRIC, 2).short(tags::ROWS_PER_STRIP, 2);
+    assert_parts_are_the_image(&rgb.clone().chunks(&strips).bytes(), &all);
+    assert_parts_are_the_image(&rgb.chunks(&strips).bytes(), &channels(&[3, 1]));
+    let planes: Vec<&[u8]> = rows.chunks(35).collect();
+    let planar = Draft::gray(5, 7, 8, &[]).samples(3, 8).short(tags::PHOTOMETRIC, 2);
+    assert_parts_are_the_image(&planar.short(tags::PLANAR_CONFIGURATION, 2).chunks(&planes).bytes(), &all);
+    let wide: Vec<u8> = (0..6 * 4u16).flat_map(|value| (value * 997).to_le_bytes()).collect();
+    assert_parts_are_the_image(&Draft::gray(6, 4, 16, &wide).bytes(), &all);
+    let white = Draft::gray(6, 4, 16, &wide).short(tags::PHOTOMETRIC, 0);
+    assert_parts_are_the_image(&white.bytes(), &all);
+    assert_parts_are_the_image(&pages(3, "ImageJ=1.54p\nimages=3\nchannels=3\n"), &all);
+    assert_parts_are_the_image(&pages(3, ""), &channels(&[2, 1]));
+    // Bands of one large strip.
+    let large: Vec<u8> = (0..3000 * 2048).map(|at: usize| (at / 2048 + at % 2048) as u8).collect();
+    assert_parts_are_the_image(&Draft::gray(2048, 3000, 8, &large).bytes(), &all);
+}
+
+#[test]
+fn smaller_copies_are_levels_wherever_they_stand() {
+    use crate::raster::regions::Region;
+    let tiles = |side: u32, value: u8| {
+        let data = vec![value; 256];
+        let count = side.div_ceil(16).pow(2) as usize;
+        let draft = Draft::gray(side, side, 8, &[]).short(tags::TILE_WIDTH, 16).short(tags::TILE_LENGTH, 16);
+        draft.chunks(&vec![data.as_slice(); count])
+    };
+    // As a slide scanner writes it: the slide, a thumbnail in strips, a smaller copy, a label of another shape.
+    let thumbnail = Draft::gray(10, 10, 8, &[9; 100]);
+    let label = Draft::gray(20, 7, 8, &[8; 140]).short(tags::NEW_SUBFILE_TYPE, 1);
+    let slide = file(&[tiles(64, 1), thumbnail, tiles(16, 3), tiles(32, 2), label], false, false);
+    let reader = regions(&slide, &ReadOptions::default()).unwrap();
+    let sides: Vec<usize> = reader.levels().iter().map(|level| level.height).collect();
+    assert_eq!(sides, [64, 32, 16]);
+    assert!(reader.notes().is_empty(), "{:?}", reader.notes());
+    for (level, value) in [1, 2, 3].into_iter().enumerate() {
+        let part = reader.read(Region { top: 3, left: 5, height: 2, width: 2 }, level).unwrap();
+        assert_eq!(part, Image::U8(Array3::from_elem((2, 2, 1), value)));
+    }
+    // In directories that the page names. The copy is written as a page and then taken out of the chain.
+    for big in [false, true] {
+        let mut bytes = file(&[tiles(64, 1).with(tags::SUB_IFDS, Value::Long(vec![0])), tiles(32, 2)], big, false);
+        let (directory, link) = sub_directory(&mut bytes, big);
+        let at = bytes.windows(4).position(|entry| entry == [74, 1, 4, 0]).unwrap();
+        let value = at + if big { 12 } else { 8 };
+        bytes[value..value + 4].copy_from_slice(&(directory as u32).to_le_bytes());
+        bytes[link..link + 4].fill(0);
+        let reader = regions(&bytes, &ReadOptions::default()).unwrap();
+        assert_eq!(reader.levels().iter().map(|level| level.width).collect::<Vec<_>>(), [64, 32], "big {big}");
+        let part = reader.read(Region { top: 30, left: 30, height: 2, width: 2 }, 1).unwrap();
+        assert_eq!(part, Image::U8(Array3::from_elem((2, 2, 1), 2)));
+    }
+}
+
+/// Where the second directory of a little-endian file is, and the link that leads to it.
+fn sub_directory(bytes: &mut [u8], big: bool) -> (usize, usize) {
+    let number =
+        |at: usize, size: usize| bytes[at..at + size].iter().rev().fold(0, |sum, &byte| sum << 8 | byte as usize);
+    let (first, count_size, entry, size) = if big { (number(8, 8), 8, 20, 8) } else { (number(4, 4), 2, 12, 4) };
+    let link = first + count_size + number(first, count_size) * entry;
+    (number(link, size), link)
+}
+
+#[test]
+fn parts_that_are_damaged_or_not_finite_are_told_by_their_place() {
+    use crate::raster::regions::Region;
+    let mut values = [0.5f32; 16];
+    values[15] = f32::NAN;
+    let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let reader = regions(&Draft::gray(4, 4, 32, &data).short(tags::SAMPLE_FORMAT, 3).bytes(), &ReadOptions::default());
+    let reader = reader.unwrap();
+    assert!(reader.read(Region { top: 0, left: 0, height: 3, width: 4 }, 0).is_ok());
+    let text = reader.read(Region { top: 2, left: 2, height: 2, width: 2 }, 0).unwrap_err().to_string();
+    assert!(text.contains("at row 2, column 2") && text.contains("NaN"), "{text}");
+    let short = Draft::gray(2, 2, 8, &[]).short(tags::ROWS_PER_STRIP, 1).chunks(&[&[1, 2], &[3]]);
+    let reader = regions(&short.bytes(), &ReadOptions::default()).unwrap();
+    let text = reader.read(Region { top: 1, left: 0, height: 1, width: 1 }, 0).unwrap_err().to_string();
+    assert!(text.contains("strip 2"), "{text}");
+    let limits = ReadLimits { decoded_bytes: 10, ..ReadLimits::default() };
+    assert!(regions(&tiled_tiff(), &limits.into()).is_ok(), "limits on whole images do not hold");
+}
