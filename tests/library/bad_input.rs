@@ -103,7 +103,7 @@ fn labels() {
             Dataset::new(vec![gray(32, 32)], vec![SparseLabels::from_signed(drawn(32, 40)).unwrap()]).map(drop),
             &["32", "40"],
         ),
-        ("images without labels", Dataset::new(vec![gray(32, 32)], vec![]).map(drop), &["1 images", "0 label"]),
+        ("images without labels", Dataset::new(vec![gray(32, 32)], vec![]).map(drop), &["1 image and 0 label"]),
         ("no images", Dataset::new(vec![], vec![]).map(drop), &["at least one image"]),
         (
             "images of different channels",
