@@ -90,7 +90,7 @@ def test_labels(field, model):
     full = {**QUICK, "label_encoding": "dense"}
     refused(cs.LabelsError, 'label_encoding="wire"', train, image, np.where(wire == 0, 1, wire), **full)
     refused(cs.ConfigError, "unknown label encoding", train, image, labels, label_encoding="dens", **QUICK)
-    refused(cs.ImageError, "1 images and 2 label images", train, image, [labels, labels], **QUICK)
+    refused(cs.ImageError, "1 image and 2 label images", train, image, [labels, labels], **QUICK)
     refused(cs.ImageError, "no image", train, [], [], **QUICK)
     refused(cs.LabelsError, "4294967295", cs.stardist.edt_prob, np.full((3, 3), 2**32 - 1, np.uint32))
     refused(cs.LabelsError, "sizes differ|same|size", cs.metrics.matching, labels, labels[:5])

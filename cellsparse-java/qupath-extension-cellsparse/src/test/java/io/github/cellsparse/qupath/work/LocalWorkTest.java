@@ -296,7 +296,7 @@ class LocalWorkTest {
         assertTrue(kind.getMessage().contains("cellpose"), kind.getMessage());
         small(3);
         Failure channels = assertThrows(Failure.class, () -> work.predict(slide, List.of()));
-        assertTrue(channels.getMessage().contains("channels"), channels.getMessage());
+        assertTrue(channels.getMessage().contains("the model takes 3"), channels.getMessage());
     }
 
     private static void assertSaid(Work work, DrawnSlide slide, List<Drawing> drawings, String expected) {
