@@ -60,9 +60,9 @@ pub fn doubtful_background(image: ArrayView3<'_, f32>, labels: &LabelImage) -> O
     let alike = found.len() - there.len();
     (alike >= FEWEST && alike as f64 >= SHARE * there.len() as f64).then(|| {
         format!(
-            "{alike} regions of what is declared background look like the drawn {}. If they are cells that were not \
+            "{alike} regions of what is declared background look like the {}. If they are cells that were not \
              drawn, say so with label encoding 'cells', or leave them unlabelled: as background they are unlearned.",
-            if there.len() == 1 { "cell".into() } else { counted(there.len(), "cell") }
+            if there.len() == 1 { "drawn cell".into() } else { counted(there.len(), "drawn cell") }
         )
     })
 }
