@@ -168,7 +168,7 @@ mod tests {
             })
         };
         let text = doubtful_background(image.view(), &labels(4, 0)).unwrap();
-        assert!(text.contains("12 regions") && text.contains("the drawn 4 cells"), "{text}");
+        assert!(text.contains("12 regions") && text.contains("the 4 drawn cells"), "{text}");
         assert_eq!(doubtful_background(image.view(), &labels(16, 0)), None, "all are drawn");
         assert_eq!(doubtful_background(image.view(), &labels(4, -1)), None, "nothing is declared");
         assert_eq!(doubtful_background(image.view(), &labels(0, 0)), None);
