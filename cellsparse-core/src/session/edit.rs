@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::raster::LabelImage;
 
 /// Pixels `first..end` of a row: `[row, first, end]`.
@@ -126,8 +126,8 @@ impl Shape {
         };
         if !(least..=POINTS).contains(&points.len()) {
             return Err(Error::Labels(format!(
-                "a shape has {} points; it must have {least} to {POINTS}",
-                points.len()
+                "a shape has {}; it must have {least} to {POINTS}",
+                counted(points.len(), "point")
             )));
         }
         match points.iter().flatten().find(|value| !(-FARTHEST..=FARTHEST).contains(*value)) {

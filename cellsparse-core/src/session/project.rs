@@ -13,7 +13,7 @@ use super::journal::Journal;
 use super::picture::Picture;
 use super::record::Record;
 use crate::annotations::{Dataset, SparseLabels};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::model::{Algorithm, Model};
 use crate::raster::{
     Image, LabelImage, RawLabels, ReadLimits, ReadOptions, read_image_with, read_label_file, write_atomically,
@@ -192,9 +192,11 @@ impl Project {
         let (rows, columns, channels) = read.image.shape();
         if let Some(other) = self.pictures.values().find(|other| other.shape[2] != channels) {
             return Err(Error::Image(format!(
-                "it has {channels} channels and '{}' has {}; all images of a project must have the same number; open it in \
+                "it has {} and '{}' has {}; all images of a project must have the same number; open it in \
                  another project",
-                other.name, other.shape[2]
+                counted(channels, "channel"),
+                other.name,
+                other.shape[2]
             )));
         }
         let id = self.next;
