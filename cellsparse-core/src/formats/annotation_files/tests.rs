@@ -89,7 +89,7 @@ fn regions_take_the_pixels_that_imagej_fills() {
             "rounded rectangle" | "spline" => (4, 1),
             "polyline" => (0, 0),
             "line" | "line with fractions" | "freehand line" => (12, 0),
-            "arrow" => (80, 0),
+            "arrow" => (150, 0),
             _ => (0, 1),
         };
         let drawn = labels.mapv(|label| label >= 0);
@@ -315,7 +315,7 @@ fn shapes_of_qupath_are_on_a_plane() {
     let on =
         |plane, frame| squares(text.as_bytes(), &AnnotationOptions { plane, frame, ..AnnotationOptions::default() });
     assert!(on(None, None).unwrap_err().to_string().contains("drawn on 3 planes (Z), 1, 2, 3; choose a plane"));
-    assert_eq!(on(Some(1), None).unwrap(), ([-1, -1, 1, -1], vec!["2 x shape on another plane or time point".into()]));
+    assert_eq!(on(Some(1), None).unwrap(), ([-1, -1, 3, -1], vec!["2 x shape on another plane or time point".into()]));
     assert_eq!(on(Some(3), Some(1)).unwrap().0, [-1, 2, -1, -1]);
     assert!(on(Some(3), Some(2)).is_err());
     let flat = features(&[r#""properties": {}"#; 3]);
