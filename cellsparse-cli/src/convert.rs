@@ -56,7 +56,7 @@ mod tests {
         let weights = path("weights.pth");
         write_state_dict(&weights, [("fc.weight".to_string(), &[2][..], &[1.0, 2.0][..])]).unwrap();
         let said = message(&weights, "a.safetensors", None);
-        assert!(said.contains("1 arrays ('fc.weight')"), "{said}");
+        assert!(said.contains("1 array ('fc.weight')"), "{said}");
         assert!(message(&weights, "a.png", None).contains(".safetensors"));
         std::fs::write(path("config.json"), "{").unwrap();
         assert!(message(&weights, "a.safetensors", Some(path("config.json"))).contains("not the settings"));

@@ -72,6 +72,6 @@ mod tests {
     fn nested_facts_become_lines() {
         let facts = serde_json::json!({"config": {"grid": [2, 2], "rays": 32, "nms": 0.3f32}, "history": [{"loss": 1.0}], "x": null});
         let text: Vec<String> = lines(&facts).iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(text, ["config.grid=2 x 2", "config.nms=0.3", "config.rays=32", "history=1 entries", "x=-"]);
+        assert_eq!(text, ["config.grid=2 x 2", "config.nms=0.3", "config.rays=32", "history=1 entry", "x=-"]);
     }
 }

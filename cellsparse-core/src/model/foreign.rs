@@ -27,7 +27,7 @@ impl Model {
         names.sort();
         let first: Vec<String> = names.iter().take(3).map(|name| format!("'{name}'")).collect();
         Err(Error::Weights(format!(
-            "{} ({}{}) that are not those of a network of Cellpose or elephant-core",
+            "{} ({}{}), not those of a network of Cellpose or elephant-core",
             counted(names.len(), "array"),
             first.join(", "),
             if names.len() > 3 { ", ..." } else { "" }

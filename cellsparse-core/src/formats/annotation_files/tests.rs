@@ -104,7 +104,7 @@ fn regions_take_the_pixels_that_imagej_fills() {
         }
         read += 1;
     }
-    assert_eq!(read, 25);
+    assert_eq!(read, 26);
 }
 
 #[test]
