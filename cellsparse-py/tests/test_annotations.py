@@ -164,7 +164,8 @@ def test_regions_of_several_planes_are_chosen(tmp_path):
         regions = [roi(roifile, labels, number, False) for number in numbers(labels)]
         for number, region in enumerate(regions):
             setattr(region, field, 1 + number % 2)
-        roifile.roiwrite(tmp_path / "RoiSet.zip", regions)
+        # Otherwise they are added to those that are there.
+        roifile.roiwrite(tmp_path / "RoiSet.zip", regions, mode="w")
         for place in (1, 2):
             found = read(tmp_path / "RoiSet.zip", labels, **{option: place})
             assert np.array_equal(found > 0, (labels > 0) & (labels % 2 == place % 2)), (field, option)
