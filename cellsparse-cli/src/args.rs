@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use cellsparse_core::Budget;
-use cellsparse_core::model::{Device, Postprocess, Preset};
+use cellsparse_core::model::{Device, Postprocess, Precision, Preset};
 use cellsparse_core::raster::ReadOptions;
 use clap::{Args, Parser, Subcommand};
 
@@ -159,6 +159,9 @@ pub struct TrainArgs {
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,
+    /// Numbers to compute with: auto, f32 or bf16 (16 bits, on the CPU only; it is not faster there)
+    #[arg(long, default_value = "auto", value_parser = Precision::from_str, value_name = "P")]
+    pub precision: Precision,
     /// Compute threads; without it one per core. The result does not depend on it
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,
@@ -232,6 +235,9 @@ pub struct PredictArgs {
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,
+    /// Numbers to compute with: auto, f32 or bf16 (16 bits, on the CPU only; it is not faster there)
+    #[arg(long, default_value = "auto", value_parser = Precision::from_str, value_name = "P")]
+    pub precision: Precision,
     /// Compute threads; without it one per core
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,

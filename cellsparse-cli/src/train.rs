@@ -53,6 +53,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         resume: args.resume,
         rescale: !args.size.no_rescale,
         device: args.device,
+        precision: args.precision,
         threads: args.threads,
         memory: args.memory,
         checkpoint: Some(args.model.clone()),
