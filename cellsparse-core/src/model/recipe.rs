@@ -37,7 +37,7 @@ impl Begin {
         match self {
             Begin::Random => 2e-3,
             Begin::Starter | Begin::Round => 5e-4,
-            Begin::Trained => 3e-4,
+            Begin::Trained => 1e-4,
         }
     }
 }
