@@ -40,7 +40,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         _ => None,
     };
     let TrainingData { dataset, unused, notes, .. } = data;
-    training_data::advise(&dataset);
+    let advice = training_data::advise(&dataset);
     let mut options = TrainOptions {
         steps: args.steps,
         batch_size: args.batch_size,
@@ -67,6 +67,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         let mut facts = facts(&args.model, model.algorithm(), &summary);
         let notes: Vec<&String> = notes.iter().chain(&summary.notes).collect();
         facts.insert("notes".into(), json!(notes));
+        facts.insert("advice".into(), json!(advice));
         facts.insert("labels".into(), Value::Array(labels));
         facts.insert("not_used".into(), unused.iter().map(NotUsed::json).collect());
         print_json(&Value::Object(facts));

@@ -214,8 +214,8 @@ pub fn list_unused(unused: &[NotUsed]) {
 /// Unused things that are listed at most.
 const UNUSED: usize = 20;
 
-/// Prints hints about the annotations to standard error, each of them once.
-pub fn advise(dataset: &Dataset) {
+/// Prints hints about the annotations to standard error, each of them once; those that were printed.
+pub fn advise(dataset: &Dataset) -> Vec<String> {
     let mut hints: Vec<(String, usize)> = Vec::new();
     let doubts = dataset.images().iter().zip(dataset.labels()).take(LOOKED_AT);
     // Odd numbers are told already.
@@ -228,13 +228,16 @@ pub fn advise(dataset: &Dataset) {
         }
     }
     hints.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let mut printed = Vec::new();
     for (hint, count) in hints.iter().take(HINTS) {
         let place = if dataset.len() > 1 { format!(" ({count} of {} images)", dataset.len()) } else { String::new() };
         note(&format!("advice: {hint}{place}"));
+        printed.push(format!("{hint}{place}"));
     }
     if hints.len() > HINTS {
         note(&format!("advice: and {} more of this kind", hints.len() - HINTS));
     }
+    printed
 }
 
 /// Images whose declared background is compared with their drawn cells, at most.

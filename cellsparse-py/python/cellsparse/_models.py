@@ -18,6 +18,7 @@ from ._history import History, TrainingEvent
 from ._large import LargeSegmentation
 from ._progress import Progress
 from ._results import Object, Objects, Segmentation
+from ._words import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -338,7 +339,7 @@ class Model:
             values[name] = None if value is None else _arrays.number(name, value)
         if isinstance(image, (list, tuple)) and image and np.ndim(image[0]) >= 2:
             raise ImageError(
-                f"image: a list of {len(image)} images; predict takes one, so call it for each: "
+                f"image: a list of {counted(len(image), 'image')}; predict takes one, so call it for each: "
                 "[model.predict(image) for image in images]"
             )
         labels, (ids, polygons, probabilities, classes), notes = self._model.predict(

@@ -183,6 +183,8 @@ def read_annotations(
     image: str | None,
     foreground: str | None,
     background: str | None,
+    plane: int | None,
+    frame: int | None,
 ) -> tuple[NDArray[np.int32], list[str]]: ...
 def read_labels(
     path: str, encoding: str | None, plane: int | None = None, frame: int | None = None

@@ -2,9 +2,9 @@
 //!
 //! | file | what counts | coordinates |
 //! |---|---|---|
-//! | PNG, TIFF, `.npy` | numbers, in a [`LabelEncoding`](crate::annotations::LabelEncoding) | pixels |
+//! | PNG, TIFF, `.npy`, HDF5 of ilastik | numbers, in a [`LabelEncoding`](crate::annotations::LabelEncoding) | pixels |
 //! | Cellpose `_seg.npy`, `_masks.*`, `_cp_masks.*` | numbers: 1 and up cells; 0 background or not drawn | pixels |
-//! | QuPath GeoJSON | areas of the class `Foreground` cells, areas and lines of `Background` background | pixel corners at integers |
+//! | QuPath GeoJSON, also as `.zip` and `.gz` | areas of the class `Foreground` cells, areas and lines of `Background` background | pixel corners at integers |
 //! | ImageJ `.roi`, `RoiSet.zip`, folders of `.roi` | areas cells, or background by their name; lines background | areas: pixel corners at integers; lines: pixel centres |
 //! | COCO JSON | polygons and run lengths; a category `background` is background | pixel corners at integers; runs down the columns |
 //! | LabelMe JSON | polygons, rectangles, circles, masks; a label `background` is background, line strips too | pixel corners at integers |
@@ -15,6 +15,8 @@
 
 mod coco;
 mod drawing;
+#[cfg(feature = "keras")]
+mod hdf5;
 mod imagej;
 mod labelme;
 mod labkit;
@@ -22,8 +24,11 @@ mod names;
 mod numpy;
 mod object_pickle;
 mod qupath;
+mod spline;
 
+use std::borrow::Cow;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use self::drawing::Drawing;
@@ -49,11 +54,13 @@ pub struct AnnotationOptions {
     pub shape: Option<(usize, usize)>,
     /// File name of the image, for files with the annotations of several.
     pub image: Option<String>,
-    /// The class of cells; usually `Foreground` in QuPath's files, and everything but background in others.
+    /// The class of cells; usually `Foreground` in QuPath's files, and everything but background in others. Classes derived
+    /// from it count too, such as `Foreground: Positive`.
     pub foreground: Option<String>,
-    /// The class of background; usually `Background`, whatever the case.
+    /// The class of background, and those derived from it; usually `Background`, whatever the case.
     pub background: Option<String>,
-    /// The plane (Z) of a stack of labels, counted from 1; labels of one plane are read whatever it is.
+    /// The plane (Z), counted from 1: of a stack of labels, of which one with a single plane is read whatever it is; and of
+    /// shapes that tell on which plane they were drawn.
     pub plane: Option<usize>,
     /// The time point (T) of a series of labels, as `plane`.
     pub frame: Option<usize>,
@@ -78,9 +85,8 @@ pub struct AnnotationFile {
 pub fn read_annotations(path: impl AsRef<Path>, options: &AnnotationOptions) -> Result<AnnotationFile> {
     let path = path.as_ref();
     let in_file = |error| match error {
-        Error::Labels(reason) => Error::file(path, reason),
         Error::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
-        other => other,
+        other => other.in_file(path),
     };
     if path.is_dir() {
         let regions = roi_files(path)?;
@@ -115,28 +121,48 @@ pub fn decode_annotations(bytes: &[u8], name: &Path, options: &AnnotationOptions
         let labels = numpy::read(bytes).map_err(Error::Labels)?;
         return Ok(AnnotationFile { labels, unused: Vec::new() });
     }
+    #[cfg(feature = "keras")]
+    if hdf5::is_hdf5(bytes) && !name.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("ilp")) {
+        let labels = hdf5::read(bytes).map_err(Error::Labels)?;
+        return Ok(AnnotationFile { labels, unused: Vec::new() });
+    }
     if imagej::is_roi(bytes) {
         add_roi(&mut drawing, bytes, name, options);
         return drawn(drawing, options);
     }
     if bytes.starts_with(b"PK\x03\x04") {
-        add_roi_set(&mut drawing, bytes, options)?;
+        let archive = Archive::open(bytes).map_err(Error::Labels)?;
+        if let Some(text) = packed_text(&archive)? {
+            return decode_text(&text, name, options);
+        }
+        add_roi_set(&mut drawing, &archive, options)?;
         return drawn(drawing, options);
     }
+    if bytes.starts_with(b"\x1f\x8b") {
+        let mut text = Vec::new();
+        let unpacked = flate2::read::MultiGzDecoder::new(bytes).take(TEXT_BYTES as u64 + 1).read_to_end(&mut text);
+        unpacked.map_err(|error| Error::Labels(format!("it cannot be unpacked: {error}")))?;
+        return decode_text(&text, name, options);
+    }
+    decode_text(bytes, name, options)
+}
+
+/// Reads JSON of any kind.
+fn decode_text(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result<AnnotationFile> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{' | b'[') => {}
         _ => {
             let what = foreign(bytes, name);
             return Err(Error::Labels(format!(
-                "this is {what}: expected a label image (PNG, TIFF, .npy), GeoJSON of QuPath, ImageJ regions (.roi, .zip), \
+                "this is {what}: expected a label image (PNG, TIFF, .npy, HDF5 of ilastik), GeoJSON of QuPath, ImageJ regions (.roi, .zip), \
                  _seg.npy of Cellpose, JSON of COCO or LabelMe, or .labeling of Labkit"
             )));
         }
     }
     if text.len() > TEXT_BYTES {
         return Err(Error::Limit(format!(
-            "the file has {} bytes and {TEXT_BYTES} are read at most; export fewer objects or images at a time",
+            "the file has {} bytes of JSON, and {TEXT_BYTES} are read at most; export fewer objects or images at a time",
             text.len()
         )));
     }
@@ -179,6 +205,7 @@ pub(super) fn coco_images(path: &Path) -> Option<Vec<String>> {
 }
 
 fn drawn(mut drawing: Drawing, options: &AnnotationOptions) -> Result<AnnotationFile> {
+    drawing.choose(options.plane, options.frame)?;
     if drawing.is_empty() {
         let skipped = drawing.skipped();
         let what =
@@ -199,9 +226,29 @@ fn add_roi(drawing: &mut Drawing, bytes: &[u8], name: &Path, options: &Annotatio
     }
 }
 
+/// The JSON of an archive without regions, in which programs pack it.
+fn packed_text<'a>(archive: &Archive<'a>) -> Result<Option<Cow<'a, [u8]>>> {
+    let lower = |name: &str| name.to_lowercase();
+    // What the Finder of macOS adds.
+    let is_shadow =
+        |name: &str| name.starts_with("__MACOSX/") || name.rsplit('/').next().is_some_and(|n| n.starts_with("._"));
+    let names: Vec<&str> = archive.names_in_order().into_iter().filter(|name| !is_shadow(name)).collect();
+    if names.iter().any(|name| lower(name).ends_with(".roi")) {
+        return Ok(None);
+    }
+    let is_text = |name: &&&str| lower(name).ends_with(".geojson") || lower(name).ends_with(".json");
+    match names.iter().filter(is_text).collect::<Vec<_>>().as_slice() {
+        [] => Ok(None),
+        [name] => archive.unpack(name, TEXT_BYTES).map_err(Error::Labels),
+        several => Err(Error::Labels(format!(
+            "this archive has {} files of JSON; a file of annotations is for one image: unpack them",
+            several.len()
+        ))),
+    }
+}
+
 /// Adds the regions of an archive in the order of their entries.
-fn add_roi_set(drawing: &mut Drawing, bytes: &[u8], options: &AnnotationOptions) -> Result<()> {
-    let archive = Archive::open(bytes).map_err(Error::Labels)?;
+fn add_roi_set(drawing: &mut Drawing, archive: &Archive<'_>, options: &AnnotationOptions) -> Result<()> {
     let mut left = ARCHIVE_BYTES;
     for name in archive.names_in_order() {
         if !name.to_lowercase().ends_with(".roi") {
@@ -227,7 +274,6 @@ fn roi_files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn first_bytes(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read;
     let file = fs::File::open(path).map_err(|source| Error::io(path, source))?;
     let mut start = Vec::new();
     file.take(8).read_to_end(&mut start).map_err(|source| Error::io(path, source))?;
@@ -262,7 +308,7 @@ impl Classes {
     }
 
     fn is_background(&self, class: &str) -> bool {
-        class.to_lowercase() == self.background.to_lowercase()
+        is_or_derives(class, &self.background)
     }
 
     /// Whether a free name begins as that of the background does, or with `bg` where no other was asked for.
@@ -274,8 +320,14 @@ impl Classes {
     /// Whether a class means cells; `usual` is the one that does if none was asked for, `None` for every class.
     fn is_foreground(&self, class: &str, usual: Option<&str>) -> bool {
         let wanted = self.foreground.as_deref().or(usual);
-        wanted.is_none_or(|wanted| class.to_lowercase() == wanted.to_lowercase())
+        wanted.is_none_or(|wanted| is_or_derives(class, wanted))
     }
+}
+
+/// Whether a class is the wanted one, or one derived from it as QuPath writes them, `Wanted: More`; whatever the case.
+fn is_or_derives(class: &str, wanted: &str) -> bool {
+    let (class, wanted) = (class.to_lowercase(), wanted.to_lowercase());
+    class.strip_prefix(&wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 /// A text of a file, no longer than a message can take.

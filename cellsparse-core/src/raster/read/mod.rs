@@ -267,13 +267,17 @@ fn finish(picked: Picked, options: &ReadOptions, notes: &mut Vec<String>) -> Dec
         return Ok(image);
     }
     for channel in (0..transparent.len()).filter(|channel| transparent[*channel] && !is_constant(&image, *channel)) {
-        let number = channel + 1;
-        notes.push(format!(
-            "channel {number} is tagged as transparency and was left out; if it is a marker, choose it: \
-             channels 1 to {number}"
-        ));
+        notes.push(left_out_note(channel));
     }
     Ok(keep(image, &kept))
+}
+
+/// What is said of a channel, counted from 0, that is tagged as transparency and holds more than a constant.
+fn left_out_note(channel: usize) -> String {
+    let number = channel + 1;
+    format!(
+        "channel {number} is tagged as transparency and was left out; if it is a marker, choose it: channels 1 to {number}"
+    )
 }
 
 fn keep(image: Image, channels: &[usize]) -> Image {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::source::Source;
-use super::super::{Decoded, Problem, ReadLimits, ReadOptions, keep, sample_count, within_wall, zero_based};
+use super::super::{
+    Decoded, Problem, ReadLimits, ReadOptions, is_constant, keep, left_out_note, sample_count, within_wall, zero_based,
+};
 use super::chunks::{Piece, Words, decode_chunk};
 use super::directory::Tiff;
 use super::page::{Color, Page};
@@ -14,6 +16,10 @@ use super::{Chosen, interpret, pixel_size, refuse_raw};
 use crate::error::{Error, Result};
 use crate::raster::Image;
 use crate::raster::regions::{Extent, Region, RegionReader};
+
+/// Parts that are looked at along a side, and how many pixels each reaches around its middle.
+const PROBES: usize = 4;
+const PROBE: usize = 16;
 
 /// A TIFF that is open for reading by parts.
 pub(in crate::raster::read) struct TiffRegions {
@@ -69,6 +75,7 @@ impl TiffRegions {
         for layer in levels.iter().flatten() {
             check_chunk(&layer.page)?;
         }
+        let transparent = first.transparent.clone();
         drop(tiff);
         let mut reader = Self {
             source: Mutex::new(source),
@@ -95,7 +102,40 @@ impl TiffRegions {
             reader.channels = kept.len();
             reader.kept = Some(kept);
         }
+        if !chosen_now {
+            let is_left_out = |at: &usize| transparent[at % transparent.len()] && !reader.wanted.contains(at);
+            let left_out: Vec<usize> = (0..count).filter(is_left_out).collect();
+            for channel in left_out {
+                if reader.varies(channel) {
+                    reader.notes.push(left_out_note(channel));
+                }
+            }
+        }
         Ok(reader)
+    }
+
+    /// Whether a sample that is not read differs from place to place, judged by a few parts of the smallest level.
+    fn varies(&mut self, sample: usize) -> bool {
+        let level = self.extents.len() - 1;
+        let extent = self.extents[level];
+        let wanted = std::mem::replace(&mut self.wanted, vec![sample]);
+        let places = (0..PROBES * PROBES).map(|at| [at / PROBES, at % PROBES]);
+        let mut pixels = places.filter_map(|[down, across]| {
+            let region = Region {
+                top: down * (extent.height - 1) / (PROBES - 1),
+                left: across * (extent.width - 1) / (PROBES - 1),
+                height: 1,
+                width: 1,
+            };
+            let region = region.grown(PROBE, extent);
+            let part = self.part(region, level, &mut Vec::new()).ok()?;
+            Some((is_constant(&part, 0), part.to_f32()[[0, 0, 0]]))
+        });
+        let first = pixels.next();
+        let varies = first
+            .is_some_and(|(constant, value)| !constant || pixels.any(|(constant, other)| !constant || other != value));
+        self.wanted = wanted;
+        varies
     }
 
     fn part(&self, region: Region, level: usize, notes: &mut Vec<String>) -> Decoded<Image> {

@@ -101,8 +101,10 @@ final class LocalWork {
         double downsample = settings.downsample(slide);
         Crops crops = Crops.plan(slide.width(), slide.height(), drawings, downsample, settings.serverPatchSize());
         if (crops.unused() > 0) {
-            monitor.warn(crops.unused() + " Background annotation(s) of '" + slide.name()
-                    + "' lie far from all cells and are not used; draw background near the cells");
+            boolean one = crops.unused() == 1;
+            monitor.warn(crops.unused() + " Background annotation" + (one ? "" : "s") + " of '" + slide.name() + "' "
+                    + (one ? "lies far from all cells and is" : "lie far from all cells and are")
+                    + " not used; draw background near the cells");
         }
         Intensities intensities = intensities(slide, downsample, channels, model);
         long samples = before;
