@@ -91,7 +91,7 @@ impl Model {
         (zoom, note): (f64, Option<String>),
         budget: Budget,
     ) -> Result<Segmentation> {
-        let (device, _) = device::resolve(options.device)?;
+        let (device, _) = device::resolve_in(options.device, options.precision)?;
         let work = Work::of(options, &device, budget, zoom);
         let mut found = self.segment_on(&work, image, options)?;
         work.cancel.check()?;

@@ -100,6 +100,7 @@ class Model:
         rescale: bool,
         checkpoint: str | None,
         device: str,
+        precision: str,
         threads: int | None,
         memory: str | None,
         observer: Callable[..., bool] | None,
@@ -120,6 +121,7 @@ class Model:
         pixel_size: tuple[float, float] | None,
         rescale: bool,
         device: str,
+        precision: str,
         threads: int | None,
         memory: str | None,
     ) -> tuple[NDArray[np.int32], _Objects, list[str]]: ...

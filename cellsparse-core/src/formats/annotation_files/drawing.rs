@@ -93,6 +93,11 @@ impl Drawing {
         }
     }
 
+    /// What was drawn, in order.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = (Kind, &Region)> {
+        self.shapes.iter().map(|(kind, region, _)| (*kind, region))
+    }
+
     /// Notes something that is not used, in the singular.
     pub(super) fn skip(&mut self, what: impl Into<String>) {
         *self.skipped.entry(what.into()).or_insert(0) += 1;

@@ -2,7 +2,7 @@
 //!
 //! | file | what counts | coordinates |
 //! |---|---|---|
-//! | PNG, TIFF, `.npy`, HDF5 of ilastik | numbers, in a [`LabelEncoding`](crate::annotations::LabelEncoding) | pixels |
+//! | PNG, TIFF, `.npy`, HDF5 of ilastik, zarr folders | numbers, in a [`LabelEncoding`](crate::annotations::LabelEncoding) | pixels |
 //! | Cellpose `_seg.npy`, `_masks.*`, `_cp_masks.*` | numbers: 1 and up cells; 0 background or not drawn | pixels |
 //! | QuPath GeoJSON, also as `.zip` and `.gz` | areas of the class `Foreground` cells, areas and lines of `Background` background | pixel corners at integers |
 //! | ImageJ `.roi`, `RoiSet.zip`, folders of `.roi` | areas cells, or background by their name; lines background | areas: pixel corners at integers; lines: pixel centres |
@@ -24,6 +24,7 @@ mod names;
 mod numpy;
 mod object_pickle;
 mod qupath;
+mod shapes;
 mod spline;
 
 use std::borrow::Cow;
@@ -33,10 +34,11 @@ use std::path::{Path, PathBuf};
 
 use self::drawing::Drawing;
 pub use self::names::{Matches, NotUsed, is_annotation_name, match_annotations};
+pub use self::shapes::DrawnShapes;
 use super::archive::Archive;
 use crate::annotations::LabelSource;
 use crate::error::{Error, Result};
-use crate::raster::{ReadOptions, read_label_file_with};
+use crate::raster::{ReadOptions, is_zarr_folder, read_label_file_with};
 
 /// Largest file, and largest text: JSON takes many times its size in memory.
 const FILE_BYTES: u64 = 2 << 30;
@@ -76,39 +78,39 @@ pub struct AnnotationFile {
     pub unused: Vec<String>,
 }
 
-/// Reads the annotations of one image from a file of any kind of the [table](self), which is told by its content; from a folder,
-/// its `.roi` files.
+/// Reads the annotations of one image from a file of any kind of the [table](self), which is told by its content; from a folder
+/// that is no zarr, its `.roi` files.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Io`]; [`Error::File`] for other files, damaged ones, and such with nothing to use for this
 /// image; [`Error::Limit`] for files and images beyond the limits.
 pub fn read_annotations(path: impl AsRef<Path>, options: &AnnotationOptions) -> Result<AnnotationFile> {
     let path = path.as_ref();
-    let in_file = |error| match error {
-        Error::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
-        other => other.in_file(path),
-    };
-    if path.is_dir() {
-        let regions = roi_files(path)?;
-        if regions.is_empty() {
-            return Err(Error::file(path, "this folder has no .roi files"));
-        }
-        let mut drawing = Drawing::default();
-        for region in regions {
-            add_roi(&mut drawing, &read_bytes(&region)?, &region, options);
-        }
-        return drawn(drawing, options).map_err(in_file);
-    }
-    let start = first_bytes(path)?;
-    let is_picture = [&b"\x89PNG"[..], b"II", b"MM", b"\xff\xd8\xff"].iter().any(|magic| start.starts_with(magic));
-    if is_picture {
+    if is_label_image(path)? {
         let read = ReadOptions { plane: options.plane, frame: options.frame, ..ReadOptions::default() };
         let labels = read_label_file_with(path, &read)?;
         let labels =
             if names::is_cellpose(path) { LabelSource::Instances(labels) } else { LabelSource::Values(labels) };
         return Ok(AnnotationFile { labels, unused: Vec::new() });
     }
-    decode_annotations(&read_bytes(path)?, path, options).map_err(in_file)
+    let read = content_of(path, options).and_then(|content| content.annotations(options));
+    read.map_err(|error| in_file(path, error))
+}
+
+/// Reads the shapes of a file without drawing them, for images of which parts are looked at. `None` for a label image.
+///
+/// # Errors
+/// As [`read_annotations`].
+pub fn read_shapes(path: impl AsRef<Path>, options: &AnnotationOptions) -> Result<Option<DrawnShapes>> {
+    let path = path.as_ref();
+    if is_label_image(path)? {
+        return Ok(None);
+    }
+    let read = content_of(path, options).and_then(|content| match content {
+        Content::Labels(_) => Ok(None),
+        Content::Drawing(drawing) => Ok(Some(DrawnShapes::new(usable(drawing, options)?))),
+    });
+    read.map_err(|error| in_file(path, error))
 }
 
 /// Reads the annotations of one image from the bytes of a file other than PNG and TIFF; `name` is that of the file.
@@ -116,19 +118,71 @@ pub fn read_annotations(path: impl AsRef<Path>, options: &AnnotationOptions) -> 
 /// # Errors
 /// [`Error::Labels`] for what is not one of these files or has nothing to use; [`Error::Limit`] beyond the limits.
 pub fn decode_annotations(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result<AnnotationFile> {
+    content(bytes, name, options)?.annotations(options)
+}
+
+/// What a file that is no picture holds.
+enum Content {
+    Labels(LabelSource),
+    Drawing(Drawing),
+}
+
+impl Content {
+    fn annotations(self, options: &AnnotationOptions) -> Result<AnnotationFile> {
+        let mut drawing = match self {
+            Content::Labels(labels) => return Ok(AnnotationFile { labels, unused: Vec::new() }),
+            Content::Drawing(drawing) => usable(drawing, options)?,
+        };
+        let labels = drawing.draw(options.shape)?;
+        Ok(AnnotationFile { labels: LabelSource::Drawn(labels), unused: drawing.skipped() })
+    }
+}
+
+/// Names the file of an error about its content.
+fn in_file(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
+        other => other.in_file(path),
+    }
+}
+
+/// Whether a path is a picture or a zarr, whose numbers are labels.
+fn is_label_image(path: &Path) -> Result<bool> {
+    if path.is_dir() {
+        return Ok(is_zarr_folder(path));
+    }
+    let start = first_bytes(path)?;
+    Ok([&b"\x89PNG"[..], b"II", b"MM", b"\xff\xd8\xff"].iter().any(|magic| start.starts_with(magic)))
+}
+
+/// What a file, or a folder of regions, holds.
+fn content_of(path: &Path, options: &AnnotationOptions) -> Result<Content> {
+    if !path.is_dir() {
+        return content(&read_bytes(path)?, path, options);
+    }
+    let regions = roi_files(path)?;
+    if regions.is_empty() {
+        return Err(Error::file(path, "this folder has no .roi files"));
+    }
+    let mut drawing = Drawing::default();
+    for region in regions {
+        add_roi(&mut drawing, &read_bytes(&region)?, &region, options);
+    }
+    Ok(Content::Drawing(drawing))
+}
+
+fn content(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result<Content> {
     let mut drawing = Drawing::default();
     if numpy::is_npy(bytes) {
-        let labels = numpy::read(bytes).map_err(Error::Labels)?;
-        return Ok(AnnotationFile { labels, unused: Vec::new() });
+        return numpy::read(bytes).map(Content::Labels).map_err(Error::Labels);
     }
     #[cfg(feature = "keras")]
     if hdf5::is_hdf5(bytes) && !name.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("ilp")) {
-        let labels = hdf5::read(bytes).map_err(Error::Labels)?;
-        return Ok(AnnotationFile { labels, unused: Vec::new() });
+        return hdf5::read(bytes).map(Content::Labels).map_err(Error::Labels);
     }
     if imagej::is_roi(bytes) {
         add_roi(&mut drawing, bytes, name, options);
-        return drawn(drawing, options);
+        return Ok(Content::Drawing(drawing));
     }
     if bytes.starts_with(b"PK\x03\x04") {
         let archive = Archive::open(bytes).map_err(Error::Labels)?;
@@ -136,7 +190,7 @@ pub fn decode_annotations(bytes: &[u8], name: &Path, options: &AnnotationOptions
             return decode_text(&text, name, options);
         }
         add_roi_set(&mut drawing, &archive, options)?;
-        return drawn(drawing, options);
+        return Ok(Content::Drawing(drawing));
     }
     if bytes.starts_with(b"\x1f\x8b") {
         let mut text = Vec::new();
@@ -148,7 +202,7 @@ pub fn decode_annotations(bytes: &[u8], name: &Path, options: &AnnotationOptions
 }
 
 /// Reads JSON of any kind.
-fn decode_text(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result<AnnotationFile> {
+fn decode_text(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result<Content> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{' | b'[') => {}
@@ -178,7 +232,7 @@ fn decode_text(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result
     } else {
         qupath::read(&root, &classes)
     };
-    drawn(read.map_err(Error::Labels)?, options)
+    read.map(Content::Drawing).map_err(Error::Labels)
 }
 
 /// What a file is that cannot be read, with a way out where one is known.
@@ -204,7 +258,8 @@ pub(super) fn coco_images(path: &Path) -> Option<Vec<String>> {
     coco::is_coco(&root).then(|| coco::images(&root))
 }
 
-fn drawn(mut drawing: Drawing, options: &AnnotationOptions) -> Result<AnnotationFile> {
+/// The shapes on the plane that was chosen; refuses a file with none that can be used.
+fn usable(mut drawing: Drawing, options: &AnnotationOptions) -> Result<Drawing> {
     drawing.choose(options.plane, options.frame)?;
     if drawing.is_empty() {
         let skipped = drawing.skipped();
@@ -215,8 +270,7 @@ fn drawn(mut drawing: Drawing, options: &AnnotationOptions) -> Result<Annotation
              others than Foreground and Background"
         )));
     }
-    let labels = drawing.draw(options.shape)?;
-    Ok(AnnotationFile { labels: LabelSource::Drawn(labels), unused: drawing.skipped() })
+    Ok(drawing)
 }
 
 fn add_roi(drawing: &mut Drawing, bytes: &[u8], name: &Path, options: &AnnotationOptions) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::coco_images;
 use crate::error::{Error, Result, counted};
+use crate::raster::is_zarr_folder;
 
 /// Endings of the names of label images and other annotations, after the name of the image without its extension.
 const SUFFIXES: [&str; 21] = [
@@ -86,7 +87,8 @@ impl fmt::Display for NotUsed {
 /// [`Error::NotFound`], [`Error::Io`]; [`Error::File`] when nothing fits, and for two files that fit equally.
 pub fn match_annotations(images: &[PathBuf], labels: &Path) -> Result<Matches> {
     let metadata = fs::metadata(labels).map_err(|source| Error::io(labels, source))?;
-    if !metadata.is_dir() || (images.len() == 1 && has_only_regions(labels)) {
+    let is_one = !metadata.is_dir() || is_zarr_folder(labels);
+    if is_one || (images.len() == 1 && has_only_regions(labels)) {
         return match_file(images, labels);
     }
     let images: Vec<&PathBuf> = {
@@ -228,12 +230,12 @@ fn rank(file: &Path, image: &Path) -> Option<usize> {
     let kind = match extension(file).as_str() {
         "geojson" | "zip" | "roi" | "labeling" => 0,
         "json" => 1,
-        "png" | "tif" | "tiff" | "jpg" | "jpeg" | "h5" | "hdf5" => 2,
+        "png" | "tif" | "tiff" | "jpg" | "jpeg" | "h5" | "hdf5" | "zarr" => 2,
         "npy" => 4,
         _ if file.is_dir() => 0,
         _ => return None,
     };
-    let own = if file.is_dir() { name(file) } else { stem(file) };
+    let own = if file.is_dir() && kind == 0 { name(file) } else { stem(file) };
     let lower = own.to_lowercase();
     for wanted in [name(image), stem(image)] {
         if own == wanted {
@@ -272,7 +274,8 @@ fn candidates(folder: &Path) -> Result<Vec<PathBuf>> {
                 | "h5"
                 | "hdf5"
         );
-        if !hidden && (if file.is_dir() { has_only_regions(&file) } else { known }) {
+        let is_zarr = extension(&file) == "zarr";
+        if !hidden && (if file.is_dir() { is_zarr || has_only_regions(&file) } else { known }) {
             files.push(file);
         }
     }

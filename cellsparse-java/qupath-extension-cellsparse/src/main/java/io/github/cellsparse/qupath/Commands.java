@@ -36,6 +36,13 @@ final class Commands {
     }
 
     void train() {
+        ImageData<BufferedImage> shown = qupath.getImageData();
+        if (shown != null && !Preferences.of(algorithm).allImages.get() && FirstSteps.missing(shown.getHierarchy())) {
+            if (Dialogs.showConfirmDialog(FirstSteps.TITLE, FirstSteps.TEXT)) {
+                qupath.getAvailablePathClasses().addAll(FirstSteps.absent(qupath.getAvailablePathClasses()));
+            }
+            return;
+        }
         start("Training", true, (imageData, project, builder) -> {
             CellsparseRun run = builder.build();
             boolean segments = Preferences.of(algorithm).segment.get();
