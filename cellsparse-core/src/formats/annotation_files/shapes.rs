@@ -128,10 +128,10 @@ mod tests {
         drawing.add(cell, Shape::Ellipse { center: [40.0, 30.0], radii: [7.0, 5.0] });
         drawing.add(Kind::Background, Shape::Stroke { points: vec![[2.0, 38.0], [50.0, 33.0]], width: 3.0 });
         let cell = drawing.next_cell();
-        drawing.add(cell, Shape::Columns((45..52).map(|column| [column, 5, 12]).collect()));
+        drawing.add(cell, Shape::Columns((44..52).map(|column| [column, 4, 12]).collect()));
         let whole = drawing.draw(Some((40, 60))).unwrap();
         let shapes = DrawnShapes::new(drawing);
-        assert_eq!((shapes.bounds()[0], shapes.bounds()[3]), ([3.0, 2.0, 30.0, 25.0], [45.0, 5.0, 52.0, 12.0]));
+        assert_eq!((shapes.bounds()[0], shapes.bounds()[3]), ([3.0, 2.0, 30.0, 25.0], [44.0, 4.0, 52.0, 12.0]));
         for (top, left) in [(0, 0), (10, 20), (25, 30)] {
             let part = Region { top, left, height: 15, width: 30 };
             assert_eq!(shapes.draw(part, 1.0).unwrap(), whole.slice(s![top..top + 15, left..left + 30]), "{part}");

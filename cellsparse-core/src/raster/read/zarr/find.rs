@@ -222,9 +222,8 @@ impl Search {
                 Ok(Some(Node::Array(_))) => self.arrays.push(child),
                 Ok(Some(Node::Group(attributes))) if ome(&attributes)["multiscales"].is_array() => {
                     // Labels of images are none themselves.
-                    if ome(&attributes)["image-label"].is_null() {
-                        self.images.push(child);
-                    }
+                    let is_image = ome(&attributes)["image-label"].is_null();
+                    self.images.extend(is_image.then_some(child));
                 }
                 Ok(_) if depth + 1 < DEPTH => self.look(store, &child, depth + 1),
                 _ => {}
