@@ -11,10 +11,10 @@
 //! DATA is a folder with `train/images`, `train/sparse/CASE`, `test/images` and `test/masks`, or it holds `dsb2018` and
 //! `dsb2018-mini`. Cases of the latter: `scribble` and `far` train on one image and are scored on its siblings, `k4` and `k16` train on all of `dsb2018/train` and are scored on `dsb2018/test`, `stained` (with strokes) and
 //! `stained-k4` do the same on the stained images of `dsb2018-brightfield`. Keys: `algorithm`, `steps`,
-//! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `threads`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (how many to train on, at most),
+//! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `threads`, `precision`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (how many to train on, at most),
 //! `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
-//! scored images with the found outlines in them), `verbose`, `reliability` (`=yes`: how often objects of each probability are
-//! right).
+//! scored images with the found outlines in them), `verbose`, `reliability` (`yes`: how often objects of each probability are
+//! right; a name that ends with `.svg` makes a picture of it too).
 
 mod protocols;
 mod reliability;
@@ -194,6 +194,9 @@ fn trained(case: &Case, name: &str, seed: u64, keys: &Keys) -> Outcome<(Model, T
     options.patch_size = number("patch")?.map(|patch| patch as usize);
     options.batch_size = number("batch")?.map(|batch| batch as usize);
     options.threads = number("threads")?.map(|threads| threads as usize);
+    if let Some(precision) = keys.get("precision") {
+        options.precision = precision.parse()?;
+    }
     if let Some(preset) = keys.get("preset") {
         options.preset = preset.parse()?;
     }
@@ -281,8 +284,11 @@ fn scored(
             score.panoptic_quality
         );
         summary.notes.iter().for_each(|note| println!("{name} {seed}: {note}"));
-        if keys.contains_key("reliability") {
+        if let Some(to) = keys.get("reliability") {
             reliability.print();
+            if to.ends_with(".svg") {
+                std::fs::write(to, reliability.picture())?;
+            }
         }
         scores.push((words, [score, strict]));
     }

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use cellsparse_core::Budget;
-use cellsparse_core::model::{Device, Postprocess, Preset};
+use cellsparse_core::model::{Device, Postprocess, Precision, Preset};
 use cellsparse_core::raster::ReadOptions;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::values::{AlgorithmChoice, Encoding, Format, ModeChoice, OutlineChoice};
 use self::values::{finite, fraction, not_negative, positive, positive_float, threshold};
-use crate::large::LargeArgs;
+use crate::large::{LargeArgs, Level};
 use crate::planes::Numbers;
 
 /// Train cell segmentation from a few drawn cells and background strokes; predict; evaluate.
@@ -92,7 +92,7 @@ pub struct TrainArgs {
     /// Which network: stardist, cellpose or elephant; auto takes the one that fits the drawn cells best
     #[arg(long, value_name = "A")]
     pub algorithm: AlgorithmChoice,
-    /// Training images
+    /// Training images: PNG, TIFF, JPEG or a .zarr folder, or a folder of them
     #[arg(long, value_name = "PATH")]
     pub images: PathBuf,
     /// Their annotations: label images (PNG, TIFF, .npy), QuPath GeoJSON, ImageJ .roi or RoiSet.zip, Cellpose _seg.npy or
@@ -116,6 +116,10 @@ pub struct TrainArgs {
     /// Which part of the files is read
     #[command(flatten)]
     pub read: ReadArgs,
+    /// Resolution of pyramids: a level, 0 for the largest, or micrometres per pixel, like 0.5um. Shapes are in pixels of level 0.
+    /// Of such images, as of large ones, only what was drawn is read, with its surroundings [default: 0]
+    #[arg(long, value_parser = Level::from_str, value_name = "N|UMum")]
+    pub level: Option<Level>,
     /// Physical size of the pixels
     #[command(flatten)]
     pub size: PixelSizeArgs,
@@ -159,6 +163,9 @@ pub struct TrainArgs {
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,
+    /// Numbers to compute with: auto, f32 or bf16 (16 bits, on the CPU only; it is not faster there)
+    #[arg(long, default_value = "auto", value_parser = Precision::from_str, value_name = "P")]
+    pub precision: Precision,
     /// Compute threads; without it one per core. The result does not depend on it
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,
@@ -176,7 +183,7 @@ pub struct PredictArgs {
     /// Model file
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
-    /// Images to segment
+    /// Images to segment: PNG, TIFF, JPEG or a .zarr folder, or a folder of them
     #[arg(long, value_name = "PATH")]
     pub images: PathBuf,
     /// Which part of the files is read
@@ -232,6 +239,9 @@ pub struct PredictArgs {
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,
+    /// Numbers to compute with: auto, f32 or bf16 (16 bits, on the CPU only; it is not faster there)
+    #[arg(long, default_value = "auto", value_parser = Precision::from_str, value_name = "P")]
+    pub precision: Precision,
     /// Compute threads; without it one per core
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,

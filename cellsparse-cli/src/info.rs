@@ -1,5 +1,6 @@
 //! `cellsparse info`: what a model file holds.
 
+use cellsparse_core::error::counted;
 use cellsparse_core::model::Model;
 use cellsparse_core::{Error, Result};
 use serde_json::Value;
@@ -40,7 +41,7 @@ fn flatten(name: &str, value: &Value, lines: &mut Vec<(String, String)>) {
             }
         }
         Value::Array(values) if values.len() > 8 || values.iter().any(|value| value.is_object()) => {
-            lines.push((name.to_owned(), format!("{} entries", values.len())));
+            lines.push((name.to_owned(), counted(values.len(), "entry")));
         }
         Value::Array(values) => {
             let words: Vec<String> = values.iter().map(word).collect();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use cellsparse_core::annotations::{LabelEncoding, SparseLabels};
 use cellsparse_core::raster::{
-    ImageFile, RawLabels, ReadOptions, find_images, image_stem, list_images, list_label_images, pair_by_stem,
-    read_image_with, read_label_file, read_label_file_with,
+    ImageFile, RawLabels, ReadOptions, find_images, image_stem, is_zarr_folder, list_images, list_label_images,
+    pair_by_stem, read_image_with, read_label_file, read_label_file_with,
 };
 use cellsparse_core::{Error, LabelImage, Result};
 
@@ -16,10 +16,15 @@ use crate::note;
 /// Pairs the files of two paths. Two single files are a pair whatever their names; otherwise names without ending pair.
 pub fn pairs(images: &Path, labels: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     let (image_files, label_files) = (list_images(images)?, list_label_images(labels)?);
-    if images.is_file() && labels.is_file() {
+    if is_one(images) && is_one(labels) {
         return Ok(image_files.into_iter().zip(label_files).collect());
     }
     pair_by_stem(&image_files, &label_files)
+}
+
+/// Whether a path is one image, not a folder of several.
+fn is_one(path: &Path) -> bool {
+    path.is_file() || is_zarr_folder(path)
 }
 
 /// The images behind a path; says which files of an image format are not taken.
@@ -48,14 +53,19 @@ impl Remarks {
     /// Reads an image with what its file tells beside it, and prints what is new to say about it.
     pub fn read_file(&mut self, path: &Path, options: &ReadOptions) -> Result<ImageFile> {
         let file = read_image_with(path, options)?;
-        for remark in &file.notes {
+        self.say(path, &file.notes);
+        Ok(file)
+    }
+
+    /// Prints what is new to say about an image.
+    pub fn say(&mut self, path: &Path, remarks: &[String]) {
+        for remark in remarks {
             if self.known.insert(remark.clone()) {
                 let line = format!("{}: {remark}", path.display());
                 note(&line);
                 self.printed.push(line);
             }
         }
-        Ok(file)
     }
 }
 
@@ -67,7 +77,7 @@ pub fn result_pairs(found: &Path, truth: &Path) -> Result<Vec<(PathBuf, PathBuf)
         let plain: BTreeSet<String> = files.iter().filter(|file| !is_ome(file)).map(|file| stem(file)).collect();
         Ok(files.into_iter().filter(|file| !is_ome(file) || !plain.contains(&stem(file))).collect())
     };
-    if found.is_file() && truth.is_file() {
+    if is_one(found) && is_one(truth) {
         return pairs(found, truth);
     }
     pair_by_stem(&once(found)?, &once(truth)?)
@@ -111,7 +121,7 @@ pub fn label_image(path: &Path, encoding: Encoding) -> Result<LabelImage> {
     Ok(labels)
 }
 
-/// The name of a file without folder and ending.
+/// The name of an image without folder and ending.
 pub fn stem(path: &Path) -> String {
     Some(image_stem(path)).filter(|stem| !stem.is_empty()).unwrap_or_else(|| "image".to_owned())
 }

@@ -12,7 +12,7 @@ use cellsparse_core::large::{
 };
 use cellsparse_core::model::PredictOptions;
 use cellsparse_core::raster::regions::{RegionReader, factor, level_of_pixel_size};
-use cellsparse_core::raster::{ReadLimits, open_regions};
+use cellsparse_core::raster::{ReadLimits, is_zarr_folder, open_regions};
 use cellsparse_core::{Budget, Error, Flow, Model, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -62,11 +62,30 @@ impl FromStr for Level {
     }
 }
 
+impl Level {
+    /// Its number in an image.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an image that has no such level, or does not tell how large its pixels are.
+    pub fn of(self, reader: &dyn RegionReader) -> Result<usize> {
+        let level = match self {
+            Level::Number(level) => level,
+            Level::PixelSize(size) => level_of_pixel_size(reader, size)?,
+        };
+        match reader.levels().len() {
+            count if level < count => Ok(level),
+            count => {
+                Err(Error::Config(format!("level {level} was asked for and the image has {count}, counted from 0")))
+            }
+        }
+    }
+}
+
 /// Pixels from which a pyramid is read by parts whatever the memory.
-const PYRAMID: usize = 1 << 24;
+pub const PYRAMID: usize = 1 << 24;
 
 /// Bytes of decoded strips and tiles that are kept.
-const KEPT_BYTES: usize = 128 << 20;
+pub const KEPT_BYTES: usize = 128 << 20;
 
 /// Where labels and objects go.
 type Sinks<'r> = Vec<Box<dyn LargeSink + 'r>>;
@@ -107,10 +126,16 @@ impl<'a> Large<'a> {
             return Ok(Some((reader, "by parts, as was asked for".into())));
         }
         let extension = part.file.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-        if !matches!(extension.as_deref(), Some("tif" | "tiff" | "svs" | "btf")) {
+        let is_large_kind = matches!(extension.as_deref(), Some("tif" | "tiff" | "svs" | "btf"));
+        if !is_large_kind && !is_zarr_folder(&part.file) {
             return Ok(None);
         }
         let Ok(reader) = open_regions(&part.file, &part.read, KEPT_BYTES) else { return Ok(None) };
+        Ok(self.why_by_parts(part, reader.as_ref()).map(|why| (reader, why)))
+    }
+
+    /// Why an image is read by parts; nothing for one that is read whole.
+    fn why_by_parts(&self, part: &Part, reader: &dyn RegionReader) -> Option<String> {
         let extent = reader.levels()[0];
         let pixels = extent.height.saturating_mul(extent.width);
         let takes = self.model.bytes_in_memory([extent.height, extent.width, reader.channels()]);
@@ -118,23 +143,18 @@ impl<'a> Large<'a> {
         let limits = ReadLimits::default();
         let samples = pixels.saturating_mul(reader.channels()).saturating_mul(2);
         let length = fs::metadata(&part.file).map_or(0, |file| file.len());
-        let why = if takes > allowed.left() || samples > limits.decoded_bytes || length > limits.file_bytes {
-            format!("by parts, since all of it would take more than {allowed} of memory")
+        if takes > allowed.left() || samples > limits.decoded_bytes || length > limits.file_bytes {
+            Some(format!("by parts, since all of it would take more than {allowed} of memory"))
         } else if reader.levels().len() > 1 && pixels > PYRAMID {
-            "by parts, as a pyramid".into()
+            Some("by parts, as a pyramid".into())
         } else {
-            return Ok(None);
-        };
-        Ok(Some((reader, why)))
+            None
+        }
     }
 
     /// Segments an image by parts and writes what was asked for.
     pub fn segment(&mut self, part: &Part, reader: &dyn RegionReader, why: &str) -> Result<Segmented> {
-        let level = match self.args.level {
-            None => 0,
-            Some(Level::Number(level)) => level,
-            Some(Level::PixelSize(size)) => level_of_pixel_size(reader, size)?,
-        };
+        let level = self.args.level.map_or(Ok(0), |level| level.of(reader))?;
         let folder = self.outputs.folder.join(format!("{}.parts", part.name));
         let options = LargeOptions {
             predict: self.options.clone(),

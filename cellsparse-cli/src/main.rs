@@ -25,6 +25,7 @@ mod progress;
 mod report;
 mod scores;
 mod serve;
+mod slides;
 mod sparsify;
 mod table;
 mod train;

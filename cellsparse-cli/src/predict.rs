@@ -46,6 +46,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         pixel_size: args.size.given(),
         rescale: !args.size.no_rescale,
         device: args.device,
+        precision: args.precision,
         threads: args.threads,
         memory: args.memory,
         ..PredictOptions::default()

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use cellsparse_core::annotations::Dataset;
 use cellsparse_core::error::counted;
 use cellsparse_core::model::{
-    Algorithm, Architecture, Device, Model, Start, TrainOptions, TrainingSummary, choose_algorithm, shape_advice,
+    Algorithm, Architecture, Device, Model, Normalization, Preset, Start, TrainOptions, TrainingSummary,
+    choose_algorithm, shape_advice,
 };
 use cellsparse_core::{Error, Result};
 use serde_json::{Value, json};
@@ -26,21 +27,31 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         background: args.background_class.clone(),
         read: args.read.options(),
         pixel_size: args.size.given(),
+        level: args.level,
+        patch: args.patch_size,
+        memory: args.memory,
     };
     let mut data = training_data::read(&args.images, &args.labels, &how)?;
     let mut labels = vec![std::mem::take(&mut data.labels)];
-    let validation = match (&args.val_images, &args.val_labels) {
+    let mut validation = match (&args.val_images, &args.val_labels) {
         (Some(images), Some(files)) => {
-            let more = training_data::read(images, files, &how)?;
-            data.unused.extend(more.unused);
-            data.notes.extend(more.notes);
-            labels.push(more.labels);
-            Some(more.dataset)
+            let mut more = training_data::read(images, files, &how)?;
+            data.unused.append(&mut more.unused);
+            data.notes.append(&mut more.notes);
+            labels.push(more.labels.take());
+            Some(more)
         }
         _ => None,
     };
+    let advice = training_data::advise(&data.dataset);
+    let normalized = data.has_parts() || validation.as_ref().is_some_and(TrainingData::has_parts);
+    if normalized {
+        let how = normalization(args)?;
+        data.scale(how)?;
+        validation.as_mut().map_or(Ok(()), |set| set.scale(how))?;
+    }
     let TrainingData { dataset, unused, notes, .. } = data;
-    training_data::advise(&dataset);
+    let validation = validation.map(|set| set.dataset);
     let mut options = TrainOptions {
         steps: args.steps,
         batch_size: args.batch_size,
@@ -52,7 +63,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         seed: args.seed,
         resume: args.resume,
         rescale: !args.size.no_rescale,
+        normalized,
         device: args.device,
+        precision: args.precision,
         threads: args.threads,
         memory: args.memory,
         checkpoint: Some(args.model.clone()),
@@ -66,6 +79,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         let mut facts = facts(&args.model, model.algorithm(), &summary);
         let notes: Vec<&String> = notes.iter().chain(&summary.notes).collect();
         facts.insert("notes".into(), json!(notes));
+        facts.insert("advice".into(), json!(advice));
         facts.insert("labels".into(), Value::Array(labels));
         facts.insert("not_used".into(), unused.iter().map(NotUsed::json).collect());
         print_json(&Value::Object(facts));
@@ -140,6 +154,17 @@ pub fn sentence(summary: &TrainingSummary) -> String {
         summary.loss,
         summary.device
     )
+}
+
+/// How the model that is trained scales intensities: as it does already, or as the preset has it.
+fn normalization(args: &TrainArgs) -> Result<Normalization> {
+    let file = args.init.as_ref().filter(|_| named_start(args).is_none());
+    let known = match if args.resume { Some(&args.model) } else { file } {
+        Some(path) => Model::load(path)?.normalization(),
+        None => Normalization::default(),
+    };
+    let is_usual = known == Normalization::default();
+    Ok(if args.preset == Preset::Reference && is_usual { Normalization::MIN_MAX } else { known })
 }
 
 /// The starting weights that are named, if it is not a file.

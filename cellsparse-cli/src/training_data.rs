@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use cellsparse_core::annotations::{Dataset, LabelSource, SparseLabels, advice, choose_encoding};
 use cellsparse_core::error::counted;
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
+use cellsparse_core::model::Normalization;
 use cellsparse_core::pseudo_labels::doubtful_background;
 use cellsparse_core::raster::{ImageFile, ReadOptions};
-use cellsparse_core::{Error, Image, Reason, Result};
+use cellsparse_core::{Budget, Error, Image, Reason, Result};
 use serde_json::{Value, json};
 
 use crate::args::Encoding;
 use crate::batch::Failures;
 use crate::input::{self, Remarks, at};
-use crate::{note, planes};
+use crate::large::Level;
+use crate::slides::Slide;
+use crate::{interrupt, note, planes};
 
 /// How annotations are to be understood.
 pub struct Reading {
@@ -28,6 +31,12 @@ pub struct Reading {
     pub read: ReadOptions,
     /// Height and width of all pixels in micrometres, whatever the files tell.
     pub pixel_size: Option<[f64; 2]>,
+    /// Resolution of pyramids.
+    pub level: Option<Level>,
+    /// Side of the patches that are trained on, where it is given.
+    pub patch: Option<usize>,
+    /// Memory that may be taken.
+    pub memory: Option<Budget>,
 }
 
 /// A data set, and what is to be told of it.
@@ -40,6 +49,33 @@ pub struct TrainingData {
     pub labels: Value,
     /// How images were read, a sentence each.
     pub notes: Vec<String>,
+    /// The large images of which there are parts in the data set, and for every image of it which of them it is a part of.
+    slides: (Vec<Slide>, Vec<Option<usize>>),
+}
+
+impl TrainingData {
+    /// Whether parts of large images are in it, so that all of it has to be scaled before the training.
+    pub fn has_parts(&self) -> bool {
+        !self.slides.0.is_empty()
+    }
+
+    /// Scales every image by its own percentiles, and parts of a large one by those of that image.
+    ///
+    /// # Errors
+    /// What reading the large images reports.
+    pub fn scale(&mut self, how: Normalization) -> Result<()> {
+        let (slides, of) = &self.slides;
+        let cancel = interrupt::token();
+        let measured = slides.iter().map(|slide| slide.percentiles(how, &cancel)).collect::<Result<Vec<_>>>()?;
+        let scaled = self.dataset.images().iter().zip(of).map(|(image, slide)| match slide {
+            Some(slide) => Normalization::apply_measured(&measured[*slide], image),
+            None => how.apply(image),
+        });
+        let images = scaled.map(|image| image.map(Image::F32)).collect::<Result<Vec<_>>>()?;
+        let sizes = self.dataset.pixel_sizes().to_vec();
+        self.dataset = Dataset::new(images, self.dataset.labels().to_vec())?.with_pixel_sizes(sizes)?;
+        Ok(())
+    }
 }
 
 /// A file, or something in it, that was not used.
@@ -66,6 +102,8 @@ struct Pair<'a> {
     image: Image,
     size: Option<[f64; 2]>,
     files: &'a (PathBuf, PathBuf),
+    /// The large image that it is a part of.
+    slide: Option<usize>,
 }
 
 /// Reads images with their annotations, and says in a line how the labels were read. Of several files, those that cannot be
@@ -84,11 +122,15 @@ pub fn read(images: &Path, labels: &Path, how: &Reading) -> Result<TrainingData>
         (None, None) => [false; 2],
         _ => planes::several(files.iter().flat_map(|(image, labels)| [image.as_path(), labels.as_path()])),
     };
+    let mut slides = Vec::new();
     for files in &files {
-        match read_pair(files, how, several, &mut remarks, &mut left_out) {
-            Ok((pair, source)) => {
-                pairs.push(pair);
-                sources.push(source);
+        match read_files(files, how, several, &mut remarks, &mut left_out, &mut slides) {
+            Ok(found) => {
+                bad.total += found.len().saturating_sub(1);
+                for (pair, source) in found {
+                    pairs.push(pair);
+                    sources.push(source);
+                }
             }
             Err((file, error)) => bad.add(file, error)?,
         }
@@ -115,6 +157,7 @@ pub fn read(images: &Path, labels: &Path, how: &Reading) -> Result<TrainingData>
     keep_common_channels(&mut usable, &mut bad)?;
     bad.refuse_all()?;
     let sizes = usable.iter().map(|(pair, _)| pair.size).collect();
+    let of = usable.iter().map(|(pair, _)| pair.slide).collect();
     let (pixels, parsed) = usable.into_iter().map(|(pair, labels)| (pair.image, labels)).unzip();
     let dataset = Dataset::new(pixels, parsed).and_then(|data| data.with_pixel_sizes(sizes));
     let dataset = dataset.map_err(|error| at(labels, error))?;
@@ -125,33 +168,50 @@ pub fn read(images: &Path, labels: &Path, how: &Reading) -> Result<TrainingData>
         let is = if unused.len() == 1 { "is not used; it is" } else { "are not used; they are" };
         note(&format!("{} {is} listed at the end", counted(unused.len(), "thing")));
     }
-    Ok(TrainingData { dataset, unused, labels: told, notes: remarks.printed })
+    Ok(TrainingData { dataset, unused, labels: told, notes: remarks.printed, slides: (slides, of) })
 }
 
-/// Reads an image and its annotations; an error comes with the file that it is about.
-fn read_pair<'a>(
+/// What was read of an image and its annotations; an error comes with the file that it is about.
+type Found<'a, T> = std::result::Result<T, (&'a Path, Error)>;
+
+/// Reads an image with its annotations, or, of a large one, the parts of it in which something was drawn.
+fn read_files<'a>(
     files: &'a (PathBuf, PathBuf),
     how: &Reading,
     several: [bool; 2],
     remarks: &mut Remarks,
     left_out: &mut Vec<NotUsed>,
-) -> std::result::Result<(Pair<'a>, LabelSource), (&'a Path, Error)> {
+    slides: &mut Vec<Slide>,
+) -> Found<'a, Vec<(Pair<'a>, LabelSource)>> {
     let (image, labels) = files;
     let read = planes::of_file(image, &how.read, several);
-    let ImageFile { image: pixels, pixel_size, .. } =
-        remarks.read_file(image, &read).map_err(|error| (image.as_path(), error))?;
-    let options = AnnotationOptions {
-        shape: Some((pixels.height(), pixels.width())),
+    let mut options = AnnotationOptions {
+        shape: None,
         image: image.file_name().map(|name| name.to_string_lossy().into_owned()),
         foreground: how.foreground.clone(),
         background: how.background.clone(),
         plane: how.read.plane,
         frame: how.read.frame,
     };
+    let slide = Slide::open(image, &read, how.level, how.memory).map_err(|error| (image.as_path(), error))?;
+    if let Some(slide) = slide {
+        let found = slide.read([image, labels], &options, how.patch, how.memory)?;
+        remarks.say(image, slide.notes());
+        left_out.extend(found.unused.iter().map(|what| NotUsed::at(labels, what)));
+        let size = how.pixel_size.or(found.pixel_size);
+        let part = |(image, source)| (Pair { image, size, files, slide: Some(slides.len()) }, source);
+        let parts = found.parts.into_iter().map(part).collect();
+        slides.push(slide);
+        return Ok(parts);
+    }
+    let ImageFile { image: pixels, pixel_size, .. } =
+        remarks.read_file(image, &read).map_err(|error| (image.as_path(), error))?;
+    options.shape = Some((pixels.height(), pixels.width()));
     let found = read_annotations(labels, &options).map_err(|error| (labels.as_path(), error))?;
     found.labels.check().map_err(|error| (labels.as_path(), at(labels, error)))?;
     left_out.extend(found.unused.iter().map(|what| NotUsed::at(labels, what)));
-    Ok((Pair { image: pixels, size: how.pixel_size.or(pixel_size), files }, found.labels))
+    let size = how.pixel_size.or(pixel_size);
+    Ok(vec![(Pair { image: pixels, size, files, slide: None }, found.labels)])
 }
 
 /// Leaves out images with another number of channels than most have; where no number is the most frequent one, none is.
@@ -214,8 +274,8 @@ pub fn list_unused(unused: &[NotUsed]) {
 /// Unused things that are listed at most.
 const UNUSED: usize = 20;
 
-/// Prints hints about the annotations to standard error, each of them once.
-pub fn advise(dataset: &Dataset) {
+/// Prints hints about the annotations to standard error, each of them once; those that were printed.
+pub fn advise(dataset: &Dataset) -> Vec<String> {
     let mut hints: Vec<(String, usize)> = Vec::new();
     let doubts = dataset.images().iter().zip(dataset.labels()).take(LOOKED_AT);
     // Odd numbers are told already.
@@ -228,13 +288,16 @@ pub fn advise(dataset: &Dataset) {
         }
     }
     hints.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let mut printed = Vec::new();
     for (hint, count) in hints.iter().take(HINTS) {
         let place = if dataset.len() > 1 { format!(" ({count} of {} images)", dataset.len()) } else { String::new() };
         note(&format!("advice: {hint}{place}"));
+        printed.push(format!("{hint}{place}"));
     }
     if hints.len() > HINTS {
         note(&format!("advice: and {} more of this kind", hints.len() - HINTS));
     }
+    printed
 }
 
 /// Images whose declared background is compared with their drawn cells, at most.

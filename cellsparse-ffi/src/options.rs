@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule};
-use cellsparse_core::model::{Architecture, Preset, Start};
+use cellsparse_core::model::{Architecture, Precision, Preset, Start};
 use cellsparse_core::{Algorithm, Budget, CancelToken, Error, PredictOptions, TrainOptions};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -44,6 +44,7 @@ pub(crate) fn train(text: Option<&str>, cancel: CancelToken) -> Outcome<TrainOpt
         pixel_size: given.pixel_size.map(PixelSize::sides),
         rescale: given.rescale,
         device: given.device.parse()?,
+        precision: given.precision,
         threads: given.threads,
         memory: given.memory.map(Memory::budget).transpose()?,
         checkpoint: given.checkpoint,
@@ -68,6 +69,7 @@ pub(crate) fn predict(text: Option<&str>, cancel: CancelToken) -> Outcome<Predic
         pixel_size: given.pixel_size.map(PixelSize::sides),
         rescale: given.rescale,
         device: given.device.parse()?,
+        precision: given.precision,
         threads: given.threads,
         memory: given.memory.map(Memory::budget).transpose()?,
         cancel,
@@ -96,6 +98,7 @@ struct Train {
     pixel_size: Option<PixelSize>,
     rescale: bool,
     device: String,
+    precision: Precision,
     threads: Option<usize>,
     memory: Option<Memory>,
     checkpoint: Option<PathBuf>,
@@ -118,6 +121,7 @@ impl Default for Train {
             pixel_size: None,
             rescale: options.rescale,
             device: options.device.to_string(),
+            precision: options.precision,
             threads: options.threads,
             memory: None,
             checkpoint: options.checkpoint,
@@ -141,6 +145,7 @@ struct Predict {
     pixel_size: Option<PixelSize>,
     rescale: bool,
     device: String,
+    precision: Precision,
     threads: Option<usize>,
     memory: Option<Memory>,
 }
@@ -162,6 +167,7 @@ impl Default for Predict {
             pixel_size: None,
             rescale: options.rescale,
             device: options.device.to_string(),
+            precision: options.precision,
             threads: options.threads,
             memory: None,
         }

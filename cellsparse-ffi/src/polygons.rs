@@ -1,5 +1,6 @@
 //! Annotations drawn as polygons, turned into sparse labels.
 
+use cellsparse_core::error::counted;
 use cellsparse_core::geometry::{ExactOutline, Part, rasterize_outlines};
 use cellsparse_core::{Error, LabelImage};
 
@@ -116,12 +117,12 @@ unsafe fn rings(polygon: &cellsparse_polygon, index: usize) -> Outcome<Part> {
     let mut rest = points;
     let mut rings = Vec::new();
     for length in lengths {
-        let (ring, others) = rest
-            .split_at_checked(length)
-            .ok_or_else(|| at(format!("has {} points, fewer than its ring lengths say together", polygon.n_points)))?;
+        let (ring, others) = rest.split_at_checked(length).ok_or_else(|| {
+            at(format!("has {}, fewer than its ring lengths say together", counted(polygon.n_points, "point")))
+        })?;
         rest = others;
         if ring.len() < 3 {
-            return Err(at(format!("has a ring of {} points; a ring needs at least 3", ring.len())));
+            return Err(at(format!("has a ring of {}; a ring needs at least 3", counted(ring.len(), "point"))));
         }
         let mut ring = ring.to_vec();
         if ring.first() != ring.last() {
@@ -130,7 +131,7 @@ unsafe fn rings(polygon: &cellsparse_polygon, index: usize) -> Outcome<Part> {
         rings.push(ring);
     }
     if !rest.is_empty() {
-        return Err(at(format!("has {} points, more than its ring lengths say together", polygon.n_points)));
+        return Err(at(format!("has {}, more than its ring lengths say together", counted(polygon.n_points, "point"))));
     }
     let mut rings = rings.into_iter();
     Ok(Part { exterior: rings.next().unwrap_or_default(), holes: rings.collect() })

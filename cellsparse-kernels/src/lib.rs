@@ -19,6 +19,7 @@ mod pack;
 mod parallel;
 mod peak;
 mod prefetch;
+mod rounding;
 mod simd;
 mod team;
 mod winograd;
@@ -30,6 +31,7 @@ pub use self::map::{Buffer, Layout};
 pub use self::parallel::for_each_job;
 pub use self::peak::multiply_add_peak;
 pub use self::prefetch::prefetch;
+pub use self::rounding::round_to_bf16;
 pub use self::simd::{LANES, Level};
 pub use self::team::with_team;
 

@@ -244,7 +244,7 @@ pub fn read_labels<'py>(
 
 /// The annotations of one image as int32, and what was not used of the file.
 #[pyfunction]
-#[pyo3(signature = (path, shape, encoding, image, foreground, background))]
+#[pyo3(signature = (path, shape, encoding, image, foreground, background, plane, frame))]
 pub fn read_annotations<'py>(
     py: Python<'py>,
     path: PathBuf,
@@ -253,10 +253,12 @@ pub fn read_annotations<'py>(
     image: Option<String>,
     foreground: Option<String>,
     background: Option<String>,
+    plane: Option<usize>,
+    frame: Option<usize>,
 ) -> PyResult<(Bound<'py, PyArray2<i32>>, Vec<String>)> {
     let encoding: LabelEncoding = encoding.parse().map_err(|error| exception(py, &error))?;
     let (labels, unused) = compute(py, move || {
-        let options = AnnotationOptions { shape, image, foreground, background, ..AnnotationOptions::default() };
+        let options = AnnotationOptions { shape, image, foreground, background, plane, frame };
         let found = formats::annotation_files::read_annotations(&path, &options)?;
         let in_file = |error| match error {
             Error::Labels(reason) => Error::file(&path, reason),

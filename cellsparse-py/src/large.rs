@@ -120,6 +120,7 @@ fn options(given: &Bound<'_, PyDict>) -> PyResult<LargeOptions> {
         pixel_size: get(given, "pixel_size")?,
         rescale: get(given, "rescale")?.unwrap_or(true),
         device: text("device")?.unwrap_or_else(|| "auto".into()).parse().map_err(raise)?,
+        precision: text("precision")?.unwrap_or_else(|| "auto".into()).parse().map_err(raise)?,
         threads: get(given, "threads")?,
         memory: text("memory")?.map(|bytes| bytes.parse()).transpose().map_err(raise)?,
         ..PredictOptions::default()

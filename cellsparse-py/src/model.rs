@@ -149,7 +149,7 @@ impl Model {
 
     /// Trains and returns the summary as JSON. Whatever is raised, the weights that were reached are kept.
     #[pyo3(signature = (data, validation, *, steps, batch_size, patch_size, learning_rate, preset, init, time_budget,
-        seed, resume, rescale, checkpoint, device, threads, memory, observer))]
+        seed, resume, rescale, checkpoint, device, precision, threads, memory, observer))]
     fn train(
         &self,
         py: Python<'_>,
@@ -167,6 +167,7 @@ impl Model {
         rescale: bool,
         checkpoint: Option<PathBuf>,
         device: &str,
+        precision: &str,
         threads: Option<usize>,
         memory: Option<&str>,
         observer: Option<Py<PyAny>>,
@@ -184,6 +185,7 @@ impl Model {
             resume,
             rescale,
             device: device.parse().map_err(raise)?,
+            precision: precision.parse().map_err(raise)?,
             threads,
             memory: memory.map(str::parse).transpose().map_err(raise)?,
             checkpoint,
@@ -219,7 +221,7 @@ impl Model {
 
     /// Segments one image; `tile` and the thresholds may be absent.
     #[pyo3(signature = (image, *, min_area, tile, prob_thresh, nms_thresh, flow_threshold, cellprob_threshold, diameter,
-        augment, postprocess, pixel_size, rescale, device, threads, memory))]
+        augment, postprocess, pixel_size, rescale, device, precision, threads, memory))]
     fn predict<'py>(
         &self,
         py: Python<'py>,
@@ -236,6 +238,7 @@ impl Model {
         pixel_size: Option<[f64; 2]>,
         rescale: bool,
         device: &str,
+        precision: &str,
         threads: Option<usize>,
         memory: Option<&str>,
     ) -> PyResult<(Bound<'py, PyArray2<i32>>, Objects<'py>, Vec<String>)> {
@@ -253,6 +256,7 @@ impl Model {
             pixel_size,
             rescale,
             device: device.parse().map_err(raise)?,
+            precision: precision.parse().map_err(raise)?,
             threads,
             memory: memory.map(str::parse).transpose().map_err(raise)?,
             ..PredictOptions::default()

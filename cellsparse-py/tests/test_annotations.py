@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import re
@@ -133,6 +134,101 @@ def test_imagej_ovals_take_the_pixels_inside(tmp_path):
     assert np.array_equal(found > 0, (y - 12) ** 2 + (x - 13) ** 2 <= 7.5**2)
 
 
+@pytest.mark.parametrize("kind", ("LINE", "POLYLINE", "FREELINE"))
+def test_lines_of_imagej_are_background_through_the_centres_of_pixels(tmp_path, kind):
+    roifile = pytest.importorskip("roifile")
+    labels = shapes()
+    regions = [roi(roifile, labels, number, False) for number in numbers(labels)]
+    kind_of = getattr(roifile.ROI_TYPE, kind)
+    if kind == "LINE":
+        line = roifile.ImagejRoi(roitype=kind_of, x1=1, y1=36, x2=48, y2=36, name="a line")
+    else:
+        line = roifile.ImagejRoi.frompoints(np.array([[1, 36], [30, 36], [48, 36]]), name="a line")
+        line.roitype = kind_of
+    regions.append(line)
+    roifile.roiwrite(tmp_path / "RoiSet.zip", regions)
+    expected = masks(labels)
+    expected[36, 1:49] = 0
+    assert np.array_equal(read(tmp_path / "RoiSet.zip", labels), expected)
+    # A width of 3, as it is drawn.
+    regions[-1].stroke_width = 3
+    roifile.roiwrite(tmp_path / "wide.zip", regions)
+    expected[35:38, 1:49] = np.where(labels[35:38, 1:49] > 0, labels[35:38, 1:49], 0)
+    assert np.array_equal(read(tmp_path / "wide.zip", labels), expected)
+
+
+def test_regions_of_several_planes_are_chosen(tmp_path):
+    roifile = pytest.importorskip("roifile")
+    labels = shapes()
+    for field, option in (("position", "plane"), ("position", "frame"), ("z_position", "plane"), ("t_position", "frame")):
+        regions = [roi(roifile, labels, number, False) for number in numbers(labels)]
+        for number, region in enumerate(regions):
+            setattr(region, field, 1 + number % 2)
+        roifile.roiwrite(tmp_path / "RoiSet.zip", regions)
+        for place in (1, 2):
+            found = read(tmp_path / "RoiSet.zip", labels, **{option: place})
+            assert np.array_equal(found > 0, (labels > 0) & (labels % 2 == place % 2)), (field, option)
+        with pytest.warns(cs.AnnotationWarning, match="3 x shape on another plane or time point"):
+            cs.read_annotations(tmp_path / "RoiSet.zip", labels.shape, **{option: 1})
+        with pytest.raises(cs.FileError, match=r"RoiSet.zip: its shapes were drawn on 2 .*, 1, 2; choose a .*pass (plane|frame)=N"):
+            read(tmp_path / "RoiSet.zip", labels)
+
+
+def test_stacks_of_label_images_are_chosen_from(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    labels = shapes().astype(np.uint16)
+    path = tmp_path / "labels.tif"
+    for axes, option in (("ZYX", "plane"), ("TYX", "frame")):
+        tifffile.imwrite(path, np.stack([labels * 0, labels]), imagej=True, metadata={"axes": axes})
+        assert np.array_equal(read(path, labels, label_encoding="dense", **{option: 2}), labels)
+        with pytest.raises(cs.FileError, match=f"pass {option}=N"):
+            read(path, labels)
+
+
+@pytest.mark.parametrize("packed", ("gz", "zip"))
+def test_packed_qupath_with_planes_and_derived_classes(tmp_path, packed):
+    labels = shapes()
+    features = cs.to_geojson(labels)
+    for number, feature in enumerate(features):
+        plane = {"plane": {"c": -1, "z": 1, "t": 0}} if number % 2 else {}
+        names = ["Foreground", "Positive"] if number else ["Foreground"]
+        feature["geometry"].update(plane)
+        feature["properties"] = {"objectType": "annotation", "isLocked": True, "classification": {"names": names, "color": [1, 2, 3]}}
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    path = tmp_path / f"a.geojson.{packed}"
+    if packed == "gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.geojson", text)
+    for plane in (1, 2):
+        found = read(path, labels, plane=plane)
+        assert np.array_equal(found > 0, (labels > 0) & (labels % 2 == plane % 2))
+    with pytest.raises(cs.FileError, match="2 planes"):
+        read(path, labels)
+    # The second name is a class of its own, too.
+    found = read(path, labels, plane=1, foreground="Foreground: Positive")
+    assert np.array_equal(np.unique(labels[found > 0]), [3, 5])
+
+
+def test_files_as_ilastik_exports_them(tmp_path):
+    labels = shapes()
+    folder = DOCUMENT.parents[1] / "tests" / "fixtures" / "annotations"
+    truth = np.array(json.loads((folder / "truth.json").read_text())["labels"])
+    for name in ("ilastik.h5", "ilastik_turned.h5"):
+        assert np.array_equal(read(folder / name, truth, label_encoding="dense"), np.maximum(truth, 0)), name
+    np.save(tmp_path / "a.npy", labels.astype(np.uint32)[..., None])
+    assert np.array_equal(read(tmp_path / "a.npy", labels, label_encoding="dense"), labels)
+    tifffile = pytest.importorskip("tifffile")
+    for axes, shape in (("ZYXC", (1, *labels.shape, 1)), ("TZCYX", (1, 1, 1, *labels.shape)), ("YX", labels.shape)):
+        stored = labels.astype(np.uint8).reshape(shape)
+        tifffile.imwrite(tmp_path / "a.tif", stored, metadata={"axes": axes}, photometric="minisblack")
+        assert np.array_equal(read(tmp_path / "a.tif", labels, label_encoding="dense"), labels), axes
+    (tmp_path / "a.ilp").write_bytes((folder / "ilastik.h5").read_bytes())
+    with pytest.raises(cs.FileError, match="a project of ilastik"):
+        cs.read_annotations(tmp_path / "a.ilp")
+
+
 @pytest.mark.parametrize("form", ("polygons", "compressed", "uncompressed"))
 def test_coco(tmp_path, form):
     coco = pytest.importorskip("pycocotools.mask")
@@ -190,6 +286,38 @@ def test_labelme(tmp_path):
     found = read(path, labels)
     assert np.array_equal(np.sign(found), np.sign(expected))
     assert len(np.unique(found)) == len(np.unique(expected))
+
+
+def test_odd_files_of_labelme(tmp_path):
+    """With the image inside, from another folder, shapes that reach out of it, lines and points."""
+    square = [[-5.0, -5.0], [6.0, -5.0], [6.0, 7.0], [-5.0, 7.0]]
+    shapes = [
+        {"label": "cell", "points": square, "shape_type": "polygon", "group_id": None, "flags": {}, "description": ""},
+        {"label": "cell", "points": [[30.0, 20.0], [20.0, 10.0]], "shape_type": "rectangle"},
+        {"label": "cell", "points": [[1, 30], [40, 30]], "shape_type": "line"},
+        {"label": "Background", "points": [[0.5, 35.5], [49.5, 35.5]], "shape_type": "line"},
+        {"label": "cell", "points": [[60, 50], [70, 50], [70, 60]], "shape_type": "polygon"},
+        {"label": "cell", "points": [[1, 1]], "shape_type": "point"},
+    ]
+    root = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": "..\\images\\a.png",
+        "imageData": base64.b64encode(b"x" * 5000).decode(),
+        "imageHeight": 40,
+        "imageWidth": 50,
+    }
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(root))
+    expected = np.full((40, 50), -1)
+    expected[35] = 0
+    expected[:7, :6], expected[10:20, 20:30] = 1, 2
+    with pytest.warns(cs.AnnotationWarning) as told:
+        found = cs.read_annotations(path, (40, 50))
+    assert np.array_equal(found, expected)
+    told = " ".join(str(one.message) for one in told)
+    assert "1 shape of the type 'line'" in told and "1 shape of the type 'point'" in told and "outside of the image" in told
 
 
 def test_masks_of_labelme(tmp_path):

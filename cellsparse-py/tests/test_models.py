@@ -430,7 +430,7 @@ def test_images_of_another_pixel_size_are_seen_scaled(field, tmp_path):
 def test_images_of_different_pixel_sizes_are_trained_on_at_one(field):
     images, labels = [field.image, field.image, twice(field.image)], [field.annotation] * 2 + [twice(field.annotation)]
     model = small()
-    with pytest.warns(cs.ResultWarning, match="1 of 3 images are scaled to the pixel size of the others, 0.5 micro"):
+    with pytest.warns(cs.ResultWarning, match="1 of 3 images is scaled to the pixel size of the others, 0.5 micro"):
         history = model.train(images, labels, steps=1, pixel_size=[0.5, (0.5, 0.5), 0.25], **QUICK)
     assert model.pixel_size == (0.5, 0.5) and history.notes[0].startswith("1 of 3 images")
     with pytest.raises(cs.CellsparseError, match="2 pixel sizes and 3 images"):

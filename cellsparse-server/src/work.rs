@@ -81,8 +81,9 @@ impl Work {
         }
         if self.fields.iter().any(|field| matches!(field.labels, Labels::Drawn(_))) {
             let without = self.fields.iter().filter(|field| matches!(field.labels, Labels::NoCell)).count();
+            let (have, were) = if without == 1 { ("has", "it was") } else { ("have", "they were") };
             let note =
-                format!("{without} of {} images have background and no cell; they were left out", self.fields.len());
+                format!("{without} of {} images {have} background and no cell; {were} left out", self.fields.len());
             return Ok(TrainingData::Drawn((without > 0).then_some(note)));
         }
         if let Some(field) = self.fields.iter().find(|field| matches!(field.labels, Labels::NoCell)) {

@@ -1,14 +1,15 @@
 //! Damaged files of every kind that is read.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, decode_annotations};
 use cellsparse_core::formats::foreign::read_weights;
 use cellsparse_core::formats::keras::decode_keras;
 use cellsparse_core::formats::write_ome_tiff;
 use cellsparse_core::raster::{
-    ReadLimits, decode_image, decode_labels, write_gray_png16, write_rgb_png, write_wire_labels,
+    ReadLimits, ReadOptions, decode_image, decode_labels, read_image_with, read_label_file_with, write_gray_png16,
+    write_rgb_png, write_wire_labels,
 };
 use cellsparse_core::{Budget, Image, Model, PredictOptions};
 use cellsparse_tests::fixtures;
@@ -158,6 +159,53 @@ fn images_are_read_or_refused() {
             Ok(image) => {
                 let (height, width, channels) = image.shape();
                 if height * width * channels <= 1 << 24 { Ok(true) } else { Err(format!("{:?}", image.shape())) }
+            }
+            Err(error) => check_message(&error).map(|()| false),
+        }
+    });
+}
+
+/// Every file below a folder, with its path there.
+fn files_of(folder: &Path, within: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = within.join(path.file_name().unwrap());
+        if path.is_dir() { files_of(&path, &name, found) } else { found.push((name, fs::read(&path).unwrap())) }
+    }
+}
+
+#[test]
+fn zarr_folders_are_read_or_refused() {
+    let names = ["ngff_v04.zarr", "cells_v05.zarr", "plate_v04.zarr/A/1", "codecs_v2.zarr/blosc_blocks_bit"];
+    let more = ["codecs_v2.zarr/blosc_far", "codecs_v3.zarr/sharded_sparse", "codecs_v3.zarr/gzip_checked"];
+    let images: Vec<Vec<(PathBuf, Vec<u8>)>> = names
+        .iter()
+        .chain(&more)
+        .map(|name| {
+            let mut files = Vec::new();
+            files_of(&fixtures().join("zarr").join(name), Path::new(""), &mut files);
+            files.sort();
+            files
+        })
+        .collect();
+    let limits = ReadLimits { decoded_bytes: 1 << 22, ..ReadLimits::default() };
+    fuzz("zarr", 300, |random| {
+        let files = &images[random.below(images.len())];
+        let changed = random.below(files.len());
+        let folder = tempfile::tempdir().unwrap();
+        for (at, (name, bytes)) in files.iter().enumerate() {
+            let bytes = if at == changed { &mutated(random, std::slice::from_ref(bytes)) } else { bytes };
+            let path = folder.path().join("a.zarr").join(name);
+            fs::create_dir_all(path.parent().unwrap()).and_then(|()| fs::write(&path, bytes)).unwrap();
+        }
+        let path = folder.path().join("a.zarr");
+        let options = ReadOptions { plane: random.chance(0.3).then_some(1), ..ReadOptions::from(limits) };
+        if let Err(error) = read_label_file_with(&path, &options) {
+            check_message(&error)?;
+        }
+        match read_image_with(&path, &options) {
+            Ok(file) => {
+                let (height, width, channels) = file.image.shape();
+                if height * width * channels <= 1 << 22 { Ok(true) } else { Err(format!("{:?}", file.image.shape())) }
             }
             Err(error) => check_message(&error).map(|()| false),
         }

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cellsparse_core::networks::Method;
-use cellsparse_core::networks::{CandleNetwork, CpuPlan, Device, Graph, Precision, StarDistConfig, Weights};
+use cellsparse_core::networks::{
+    Arithmetic, CandleNetwork, CpuPlan, Device, Graph, Precision, StarDistConfig, Weights,
+};
 use cellsparse_core::random::Random;
 use common::{Fixture, fixture};
 
@@ -149,13 +151,19 @@ fn factors(graph: &Graph, shape: [usize; 3]) -> Vec<Vec<f64>> {
         .collect()
 }
 
-#[test]
-fn gradients_of_both_executors_agree() {
-    for config in [
-        small(),
-        StarDistConfig { batch_norm: true, ..small() },
-        StarDistConfig { grid: [4, 1], n_channels: 5, n_classes: Some(2), ..small() },
-    ] {
+/// A network with random weights and biases, an input, and the gradients that Candle computes in 64 bits.
+struct Gradients {
+    graph: Arc<Graph>,
+    weights: Weights,
+    input: Vec<f32>,
+    factors: Vec<Vec<f64>>,
+    want: Vec<Vec<f64>>,
+}
+
+impl Gradients {
+    const SHAPE: [usize; 3] = [2, 16, 24];
+
+    fn of(config: &StarDistConfig) -> Self {
         let graph = Arc::new(config.graph());
         let mut weights = Weights::init(&graph, 3);
         let mut random = Random::new(4, 0);
@@ -164,29 +172,62 @@ fn gradients_of_both_executors_agree() {
                 parameter.values.iter_mut().for_each(|v| *v += random.uniform(0.0, 0.2) as f32);
             }
         }
-        let shape = [2, 16, 24];
-        let input: Vec<f32> = (0..2 * 16 * 24 * config.n_channels).map(|_| random.uniform(0.0, 1.0) as f32).collect();
-        let factors = factors(&graph, shape);
-
+        let values = Self::SHAPE.iter().product::<usize>() * config.n_channels;
+        let input: Vec<f32> = (0..values).map(|_| random.uniform(0.0, 1.0) as f32).collect();
+        let factors = factors(&graph, Self::SHAPE);
         let candle = CandleNetwork::new(&graph, &weights, &Device::cpu(), Precision::Double).unwrap();
-        let pass = candle.forward(&input, shape, true).unwrap();
+        let pass = candle.forward(&input, Self::SHAPE, true).unwrap();
         let want = candle.backward(&pass, &factors).unwrap();
+        Self { graph, weights, input, factors, want }
+    }
 
-        let mut plan = CpuPlan::new(&graph, Method::Fast, shape, true).unwrap();
-        plan.set_weights(&weights);
-        plan.forward(&weights, &input);
-        let single: Vec<Vec<f32>> = factors.iter().map(|f| f.iter().map(|v| *v as f32).collect()).collect();
+    /// Those that the kernels of this crate compute.
+    fn computed(&self, arithmetic: Arithmetic) -> Vec<Vec<f32>> {
+        let plan = CpuPlan::new(&self.graph, Method::Fast, Self::SHAPE, true).unwrap();
+        let mut plan = plan.with_arithmetic(arithmetic);
+        plan.set_weights(&self.weights);
+        plan.forward(&self.weights, &self.input);
+        let single: Vec<Vec<f32>> = self.factors.iter().map(|f| f.iter().map(|v| *v as f32).collect()).collect();
         let single: Vec<&[f32]> = single.iter().map(Vec::as_slice).collect();
-        let mut got: Vec<Vec<f32>> = weights.parameters().iter().map(|p| vec![0.0; p.values.len()]).collect();
-        plan.backward(&weights, &single, &mut got);
+        let mut got: Vec<Vec<f32>> = self.weights.parameters().iter().map(|p| vec![0.0; p.values.len()]).collect();
+        plan.backward(&self.weights, &single, &mut got);
+        got
+    }
+}
+
+#[test]
+fn gradients_of_both_executors_agree() {
+    for config in [
+        small(),
+        StarDistConfig { batch_norm: true, ..small() },
+        StarDistConfig { grid: [4, 1], n_channels: 5, n_classes: Some(2), ..small() },
+    ] {
+        let case = Gradients::of(&config);
+        let got = case.computed(Arithmetic::F32);
         let largest = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-        let overall = want.iter().map(|values| largest(values)).fold(0.0, f64::max);
-        for ((parameter, got), want) in weights.parameters().iter().zip(&got).zip(&want) {
+        let overall = case.want.iter().map(|values| largest(values)).fold(0.0, f64::max);
+        for ((parameter, got), want) in case.weights.parameters().iter().zip(&got).zip(&case.want) {
             // The gradient of a bias before batch normalisation is 0 up to rounding.
             let scale = largest(want).max(1e-2 * overall);
             let worst = got.iter().zip(want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
             assert!(worst <= 2e-3 * scale, "{}: off by {worst:e} of {scale:e}", parameter.spec.name);
         }
+    }
+}
+
+#[test]
+fn gradients_in_16_bits_lie_within_6_percent_of_those_in_64() {
+    // Of a network with random weights that normalises over batches, gradients follow the last digits of the maps: no bound holds.
+    for config in [small(), StarDistConfig { grid: [4, 1], n_channels: 5, n_classes: Some(2), ..small() }] {
+        let case = Gradients::of(&config);
+        let got = case.computed(Arithmetic::Bf16);
+        let length = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+        let whole = length(&mut case.want.iter().flatten().copied());
+        let error = got.iter().flatten().zip(case.want.iter().flatten()).map(|(a, b)| f64::from(*a) - b);
+        let error = length(&mut error.into_iter()) / whole;
+        assert!(error < 0.06, "{error}");
+        assert!(error > 1e-4, "{error}: nothing was rounded");
+        assert_eq!(got, case.computed(Arithmetic::Bf16));
     }
 }
 

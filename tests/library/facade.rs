@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use cellsparse_core::annotations::{Dataset, SparseLabels};
 use cellsparse_core::metrics::{Criterion, matching};
 use cellsparse_core::model::{
-    Algorithm, Architecture, Device, Model, Postprocess, PredictOptions, Preset, Start, Thresholds, TrainOptions,
+    Algorithm, Architecture, Device, Model, Postprocess, Precision, PredictOptions, Preset, Start, Thresholds,
+    TrainOptions,
 };
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
@@ -53,6 +54,38 @@ fn on_cpu() -> PredictOptions {
 
 fn train(model: &mut Model, options: &TrainOptions) -> Result<()> {
     model.train(&data(1), None, options, &mut |_| ControlFlow::Continue).map(drop)
+}
+
+#[test]
+fn precision_is_chosen_by_option() {
+    let (image, _, _) = field(1);
+    for architecture in tiny() {
+        let trained = |precision, threads| {
+            let mut model = Model::new(architecture.clone(), 0).unwrap();
+            train(&mut model, &TrainOptions { precision, threads: Some(threads), ..options(3) }).unwrap();
+            let mut bytes = Vec::new();
+            model.to_writer(&mut bytes).unwrap();
+            bytes
+        };
+        let bytes = trained(Precision::Bf16, 1);
+        assert!(bytes == trained(Precision::Bf16, 2), "the number of threads changes the weights");
+        assert!(bytes != trained(Precision::F32, 1), "16 bits change nothing");
+        assert!(trained(Precision::Auto, 1) == trained(Precision::F32, 1));
+        // One model answers in both, in any order.
+        let model = Model::from_reader(&bytes[..]).unwrap();
+        let found = |precision| model.predict(&image, &PredictOptions { precision, ..on_cpu() }).unwrap();
+        let probabilities = |precision| found(precision).objects.iter().map(|o| o.probability).collect::<Vec<_>>();
+        let first = probabilities(Precision::F32);
+        assert_eq!(probabilities(Precision::Bf16), probabilities(Precision::Bf16));
+        assert_eq!(first, probabilities(Precision::F32));
+    }
+    let refused = |options: TrainOptions| train(&mut Model::new(tiny()[0].clone(), 0).unwrap(), &options).unwrap_err();
+    let sixteen = TrainOptions { precision: Precision::Bf16, ..options(1) };
+    let error = refused(TrainOptions { preset: Preset::Reference, ..sixteen.clone() });
+    assert!(error.to_string().contains("reference preset computes in 32 bits"), "{error}");
+    let error = refused(TrainOptions { device: Device::Cuda(0), ..sixteen });
+    assert!(error.to_string().contains("bf16 on the device cuda:0"), "{error}");
+    assert!("half".parse::<Precision>().unwrap_err().to_string().contains("auto, f32 and bf16"));
 }
 
 #[test]

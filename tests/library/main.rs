@@ -7,3 +7,4 @@ mod limits;
 mod mixed_sizes;
 mod model_files;
 mod pixel_sizes;
+mod zarr;

@@ -96,7 +96,7 @@ fn a_model_file_tells_the_pixel_size_and_the_size_of_the_cells() {
     let mixed = dataset(&[1.0, 1.0, 2.0], vec![Some([0.5, 0.5]), Some([0.5, 0.5]), Some([0.25, 0.25])]);
     let (mixed, notes) = trained(Algorithm::Stardist, &mixed, TrainOptions::default());
     assert!(
-        notes[0].starts_with("1 of 3 images are scaled to the pixel size of the others, 0.5 micrometres"),
+        notes[0].starts_with("1 of 3 images is scaled to the pixel size of the others, 0.5 micrometres"),
         "{notes:?}"
     );
     let now = mixed.info().cell_diameter.unwrap();

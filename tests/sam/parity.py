@@ -197,7 +197,7 @@ def record(program: str) -> float:
     model = small()
     randomise(model, 3)
     with torch.no_grad():
-        for value in model.parameters():
+        for value in model.state_dict().values():
             value.copy_(value.half().float())
     model.eval()
     FIXTURES.mkdir(exist_ok=True)

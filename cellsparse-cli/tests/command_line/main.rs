@@ -3,6 +3,7 @@
 mod large;
 mod stacks;
 mod training_data;
+mod zarr;
 
 use std::fs;
 use std::path::{Path, PathBuf};

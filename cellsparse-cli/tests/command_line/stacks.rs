@@ -73,9 +73,9 @@ fn one_plane_of_each_stack_is_trained_on_at_one_pixel_size() {
     );
     assert_eq!(train(&["--plane", "all"]).status.code(), Some(2));
     let said = stderr(&train(&PLACE));
-    assert!(said.contains("1 of 2 images are scaled to the pixel size of the others, 0.5 micrometres"), "{said}");
+    assert!(said.contains("1 of 2 images is scaled to the pixel size of the others, 0.5 micrometres"), "{said}");
     let said = stderr(&train(&[&PLACE[..], &["--no-rescale"]].concat()));
-    assert!(said.contains("1 of 2 images have pixels of another size"), "{said}");
+    assert!(said.contains("1 of 2 images has pixels of another size"), "{said}");
     assert!(!stderr(&train(&[&PLACE[..], &["--pixel-size", "0.5"]].concat())).contains("micrometres"));
     let info = json(&cellsparse(&["info", &project.path("m.safetensors"), "--json"]));
     assert_eq!(info["pixel_size"], serde_json::json!([0.5, 0.5]));

@@ -154,6 +154,18 @@ fn transparency_that_is_left_out_is_in_the_json() {
 }
 
 #[test]
+fn advice_is_in_the_json() {
+    let project = Project::new();
+    let (images, model) = (project.path("images"), project.path("m.safetensors"));
+    let output = train("stardist", &images, &project.few_cells(), &model, &["--label-encoding", "cells"]);
+    let (said, facts) = (stderr(&output), json(&output));
+    let printed: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("advice: ")).collect();
+    let told = texts(&facts["advice"]);
+    assert!(told.iter().any(|hint| hint.starts_with("No background is drawn")), "{facts}");
+    assert!(told.iter().all(|hint| printed.contains(hint)), "{told:?}, {printed:?}");
+}
+
+#[test]
 fn a_message_names_the_file_that_it_is_about() {
     let project = Project::new();
     let (images, masks, out) = (project.path("images"), project.path("masks"), project.path("few"));

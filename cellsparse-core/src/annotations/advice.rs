@@ -43,8 +43,9 @@ pub fn advice(labels: &SparseLabels) -> Vec<String> {
         let smallest = labels.areas().values().copied().min().unwrap_or(0);
         let largest = labels.areas().values().copied().max().unwrap_or(0);
         if largest as f64 <= 1.2 * smallest as f64 {
+            let range = if smallest == largest { String::new() } else { format!("{smallest} to ") };
             hints.push(format!(
-                "All drawn cells have nearly one size ({smallest} to {largest} px). If the image has smaller or larger \
+                "All drawn cells have nearly one size ({range}{largest} px). If the image has smaller or larger \
                  ones, draw one of each."
             ));
         }
@@ -138,6 +139,6 @@ mod tests {
             labels.slice_mut(s![25..35, 5..15]).fill(3);
             labels.slice_mut(s![16..18, 5..15]).fill(0);
         });
-        assert!(alike[0].contains("nearly one size (100 to 100 px)"), "{alike:?}");
+        assert!(alike[0].contains("nearly one size (100 px)"), "{alike:?}");
     }
 }

@@ -8,7 +8,7 @@ use ndarray::Array2;
 
 use super::encoding::LabelEncoding;
 use super::sparse_labels::{SparseLabels, median};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, counted};
 use crate::raster::{Component, Components, LabelImage, connected_components};
 
 /// Fewest objects on which a suspicion may rest.
@@ -100,9 +100,9 @@ fn dense_as_wire(labels: &SparseLabels, components: &Components, by_label: &ByLa
     let compact = form(components, *index).is_some_and(|form| form.elongation <= 3.0 && form.fill >= 0.8);
     (compact && (0.25..=4.0).contains(&ratio)).then(|| {
         format!(
-            "The background is a single region of {} pixels, shaped and sized like the {count} cells: if it is a cell, use \
+            "The background is a single region of {}, shaped and sized like the {count} cells: if it is a cell, use \
              label encoding 'cells' (others may be undrawn) or label encoding 'dense' (all are drawn).",
-            background.area
+            counted(background.area, "pixel")
         )
     })
 }

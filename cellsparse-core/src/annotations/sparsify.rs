@@ -112,8 +112,8 @@ fn picked(labels: &LabelImage, image: ArrayView3<'_, f32>, k: usize, mode: Spars
         objects.iter().filter(|(_, object)| object.is_plane()).map(|(&id, object)| (object.mean(), id)).collect();
     if ranked.is_empty() {
         return Err(Error::Labels(format!(
-            "none of the {} objects can be picked: the pixels of each lie on one line",
-            objects.len()
+            "none of the {} can be picked: the pixels of each lie on one line",
+            counted(objects.len(), "object")
         )));
     }
     ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

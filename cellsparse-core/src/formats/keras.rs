@@ -92,6 +92,7 @@ fn parse(storage: Arc<dyn Storage>, length: u64) -> std::result::Result<StateDic
     }
     let notes = match found.left_out {
         0 => Vec::new(),
+        1 => vec!["1 array that is no float is left out".to_string()],
         count => vec![format!("{count} arrays that are no floats are left out")],
     };
     Ok(StateDict { arrays: found.arrays, notes })

@@ -14,7 +14,7 @@ use super::archive::{Archive, Packer};
 use super::pickle::{self, Pickle, Tensor, Value};
 use super::shortened::shortened;
 use super::tensors::{PlainArray, check_file, read_file};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::raster::write_atomically;
 
 pub use super::state_dict::{NamedArray, StateDict};
@@ -198,7 +198,8 @@ fn collect<'b>(
     }
     if !found.left_out.is_empty() {
         let count = found.left_out_count;
-        notes.push(format!("{count} entries that are not tensors are left out: {}", quoted(&found.left_out)));
+        let are = if count == 1 { "that is no tensor is" } else { "that are not tensors are" };
+        notes.push(format!("{} {are} left out: {}", counted(count, "entry"), quoted(&found.left_out)));
     }
     if found.tensors.iter().all(|(name, _)| name.starts_with("module.")) {
         notes.push("the prefix 'module.' is removed from all names".to_string());

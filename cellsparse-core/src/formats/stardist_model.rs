@@ -14,7 +14,7 @@ use super::keras::{decode_keras, read_keras};
 use super::shortened::shortened;
 use super::state_dict::StateDict;
 use super::yaml;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::raster::require_regular_file;
 
 /// Largest configuration or description that is read: 1 MiB.
@@ -119,7 +119,7 @@ fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<S
     names.retain(|name| name.ends_with(".h5") || name.ends_with(".hdf5"));
     let chosen = names.iter().find(|name| name.contains("best")).or(names.first());
     let chosen = chosen.ok_or_else(|| {
-        Error::file(path, format!("has config.json and no weights of Keras (.h5) among its {count} files"))
+        Error::file(path, format!("has config.json and no weights of Keras (.h5) among its {}", counted(count, "file")))
     })?;
     let mut weights = parts.weights(chosen)?;
     if names.len() > 1 {

@@ -1,6 +1,7 @@
 //! Whether an outline is a valid polygon: for tests.
 
 use super::outline::ExactOutline;
+use crate::error::counted;
 
 type Segment = [[f64; 2]; 2];
 
@@ -46,7 +47,7 @@ fn inside_hole_of(ring: &[[f64; 2]], rings: &[(&[[f64; 2]], usize, bool)], part:
 
 fn check_ring(ring: &[[f64; 2]], is_hole: bool) -> Result<(), String> {
     if ring.len() < 4 || ring.first() != ring.last() {
-        return Err(format!("ring of {} points", ring.len()));
+        return Err(format!("ring of {}", counted(ring.len(), "point")));
     }
     let corners = &ring[1..];
     for (at, corner) in corners.iter().enumerate() {

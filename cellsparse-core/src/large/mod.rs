@@ -18,6 +18,7 @@
 mod area;
 mod assemble;
 mod blocks;
+mod drawn;
 mod parts;
 mod progress;
 mod run;
@@ -27,6 +28,7 @@ mod spool;
 use std::path::PathBuf;
 
 pub use self::area::Area;
+pub use self::drawn::parts_around;
 pub use self::parts::{LargeGroup, LargePlan, keep_block};
 pub use self::progress::{LargeProgress, Phase};
 pub use self::sinks::{CsvSink, GeoJsonSink, LargeBlock, LargeShape, LargeSink, MemorySink, OwnObjects, PyramidSink};

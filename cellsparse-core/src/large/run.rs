@@ -20,6 +20,9 @@ pub(super) const MARGIN: usize = 8;
 /// How often the surroundings of a block are doubled when an object reaches out of them.
 const DOUBLINGS: usize = 3;
 
+/// How the note on an empty result begins.
+const NOTHING: &str = "nothing found";
+
 /// Segments an image in blocks of `side` pixels.
 pub(super) fn run(
     model: &Model,
@@ -43,7 +46,7 @@ pub(super) fn run(
         was_finished,
     };
     if let Some(objects) = spool.finished() {
-        return Ok(summary(objects, Vec::new(), true));
+        return Ok(summary(objects, reader.notes().to_vec(), true));
     }
     let context = Context::measured(spool.context(), model, reader, options.level, &options.predict)?;
     spool.remember(&facts, &context)?;
@@ -51,15 +54,17 @@ pub(super) fn run(
     let part = Parts { model, reader, options: &options, blocks: Blocks::of(extent, side), spool: &spool };
     let mut notes = if context.shows_nothing() {
         (0..part.blocks.len()).try_for_each(|index| spool.put_block(index, &[]))?;
-        vec!["nothing found: the image is the same nearly everywhere".to_owned()]
+        vec![format!("{NOTHING}: the image is the same nearly everywhere")]
     } else {
         part.search(&context, &mut teller)?
     };
     let margin = if model.searches_whole() { 0 } else { MARGIN };
     let objects = assemble(&part.blocks, &spool, margin, &shape, sinks, &mut teller, &options.predict.cancel)?;
-    if objects == 0 && notes.is_empty() {
-        notes.push("nothing found: nothing exceeds the thresholds".into());
+    if objects == 0 && !notes.iter().any(|note| note.starts_with(NOTHING)) {
+        notes.insert(0, format!("{NOTHING}: nothing exceeds the thresholds"));
     }
+    // How the image was read comes first, as of images that are read whole.
+    notes.splice(0..0, reader.notes().iter().cloned());
     spool.finish(&facts, objects)?;
     Ok(summary(objects, notes, false))
 }
@@ -92,10 +97,11 @@ impl Parts<'_> {
     fn search(&self, context: &Context, teller: &mut Teller<'_>) -> Result<Vec<String>> {
         let setup = Setup::new(self.model, self.reader, self.options.level, context, &self.options.predict)?;
         let mut notes = setup.notes.clone();
-        notes.extend(self.reader.notes().iter().cloned());
         let left_out = if setup.searches_whole() { self.stars(&setup, teller)? } else { self.blended(&setup, teller)? };
         if left_out > 0 {
-            notes.push(format!("{left_out} parts of the image show nothing as large as a cell and were left out"));
+            let show = if left_out == 1 { "part of the image shows" } else { "parts of the image show" };
+            let were = if left_out == 1 { "was" } else { "were" };
+            notes.push(format!("{left_out} {show} nothing as large as a cell and {were} left out"));
         }
         Ok(notes)
     }

@@ -141,6 +141,7 @@ fn trial(algorithm: Algorithm, fold: &Fold, options: &TrainOptions, budget: Opti
     let predict = PredictOptions {
         normalized: options.normalized,
         device: options.device,
+        precision: options.precision,
         threads: options.threads,
         cancel: options.cancel.clone(),
         ..PredictOptions::default()

@@ -1,8 +1,24 @@
 //! Which device the work runs on, and on how many threads.
 
-use super::options::Device;
+use super::options::{Device, Precision};
 use crate::error::{Error, Reason, Result};
-use crate::networks;
+use crate::networks::{self, Arithmetic};
+
+/// The device for a choice, computing with the numbers chosen, and its name.
+///
+/// # Errors
+/// As of [`resolve`], and [`Error::Config`] for numbers that the device does not compute with.
+pub(super) fn resolve_in(device: Device, precision: Precision) -> Result<(networks::Device, String)> {
+    match (precision, device) {
+        (Precision::Auto | Precision::F32, _) => resolve(device),
+        (Precision::Bf16, Device::Auto | Device::Cpu) => {
+            Ok((networks::Device::cpu_in(Arithmetic::Bf16), Device::Cpu.to_string()))
+        }
+        (Precision::Bf16, _) => Err(Error::Config(format!(
+            "precision bf16 on the device {device}: bfloat16 is computed on the CPU alone; take f32, or the device cpu"
+        ))),
+    }
+}
 
 /// The device for a choice, and its name.
 ///

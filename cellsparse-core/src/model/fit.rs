@@ -73,7 +73,7 @@ impl Model {
         bytes = bytes.saturating_add(32 * self.network.weights.count() as u64);
         budget.require(
             bytes,
-            format_args!("training on batches of {} patches of {patch} x {patch} pixels", recipe.batch_size),
+            format_args!("training on batches of {} of {patch} x {patch} pixels", counted(recipe.batch_size, "patch")),
             "take a smaller batch_size or patch_size, or allow more memory",
         )?;
         Ok(taken)

@@ -3,7 +3,7 @@
 use super::algorithm::StateEntry;
 use super::facade::Model;
 use super::registry::Architecture;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::formats::tensors::NamedArrays;
 use crate::networks::to_state_dict;
 
@@ -27,8 +27,8 @@ impl Model {
         names.sort();
         let first: Vec<String> = names.iter().take(3).map(|name| format!("'{name}'")).collect();
         Err(Error::Weights(format!(
-            "{} arrays ({}{}) that are not those of a network of Cellpose or elephant-core",
-            names.len(),
+            "{} ({}{}) that are not those of a network of Cellpose or elephant-core",
+            counted(names.len(), "array"),
             first.join(", "),
             if names.len() > 3 { ", ..." } else { "" }
         )))

@@ -67,7 +67,7 @@ pub use self::exchange::{Exchanged, convert};
 pub use self::facade::Model;
 pub use self::info::ModelInfo;
 pub use self::normalization::Normalization;
-pub use self::options::{Device, Postprocess, PredictOptions, Preset, Start, TrainOptions};
+pub use self::options::{Device, Postprocess, Precision, PredictOptions, Preset, Start, TrainOptions};
 pub use self::registry::{Algorithm, AlgorithmOptions, Architecture, Thresholds};
 pub use self::segmentation::{Object, Segmentation};
 pub use self::shape_advice::shape_advice;

@@ -58,9 +58,11 @@ impl Network {
         }
         let (scaled, moved) = self.normalization.apply_and_count(image)?;
         let note = (moved > 0).then(|| {
+            let lie = if moved == 1 { "intensity lies" } else { "intensities lie" };
+            let they = if moved == 1 { "it is" } else { "they are" };
             format!(
-                "{moved} intensities lie more than {FARTHEST} times the contrast of the image away from it, as those of \
-                 defective pixels do; they are taken for that"
+                "{moved} {lie} more than {FARTHEST} times the contrast of the image away from it, as those of \
+                 defective pixels do; {they} taken for that"
             )
         });
         Ok((self.fit_channels(scaled)?, averaged.into_iter().chain(note).collect()))

@@ -55,7 +55,18 @@ impl Normalization {
         Ok(self.apply_and_count(image)?.0)
     }
 
-    /// The same, and the number of samples that were so far from the others that they were moved to [`FARTHEST`].
+    /// A part `[H, W, C]` of an image, scaled by the `percentiles` of the whole as [`apply`](Self::apply) scales a whole by its own.
+    ///
+    /// # Errors
+    /// As there; [`Error::Image`] for another number of channels.
+    pub fn apply_measured(percentiles: &Percentiles, part: &Image) -> Result<Array3<f32>> {
+        part.check()?;
+        let mut scaled = percentiles.apply_in_place(part.to_f32())?;
+        scaled.mapv_inplace(|value| value.clamp(-FARTHEST, FARTHEST));
+        Ok(scaled)
+    }
+
+    /// [`apply`](Self::apply), and the number of samples that were so far from the others that they were moved to [`FARTHEST`].
     pub(super) fn apply_and_count(&self, image: &Image) -> Result<(Array3<f32>, usize)> {
         image.check()?;
         let pixels = image.to_f32();

@@ -9,7 +9,7 @@ use super::options::{PredictOptions, Preset, TrainOptions};
 use super::working_scale::{nearest, resample};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::{Budget, bytes_of};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, counted};
 use crate::raster::{Image, scaled_size};
 
 /// Pixels are of one size when their sides differ by less than this factor: what another sampling would blur is then worth
@@ -125,10 +125,8 @@ pub(super) fn at_one_pixel_size<'a>(
     let changed: Vec<f64> = of_training.iter().copied().filter(|factor| *factor != 1.0).collect();
     if !changed.is_empty() && (!options.rescale || options.preset == Preset::Reference) {
         sized.notes.push(format!(
-            "{} of {} images have pixels of another size than {} micrometres and are taken as they are; the model \
-             keeps no pixel size",
-            changed.len(),
-            data.len(),
+            "{} pixels of another size than {} micrometres and taken as they are; the model keeps no pixel size",
+            of_images(changed.len(), data.len(), "has", "have"),
             micrometres(side(common))
         ));
         sized.pixel_size = None;
@@ -145,9 +143,8 @@ pub(super) fn at_one_pixel_size<'a>(
         let unknown = sizes(data).iter().filter(|size| size.is_none()).count();
         let unknown = if unknown > 0 { format!("; {unknown} of unknown pixel size are not") } else { String::new() };
         sized.notes.push(format!(
-            "{} of {} images are scaled to the pixel size of {}, {} micrometres{unknown}",
-            changed.len(),
-            data.len(),
+            "{} scaled to the pixel size of {}, {} micrometres{unknown}",
+            of_images(changed.len(), data.len(), "is", "are"),
             if own.is_some() { "the model" } else { "the others" },
             micrometres(side(common))
         ));
@@ -163,6 +160,11 @@ pub(super) fn at_one_pixel_size<'a>(
         }
     }
     Ok(sized)
+}
+
+/// `2 of 5 images have`, `1 of 5 images has`.
+fn of_images(some: usize, all: usize, one: &str, several: &str) -> String {
+    format!("{some} of {} {}", counted(all, "image"), if some == 1 { one } else { several })
 }
 
 /// The known size in the middle.
@@ -186,7 +188,7 @@ fn rescaled(data: &Dataset, factors: &[f64], budget: Budget) -> Result<Option<Da
     }
     budget.require(
         bytes,
-        format_args!("{} images of a training at one pixel size", data.len()),
+        format_args!("{} of a training at one pixel size", counted(data.len(), "image")),
         "take fewer or smaller images, switch rescaling off, or allow more memory",
     )?;
     let (mut images, mut labels) = (Vec::new(), Vec::new());

@@ -9,7 +9,7 @@ use super::options::PredictOptions;
 use super::segmentation::Segmentation;
 use super::work::Work;
 use crate::budget::{Budget, bytes_of};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, counted};
 use crate::geometry::disc_diameter;
 use crate::raster::{Image, LabelImage};
 
@@ -91,7 +91,7 @@ impl Model {
         (zoom, note): (f64, Option<String>),
         budget: Budget,
     ) -> Result<Segmentation> {
-        let (device, _) = device::resolve(options.device)?;
+        let (device, _) = device::resolve_in(options.device, options.precision)?;
         let work = Work::of(options, &device, budget, zoom);
         let mut found = self.segment_on(&work, image, options)?;
         work.cancel.check()?;
@@ -156,10 +156,13 @@ fn strange_tile(
     // Compared as a plain number: compiled code compares the contents of an absent option too, which valgrind reports.
     let tile = tile.unwrap_or(usize::MAX);
     let small = tile < smallest && height.max(width) > tile;
-    small.then(|| format!(
-        "tiles of {tile} pixels were asked for, and tiles of {smallest} are taken: of smaller ones this network would read \
-         more for its surroundings than for its output"
-    ))
+    small.then(|| {
+        format!(
+            "tiles of {} were asked for, and tiles of {smallest} are taken: of smaller ones this network would read \
+         more for its surroundings than for its output",
+            counted(tile, "pixel")
+        )
+    })
 }
 
 /// No object in an image of that size.

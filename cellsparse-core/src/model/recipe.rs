@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::algorithm::{ReferenceTraining, SegmentationAlgorithm};
-use super::options::{Preset, TrainOptions};
+use super::options::{Precision, Preset, TrainOptions};
 use crate::error::{Error, Reason, Result};
 use crate::training::optimizer::Optimizer;
 use crate::training::schedule::Schedule;
@@ -37,7 +37,7 @@ impl Begin {
         match self {
             Begin::Random => 2e-3,
             Begin::Starter | Begin::Round => 5e-4,
-            Begin::Trained => 3e-4,
+            Begin::Trained => 1e-4,
         }
     }
 }
@@ -72,6 +72,11 @@ impl Recipe {
     /// [`Error::Config`] for options out of range.
     pub fn new(algorithm: &(dyn SegmentationAlgorithm + '_), options: &TrainOptions, begin: Begin) -> Result<Self> {
         let reference = options.preset == Preset::Reference;
+        if reference && options.precision == Precision::Bf16 {
+            return Err(Error::Config(
+                "the reference preset computes in 32 bits; take precision f32, or another preset".into(),
+            ));
+        }
         let usual = if reference || options.steps.is_some() { LARGE } else { SMALL };
         let batch_size = options.batch_size.unwrap_or(usual.batch_size);
         if batch_size == 0 || batch_size > 256 {

@@ -11,7 +11,6 @@ use super::device;
 use super::drawn::Drawn;
 use super::facade::Model;
 use super::fit::{Run, validation_batch};
-use super::keep::Score;
 use super::normalization::Normalization;
 use super::options::{PredictOptions, Preset, Start, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
@@ -107,7 +106,7 @@ impl Model {
                 )));
             }
         }
-        let (device, name) = device::resolve(options.device)?;
+        let (device, name) = device::resolve_in(options.device, options.precision)?;
         let pool = self.network.engines.pool_for(options.threads)?;
         let mut train = || self.train_on(data, validation, options, &device, observer);
         let ending = match pool {
@@ -297,7 +296,7 @@ impl Model {
                 return Ok(true);
             }
         }
-        if trained == Score::default() {
+        if trained.accuracy == 0.0 {
             notes.push(
                 "none of the drawn cells is found again; train longer, or draw more cells of the same kind".into(),
             );

@@ -1,10 +1,12 @@
 //! Runs a [`Graph`] with the kernels of `cellsparse-kernels`, for one shape, without allocating during a step.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cellsparse_kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_moments, max_pool, upsample, with_team};
 
+use super::arithmetic::Arithmetic;
 use super::graph::{Graph, Node, NodeId, Op, Statistics};
 use super::memory::Pool;
 use super::normalization::ChannelMoments;
@@ -22,6 +24,7 @@ use crate::error::{Error, Result};
 pub struct CpuPlan {
     pub(super) graph: Arc<Graph>,
     pub(super) level: Level,
+    pub(super) arithmetic: Arithmetic,
     pub(super) layouts: Vec<Layout>,
     pub(super) convs: Vec<Option<Conv>>,
     /// Moments of every normalisation in the last forward pass.
@@ -101,6 +104,12 @@ impl CpuPlan {
         Ok(plan)
     }
 
+    /// The same plan, computing with these numbers. Weights that it has are given again before the next pass.
+    pub fn with_arithmetic(mut self, arithmetic: Arithmetic) -> Self {
+        self.arithmetic = arithmetic;
+        self
+    }
+
     /// As [`new`](Self::new), without the memory of maps and work space.
     fn planned(graph: &Arc<Graph>, method: Method, [batch, height, width]: [usize; 3], training: bool) -> Result<Self> {
         let divisor = graph.divisor();
@@ -144,6 +153,7 @@ impl CpuPlan {
         let mut plan = Self {
             graph: Arc::clone(graph),
             level,
+            arithmetic: Arithmetic::F32,
             moments: vec![ChannelMoments::default(); layouts.len()],
             given: vec![Vec::new(); layouts.len()],
             layouts,
@@ -257,12 +267,15 @@ impl CpuPlan {
     fn pack_weights(&mut self, weights: &Weights) {
         for id in 0..self.convs.len() {
             if let Some(conv) = &mut self.convs[id] {
-                let kernel = weights.values(self.offsets[id]);
+                let mut kernel = Cow::Borrowed(weights.values(self.offsets[id]));
+                if self.arithmetic != Arithmetic::F32 {
+                    self.arithmetic.round(kernel.to_mut());
+                }
                 let biased = matches!(self.graph.nodes()[id].op, Op::Conv { bias: true, .. });
-                conv.set_weights(kernel, if biased { weights.values(self.offsets[id] + 1) } else { &[] });
+                conv.set_weights(&kernel, if biased { weights.values(self.offsets[id] + 1) } else { &[] });
                 let reads_input = self.graph.sources(id).contains(&0);
                 if self.training && !reads_input {
-                    conv.set_transposed_weights(kernel);
+                    conv.set_transposed_weights(&kernel);
                 }
             }
         }
@@ -285,7 +298,9 @@ impl CpuPlan {
     }
 
     fn forward_layers(&mut self, weights: &Weights, input: &[f32], cancel: &CancelToken) -> Result<()> {
-        self.layouts[0].pack(input, self.maps.slice_mut(self.slots[0]));
+        let map = self.maps.slice_mut(self.slots[0]);
+        self.layouts[0].pack(input, map);
+        self.arithmetic.round(map);
         for id in 1..self.layouts.len() {
             if self.slots[id] == NO_SLOT {
                 continue;
@@ -297,6 +312,9 @@ impl CpuPlan {
                 self.layouts[id].clear_border(target.as_mut_slice());
             }
             self.compute(id, weights, target.as_mut_slice());
+            if !self.graph.outputs().contains(&id) {
+                self.arithmetic.round(target.as_mut_slice());
+            }
             self.maps.put(self.slots[id], target);
             self.times[id].forward = begin.elapsed();
         }

@@ -1,5 +1,6 @@
 //! A device that networks run on.
 
+use super::arithmetic::Arithmetic;
 use crate::error::{Error, Result};
 
 /// A device that was found and opened: the CPU, or an accelerator that Candle drives.
@@ -8,7 +9,7 @@ pub struct Device(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Cpu,
+    Cpu(Arithmetic),
     #[cfg(any(feature = "cuda", feature = "metal"))]
     Accelerator(candle_core::Device),
 }
@@ -16,7 +17,12 @@ enum Kind {
 impl Device {
     /// The CPU.
     pub fn cpu() -> Self {
-        Self(Kind::Cpu)
+        Self::cpu_in(Arithmetic::F32)
+    }
+
+    /// The CPU, computing with these numbers.
+    pub fn cpu_in(arithmetic: Arithmetic) -> Self {
+        Self(Kind::Cpu(arithmetic))
     }
 
     /// The CUDA device `index`.
@@ -43,13 +49,22 @@ impl Device {
 
     /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
-        matches!(self.0, Kind::Cpu)
+        matches!(self.0, Kind::Cpu(_))
     }
 
-    /// The same for one device of this process and different for two: `Cpu`, `Cuda { gpu_id: 0 }`, ...
+    /// The numbers that it computes with.
+    pub fn arithmetic(&self) -> Arithmetic {
+        match self.0 {
+            Kind::Cpu(arithmetic) => arithmetic,
+            #[cfg(any(feature = "cuda", feature = "metal"))]
+            Kind::Accelerator(_) => Arithmetic::F32,
+        }
+    }
+
+    /// The same for one device of this process that computes in one way, and different for two: `Cpu F32`, `Cuda { gpu_id: 0 }`, ...
     pub(crate) fn location(&self) -> String {
         match &self.0 {
-            Kind::Cpu => "Cpu".into(),
+            Kind::Cpu(arithmetic) => format!("Cpu {arithmetic:?}"),
             #[cfg(any(feature = "cuda", feature = "metal"))]
             Kind::Accelerator(device) => format!("{:?}", device.location()),
         }
@@ -59,7 +74,7 @@ impl Device {
     #[cfg(feature = "candle")]
     pub(crate) fn candle(&self) -> candle_core::Device {
         match &self.0 {
-            Kind::Cpu => candle_core::Device::Cpu,
+            Kind::Cpu(_) => candle_core::Device::Cpu,
             #[cfg(any(feature = "cuda", feature = "metal"))]
             Kind::Accelerator(device) => device.clone(),
         }

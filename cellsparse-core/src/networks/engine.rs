@@ -38,7 +38,8 @@ impl Engine {
             return Ok(Self(Executor::Candle(Box::new(CandleEngine::new(graph, device, shape, training)))));
         }
         debug_assert!(device.is_cpu(), "without Candle there is no other device");
-        Ok(Self(Executor::Cpu(Box::new(CpuPlan::new(graph, Method::Fast, shape, training)?))))
+        let plan = CpuPlan::new(graph, Method::Fast, shape, training)?.with_arithmetic(device.arithmetic());
+        Ok(Self(Executor::Cpu(Box::new(plan))))
     }
 
     /// Bytes of maps, gradients and work space on the CPU; 0 on another device.

@@ -3,6 +3,7 @@
 //! [`CpuPlan`] runs a graph with the kernels of `cellsparse-kernels`, laid out in memory once. With the feature `candle`,
 //! `CandleNetwork` runs the same graph on Candle tensors, on any device, and is the oracle of the former in tests.
 
+mod arithmetic;
 #[cfg(feature = "candle")]
 mod candle;
 #[cfg(feature = "candle")]
@@ -20,6 +21,7 @@ mod stardist;
 mod state_dict;
 mod weights;
 
+pub use self::arithmetic::Arithmetic;
 #[cfg(feature = "candle")]
 pub use self::candle::{CandleNetwork, CandlePass, Precision};
 pub use self::cellpose::CellposeConfig;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::graph::{Graph, Init, NodeId, Op, ParameterSpec, Statistics};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::random::Random;
 
 /// One parameter.
@@ -79,9 +79,10 @@ impl Weights {
             parameters.push(Parameter { spec, values });
         }
         if let Some(name) = arrays.keys().min() {
+            let are = if arrays.len() == 1 { "is" } else { "are" };
             return Err(Error::Weights(format!(
-                "{} arrays are not part of the network, '{name}' among them; the weights belong to another network",
-                arrays.len()
+                "{} {are} not part of the network, '{name}' among them; the weights belong to another network",
+                counted(arrays.len(), "array")
             )));
         }
         Ok(Self(parameters))

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::atomic::require_regular_file;
+use super::read::is_zarr;
 use crate::error::{Error, Result};
 
 /// How many names an error message lists before it only counts.
@@ -23,8 +24,9 @@ pub struct Listing {
 
 /// The image files behind a path: the file itself, or the images of a folder (not of its subfolders), sorted by name.
 ///
-/// Files of a folder are taken by extension (`png tif tiff jpg jpeg`, any case). Hidden ones, those that [`Listing`] names
-/// as skipped, and files of other formats are not taken. A path that names a file is taken whatever its name.
+/// Files of a folder are taken by extension (`png tif tiff svs jpg jpeg`, any case), and folders named `.zarr`. Hidden ones, those
+/// that [`Listing`] names as skipped, and files of other formats are not taken. A path that names a file is taken whatever its
+/// name, and so is a folder that is a zarr ([`is_zarr_folder`]).
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Io`]; [`Error::File`] for a folder without images, and for a pipe, device or socket.
@@ -50,8 +52,11 @@ pub fn list_label_images(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
 
 fn list(path: &Path, skip: impl Fn(&str) -> bool) -> Result<Listing> {
     let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
-    if !metadata.is_dir() {
-        require_regular_file(path)?;
+    let is_one = is_zarr(path);
+    if is_one || !metadata.is_dir() {
+        if !is_one {
+            require_regular_file(path)?;
+        }
         return Ok(Listing { files: vec![path.to_path_buf()], skipped: Vec::new() });
     }
     let mut listing = Listing { files: Vec::new(), skipped: Vec::new() };
@@ -59,12 +64,13 @@ fn list(path: &Path, skip: impl Fn(&str) -> bool) -> Result<Listing> {
     for entry in fs::read_dir(path).map_err(|source| Error::io(path, source))? {
         let file = entry.map_err(|source| Error::io(path, source))?.path();
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with('.') || file.is_dir() {
+        let is_folder = file.is_dir();
+        if name.starts_with('.') || (is_folder && !has_zarr_extension(&file)) {
             continue;
         }
-        if !has_image_extension(&file) {
+        if !is_folder && !has_image_extension(&file) {
             others += 1;
-        } else if skip(&image_stem(&file).to_lowercase()) || !file.is_file() {
+        } else if skip(&image_stem(&file).to_lowercase()) || !(is_folder || file.is_file()) {
             listing.skipped.push(file);
         } else {
             listing.files.push(file);
@@ -82,11 +88,16 @@ fn list(path: &Path, skip: impl Fn(&str) -> bool) -> Result<Listing> {
         return Err(Error::file(
             path,
             format!(
-                "the folder has no images ({others} other files{skipped}); expected .png, .tif, .tiff, .jpg or .jpeg"
+                "the folder has no images ({others} other files{skipped}); expected .png, .tif, .tiff, .jpg, .jpeg or .zarr"
             ),
         ));
     }
     Ok(listing)
+}
+
+/// Whether a path is a folder that is a zarr, by its name (`.zarr`) or by the metadata in it: one image, not a folder of several.
+pub fn is_zarr_folder(path: impl AsRef<Path>) -> bool {
+    is_zarr(path.as_ref())
 }
 
 /// Cellpose's names for label images, by their stem in small letters.
@@ -131,13 +142,25 @@ fn has_image_extension(path: &Path) -> bool {
     matches!(extension.as_deref(), Some("png" | "tif" | "tiff" | "svs" | "jpg" | "jpeg"))
 }
 
-/// The name by which files of one image are known: without folder and extension, where `.ome.tif` is one extension.
+fn has_zarr_extension(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zarr"))
+}
+
+/// The name by which files of one image are known: without folder and extension, where `.ome.tif` and `.ome.zarr` are one
+/// extension. An image within a zarr has the name of that, and its own after it: `plate_A_1_0` for `plate.zarr/A/1/0`.
 pub fn image_stem(path: &Path) -> String {
+    if let Some(zarr) = path.ancestors().skip(1).find(|folder| has_zarr_extension(folder))
+        && !has_image_extension(path)
+        && let Ok(inside) = path.strip_prefix(zarr)
+    {
+        let parts = inside.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+        return std::iter::once(image_stem(zarr)).chain(parts).collect::<Vec<_>>().join("_");
+    }
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
     let is_ome = stem.len() > 4 && stem.to_ascii_lowercase().ends_with(".ome");
     match extension.as_deref() {
-        Some("tif" | "tiff") if is_ome => stem[..stem.len() - 4].to_owned(),
+        Some("tif" | "tiff" | "zarr") if is_ome => stem[..stem.len() - 4].to_owned(),
         _ => stem,
     }
 }
@@ -195,6 +218,24 @@ mod tests {
         assert_eq!(names, ["a.tif", "b.PNG", "c.jpeg"]);
         let single = folder.path().join("notes.txt");
         assert_eq!(list_images(&single).unwrap(), [single]);
+    }
+
+    #[test]
+    fn a_zarr_is_an_image_alone_and_in_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["b.zarr", "a_masks.zarr", "other"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        fs::write(path("a.png"), b"x").unwrap();
+        let found = find_images(folder.path()).unwrap();
+        assert_eq!((found.files, found.skipped), (vec![path("a.png"), path("b.zarr")], vec![path("a_masks.zarr")]));
+        assert_eq!(list_images(path("b.zarr")).unwrap(), [path("b.zarr")]);
+        assert!(
+            list_images(path("other")).is_err() && !is_zarr_folder(path("other")) && !is_zarr_folder(path("a.png"))
+        );
+        fs::write(path("other").join(".zgroup"), b"{}").unwrap();
+        assert_eq!(list_images(path("other")).unwrap(), [path("other")]);
     }
 
     #[test]
@@ -261,6 +302,8 @@ mod tests {
         assert!(pair_by_stem(&paths(&["i/a.OME.tif"]), &paths(&["l/a.png"])).is_ok());
         let names = ["x/.ome.tif", "x/a.ome.png", "x/é.ome.tiff", "x/ome.tif"].map(|name| image_stem(Path::new(name)));
         assert_eq!(names, [".ome", "a.ome", "é", "ome"]);
+        let names = ["x/a.ome.zarr", "x/a.zarr/", "a.zarr/0", "a.ome.zarr/A/1/0", "a.zarr/b.tif", "a.zarr/b.zarr"];
+        assert_eq!(names.map(|name| image_stem(Path::new(name))), ["a", "a", "a_0", "a_A_1_0", "b", "a_b.zarr"]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use self::atomic::{GrowingFile, require_regular_file, write_atomically};
 pub use self::blur::gaussian_blur;
 pub use self::components::{Component, Components, Connectivity, connected_components, label_components};
 #[cfg(feature = "io")]
-pub use self::files::{Listing, find_images, image_stem, list_images, list_label_images, pair_by_stem};
+pub use self::files::{Listing, find_images, image_stem, is_zarr_folder, list_images, list_label_images, pair_by_stem};
 pub use self::image::{Image, LabelImage, RawLabels};
 pub use self::normalize::{Percentiles, percentile_normalize};
 #[cfg(feature = "io")]

@@ -319,8 +319,9 @@ impl<T: Task> Loop<'_, T> {
         let finite = gradients.iter().all(|values| values.iter().all(|value| value.is_finite()));
         let parts = report.parts.iter().all(|(_, part)| part.is_finite());
         if !(report.total as f32).is_finite() || !parts || !finite {
+            let finite_steps = if step == 1 { "1 step that was".into() } else { format!("{step} steps that were") };
             return Err(Error::Diverged(format!(
-                "the loss of step {} is {}, after {step} steps that were finite; nothing of this training was kept. \
+                "the loss of step {} is {}, after {finite_steps} finite; nothing of this training was kept. \
                  Lower the learning rate (it is {rate:e})",
                 step + 1,
                 report.total

@@ -146,10 +146,12 @@ def read_annotations(
     image: str | None = None,
     foreground: str | None = None,
     background: str | None = None,
+    plane: int | None = None,
+    frame: int | None = None,
 ) -> NDArray[np.int32]:
     """The annotations of one image as int32 `[H, W]`: below 0 unlabelled, 0 background, 1 and up cells.
 
-    Takes label images (PNG, TIFF, `.npy`), GeoJSON of QuPath, `.roi` and `RoiSet.zip` of ImageJ, `_seg.npy` and `_masks` of
+    Takes label images (PNG, TIFF, `.npy`, HDF5 of ilastik), GeoJSON of QuPath, `.roi` and `RoiSet.zip` of ImageJ, `_seg.npy` and `_masks` of
     Cellpose, JSON of COCO and LabelMe, and folders of `.roi` files. A drawn shape takes the pixels whose centres lie inside;
     what was not drawn is unlabelled.
 
@@ -164,7 +166,10 @@ def read_annotations(
         File name of the image, in a COCO file for several.
     foreground, background : str, optional
         The classes of cells and of background. By default `Foreground` (in GeoJSON; otherwise everything else) and
-        `Background`.
+        `Background`. Classes derived from them count too, such as `Foreground: Positive`.
+    plane, frame : int, optional
+        Of a stack of labels, and of shapes that were drawn on several planes or time points, counted from 1. Labels of one
+        plane are read whatever they are.
 
     Returns
     -------
@@ -189,7 +194,8 @@ def read_annotations(
     [[-1, 1, 1], [-1, -1, -1]]
     """
     size = None if shape is None else _arrays.two("shape", shape, 1)
-    labels, unused = _native.read_annotations(os.fspath(path), size, label_encoding, image, foreground, background)
+    numbers = [None if n is None else _number(name, n) for name, n in (("plane", plane), ("frame", frame))]
+    labels, unused = _native.read_annotations(os.fspath(path), size, label_encoding, image, foreground, background, *numbers)
     for what in unused:
         warnings.warn(f"not used of {os.fspath(path)}: {what}", AnnotationWarning, stacklevel=2)
     return labels

@@ -86,6 +86,8 @@ def options(model: Model, given: dict[str, Any]) -> dict[str, Any]:
             taken[name] = bool(taken[name])
     if "pixel_size" in taken:
         taken["pixel_size"] = _arrays.pixel_size(taken["pixel_size"])
+    if "precision" in taken:
+        taken["precision"] = str(taken["precision"])
     if "memory" in taken:
         taken["memory"] = str(taken["memory"])
     if "folder" in taken:
@@ -106,6 +108,7 @@ KEYWORDS = (
     "tile",
     "pixel_size",
     "rescale",
+    "precision",
     "threads",
     "memory",
     "prob_thresh",

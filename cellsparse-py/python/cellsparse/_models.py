@@ -18,6 +18,7 @@ from ._history import History, TrainingEvent
 from ._large import LargeSegmentation
 from ._progress import Progress
 from ._results import Object, Objects, Segmentation
+from ._words import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -119,6 +120,7 @@ class Model:
         pixel_size: PixelSizes = None,
         rescale: bool = True,
         checkpoint: str | os.PathLike[str] | None = None,
+        precision: Literal["auto", "f32", "bf16"] = "auto",
         threads: int | None = None,
         memory: int | str | None = None,
     ) -> History:
@@ -176,6 +178,9 @@ class Model:
         checkpoint : path, optional
             The model is written there after the first step, every 25 steps (200 with the reference preset), and in
             between as often as takes a twentieth of the time.
+        precision : {"auto", "f32", "bf16"}
+            Numbers to compute with. "bf16" rounds maps, gradients and kernels to 16 bits; it is computed on the CPU only, and
+            is not faster there.
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
         memory : int or str, optional
@@ -242,6 +247,7 @@ class Model:
                 rescale=bool(rescale),
                 checkpoint=None if checkpoint is None else os.fspath(checkpoint),
                 device=self.device,
+                precision=precision,
                 threads=None if threads is None else _arrays.whole("threads", threads, 1, 1024),
                 memory=None if memory is None else str(memory),
                 observer=shown.observer,
@@ -259,6 +265,7 @@ class Model:
         *,
         pixel_size: float | tuple[float, float] | None = None,
         rescale: bool = True,
+        precision: Literal["auto", "f32", "bf16"] = "auto",
         threads: int | None = None,
         memory: int | str | None = None,
         **thresholds: Unpack[PredictOptions],
@@ -278,6 +285,9 @@ class Model:
             the training is seen scaled, if that one is known too; the result is in the pixels of the image.
         rescale : bool
             Whether it is.
+        precision : {"auto", "f32", "bf16"}
+            Numbers to compute with. "bf16" rounds maps, gradients and kernels to 16 bits; it is computed on the CPU only, and
+            is not faster there.
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
         memory : int or str, optional
@@ -321,7 +331,7 @@ class Model:
             known = ", ".join(PredictOptions.__annotations__)
             raise TypeError(
                 f"predict has no option {unknown[0]!r}; its options are min_area, tile, pixel_size, rescale, "
-                f"threads, memory, {known}"
+                f"precision, threads, memory, {known}"
             )
         values: dict[str, float | None] = {}
         for name in ("prob_thresh", "nms_thresh", "flow_threshold", "cellprob_threshold", "diameter"):
@@ -329,7 +339,7 @@ class Model:
             values[name] = None if value is None else _arrays.number(name, value)
         if isinstance(image, (list, tuple)) and image and np.ndim(image[0]) >= 2:
             raise ImageError(
-                f"image: a list of {len(image)} images; predict takes one, so call it for each: "
+                f"image: a list of {counted(len(image), 'image')}; predict takes one, so call it for each: "
                 "[model.predict(image) for image in images]"
             )
         labels, (ids, polygons, probabilities, classes), notes = self._model.predict(
@@ -341,6 +351,7 @@ class Model:
             pixel_size=_arrays.pixel_size(pixel_size),
             rescale=bool(rescale),
             device=self.device,
+            precision=precision,
             threads=None if threads is None else _arrays.whole("threads", threads, 1, 1024),
             memory=None if memory is None else str(memory),
             **values,

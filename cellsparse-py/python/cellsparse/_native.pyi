@@ -102,6 +102,7 @@ class Model:
         rescale: bool,
         checkpoint: str | None,
         device: str,
+        precision: str,
         threads: int | None,
         memory: str | None,
         observer: Callable[..., bool] | None,
@@ -122,6 +123,7 @@ class Model:
         pixel_size: tuple[float, float] | None,
         rescale: bool,
         device: str,
+        precision: str,
         threads: int | None,
         memory: str | None,
     ) -> tuple[NDArray[np.int32], _Objects, list[str]]: ...
@@ -205,6 +207,8 @@ def read_annotations(
     image: str | None,
     foreground: str | None,
     background: str | None,
+    plane: int | None,
+    frame: int | None,
 ) -> tuple[NDArray[np.int32], list[str]]: ...
 def read_labels(
     path: str, encoding: str | None, plane: int | None = None, frame: int | None = None

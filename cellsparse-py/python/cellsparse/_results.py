@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ._words import counted
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Object:
@@ -78,7 +80,7 @@ class Objects(list[Object]):
         rows = [(str(o.id), f"{o.probability:.3f}, {len(o.polygon)} vertices") for o in self[:10]]
         if len(self) > 10:
             rows.append(("…", f"{len(self) - 10} more"))
-        return table(f"{len(self)} objects: id, probability", rows)
+        return table(f"{counted(len(self), 'object')}: id, probability", rows)
 
 
 class Segmentation(NamedTuple):
@@ -105,7 +107,7 @@ class Segmentation(NamedTuple):
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
-        return f"Segmentation(labels {height} x {width} {self.labels.dtype}, {len(self.objects)} objects)"
+        return f"Segmentation(labels {height} x {width} {self.labels.dtype}, {counted(len(self.objects), 'object')})"
 
     def _repr_html_(self) -> str:
         from ._html import picture
@@ -113,4 +115,4 @@ class Segmentation(NamedTuple):
 
         step = max(1, -(-max(self.labels.shape) // 512))
         shown: NDArray[Any] = self.labels[::step, ::step]
-        return f"<div>{len(self.objects)} objects</div>" + picture(colours(shown))
+        return f"<div>{counted(len(self.objects), 'object')}</div>" + picture(colours(shown))

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Classes;
 use super::drawing::{Drawing, Kind, Region, closed};
+use crate::error::counted;
 
 /// Runs of pixels of one object, at most.
 const RUNS: usize = 10_000_000;
@@ -34,34 +35,42 @@ fn base_name(path: &str) -> String {
 pub(super) fn read(root: &Value, name: Option<&str>, classes: &Classes) -> Result<Drawing, String> {
     let images = root["images"].as_array().map(Vec::as_slice).unwrap_or_default();
     let stem = |name: &str| name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_string();
-    let named = |wanted: &str| {
+    let named = |wanted: &str| -> Vec<&Value> {
         let exact = |image: &&Value| image["file_name"].as_str().map(base_name).as_deref() == Some(wanted);
         let alike = |image: &&Value| image["file_name"].as_str().map(|n| stem(&base_name(n))) == Some(stem(wanted));
-        images.iter().find(exact).or_else(|| images.iter().find(alike))
+        let found: Vec<&Value> = images.iter().filter(exact).collect();
+        if found.is_empty() { images.iter().filter(alike).collect() } else { found }
     };
-    let image = match (name.and_then(named), images) {
-        (Some(image), _) => image,
-        (None, [image]) => image,
+    let image = match (name.map(named).unwrap_or_default().as_slice(), images) {
+        ([image], _) => *image,
+        ([], [image]) => image,
+        ([_, _, ..], _) => {
+            let wanted = name.unwrap_or_default();
+            return Err(format!(
+                "it has several images named {wanted}, in different folders; keep those of one of them"
+            ));
+        }
         _ => {
             let names: Vec<String> = self::images(root).into_iter().take(3).collect();
             let wanted = name.map_or_else(|| "no image is named".to_string(), |name| format!("none of them is {name}"));
-            return Err(format!("it is for {} images ({} ..) and {wanted}", images.len(), names.join(", ")));
+            return Err(format!("it is for {} ({} ..) and {wanted}", counted(images.len(), "image"), names.join(", ")));
         }
     };
     let side = |name: &str| image[name].as_u64().and_then(|side| usize::try_from(side).ok());
     let mut drawing = Drawing::of_size(side("height").zip(side("width")));
-    let categories: BTreeMap<i64, &str> = root["categories"]
+    let categories: BTreeMap<String, &str> = root["categories"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|category| Some((category["id"].as_i64()?, category["name"].as_str()?)))
+        .filter_map(|category| Some((id(&category["id"])?, category["name"].as_str()?)))
         .collect();
+    let own = id(&image["id"]);
     for annotation in root["annotations"].as_array().into_iter().flatten() {
-        if annotation["image_id"] != image["id"] {
+        if id(&annotation["image_id"]) != own {
             continue;
         }
-        let category = annotation["category_id"].as_i64().and_then(|id| categories.get(&id).copied()).unwrap_or("");
-        let crowd = annotation["iscrowd"].as_i64() == Some(1);
+        let category = id(&annotation["category_id"]).and_then(|id| categories.get(&id).copied()).unwrap_or("");
+        let crowd = matches!(id(&annotation["iscrowd"]).as_deref(), Some("1" | "true"));
         let region = match region(&annotation["segmentation"], drawing.size) {
             Ok(region) => region,
             Err(reason) => {
@@ -83,14 +92,34 @@ pub(super) fn read(root: &Value, name: Option<&str>, classes: &Classes) -> Resul
     Ok(drawing)
 }
 
+/// A number or a text that tells things apart: programs write ids as either.
+fn id(value: &Value) -> Option<String> {
+    match value {
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// The points of a polygon, as `[x, y, x, y, ...]` or `[[x, y], ...]`.
+fn ring(polygon: &Value) -> Option<Vec<[f64; 2]>> {
+    let values = polygon.as_array()?;
+    if values.first()?.is_array() {
+        return closed(super::qupath::points(polygon)?);
+    }
+    let values: Vec<f64> = values.iter().map(Value::as_f64).collect::<Option<_>>()?;
+    closed(values.as_chunks::<2>().0.to_vec())
+}
+
 fn region(segmentation: &Value, size: Option<(usize, usize)>) -> Result<Region, &'static str> {
     match segmentation {
         Value::Array(polygons) if !polygons.is_empty() => {
-            let ring = |polygon: &Value| {
-                let values: Vec<f64> = polygon.as_array()?.iter().map(Value::as_f64).collect::<Option<_>>()?;
-                closed(values.as_chunks::<2>().0.to_vec())
-            };
-            let parts: Vec<_> = polygons.iter().filter_map(ring).map(|ring| vec![ring]).collect();
+            // A single polygon without the list around it.
+            let bare = polygons[0].is_number()
+                || polygons[0].get(0).is_some_and(|first| first.is_number() && polygons[0].get(2).is_none());
+            let one = std::slice::from_ref(segmentation);
+            let parts: Vec<_> =
+                if bare { one } else { polygons.as_slice() }.iter().filter_map(ring).map(|ring| vec![ring]).collect();
             if parts.is_empty() { Err("polygon with fewer than 3 points") } else { Ok(Region::Parts(parts)) }
         }
         Value::Object(mask) => {

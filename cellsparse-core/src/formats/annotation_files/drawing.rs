@@ -1,9 +1,9 @@
 //! Shapes that somebody drew, and the label image they make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::budget::{Budget, bytes_of, reserve};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::geometry::fill_rings;
 use crate::raster::LabelImage;
 
@@ -15,6 +15,9 @@ const PIXELS: f64 = 1e8;
 
 /// Widest background stroke in pixels.
 const WIDEST: f64 = 1000.0;
+
+/// Numbers in a message, at most.
+const SHOWN: usize = 5;
 
 /// What a shape says about its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +42,23 @@ pub(super) enum Region {
     Columns(Vec<[usize; 3]>),
 }
 
+/// Where in a stack a shape was drawn, counted from 1; what is absent is not told, and the shape holds everywhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The plane (Z).
+    pub(super) plane: Option<usize>,
+    /// The time point (T).
+    pub(super) frame: Option<usize>,
+    /// The number in a stack of one axis, whichever that is.
+    pub(super) slice: Option<usize>,
+}
+
 /// The shapes of one file.
 #[derive(Debug, Default)]
 pub(super) struct Drawing {
-    shapes: Vec<(Kind, Region)>,
+    shapes: Vec<(Kind, Region, Place)>,
+    /// Where the shapes that are added were drawn.
+    pub(super) place: Place,
     /// Rows and columns of the image, where the file tells them.
     pub(super) size: Option<(usize, usize)>,
     skipped: BTreeMap<String, usize>,
@@ -71,15 +87,63 @@ impl Drawing {
             Region::Columns(_) => true,
         };
         if usable {
-            self.shapes.push((kind, region));
+            self.shapes.push((kind, region, self.place));
         } else {
             self.skip("shape with coordinates that are no numbers or no extent");
         }
     }
 
+    /// What was drawn, in order.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = (Kind, &Region)> {
+        self.shapes.iter().map(|(kind, region, _)| (*kind, region))
+    }
+
     /// Notes something that is not used, in the singular.
     pub(super) fn skip(&mut self, what: impl Into<String>) {
         *self.skipped.entry(what.into()).or_insert(0) += 1;
+    }
+
+    /// Keeps the shapes of one plane and time point of a stack, and those that hold everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] when shapes were drawn on several and none was chosen.
+    pub(super) fn choose(&mut self, plane: Option<usize>, frame: Option<usize>) -> Result<()> {
+        self.keep("plane", "planes (Z)", plane, |place| place.plane)?;
+        self.keep("frame", "time points (T)", frame, |place| place.frame)?;
+        let slices = "slices of a stack";
+        match (plane, frame) {
+            (Some(_), Some(_)) => Ok(()),
+            // The only axis of a stack is the one that is chosen on.
+            (None, Some(_)) => self.keep("frame", slices, frame, |place| place.slice),
+            (_, None) => self.keep("plane", slices, plane, |place| place.slice),
+        }
+    }
+
+    fn keep(
+        &mut self,
+        option: &'static str,
+        what: &str,
+        wanted: Option<usize>,
+        number: impl Fn(&Place) -> Option<usize>,
+    ) -> Result<()> {
+        let told: BTreeSet<usize> = self.shapes.iter().filter_map(|(_, _, place)| number(place)).collect();
+        let Some(wanted) = wanted else {
+            if told.len() < 2 {
+                return Ok(());
+            }
+            let some: Vec<String> = told.iter().take(SHOWN).map(ToString::to_string).collect();
+            let more = if told.len() > SHOWN { ", ..." } else { "" };
+            let reason =
+                format!("its shapes were drawn on {} {what}, {}{more}; choose a {option}", told.len(), some.join(", "));
+            let count = told.last().copied().unwrap_or_default();
+            return Err(Error::Labels(reason).because(Reason::unchosen(option, count)));
+        };
+        let before = self.shapes.len();
+        self.shapes.retain(|(_, _, place)| number(place).is_none_or(|number| number == wanted));
+        for _ in self.shapes.len()..before {
+            self.skip("shape on another plane or time point");
+        }
+        Ok(())
     }
 
     /// Whether nothing was drawn that can be used.
@@ -126,9 +190,9 @@ impl Drawing {
             .map_err(|error| Error::Internal(format!("a label image: {error}")))?;
         let mut work = 0.0;
         let mut outside = 0;
-        let background = self.shapes.iter().filter(|(kind, _)| *kind == Kind::Background);
-        let cells = self.shapes.iter().filter(|(kind, _)| *kind != Kind::Background);
-        for (kind, region) in background.chain(cells) {
+        let background = self.shapes.iter().filter(|(kind, ..)| *kind == Kind::Background);
+        let cells = self.shapes.iter().filter(|(kind, ..)| *kind != Kind::Background);
+        for (kind, region, _) in background.chain(cells) {
             let label = if let Kind::Cell(id) = kind { *id } else { 0 };
             work += region.work(shape);
             if work > WORK {
@@ -153,7 +217,7 @@ impl Drawing {
     /// Rows and columns of the smallest image that holds all shapes.
     fn extent(&self) -> Result<(usize, usize)> {
         let mut far = [1.0_f64; 2];
-        for (_, region) in &self.shapes {
+        for (_, region, _) in &self.shapes {
             let reach = region.reach();
             far = [far[0].max(reach[0].ceil()), far[1].max(reach[1].ceil())];
         }

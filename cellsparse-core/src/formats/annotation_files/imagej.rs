@@ -1,17 +1,21 @@
 //! ImageJ's regions of interest: single `.roi` files and the archives of the ROI manager.
 //!
 //! Areas have pixel corners at integers, as in ImageJ. Areas are cells, unless their name begins as that of the background
-//! does; lines are background strokes as wide as they were drawn, whatever their name, since a line encloses no cell. Splines are
-//! taken through their nodes, and the corners of rounded rectangles are not rounded. Source of the layout: `ij.io.RoiDecoder`
-//! of ImageJ 1.54.
+//! does; lines are background strokes as wide as they were drawn, whatever their name, since a line encloses no cell. Lines have
+//! pixel centres at integers. Source of the layout: `ij.io.RoiDecoder` of ImageJ 1.54.
 
 use super::Classes;
-use super::drawing::{Drawing, Kind, Region, closed};
+use super::drawing::{Drawing, Kind, Place, Region, closed};
+use super::spline::smooth;
 
 const HEADER: usize = 64;
 
-/// Option bits of the header: coordinates with fractions.
+/// Option bits of the header: a smooth curve through the points; coordinates with fractions.
+const SPLINE: u16 = 1;
 const SUB_PIXEL: u16 = 128;
+
+/// From the corner of a pixel, from which areas count, to its centre, from which lines do.
+const CENTER: f64 = 0.5;
 
 /// Whether the bytes begin as a region does.
 pub(super) fn is_roi(bytes: &[u8]) -> bool {
@@ -23,6 +27,7 @@ pub(super) fn add(drawing: &mut Drawing, bytes: &[u8], name: &str, classes: &Cla
     let roi = Roi::new(bytes).ok_or("it is cut off")?;
     let name = roi.name().unwrap_or_else(|| name.to_string());
     let is_background = classes.is_background_name(&name);
+    drawing.place = roi.place();
     let region = match roi.shape().ok_or("its coordinates are cut off")? {
         Shape::Area(region) => region,
         Shape::Line(points) if points.len() >= 2 => {
@@ -96,8 +101,22 @@ impl<'a> Roi<'a> {
         (length > 0).then(|| String::from_utf16_lossy(&units))
     }
 
+    /// A number of the second header.
+    fn second(&self, offset: usize) -> Option<usize> {
+        self.u32(60).filter(|at| *at >= HEADER)?.checked_add(offset)
+    }
+
+    /// The plane and the time point of a hyperstack; of a stack of one axis, the slice.
+    fn place(&self) -> Place {
+        let number =
+            |at: Option<usize>| at.and_then(|at| self.u32(at)).filter(|number| (1..=MOST_SLICES).contains(number));
+        let (plane, frame) = (number(self.second(8)), number(self.second(12)));
+        let slice = number(Some(56)).filter(|_| plane.is_none() && frame.is_none());
+        Place { plane, frame, slice }
+    }
+
     fn stroke_width(&self) -> f64 {
-        let precise = || self.u32(60).filter(|at| *at >= HEADER)?.checked_add(36).and_then(|at| self.f32(at));
+        let precise = || self.second(36).and_then(|at| self.f32(at));
         let width = precise().filter(|width| *width > 0.0).or_else(|| self.i16(34)).unwrap_or(1.0);
         if width.is_finite() { width.max(1.0) } else { 1.0 }
     }
@@ -113,6 +132,8 @@ impl<'a> Roi<'a> {
         if matches!((kind, self.u16(48)?), (1, 1 | 4)) {
             return Some(Shape::Other("text or picture"));
         }
+        let is_spline = self.u16(50)? & SPLINE != 0;
+        let through = |points: Vec<[f64; 2]>, closed| if is_spline { smooth(&points, closed) } else { points };
         let [x, y, width, height] = if sub_pixel && matches!(kind, 1 | 2) {
             [self.f32(18)?, self.f32(22)?, self.f32(26)?, self.f32(30)?]
         } else {
@@ -120,26 +141,22 @@ impl<'a> Roi<'a> {
         };
         Some(match kind {
             1 | 2 if width <= 0.0 || height <= 0.0 => Shape::Empty,
-            1 => {
-                let corners = vec![[x, y], [x + width, y], [x + width, y + height], [x, y + height]];
-                area(vec![corners])
-            }
+            1 => area(vec![rectangle([x, y], [width, height], self.i16(54)?)]),
             2 => Shape::Area(Region::Ellipse {
                 center: [x + width / 2.0, y + height / 2.0],
                 radii: [width / 2.0, height / 2.0],
             }),
-            0 | 7 | 8 => area(vec![self.points(sub_pixel, 0.0)?]),
-            3 => Shape::Line(vec![[self.f32(18)?, self.f32(22)?], [self.f32(26)?, self.f32(30)?]]),
-            // Whole coordinates of a line are those of pixels.
-            4 | 5 => Shape::Line(self.points(sub_pixel, 0.5)?),
+            0 | 7 | 8 => area(vec![through(self.points(sub_pixel)?, true)]),
+            3 => Shape::Line(centered(vec![[self.f32(18)?, self.f32(22)?], [self.f32(26)?, self.f32(30)?]])),
+            4 | 5 => Shape::Line(centered(through(self.points(sub_pixel)?, false))),
             9 => Shape::Other("angle"),
             10 => Shape::Other("point, which tells no pixels"),
             _ => Shape::Other("region of an unknown type"),
         })
     }
 
-    /// The points of a polygon; whole coordinates, which count from the upper left corner, are moved by `offset`.
-    fn points(&self, sub_pixel: bool, offset: f64) -> Option<Vec<[f64; 2]>> {
+    /// The points of a polygon; whole coordinates count from the upper left corner of its bounds.
+    fn points(&self, sub_pixel: bool) -> Option<Vec<[f64; 2]>> {
         let count = match usize::from(self.u16(16)?) {
             // More than 65,535 points are counted elsewhere.
             0 => self.u32(18)?,
@@ -155,7 +172,7 @@ impl<'a> Roi<'a> {
                 Some([self.f32(whole + 4 * at)?, self.f32(whole + 4 * (count + at))?])
             } else {
                 let value = |at: usize| self.i16(HEADER + 2 * at).map(|value| value.max(0.0));
-                Some([left + value(at)? + offset, top + value(count + at)? + offset])
+                Some([left + value(at)?, top + value(count + at)?])
             }
         };
         (0..count).map(point).collect()
@@ -203,6 +220,36 @@ fn area(rings: Vec<Vec<[f64; 2]>>) -> Shape {
     let rings: Vec<_> = rings.into_iter().filter_map(closed).collect();
     if rings.is_empty() { Shape::Empty } else { Shape::Area(Region::Parts(vec![rings])) }
 }
+
+/// Points of a line, whose integers are the centres of pixels.
+fn centered(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
+    points.into_iter().map(|[x, y]| [x + CENTER, y + CENTER]).collect()
+}
+
+/// The outline of a rectangle whose corners are quarters of an ellipse, each at most half the sides wide and high.
+fn rectangle([x, y]: [f64; 2], [width, height]: [f64; 2], corner: f64) -> Vec<[f64; 2]> {
+    let radii = [(corner / 2.0).min(width / 2.0), (corner / 2.0).min(height / 2.0)];
+    let corners = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
+    if corner <= 0.0 {
+        return corners.map(|[right, low]| [x + right * width, y + low * height]).to_vec();
+    }
+    let arc = |(quarter, [right, low]): (usize, [f64; 2])| {
+        let center = [x + radii[0] + right * (width - 2.0 * radii[0]), y + radii[1] + low * (height - 2.0 * radii[1])];
+        (0..=ARC_STEPS).map(move |step| {
+            // From the left end of the first corner on, clockwise as rows go down.
+            let quarters = 2.0 + quarter as f64 + f64::from(step) / f64::from(ARC_STEPS);
+            let (sin, cos) = (quarters * std::f64::consts::FRAC_PI_2).sin_cos();
+            [center[0] + radii[0] * cos, center[1] + radii[1] * sin]
+        })
+    };
+    corners.into_iter().enumerate().flat_map(arc).collect()
+}
+
+/// Edges of a rounded corner.
+const ARC_STEPS: u32 = 16;
+
+/// Largest number of a slice that is believed.
+const MOST_SLICES: usize = 1 << 24;
 
 fn lerp(a: [f64; 2], b: [f64; 2], t: f64) -> [f64; 2] {
     [a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1])]

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::coco_images;
 use crate::error::{Error, Result, counted};
+use crate::raster::is_zarr_folder;
 
 /// Endings of the names of label images and other annotations, after the name of the image without its extension.
-const SUFFIXES: [&str; 20] = [
+const SUFFIXES: [&str; 21] = [
     "_cp_masks",
     "_masks",
     "_mask",
@@ -21,6 +22,7 @@ const SUFFIXES: [&str; 20] = [
     "_rois",
     "_roi",
     "_roiset",
+    "_object identities",
     "-cp_masks",
     "-masks",
     "-mask",
@@ -85,7 +87,8 @@ impl fmt::Display for NotUsed {
 /// [`Error::NotFound`], [`Error::Io`]; [`Error::File`] when nothing fits, and for two files that fit equally.
 pub fn match_annotations(images: &[PathBuf], labels: &Path) -> Result<Matches> {
     let metadata = fs::metadata(labels).map_err(|source| Error::io(labels, source))?;
-    if !metadata.is_dir() || (images.len() == 1 && has_only_regions(labels)) {
+    let is_one = !metadata.is_dir() || is_zarr_folder(labels);
+    if is_one || (images.len() == 1 && has_only_regions(labels)) {
         return match_file(images, labels);
     }
     let images: Vec<&PathBuf> = {
@@ -223,15 +226,16 @@ fn nothing_fits(images: &[&PathBuf], files: &[&PathBuf]) -> String {
 
 /// How well a file fits an image, 0 best; nothing when it does not.
 fn rank(file: &Path, image: &Path) -> Option<usize> {
+    let file = &unpacked(file);
     let kind = match extension(file).as_str() {
         "geojson" | "zip" | "roi" | "labeling" => 0,
         "json" => 1,
-        "png" | "tif" | "tiff" | "jpg" | "jpeg" => 2,
+        "png" | "tif" | "tiff" | "jpg" | "jpeg" | "h5" | "hdf5" | "zarr" => 2,
         "npy" => 4,
         _ if file.is_dir() => 0,
         _ => return None,
     };
-    let own = if file.is_dir() { name(file) } else { stem(file) };
+    let own = if file.is_dir() && kind == 0 { name(file) } else { stem(file) };
     let lower = own.to_lowercase();
     for wanted in [name(image), stem(image)] {
         if own == wanted {
@@ -255,10 +259,23 @@ fn candidates(folder: &Path) -> Result<Vec<PathBuf>> {
         let file = entry.map_err(|source| Error::io(folder, source))?.path();
         let hidden = name(&file).starts_with('.');
         let known = matches!(
-            extension(&file).as_str(),
-            "geojson" | "zip" | "roi" | "labeling" | "json" | "png" | "tif" | "tiff" | "jpg" | "jpeg" | "npy"
+            extension(&unpacked(&file)).as_str(),
+            "geojson"
+                | "zip"
+                | "roi"
+                | "labeling"
+                | "json"
+                | "png"
+                | "tif"
+                | "tiff"
+                | "jpg"
+                | "jpeg"
+                | "npy"
+                | "h5"
+                | "hdf5"
         );
-        if !hidden && (if file.is_dir() { has_only_regions(&file) } else { known }) {
+        let is_zarr = extension(&file) == "zarr";
+        if !hidden && (if file.is_dir() { is_zarr || has_only_regions(&file) } else { known }) {
             files.push(file);
         }
     }
@@ -272,6 +289,14 @@ fn has_only_regions(folder: &Path) -> bool {
     let names: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     let mut visible = names.iter().filter(|path| !name(path).starts_with('.')).peekable();
     visible.peek().is_some() && visible.all(|path| extension(path) == "roi")
+}
+
+/// The name of a packed text without the ending of the packing: `a.geojson` for `a.geojson.gz` and `a.geojson.zip`.
+fn unpacked(path: &Path) -> PathBuf {
+    let inner = path.with_extension("");
+    let is_packed =
+        matches!(extension(path).as_str(), "gz" | "zip") && matches!(extension(&inner).as_str(), "geojson" | "json");
+    if is_packed { inner } else { path.to_path_buf() }
 }
 
 fn name(path: &Path) -> String {
@@ -319,23 +344,42 @@ mod tests {
             "RoiSet_f.zip",
             "g/1.roi",
             "h.json",
+            "k.geojson.gz",
+            "m_Object Identities.h5",
+            "l_annotations.geojson.zip",
             "i_cp_masks.png",
             "i_seg.npy",
             "stray.png",
             "notes.txt",
         ];
         let labels = folder(&files);
-        let images: Vec<PathBuf> =
-            ["a.tif", "b.tif", "c.tif", "d.tif", "e.ome.tif", "f.tif", "g.tif", "h.tif", "i.tif", "z.tif"]
-                .map(PathBuf::from)
-                .into();
+        let images: Vec<PathBuf> = [
+            "a.tif",
+            "b.tif",
+            "c.tif",
+            "d.tif",
+            "e.ome.tif",
+            "f.tif",
+            "g.tif",
+            "h.tif",
+            "k.tif",
+            "m.tif",
+            "l.tif",
+            "i.tif",
+            "z.tif",
+        ]
+        .map(PathBuf::from)
+        .into();
         let matches = match_annotations(&images, labels.path()).unwrap();
         let found: Vec<String> = pairs(&matches).into_iter().map(|(_, labels)| labels).collect();
         assert_eq!(
             found[..8],
             ["a.geojson", "b_masks.tif", "c_seg.npy", "d-labels.tif", files[4], "RoiSet_f.zip", "g", "h.json"]
         );
-        assert_eq!(found[8], "i_cp_masks.png");
+        assert_eq!(
+            found[8..],
+            ["k.geojson.gz", "m_Object Identities.h5", "l_annotations.geojson.zip", "i_cp_masks.png"]
+        );
         assert_eq!(
             unused(&matches),
             [

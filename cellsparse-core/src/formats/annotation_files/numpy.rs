@@ -42,11 +42,13 @@ fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
 
 /// What an array is made of.
 #[derive(Debug, PartialEq)]
-struct Header {
+pub(super) struct Header {
     /// Byte order, kind and width: `<u2`.
-    dtype: String,
-    fortran: bool,
-    shape: Vec<usize>,
+    pub(super) dtype: String,
+    /// Whether the first axis varies fastest.
+    pub(super) fortran: bool,
+    /// The lengths of the axes.
+    pub(super) shape: Vec<usize>,
 }
 
 impl Header {
@@ -91,7 +93,7 @@ fn pickled_array<'a>(pickle: &Pickle<'a>, value: Value<'a>) -> Option<(Header, &
 }
 
 /// The values of a two-dimensional array; axes of length 1 are left out.
-fn labels(header: &Header, data: &[u8]) -> Result<RawLabels, String> {
+pub(super) fn labels(header: &Header, data: &[u8]) -> Result<RawLabels, String> {
     let mut shape = header.shape.clone();
     while shape.len() > 2 && shape.contains(&1) {
         shape.remove(shape.iter().position(|side| *side == 1).unwrap_or(0));

@@ -1,12 +1,13 @@
 //! GeoJSON as QuPath 0.2 to 0.7 exports it: a feature collection, an array of features, a single feature or geometry.
 //!
 //! Coordinates have pixel corners at integers. Source: RFC 7946, and `classification.name` (0.2 and later),
-//! `classification.names` (classes with parts), `nucleusGeometry` (of cells, not used) as QuPath writes them.
+//! `classification.names` (classes with parts), `objectType`, `nucleusGeometry` (of cells, taken where they have no other) and
+//! `plane` of a geometry (absent for the first plane and time point) as QuPath writes them.
 
 use serde_json::Value;
 
 use super::Classes;
-use super::drawing::{Drawing, Kind, Region, closed};
+use super::drawing::{Drawing, Kind, Place, Region, closed};
 
 /// Geometries within geometries, at most.
 const DEPTH: usize = 8;
@@ -23,16 +24,25 @@ pub(super) fn read(root: &Value, classes: &Classes) -> Result<Drawing, String> {
     };
     let mut drawing = Drawing::default();
     let classified = features.iter().any(|feature| class(feature).is_some());
+    // Where cells were detected, what was drawn without a class is the region that was searched.
+    let detected = features.iter().any(|feature| matches!(object_type(feature), "detection" | "cell"));
+    let on_planes = features.iter().any(|feature| geometry(feature).get("plane").is_some());
     for feature in features {
         let class = class(feature);
-        let geometry = if feature.get("geometry").is_some() { &feature["geometry"] } else { feature };
+        let geometry = geometry(feature);
+        let kind = object_type(feature);
+        if matches!(kind, "root" | "tile" | "tma_core") {
+            drawing.skip(format!("object of the type '{kind}'"));
+            continue;
+        }
+        drawing.place = if on_planes { place(geometry) } else { Place::default() };
         let mut found = Found::default();
         found.geometry(geometry, &mut drawing, 0);
         let is_background = class.as_deref().is_some_and(|class| classes.is_background(class));
         let is_cell = match class.as_deref() {
             Some(class) => classes.is_foreground(class, Some("Foreground")),
             // Where nobody used classes, what was drawn is a cell.
-            None => !classified && classes.foreground.is_none(),
+            None => !classified && classes.foreground.is_none() && !(detected && kind == "annotation"),
         };
         let lines_are_background = is_background || class.is_none();
         if is_background {
@@ -44,6 +54,7 @@ pub(super) fn read(root: &Value, classes: &Classes) -> Result<Drawing, String> {
             } else {
                 drawing.skip(match class.as_deref() {
                     Some(class) => format!("shape of the class '{}'", super::shortened(class)),
+                    None if detected && !classified => "annotation without a class beside detections".to_string(),
                     None => "shape without a class".to_string(),
                 });
             }
@@ -57,6 +68,35 @@ pub(super) fn read(root: &Value, classes: &Classes) -> Result<Drawing, String> {
         }
     }
     Ok(drawing)
+}
+
+/// `annotation`, `detection`, `cell`, ... of QuPath's objects; empty for others.
+fn object_type(feature: &Value) -> &str {
+    // QuPath 0.2 names the object in its id.
+    let told = feature["properties"]["objectType"].as_str().or_else(|| feature["properties"]["object_type"].as_str());
+    told.unwrap_or_else(|| match feature["id"].as_str() {
+        Some("PathAnnotationObject") => "annotation",
+        Some("PathDetectionObject" | "PathCellObject") => "detection",
+        _ => "",
+    })
+}
+
+/// The outline of a feature; a bare geometry is one.
+fn geometry(feature: &Value) -> &Value {
+    match (feature.get("geometry"), feature.get("nucleusGeometry")) {
+        (None | Some(Value::Null), Some(nucleus)) => nucleus,
+        (Some(geometry), _) => geometry,
+        (None, None) => feature,
+    }
+}
+
+/// Plane and time point of a geometry, which QuPath counts from 0.
+fn place(geometry: &Value) -> Place {
+    let number = |axis: &str| {
+        let at = geometry["plane"][axis].as_u64().and_then(|at| usize::try_from(at).ok()).unwrap_or(0);
+        Some(at.saturating_add(1))
+    };
+    Place { plane: number("z"), frame: number("t"), slice: None }
 }
 
 /// The name of the class of a feature.

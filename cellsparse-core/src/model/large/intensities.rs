@@ -38,6 +38,17 @@ pub(crate) fn percentiles(
     Percentiles::measure(samples.view(), normalization.pmin, normalization.pmax)
 }
 
+impl Normalization {
+    /// The percentiles of every channel of a level of an image that is read by parts, as a prediction of it takes them: of all its
+    /// samples, or of squares that are spread evenly over it where it has more than 2^24.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a level that the image does not have, [`Error::Cancelled`]; what the reader reports.
+    pub fn measure(&self, reader: &dyn RegionReader, level: usize, cancel: &CancelToken) -> Result<Percentiles> {
+        percentiles(reader, level, *self, cancel)
+    }
+}
+
 /// Parts with `most` pixels together, or all of a smaller image.
 fn sample(extent: Extent, most: usize) -> Vec<Region> {
     let Extent { height, width } = extent;

@@ -1,10 +1,12 @@
-//! Image files in: PNG, TIFF and JPEG, told apart by their content and measured before they are decoded.
+//! Image files in: PNG, TIFF and JPEG, told apart by their content and measured before they are decoded; and zarr folders.
 
 mod jpeg;
+mod kept;
 mod options;
 mod png;
 mod source;
 mod tiff;
+mod zarr;
 
 use std::path::Path;
 
@@ -13,11 +15,14 @@ use ndarray::{Array2, Array3, Axis};
 use self::options::zero_based;
 pub use self::options::{ImageFile, ImageHeader, ReadLimits, ReadOptions};
 use self::source::Source;
+use self::tiff::micrometres;
+pub(in crate::raster) use self::zarr::is_zarr;
 use super::image::{Image, RawLabels};
 use super::regions::{ImageRegions, RegionReader};
 use crate::error::{Error, Reason, Result, contain_panic, counted};
 
-/// Reads an image file of one plane with the default limits. See [`decode_image`] for what is accepted.
+/// Reads an image file, or a zarr folder, of one plane with the default limits. See [`decode_image`] for what is accepted of files.
+/// A zarr gives its largest resolution; numbers of other types than 8 and 16 unsigned bits become `f32`.
 ///
 /// # Errors
 /// As [`decode_image`], with the path: [`Error::NotFound`], [`Error::Io`], [`Error::File`], [`Error::Limit`].
@@ -31,18 +36,26 @@ pub fn read_image(path: impl AsRef<Path>) -> Result<Image> {
 /// As [`read_image`]; [`Error::File`] also for a plane, time point or channel that the file does not have.
 pub fn read_image_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<ImageFile> {
     let path = path.as_ref();
+    if path.is_dir() {
+        zarr::require(path)?;
+        return zarr::image(path, options);
+    }
     let source = Source::open(path, options.limits.file_bytes)?;
     image_from(&source, options).map_err(|problem| problem.in_file(path))
 }
 
-/// Opens an image file for reading by parts: a TIFF of any length with the resolutions that it has, strip by strip and tile by
-/// tile, of which `kept_bytes` stay decoded; other files are read whole.
+/// Opens an image for reading by parts, with the resolutions that it has: a TIFF of any length strip by strip and tile by tile, a
+/// zarr chunk by chunk, of which `kept_bytes` stay decoded; other files are read whole.
 ///
 /// # Errors
 /// As [`read_image_with`], but for the limits: those on the length of a file and on what is decoded hold for PNG and JPEG, and
-/// for every part of a TIFF that is read.
+/// for every part of a TIFF or zarr that is read.
 pub fn open_regions(path: impl AsRef<Path>, options: &ReadOptions, kept_bytes: usize) -> Result<Box<dyn RegionReader>> {
     let path = path.as_ref();
+    if path.is_dir() {
+        zarr::require(path)?;
+        return Ok(Box::new(zarr::ZarrRegions::open(path, options, kept_bytes)?));
+    }
     let source = Source::open(path, u64::MAX)?;
     let start = source.start(8).map_err(|problem| problem.in_file(path))?;
     if matches!(recognise(&start).map_err(|problem| problem.in_file(path))?, Format::Tiff) {
@@ -58,6 +71,10 @@ pub fn open_regions(path: impl AsRef<Path>, options: &ReadOptions, kept_bytes: u
 /// As [`read_image`].
 pub fn read_image_header(path: impl AsRef<Path>) -> Result<ImageHeader> {
     let path = path.as_ref();
+    if path.is_dir() {
+        zarr::require(path)?;
+        return zarr::header(path);
+    }
     let limits = ReadLimits::default();
     let source = Source::open(path, limits.file_bytes)?;
     let header = within_wall(|| match recognise(&source.start(8)?)? {
@@ -82,6 +99,10 @@ pub fn read_label_file(path: impl AsRef<Path>) -> Result<RawLabels> {
 /// As [`read_label_file`].
 pub fn read_label_file_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<RawLabels> {
     let path = path.as_ref();
+    if path.is_dir() {
+        zarr::require(path)?;
+        return zarr::labels(path, options);
+    }
     let source = Source::open(path, options.limits.file_bytes)?;
     labels_from(&source, options).map_err(|problem| problem.in_file(path))
 }
@@ -267,13 +288,17 @@ fn finish(picked: Picked, options: &ReadOptions, notes: &mut Vec<String>) -> Dec
         return Ok(image);
     }
     for channel in (0..transparent.len()).filter(|channel| transparent[*channel] && !is_constant(&image, *channel)) {
-        let number = channel + 1;
-        notes.push(format!(
-            "channel {number} is tagged as transparency and was left out; if it is a marker, choose it: \
-             channels 1 to {number}"
-        ));
+        notes.push(left_out_note(channel));
     }
     Ok(keep(image, &kept))
+}
+
+/// What is said of a channel, counted from 0, that is tagged as transparency and holds more than a constant.
+fn left_out_note(channel: usize) -> String {
+    let number = channel + 1;
+    format!(
+        "channel {number} is tagged as transparency and was left out; if it is a marker, choose it: channels 1 to {number}"
+    )
 }
 
 fn keep(image: Image, channels: &[usize]) -> Image {

@@ -93,3 +93,26 @@ pub(super) fn zero_based(channels: &[usize], count: usize) -> Decoded<Vec<usize>
     }
     Ok(channels.iter().map(|channel| channel - 1).collect())
 }
+
+/// The place, counted from 0, on an axis with `count` places.
+pub(super) fn choose(
+    what: &'static str,
+    count: usize,
+    wanted: Option<usize>,
+    lenient: bool,
+    there: impl FnOnce() -> String,
+) -> Decoded<usize> {
+    match wanted {
+        // Labels are drawn on the one plane that they have.
+        _ if lenient && count == 1 => Ok(0),
+        Some(number) if (1..=count).contains(&number) => Ok(number - 1),
+        Some(number) => {
+            Err(Problem::unusable(format!("{what} {number} was asked for and the file has {count}, counted from 1")))
+        }
+        None if count == 1 => Ok(0),
+        None => {
+            let reason = format!("{}; choose a {what} (1 to {count})", there());
+            Err(Problem::Unchosen { reason, option: what, count })
+        }
+    }
+}

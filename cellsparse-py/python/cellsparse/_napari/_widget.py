@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget  # type: ignore[imp
 
 import cellsparse as cs
 
+from .._words import counted
 from . import _jobs
 from ._form import Form
 from ._jobs import Job, Plan
@@ -155,7 +156,7 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         box.addItem("one (grey)", None)
         for axis in axes:
             shape = layer.data[0].shape if layer.multiscale else layer.data.shape
-            box.addItem(f"axis {axis}, {shape[axis]} channels", axis)
+            box.addItem(f"axis {axis}, {counted(shape[axis], 'channel')}", axis)
         box.setCurrentIndex(max(0, box.findData(None if layer is None else layer.metadata.get(CHANNELS))))
         box.blockSignals(False)
         self.form.show_channels(bool(axes))
@@ -386,7 +387,7 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         elif job.history is not None:
             history = job.history
             how = "Stopped" if job.stopped.is_set() else "Trained"
-            facts = [f"{how} after {len(history)} steps and {history.seconds or 0:.0f} s", *job.notes]
+            facts = [f"{how} after {counted(len(history), 'step')} and {history.seconds or 0:.0f} s", *job.notes]
             self.say(". ".join(fact.rstrip(".") for fact in facts) + ".")
         else:
             self.say(" ".join(["Stopped." if job.stopped.is_set() else "Segmented.", *job.notes]))
@@ -424,7 +425,7 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         if self.job is not None:
             count = len(result.features["index"])
             where = result.image.where(result.place or ())
-            self.job.notes.append(f"{count} {'cell' if count == 1 else 'cells'} in {result.image.name}{where}.")
+            self.job.notes.append(f"{counted(count, 'cell')} in {result.image.name}{where}.")
             self.job.notes += [note for note in result.notes if note not in self.job.notes]
 
     def _remove_preview(self) -> None:
@@ -507,7 +508,7 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
             form.about.setText("No model yet")
             return
         info = self._model.info()
-        parts = [TITLES[info["algorithm"]], f"{info['steps']} steps"]
+        parts = [TITLES[info["algorithm"]], counted(info["steps"], "step")]
         channels = self._model.n_channels
         parts.append("grey" if channels == 1 else f"{channels} channels")
         parts.append("" if self._saved else "not saved")

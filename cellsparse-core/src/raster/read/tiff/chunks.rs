@@ -1,5 +1,6 @@
 //! From the strips or tiles of a page to samples in the order of pixels.
 
+use super::super::kept::Bytes;
 use super::super::source::Source;
 use super::super::{Decoded, Problem, jpeg};
 use super::codecs::decompress;
@@ -55,16 +56,6 @@ impl Words {
         })
     }
 
-    /// Bytes that the samples take.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Words::W8(words) => words.len(),
-            Words::W16(words) => 2 * words.len(),
-            Words::W32(words) => 4 * words.len(),
-            Words::W64(words) => 8 * words.len(),
-        }
-    }
-
     /// Copies a piece of what [`decode_chunk`] gave, whose rows have `width` pixels, into samples `stride` apart, each sample
     /// to its place. Words of another width are left alone.
     pub(super) fn paste(&mut self, chunk: &Self, width: usize, piece: &Piece, stride: usize, places: &[Option<usize>]) {
@@ -108,6 +99,17 @@ impl Words {
             Words::W16(words) => fill(words, source, page, tables, stride, places),
             Words::W32(words) => fill(words, source, page, tables, stride, places),
             Words::W64(words) => fill(words, source, page, tables, stride, places),
+        }
+    }
+}
+
+impl Bytes for Words {
+    fn bytes(&self) -> usize {
+        match self {
+            Words::W8(words) => words.len(),
+            Words::W16(words) => 2 * words.len(),
+            Words::W32(words) => 4 * words.len(),
+            Words::W64(words) => 8 * words.len(),
         }
     }
 }

@@ -18,8 +18,10 @@ mod stack;
 use self::chunks::{Tables, Words, Ycbcr};
 use self::directory::{Directory, Tiff, tags};
 use self::page::{Color, Kind, Page};
+pub(super) use self::physical::micrometres;
 pub(super) use self::regions::TiffRegions;
 use self::stack::{Slot, Stack, imagej_value};
+use super::options::choose;
 use super::source::Source;
 use super::{Decoded, ImageHeader, Picked, Problem, RawLabels, ReadLimits, ReadOptions, sample_count};
 use crate::error::counted;
@@ -200,29 +202,6 @@ fn open_page(tiff: &Tiff<'_>, slot: Slot, options: &ReadOptions, count: usize) -
              or get the whole file"
         ))
     })
-}
-
-/// The place, counted from 0, on an axis with `count` places.
-fn choose(
-    what: &'static str,
-    count: usize,
-    wanted: Option<usize>,
-    lenient: bool,
-    there: impl FnOnce() -> String,
-) -> Decoded<usize> {
-    match wanted {
-        // Labels are drawn on the one plane that they have.
-        _ if lenient && count == 1 => Ok(0),
-        Some(number) if (1..=count).contains(&number) => Ok(number - 1),
-        Some(number) => {
-            Err(Problem::unusable(format!("{what} {number} was asked for and the file has {count}, counted from 1")))
-        }
-        None if count == 1 => Ok(0),
-        None => {
-            let reason = format!("{}; choose a {what} (1 to {count})", there());
-            Err(Problem::Unchosen { reason, option: what, count })
-        }
-    }
 }
 
 /// What a stack holds, in words.

@@ -7,7 +7,7 @@ use super::directory::{Directory, Tiff, tags};
 const LARGEST_FROM_RESOLUTION: f64 = 50.0;
 
 /// A length in micrometres; `None` for units that are no length and for numbers that make no sense.
-pub(super) fn micrometres(value: f64, unit: &str) -> Option<f64> {
+pub(in crate::raster::read) fn micrometres(value: f64, unit: &str) -> Option<f64> {
     let unit = unit.trim().trim_matches('"').to_lowercase().replace("\\u00b5", "µ").replace('μ', "µ");
     let factor = match unit.as_str() {
         "µm" | "um" | "micron" | "microns" | "micrometer" | "micrometre" | "micrometers" => 1.0,

@@ -1,11 +1,13 @@
 //! Parts of a TIFF, read without the rest: only the strips and tiles under them are decoded, and the last ones are kept.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use super::super::kept::Kept;
 use super::super::source::Source;
-use super::super::{Decoded, Problem, ReadLimits, ReadOptions, keep, sample_count, within_wall, zero_based};
+use super::super::{
+    Decoded, Problem, ReadLimits, ReadOptions, is_constant, keep, left_out_note, sample_count, within_wall, zero_based,
+};
 use super::chunks::{Piece, Words, decode_chunk};
 use super::directory::Tiff;
 use super::page::{Color, Page};
@@ -14,6 +16,10 @@ use super::{Chosen, interpret, pixel_size, refuse_raw};
 use crate::error::{Error, Result};
 use crate::raster::Image;
 use crate::raster::regions::{Extent, Region, RegionReader};
+
+/// Parts that are looked at along a side, and how many pixels each reaches around its middle.
+const PROBES: usize = 4;
+const PROBE: usize = 16;
 
 /// A TIFF that is open for reading by parts.
 pub(in crate::raster::read) struct TiffRegions {
@@ -30,7 +36,7 @@ pub(in crate::raster::read) struct TiffRegions {
     pixel_size: Option<[f64; 2]>,
     notes: Vec<String>,
     limits: ReadLimits,
-    cache: Mutex<Cache>,
+    cache: Mutex<Kept<Key, Words>>,
 }
 
 impl TiffRegions {
@@ -69,6 +75,7 @@ impl TiffRegions {
         for layer in levels.iter().flatten() {
             check_chunk(&layer.page)?;
         }
+        let transparent = first.transparent.clone();
         drop(tiff);
         let mut reader = Self {
             source: Mutex::new(source),
@@ -82,7 +89,7 @@ impl TiffRegions {
             pixel_size,
             notes,
             limits: ReadLimits::default(),
-            cache: Mutex::new(Cache { most: kept_bytes, ..Cache::default() }),
+            cache: Mutex::new(Kept::new(kept_bytes)),
         };
         // A colour table may make three channels of one; what was read tells.
         let mut notes = Vec::new();
@@ -95,7 +102,40 @@ impl TiffRegions {
             reader.channels = kept.len();
             reader.kept = Some(kept);
         }
+        if !chosen_now {
+            let is_left_out = |at: &usize| transparent[at % transparent.len()] && !reader.wanted.contains(at);
+            let left_out: Vec<usize> = (0..count).filter(is_left_out).collect();
+            for channel in left_out {
+                if reader.varies(channel) {
+                    reader.notes.push(left_out_note(channel));
+                }
+            }
+        }
         Ok(reader)
+    }
+
+    /// Whether a sample that is not read differs from place to place, judged by a few parts of the smallest level.
+    fn varies(&mut self, sample: usize) -> bool {
+        let level = self.extents.len() - 1;
+        let extent = self.extents[level];
+        let wanted = std::mem::replace(&mut self.wanted, vec![sample]);
+        let places = (0..PROBES * PROBES).map(|at| [at / PROBES, at % PROBES]);
+        let mut pixels = places.filter_map(|[down, across]| {
+            let region = Region {
+                top: down * (extent.height - 1) / (PROBES - 1),
+                left: across * (extent.width - 1) / (PROBES - 1),
+                height: 1,
+                width: 1,
+            };
+            let region = region.grown(PROBE, extent);
+            let part = self.part(region, level, &mut Vec::new()).ok()?;
+            Some((is_constant(&part, 0), part.to_f32()[[0, 0, 0]]))
+        });
+        let first = pixels.next();
+        let varies = first
+            .is_some_and(|(constant, value)| !constant || pixels.any(|(constant, other)| !constant || other != value));
+        self.wanted = wanted;
+        varies
     }
 
     fn part(&self, region: Region, level: usize, notes: &mut Vec<String>) -> Decoded<Image> {
@@ -136,7 +176,7 @@ impl TiffRegions {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         // Neighbouring parts share the rows of strips or tiles that they lie in.
         let row = (last[0] - first[0] + 1) * if page.tiled { last[1] - first[1] + 1 } else { 1 };
-        cache.at_least = cache.at_least.max(2 * row * page.chunk_bytes(sides[0]).unwrap_or(0));
+        cache.keep_at_least(2 * row * page.chunk_bytes(sides[0]).unwrap_or(0));
         for of_layer in 0..layers {
             let places = if page.planar { &places[of_layer..=of_layer] } else { places };
             if places.iter().all(Option::is_none) {
@@ -217,38 +257,5 @@ fn without_places(page: &Page) -> Page {
     Page { offsets: Vec::new(), sizes: Vec::new(), transparent: page.transparent.clone(), ..*page }
 }
 
+/// Level, page and number of a strip or tile.
 type Key = [usize; 3];
-
-/// The strips and tiles that were decoded last.
-#[derive(Default)]
-struct Cache {
-    chunks: HashMap<Key, (u64, Arc<Words>)>,
-    bytes: usize,
-    most: usize,
-    /// Bytes that are kept even where `most` is less.
-    at_least: usize,
-    uses: u64,
-}
-
-impl Cache {
-    fn get(&mut self, key: Key, decode: impl FnOnce() -> Decoded<Option<Words>>) -> Decoded<Option<Arc<Words>>> {
-        self.uses += 1;
-        if let Some((used, words)) = self.chunks.get_mut(&key) {
-            *used = self.uses;
-            return Ok(Some(Arc::clone(words)));
-        }
-        let Some(words) = decode()? else { return Ok(None) };
-        let words = Arc::new(words);
-        self.bytes += words.bytes();
-        self.chunks.insert(key, (self.uses, Arc::clone(&words)));
-        while self.bytes > self.most.max(self.at_least) && self.chunks.len() > 1 {
-            let Some(oldest) = self.chunks.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key) else {
-                break;
-            };
-            if let Some((_, words)) = self.chunks.remove(&oldest) {
-                self.bytes -= words.bytes();
-            }
-        }
-        Ok(Some(words))
-    }
-}

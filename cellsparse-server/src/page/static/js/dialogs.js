@@ -3,6 +3,9 @@
 import { get, save } from "./api.js";
 import { state, byId, projectPath, imagePath } from "./store.js";
 
+/** `1 step`, `2 steps`: the name of a single one takes an s. */
+export const counted = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
+
 /** Tells the user something; a note goes away by itself. */
 export function say(text, note = false) {
   const shown = [...byId("messages").children].find((one) => one.firstChild.textContent === text);

@@ -2,7 +2,7 @@
 
 import { get, post, request } from "./api.js";
 import { state, set, on, byId, projectPath } from "./store.js";
-import { say } from "./dialogs.js";
+import { counted, say } from "./dialogs.js";
 
 let show = async () => {};
 
@@ -74,7 +74,7 @@ function list() {
     const cells = shown ? state.drawn.cells : image.cells;
     const button = document.createElement("button");
     if (shown) button.setAttribute("aria-current", "true");
-    button.title = `${image.name}: ${image.columns} x ${image.rows} pixels, ${image.channels} channels`;
+    button.title = `${image.name}: ${image.columns} x ${image.rows} pixels, ${counted(image.channels, "channel")}`;
     button.innerHTML = "<b></b><small></small>";
     button.firstChild.textContent = image.name;
     button.lastChild.textContent = cells ? `${cells} drawn` : "";

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { state, set, on, byId, projectPath } from "./store.js";
-import { say } from "./dialogs.js";
+import { counted, say } from "./dialogs.js";
 
 let refreshed = 0;
 
@@ -83,8 +83,8 @@ function words(status) {
   const kept = round && !round.improved ? "; the weights before it were better and stay" : "";
   const share = status.agreement ? `, finds ${Math.round(100 * status.agreement[0])} % of the drawn cells` : "";
   const told = round
-    ? `${round.total_steps} steps${share}${kept}`
-    : state.model ? `Model of ${state.model.steps} steps` : "";
+    ? `${counted(round.total_steps, "step")}${share}${kept}`
+    : state.model ? `Model of ${counted(state.model.steps, "step")}` : "";
   const left = Math.max(0, Math.round((status.seconds || 0) - (status.spent || 0)));
   if (!status.wanted && !["off", "resting", undefined].includes(status.phase)) return ["Stopping\u2026", told];
   switch (status.phase) {
@@ -146,7 +146,7 @@ function chart() {
   line(smooth, "#45c4b0", 2);
   const text = `Loss ${smooth[smooth.length - 1].toFixed(3)}`;
   context.fillText(text, width - 8 - context.measureText(text).width, 14);
-  canvas.setAttribute("aria-label", `${text} after ${losses.length} shown steps`);
+  canvas.setAttribute("aria-label", `${text} after ${counted(losses.length, "shown step")}`);
 }
 
 export const lastPreview = () => refreshed;

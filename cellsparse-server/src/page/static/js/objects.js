@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { state, set, on, byId, imagePath } from "./store.js";
-import { say } from "./dialogs.js";
+import { counted, say } from "./dialogs.js";
 
 const MOST = 400;
 let sort = { by: "id", down: false };
@@ -43,7 +43,7 @@ function actions() {
   byId("actions").hidden = !object;
   if (!object) return;
   const kind = object.drawn ? "drawn" : `probability ${object.probability.toFixed(2)}`;
-  byId("chosen").textContent = `Object ${object.id}, ${object.area} pixels, ${kind}`;
+  byId("chosen").textContent = `Object ${object.id}, ${counted(object.area, "pixel")}, ${kind}`;
   byId("accept").disabled = object.drawn;
   byId("delete").textContent = object.drawn ? "Erase" : "Delete";
 }

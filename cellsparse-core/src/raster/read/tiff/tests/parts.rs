@@ -118,3 +118,29 @@ fn parts_that_are_damaged_or_not_finite_are_told_by_their_place() {
     let limits = ReadLimits { decoded_bytes: 10, ..ReadLimits::default() };
     assert!(regions(&tiled_tiff(), &limits.into()).is_ok(), "limits on whole images do not hold");
 }
+
+/// Transparency is left out of parts as of the image, and said where it holds more than a constant.
+#[test]
+fn what_is_left_out_of_parts_is_said() {
+    let rgba = |side: u32, alpha: &dyn Fn(u32) -> u8| {
+        let pixels: Vec<u8> = (0..side * side).flat_map(|at| [at as u8, 7, 9, alpha(at)]).collect();
+        let draft = Draft::gray(side, side, 8, &pixels).samples(4, 8).short(tags::PHOTOMETRIC, 2);
+        draft.with(tags::EXTRA_SAMPLES, Value::Short(vec![2])).bytes()
+    };
+    let all = ReadOptions::default();
+    for (side, alpha, said) in [
+        (200, &(|_| 255_u8) as &dyn Fn(u32) -> u8, 0),
+        (200, &|at| (at / 200 > 150) as u8, 1),
+        (1, &|_| 3, 0),
+        (2, &|at| at as u8, 1),
+    ] {
+        let bytes = rgba(side, alpha);
+        let reader = regions(&bytes, &all).unwrap();
+        assert_eq!((reader.channels(), reader.notes().len()), (3, said), "{:?}", reader.notes());
+        assert_eq!(reader.notes(), read_with(&bytes, &all).unwrap().notes);
+        assert!(regions(&bytes, &channels(&[1, 2, 3, 4])).unwrap().notes().is_empty());
+        assert_parts_are_the_image(&bytes, &all);
+    }
+    let white = Draft::gray(20, 30, 8, &[5; 600]).short(tags::PHOTOMETRIC, 0);
+    assert!(regions(&white.bytes(), &all).unwrap().notes()[0].contains("0 means white"));
+}

@@ -52,7 +52,8 @@ final class NativeLibrary {
         } catch (IOException | RuntimeException | LinkageError error) {
             failure = new CellsparseException.Unavailable(
                     "the native library of cellsparse cannot be loaded on " + platform() + ": " + error.getMessage()
-                            + "; the property cellsparse.library.path may name another file",
+                            + "; the property cellsparse.cache.path may name another folder to keep it in, where files may be run, and"
+                            + " cellsparse.library.path another file",
                     error);
             throw failure;
         }

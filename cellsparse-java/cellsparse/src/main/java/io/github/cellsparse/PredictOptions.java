@@ -102,6 +102,14 @@ public final class PredictOptions {
             return set("device", value);
         }
 
+        /**
+         * Numbers to compute with: {@code auto} (default), {@code f32}, or {@code bf16}, which rounds maps, gradients and
+         * kernels to 16 bits; on the CPU only, where it is not faster.
+         */
+        public Builder precision(String value) {
+            return set("precision", value);
+        }
+
         /** Compute threads. Default: one per core. */
         public Builder threads(int value) {
             return set("threads", value);

@@ -126,6 +126,14 @@ public final class TrainOptions {
             return set("device", device);
         }
 
+        /**
+         * Numbers to compute with: {@code auto} (default), {@code f32}, or {@code bf16}, which rounds maps, gradients and
+         * kernels to 16 bits; on the CPU only, where it is not faster.
+         */
+        public Builder precision(String precision) {
+            return set("precision", precision);
+        }
+
         /** Compute threads; the result does not depend on it. Default: one per core. */
         public Builder threads(int threads) {
             return set("threads", threads);

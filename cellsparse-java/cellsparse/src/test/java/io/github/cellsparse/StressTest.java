@@ -8,6 +8,7 @@ import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.net.URL;
 import java.net.URLClassLoader;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -15,6 +16,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 /** Many cycles, many threads, many class loaders. */
 class StressTest {
@@ -108,14 +110,30 @@ class StressTest {
         assertFalse(output.contains("WARNING") || output.contains("FATAL"), output);
     }
 
+    @Test
+    void theLibraryIsLoadedFromFoldersOfEveryNameOrTheMessageNamesTheOption(@TempDir Path folder) throws Exception {
+        Path cyrillic = Files.createDirectories(folder.resolve("Кэш und Platz"));
+        String temporary = "-Djava.io.tmpdir=" + cyrillic;
+        for (Path cache : List.of(cyrillic.resolve("cache"), Files.writeString(folder.resolve("a file"), "x"))) {
+            List<String> lines = java("io.github.cellsparse.Loading", temporary, "-Dcellsparse.cache.path=" + cache);
+            assertEquals(List.of("loaded, 0 handles"), lines, cache.toString());
+        }
+        String output = String.join("\n", java("io.github.cellsparse.Loading", "-Djava.io.tmpdir=" + folder.resolve("none"),
+                "-Dcellsparse.cache.path=" + folder.resolve("a file")));
+        assertTrue(output.contains("cannot be loaded") && output.contains("cellsparse.cache.path"), output);
+    }
+
     /** Runs a program of these tests in a virtual machine of its own; what it printed. */
     private static List<String> java(String program, String... options) throws Exception {
         List<String> command = new ArrayList<>();
         command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-        command.addAll(List.of(options));
         command.add("-Dcellsparse.cache.path=" + System.getProperty("cellsparse.cache.path"));
+        command.addAll(List.of(options));
         command.addAll(List.of("-cp", System.getProperty("java.class.path"), program));
-        Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
+        // Names of files that are not ASCII need a locale that has them.
+        builder.environment().put("LC_ALL", "C.UTF-8");
+        Process process = builder.start();
         List<String> lines;
         try (BufferedReader reader = new BufferedReader(new InputStreamReader(process.getInputStream()))) {
             lines = reader.lines().collect(Collectors.toList());

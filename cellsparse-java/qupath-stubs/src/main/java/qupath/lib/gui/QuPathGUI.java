@@ -6,6 +6,7 @@ import javafx.scene.control.Menu;
 import javafx.stage.Stage;
 import qupath.lib.gui.viewer.QuPathViewer;
 import qupath.lib.images.ImageData;
+import qupath.lib.objects.classes.PathClass;
 import qupath.lib.projects.Project;
 
 /** The main window. */
@@ -27,6 +28,10 @@ public class QuPathGUI {
     }
 
     public ObservableList<QuPathViewer> getAllViewers() {
+        throw new UnsupportedOperationException();
+    }
+
+    public ObservableList<PathClass> getAvailablePathClasses() {
         throw new UnsupportedOperationException();
     }
 

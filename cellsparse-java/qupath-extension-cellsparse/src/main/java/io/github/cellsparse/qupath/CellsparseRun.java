@@ -31,7 +31,7 @@ import qupath.lib.scripting.QP;
  * <pre>{@code
  * io.github.cellsparse.qupath.CellsparseRun.builder("stardist")
  *     .model("nuclei")
- *     .steps(200)
+ *     .timeBudget(30)
  *     .build()
  *     .train(getCurrentImageData())
  * }</pre>
@@ -226,22 +226,28 @@ public final class CellsparseRun {
             return note("serverUrl", value, "");
         }
 
-        /** Optimiser steps of the training. Default 200. */
+        /** Seconds of a training here, with the choice of its thresholds, when no steps are set. Default 60. */
+        public Builder timeBudget(double seconds) {
+            settings.timeBudget(seconds);
+            return note("timeBudget", seconds, 60.0);
+        }
+
+        /** Optimiser steps of the training. Default 0: as many as fit into the time; 200 on a server. */
         public Builder steps(int value) {
             settings.steps(value);
-            return note("steps", value, 200);
+            return note("steps", value, 0);
         }
 
-        /** Patches in a batch. Default 8. */
+        /** Patches in a batch. Default 0: what measures best; 8 on a server. */
         public Builder batchSize(int value) {
             settings.batchSize(value);
-            return note("batchSize", value, 8);
+            return note("batchSize", value, 0);
         }
 
-        /** Side of the training patches in pixels of the chosen resolution. Default 224. */
+        /** Side of the training patches in pixels of the chosen resolution. Default 0: what measures best; 224 on a server. */
         public Builder patchSize(int value) {
             settings.patchSize(value);
-            return note("patchSize", value, 224);
+            return note("patchSize", value, 0);
         }
 
         /** Learning rate. Default 0: the one that measures best. */

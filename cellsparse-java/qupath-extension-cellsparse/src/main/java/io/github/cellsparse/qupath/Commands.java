@@ -36,6 +36,13 @@ final class Commands {
     }
 
     void train() {
+        ImageData<BufferedImage> shown = qupath.getImageData();
+        if (shown != null && !Preferences.of(algorithm).allImages.get() && FirstSteps.missing(shown.getHierarchy())) {
+            if (Dialogs.showConfirmDialog(FirstSteps.TITLE, FirstSteps.TEXT)) {
+                qupath.getAvailablePathClasses().addAll(FirstSteps.absent(qupath.getAvailablePathClasses()));
+            }
+            return;
+        }
         start("Training", true, (imageData, project, builder) -> {
             CellsparseRun run = builder.build();
             boolean segments = Preferences.of(algorithm).segment.get();
@@ -43,7 +50,7 @@ final class Commands {
             ViewedImage image = viewed(imageData, project);
             return monitor -> {
                 int count = run.train(imageData, project, monitor, image);
-                return "The model '" + model + "' is trained" + (segments ? "; it finds " + count + " objects" : "")
+                return "The model '" + model + "' is trained" + (segments ? "; it finds " + objects(count) : "")
                         + image.outcome();
             };
         });
@@ -53,8 +60,12 @@ final class Commands {
         start("Inference", false, (imageData, project, builder) -> {
             CellsparseRun run = builder.build();
             ViewedImage image = viewed(imageData, project);
-            return monitor -> run.predict(imageData, project, monitor, image) + " objects found" + image.outcome();
+            return monitor -> objects(run.predict(imageData, project, monitor, image)) + " found" + image.outcome();
         });
+    }
+
+    private static String objects(int count) {
+        return count + (count == 1 ? " object" : " objects");
     }
 
     void reset() {

@@ -19,6 +19,7 @@ final class Preferences {
     final StringProperty serverUrl;
     final StringProperty channels;
     final StringProperty modelFolder;
+    final DoubleProperty timeBudget;
     final IntegerProperty steps;
     final IntegerProperty batchSize;
     final IntegerProperty patchSize;
@@ -42,9 +43,10 @@ final class Preferences {
         serverUrl = PathPrefs.createPersistentPreference(prefix + "serverUrl", "");
         channels = PathPrefs.createPersistentPreference(prefix + "channels", "");
         modelFolder = PathPrefs.createPersistentPreference(prefix + "modelFolder", "");
-        steps = PathPrefs.createPersistentPreference(prefix + "steps", 200);
-        batchSize = PathPrefs.createPersistentPreference(prefix + "batchSize", 8);
-        patchSize = PathPrefs.createPersistentPreference(prefix + "patchSize", 224);
+        timeBudget = PathPrefs.createPersistentPreference(prefix + "timeBudget", 60.0);
+        steps = PathPrefs.createPersistentPreference(prefix + "steps", 0);
+        batchSize = PathPrefs.createPersistentPreference(prefix + "batchSize", 0);
+        patchSize = PathPrefs.createPersistentPreference(prefix + "patchSize", 0);
         tileSize = PathPrefs.createPersistentPreference(prefix + "tileSize", 1024);
         overlap = PathPrefs.createPersistentPreference(prefix + "overlap", 128);
         seed = PathPrefs.createPersistentPreference(prefix + "seed", 0);
@@ -71,6 +73,7 @@ final class Preferences {
         return CellsparseRun.builder(CellsparseRun.id(algorithm))
                 .model(text(model))
                 .serverUrl(text(serverUrl))
+                .timeBudget(timeBudget.get())
                 .steps(steps.get())
                 .batchSize(batchSize.get())
                 .patchSize(patchSize.get())

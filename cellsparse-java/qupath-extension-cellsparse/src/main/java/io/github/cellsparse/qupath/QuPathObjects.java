@@ -90,7 +90,8 @@ final class QuPathObjects {
         }
     }
 
-    private static Polygon.Kind kind(PathObject object) {
+    /** What an annotation says by its class; null for one that says nothing. */
+    static Polygon.Kind kind(PathObject object) {
         PathClass pathClass = object.getPathClass();
         if (pathClass == PathClass.fromString("Foreground")) {
             return Polygon.Kind.FOREGROUND;

@@ -36,7 +36,8 @@ final class SettingsDialog {
         grid.setVgap(5);
         grid.setPadding(new Insets(10));
         text("Model", preferences.model, "Name of the model; it is kept in the project");
-        number("Training steps", preferences.steps, "Batches that the network learns from in one training");
+        number("Training time (seconds)", preferences.timeBudget, "How long one training takes in QuPath");
+        number("or training steps", preferences.steps, "Batches of one training; 0 lets the time decide, 200 on a server");
         number("Pixel size (micrometres)", preferences.pixelSize, "Resolution to work at; 0 is full resolution");
         number("or downsample", preferences.downsample, "Full-resolution pixels along a pixel; 0 lets the pixel size decide");
         text("Channels", preferences.channels, "Numbers separated by commas, the first is 1; empty means all");
@@ -52,8 +53,8 @@ final class SettingsDialog {
         number("Simplify outlines (pixels)", preferences.simplify, "Tolerance; 0 keeps the outlines exact");
         number("Tile size (pixels)", preferences.tileSize, "Large regions are segmented in tiles");
         number("Tile overlap (pixels)", preferences.overlap, "More than the size of the largest object");
-        number("Batch size", preferences.batchSize, "Patches that are learned from together");
-        number("Patch size (pixels)", preferences.patchSize, "Side of the patches that are learned from");
+        number("Batch size", preferences.batchSize, "Patches that are learned from together; 0 takes what measures best");
+        number("Patch size (pixels)", preferences.patchSize, "Side of the patches that are learned from; 0 takes what measures best");
         number("Learning rate", preferences.learningRate, "0 takes the one that measures best");
         number("Seed", preferences.seed, "The same seed gives the same model");
         number("Threads", preferences.threads, "0 takes one per core");

@@ -253,4 +253,17 @@ class CellsparseRunTest {
         assertTrue(failure.getMessage().contains("train it first"), failure.getMessage());
         return run.toString();
     }
+
+    @Test
+    void whatToDrawIsToldUntilACellIsDrawn() throws Exception {
+        Fakes.Data image = new Fakes.Data(new DrawnSlide(120, 120, 1, DataBuffer.TYPE_BYTE).grid(44, 16));
+        assertTrue(FirstSteps.missing(image.getHierarchy()));
+        image.annotate(1);
+        assertFalse(FirstSteps.missing(image.getHierarchy()));
+        PathClass foreground = PathClass.fromString("Foreground");
+        PathClass background = PathClass.fromString("Background");
+        assertEquals(List.of(foreground, background), FirstSteps.absent(List.of(PathClass.fromString("Tumor"))));
+        assertEquals(List.of(background), FirstSteps.absent(List.of(foreground)));
+        assertTrue(FirstSteps.TEXT.contains("Foreground") && FirstSteps.TEXT.contains("Background"));
+    }
 }

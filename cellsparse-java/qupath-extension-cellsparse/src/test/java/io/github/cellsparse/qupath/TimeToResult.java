@@ -54,7 +54,7 @@ class TimeToResult {
     private Used[] commands(Algorithm algorithm, int steps, String url, Serve server) throws Exception {
         Fakes.Data image = new Fakes.Data(new DrawnSlide(SIDE, SIDE, 1, DataBuffer.TYPE_BYTE).grid(44, 20)).annotate(DRAWN);
         Fakes.Images project = new Fakes.Images(folder, new ArrayList<>(List.of(image)));
-        CellsparseRun run = CellsparseRun.builder(algorithm.id()).steps(steps).serverUrl(url).build();
+        CellsparseRun run = CellsparseRun.builder(algorithm.id()).steps(steps).batchSize(8).patchSize(224).serverUrl(url).build();
         Used training = Used.by(() -> run.train(image, project, new Watch(), Receiver.of(image)), server);
         Used inference = Used.by(() -> run.predict(image, project, new Watch(), Receiver.of(image)), server);
         assertTrue(run.reset(project, new Watch()));

@@ -42,7 +42,7 @@ final class Inference {
             monitor.tiles(i + 1, jobs.size());
         }
         if (cut > 0) {
-            monitor.warn(cut + " object(s) reach across the tiles and may be cut; raise the overlap above the size of the "
+            monitor.warn(cut + (cut == 1 ? " object reaches" : " objects reach") + " across the tiles and may be cut; raise the overlap above the size of the "
                     + "objects (it is " + settings.overlap + " pixels)");
         }
         return seams.merged(monitor);

@@ -16,6 +16,7 @@ import io.github.cellsparse.TrainingSummary;
 import java.awt.Rectangle;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -98,10 +99,12 @@ final class LocalWork {
     private long add(Slide slide, List<Drawing> drawings, int[] channels, Model model, Dataset data, long before)
             throws IOException, Failure {
         double downsample = settings.downsample(slide);
-        Crops crops = Crops.plan(slide.width(), slide.height(), drawings, downsample, settings.patchSize);
+        Crops crops = Crops.plan(slide.width(), slide.height(), drawings, downsample, settings.serverPatchSize());
         if (crops.unused() > 0) {
-            monitor.warn(crops.unused() + " Background annotation(s) of '" + slide.name()
-                    + "' lie far from all cells and are not used; draw background near the cells");
+            boolean one = crops.unused() == 1;
+            monitor.warn(crops.unused() + " Background annotation" + (one ? "" : "s") + " of '" + slide.name() + "' "
+                    + (one ? "lies far from all cells and is" : "lie far from all cells and are")
+                    + " not used; draw background near the cells");
         }
         Intensities intensities = intensities(slide, downsample, channels, model);
         long samples = before;
@@ -146,13 +149,21 @@ final class LocalWork {
 
     private TrainOptions trainOptions(boolean resume) {
         TrainOptions.Builder options = TrainOptions.builder()
-                .steps(settings.steps)
-                .batchSize(settings.batchSize)
-                .patchSize(settings.patchSize)
                 .seed(settings.seed)
                 .resume(resume)
                 .normalized(true)
                 .cancel(monitor.token());
+        if (settings.steps > 0) {
+            options.steps(settings.steps);
+        } else {
+            options.timeBudget(Duration.ofMillis(Math.round(1000 * settings.timeBudget)));
+        }
+        if (settings.batchSize > 0) {
+            options.batchSize(settings.batchSize);
+        }
+        if (settings.patchSize > 0) {
+            options.patchSize(settings.patchSize);
+        }
         if (settings.learningRate > 0) {
             options.learningRate(settings.learningRate);
         }

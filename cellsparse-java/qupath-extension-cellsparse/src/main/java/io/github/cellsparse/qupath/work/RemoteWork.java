@@ -52,7 +52,7 @@ final class RemoteWork {
         monitor.message(about);
         try {
             String whole = images.size() == 1 ? images.get(0) : "\"images\":[{" + String.join("},{", images) + "}]";
-            Connection.Answer answer = server.send(QUERY, body(whole, pictures, true, eval, settings.steps), true);
+            Connection.Answer answer = server.send(QUERY, body(whole, pictures, true, eval, settings.serverSteps()), true);
             warn(answer.note());
             return eval ? placed(answer.body()) : List.of();
         } catch (Refused refusal) {
@@ -75,7 +75,7 @@ final class RemoteWork {
             for (int i = 0; i < count; i++) {
                 monitor.check();
                 monitor.message(about + ", part " + (i + 1) + " of " + count);
-                long steps = (long) settings.steps * (i + 1) / count - (long) settings.steps * i / count;
+                long steps = (long) settings.serverSteps() * (i + 1) / count - (long) settings.serverSteps() * i / count;
                 server.send(QUERY, body(images.get(i), pictures, true, false, (int) Math.max(1, steps)), true);
             }
         } catch (Stopped stop) {
@@ -95,7 +95,7 @@ final class RemoteWork {
             Pictures picture = Pictures.of(List.of(Pictures.Raw.of(part.picture(), channels, intensities)));
             String image = image(picture.files().get(0), null);
             try {
-                Connection.Answer answer = server.send(QUERY, body(image, picture, false, true, settings.steps), false);
+                Connection.Answer answer = server.send(QUERY, body(image, picture, false, true, settings.serverSteps()), false);
                 List<Found> found = placed(answer.body());
                 if (found.isEmpty()) {
                     refuseUntrained(answer.note());
@@ -146,10 +146,10 @@ final class RemoteWork {
                 .append(",\"train\":").append(train)
                 .append(",\"eval\":").append(eval)
                 .append(",\"epochs\":").append(train && settings.algorithm == Algorithm.CELLPOSE ? 5 : 1)
-                .append(",\"batchsize\":").append(settings.batchSize)
+                .append(",\"batchsize\":").append(settings.serverBatchSize())
                 .append(",\"steps\":").append(steps);
-        if (settings.patchSize != 224) {
-            body.append(",\"trainpatch\":").append(settings.patchSize);
+        if (settings.serverPatchSize() != 224) {
+            body.append(",\"trainpatch\":").append(settings.serverPatchSize());
         }
         if (settings.learningRate > 0) {
             body.append(",\"lr\":").append(settings.learningRate);

@@ -12,11 +12,13 @@ public final class Settings {
     public final String model;
     /** URL of a server that does the work, ending with the algorithm; empty (the default) works in this process. */
     public final String serverUrl;
-    /** Optimiser steps. Default 200. */
+    /** Seconds that a training takes, with the choice of its thresholds, when no steps are set. Default 60. A server has none. */
+    public final double timeBudget;
+    /** Optimiser steps; 0 (the default) means as many as fit into the time, and on a server {@link #SERVER_STEPS}. */
     public final int steps;
-    /** Patches in a batch. Default 8. */
+    /** Patches in a batch; 0 (the default) leaves it to the library, and means 8 on a server. */
     public final int batchSize;
-    /** Side of the training patches in pixels of the chosen resolution. Default 224. */
+    /** Side of the training patches in pixels of the chosen resolution; 0 (the default) leaves it to the library, and means 224 on a server. */
     public final int patchSize;
     /** Learning rate; 0 (the default) leaves it to the library. */
     public final double learningRate;
@@ -43,10 +45,17 @@ public final class Settings {
     /** Diameter of the cells in pixels of the chosen resolution, for Cellpose; 0 (the default) takes the model's. */
     public final double diameter;
 
+    /** Steps of a training on a server that does not get another number. */
+    public static final int SERVER_STEPS = 200;
+
+    private static final int SERVER_BATCH_SIZE = 8;
+    private static final int SERVER_PATCH_SIZE = 224;
+
     private Settings(Builder builder) {
         algorithm = builder.algorithm;
         model = builder.model;
         serverUrl = builder.serverUrl;
+        timeBudget = builder.timeBudget;
         steps = builder.steps;
         batchSize = builder.batchSize;
         patchSize = builder.patchSize;
@@ -69,6 +78,7 @@ public final class Settings {
         Builder builder = new Builder(other);
         builder.model = model;
         builder.serverUrl = serverUrl;
+        builder.timeBudget = timeBudget;
         builder.steps = steps;
         builder.batchSize = batchSize;
         builder.patchSize = patchSize;
@@ -135,6 +145,21 @@ public final class Settings {
         return channels.clone();
     }
 
+    /** Optimiser steps of a training on a server. */
+    int serverSteps() {
+        return steps > 0 ? steps : SERVER_STEPS;
+    }
+
+    /** Patches in a batch on a server. */
+    int serverBatchSize() {
+        return batchSize > 0 ? batchSize : SERVER_BATCH_SIZE;
+    }
+
+    /** Side of the training patches on a server. What is read around annotations is as wide, wherever the work is done. */
+    int serverPatchSize() {
+        return patchSize > 0 ? patchSize : SERVER_PATCH_SIZE;
+    }
+
     /** Whether a server does the work. */
     public boolean isRemote() {
         return !serverUrl.isEmpty();
@@ -145,9 +170,10 @@ public final class Settings {
         private final Algorithm algorithm;
         private String model = "default";
         private String serverUrl = "";
-        private int steps = 200;
-        private int batchSize = 8;
-        private int patchSize = 224;
+        private double timeBudget = 60;
+        private int steps;
+        private int batchSize;
+        private int patchSize;
         private double learningRate;
         private long seed;
         private int threads;
@@ -174,6 +200,12 @@ public final class Settings {
         /** See {@link Settings#serverUrl}. */
         public Builder serverUrl(String value) {
             serverUrl = value == null ? "" : value.strip();
+            return this;
+        }
+
+        /** See {@link Settings#timeBudget}. */
+        public Builder timeBudget(double seconds) {
+            timeBudget = seconds;
             return this;
         }
 
@@ -270,9 +302,13 @@ public final class Settings {
         /** The settings. The library checks what it is handed; here is checked what it does not see. */
         public Settings build() throws Failure {
             expect(!model.isEmpty(), "the model has no name; give it one, such as 'default'");
-            expect(steps > 0, "steps is " + steps + "; expected 1 or more");
-            expect(batchSize >= 1 && batchSize <= 256, "the batch has " + batchSize + " patches; expected 1 to 256");
-            expect(patchSize >= 16 && patchSize <= 4096, "the patch size is " + patchSize + "; expected 16 to 4096 pixels");
+            expect(steps >= 0, "steps is " + steps + "; expected 0 (as many as fit into the time) or more");
+            expect(finite(timeBudget), "the training time is " + timeBudget + "; expected a number of seconds such as 60");
+            expect(steps > 0 || timeBudget > 0 || isRemote(),
+                    "neither training time nor steps are set; expected a number of seconds, or of steps, above 0");
+            expect(batchSize >= 0 && batchSize <= 256, "the batch has " + batchSize + " patches; expected 0 (default) to 256");
+            expect(patchSize == 0 || patchSize >= 16 && patchSize <= 4096,
+                    "the patch size is " + patchSize + "; expected 0 (default), or 16 to 4096 pixels");
             expect(learningRate >= 0, "the learning rate is " + learningRate + "; expected 0 (default) or more");
             expect(seed >= 0, "the seed is " + seed + "; expected 0 or more");
             expect(threads >= 0, "there are " + threads + " threads; expected 0 (one per core) or more");
@@ -286,6 +322,10 @@ public final class Settings {
             expect(probability >= 0 && probability < 1, "the probability is " + probability + "; expected 0 (the model's) to 1");
             expect(finite(diameter), "the diameter is " + diameter + "; expected 0 (the model's) or more pixels");
             return new Settings(this);
+        }
+
+        private boolean isRemote() {
+            return !serverUrl.isEmpty();
         }
 
         private static boolean finite(double value) {

@@ -141,7 +141,8 @@ public final class Work {
             return trainRemotely(subjects, wanted);
         }
         TrainingSummary summary = orStopped(UNLEARNED, () -> new LocalWork(settings, store, monitor).train(subjects));
-        if (summary.stopped() == TrainingSummary.StopReason.CANCELLED && summary.steps() < settings.steps) {
+        if (summary.stopped() == TrainingSummary.StopReason.CANCELLED
+                && (settings.steps == 0 || summary.steps() < settings.steps)) {
             throw new Stopped(summary.steps() == 0 ? UNLEARNED
                     : "Stopped. The model keeps what it has learned in " + summary.steps() + " step(s).");
         }
@@ -175,7 +176,7 @@ public final class Work {
             try (Slide slide = subject.open()) {
                 double downsample = settings.downsample(slide);
                 List<Drawing> drawings = subject.drawings();
-                Crops crops = Crops.plan(slide.width(), slide.height(), drawings, downsample, settings.patchSize);
+                Crops crops = Crops.plan(slide.width(), slide.height(), drawings, downsample, settings.serverPatchSize());
                 int[] channels = settings.channels(slide);
                 count = count == 0 ? channels.length : count;
                 checkChannels(slide, channels.length, count);

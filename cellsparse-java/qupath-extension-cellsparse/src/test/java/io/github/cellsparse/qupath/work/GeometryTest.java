@@ -145,7 +145,12 @@ class GeometryTest {
         assertEquals("x", settings.model);
         assertFalse(settings.isRemote());
         assertThrows(Failure.class, () -> Settings.builder(settings.algorithm).tileSize(256).overlap(128).build());
-        assertThrows(Failure.class, () -> Settings.builder(settings.algorithm).steps(0).build());
+        assertThrows(Failure.class, () -> Settings.builder(settings.algorithm).steps(-1).build());
+        String neither = assertThrows(Failure.class, () -> Settings.builder(settings.algorithm).timeBudget(0).build()).getMessage();
+        assertTrue(neither.contains("neither training time nor steps"), neither);
+        Settings remote = Settings.builder(settings.algorithm).timeBudget(0).serverUrl("http://localhost:8000/stardist/").build();
+        assertEquals(List.of(200, 8, 224),
+                List.of(remote.serverSteps(), remote.serverBatchSize(), remote.serverPatchSize()));
         assertThrows(Failure.class, () -> Settings.builder(settings.algorithm).downsample(Double.NaN).build());
     }
 

@@ -11,6 +11,7 @@ import io.github.cellsparse.Outline;
 import io.github.cellsparse.OutlineOptions;
 import java.awt.Rectangle;
 import java.awt.Shape;
+import java.awt.geom.Area;
 import java.awt.geom.Ellipse2D;
 import java.awt.geom.Path2D;
 import java.awt.geom.Rectangle2D;
@@ -203,6 +204,27 @@ class InferenceTest {
         Failure outside = assertThrows(Failure.class, () -> Inference.run(
                 slide, List.of(new Rectangle(3100, 0, 50, 50)), settings, InferenceTest::bright, new Watch()));
         assertTrue(outside.getMessage().contains("outside") && outside.getMessage().contains("3000 x 2000"));
+    }
+
+    @Test
+    void regionsReachOutOfTheImageAndHaveHolesAndParts() throws Exception {
+        DrawnSlide slide = new DrawnSlide(300, 200, 1, DataBuffer.TYPE_BYTE).grid(27, 12);
+        List<Rectangle2D> whole =
+                boxes(Inference.run(slide, List.of(), settings().build(), InferenceTest::bright, new Watch()));
+        assertEquals(slide.discs().size(), whole.size());
+        Area odd = new Area(new Ellipse2D.Double(-30, -30, 200, 200));
+        odd.subtract(new Area(new Rectangle(40, 40, 60, 60)));
+        odd.add(new Area(new Rectangle(220, 120, 300, 300)));
+        for (Shape region : List.of(new Rectangle(-20, -20, 120, 120), new Ellipse2D.Double(30, 30, 150, 90), odd)) {
+            List<Rectangle2D> inside =
+                    whole.stream().filter(box -> region.contains(box.getCenterX(), box.getCenterY())).toList();
+            assertTrue(inside.size() > 3 && inside.size() < whole.size());
+            for (int tileSize : new int[] {128, 1024}) {
+                Settings settings = settings().tileSize(tileSize).overlap(32).build();
+                assertEquals(inside, boxes(Inference.run(
+                        slide, List.of(region), settings, InferenceTest::bright, new Watch())));
+            }
+        }
     }
 
     @Test
