@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-browser test-python test-napari test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all dist dist-try bench
+.PHONY: help demo starters test test-browser test-python test-napari sam-parity test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all dist dist-try bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -16,6 +16,7 @@ SECONDS_EACH ?= 60
 KILLS ?= 200
 STARTERS ?= stardist cellpose elephant
 TARGETS ?=
+KINDS ?=
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAVEN := $(shell command -v mvn)
@@ -52,6 +53,11 @@ test-python: ## Build the wheel into fresh virtual environments and run its test
 
 test-napari: ## Run the tests of the napari plugin, headless, in a virtual environment of its own (a large download the first time)
 	cellsparse-py/test_napari.sh
+
+sam-parity: ## Compare masks of SAM and MobileSAM with the original packages, on random weights (several GB to download the first time); [KINDS="vit_b vit_t"]
+	benches/peers/setup.sh sam
+	cargo build $(PACKAGES) --example sam
+	target/peers/.venv/bin/python tests/sam/parity.py target/debug/examples/sam $(KINDS)
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture

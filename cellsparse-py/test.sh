@@ -31,7 +31,7 @@ packages() {
   cargo tree --edges "$1" --prefix none --format '{p} [{f}]' "${@:2}" | sed 's/ (\*)$//' | sort -u
 }
 compiled=$(packages normal,build,dev --workspace)
-anew=$(packages normal,build --package cellsparse-py --features cellsparse-core/default | comm -13 <(echo "$compiled") -)
+anew=$(packages normal,build --package cellsparse-py --features cellsparse-core/default,sam | comm -13 <(echo "$compiled") -)
 if [ -n "$anew" ]; then
   echo "note: these and what depends on them are compiled once more; name their other features in cellsparse-py/Cargo.toml:"
   echo "$anew"
@@ -41,9 +41,9 @@ rm -rf "${work:?}/wheels"
 environment newest "maturin>=1.9.4,<2" numpy pytest safetensors matplotlib tqdm types-tqdm mypy nbclient ipykernel \
   tifffile imagecodecs roifile pycocotools shapely Pillow scikit-image onnxruntime
 # The profile and the features of `cargo test`, whose compiled dependencies are used again: unlike the wheel that is handed
-# out, this one has Candle, which nothing in it calls.
+# out, this one has Candle, and what is built on it.
 PATH="$work/newest/bin:$PATH" "$work/newest/bin/maturin" build --quiet --manifest-path cellsparse-py/Cargo.toml \
-  --profile dev --features cellsparse-core/default --out "$work/wheels"
+  --profile dev --features cellsparse-core/default,sam --out "$work/wheels"
 wheels=("$work"/wheels/cellsparse-*.whl)
 echo "wheel: $(du -k "${wheels[0]}" | cut -f1) kB, $(basename "${wheels[0]}") (development profile)"
 

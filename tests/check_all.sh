@@ -24,13 +24,17 @@ failed=0
 features() {
   export CARGO_TARGET_DIR=target/check/features RUSTFLAGS=-Dwarnings
   local set package
-  for set in "" serde io models io,models candle candle,io; do
+  for set in "" serde io models io,models candle candle,io sam; do
     echo "-- cellsparse-core with '$set'"
     cargo check --quiet -p cellsparse-core --lib --no-default-features --features "$set" || return 1
   done
   for package in $(packages); do
     echo "-- $package"
     cargo check --quiet -p "$package" || return 1
+  done
+  for package in cellsparse-py; do
+    echo "-- $package with 'sam'"
+    cargo check --quiet -p "$package" --features sam || return 1
   done
   tests/weight.sh
 }

@@ -23,7 +23,7 @@ check 80 "the library without Candle" -p cellsparse-core --no-default-features -
 check 80 "the same with models of StarDist" -p cellsparse-core --no-default-features --features models,io,keras
 check 80 "the C library" -p cellsparse-ffi
 
-# Candle comes with the features cuda and metal only.
+# Candle comes with the features cuda, metal and sam only.
 for package in cellsparse-cli cellsparse-ffi cellsparse-jni cellsparse-py; do
   if cargo tree --quiet --edges normal --prefix none --format '{p}' -p "$package" | grep -q '^candle-core '; then
     echo "weight: $package compiles Candle without being asked to" >&2

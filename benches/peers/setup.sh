@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the virtual environment that holds the pinned peers, or adds to it what is missing.
 #
-# usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose] [postprocess]      default: all of them
+# usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose] [postprocess] [sam]      default: all but sam
 #
 # The environment is target/peers/.venv, or $PEERS_VENV. Everything comes from PyPI by name, for Python 3.11
 # ($PYTHON). On Linux the torch of PyPI is the CUDA one: its libraries (about 2.5 GB to download) are needed to import
@@ -24,6 +24,12 @@ torch==2.13.0
 cellpose==3.1.1.3
 scikit-image==0.26.0
 scipy==1.17.1
+torchvision==0.28.0
+timm==0.9.16
+safetensors==0.8.0
+pillow==13.0.0
+segment-anything==1.0
+mobilesam-mirror==1.0.0
 PINS
 
 if [ ! -x "$venv/bin/python" ]; then
@@ -70,7 +76,11 @@ for group in "$@"; do
         torch) add torch 'numpy, torch' torch numpy ;;
         cellpose) add cellpose 'cellpose.models' cellpose torch numpy ;;
         postprocess) add postprocess 'skimage.segmentation, scipy.ndimage' scikit-image scipy numpy ;;
-        *) echo "setup: unknown group '$group'; the groups are tensorflow, torch, cellpose and postprocess" >&2; exit 1 ;;
+        # The package of MobileSAM's authors is not on PyPI; this one is a copy of it.
+        sam)
+            add sam 'segment_anything, mobile_sam, safetensors.numpy' \
+                segment-anything mobilesam-mirror timm torchvision torch pillow safetensors numpy ;;
+        *) echo "setup: unknown group '$group'; the groups are tensorflow, torch, cellpose, postprocess and sam" >&2; exit 1 ;;
     esac
 done
 echo "setup: ready, $venv"

@@ -57,6 +57,7 @@
 //! | `io` | image files in [`raster`], annotation files and OME-TIFF in [`formats`] | yes |
 //! | `keras` | models of StarDist and packages of bioimage.io, and `model::convert`; includes `models` and `io` | yes |
 //! | `candle` | networks on Candle tensors, which the tests compare with; includes `models` | yes |
+//! | `sam` | masks from points and boxes by SAM in `sam`, with weights that the caller has; includes `candle` | no |
 //! | `cuda`, `metal` | networks on these accelerators, by Candle | no |
 //! | `serde` | scores and reasons as data of serde; a part of `models` and `io` | yes |
 //!
@@ -84,6 +85,8 @@ pub mod postprocess;
 pub mod pseudo_labels;
 pub mod random;
 pub mod raster;
+#[cfg(feature = "sam")]
+pub mod sam;
 #[cfg(all(feature = "io", feature = "models"))]
 pub mod session;
 pub mod synthetic;

@@ -17,6 +17,8 @@ mod metrics;
 mod model;
 mod observer;
 mod results;
+#[cfg(feature = "sam")]
+mod sam;
 mod stardist;
 mod synthetic;
 mod work;
@@ -42,6 +44,9 @@ mod _native {
     use super::model::{Model, choose_algorithm, convert, starters};
     #[pymodule_export]
     use super::results::{measure, write_ome_labels, write_rois};
+    #[cfg(feature = "sam")]
+    #[pymodule_export]
+    use super::sam::{Sam, SamEmbedding};
     #[pymodule_export]
     use super::stardist::{dist_to_coord, edt_prob, non_maximum_suppression, polygons_to_label, star_dist};
     #[pymodule_export]

@@ -139,7 +139,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// The pool of this process. After a fork, the threads of the parent's pool are not there, so the child makes its own.
-fn pool() -> Result<Arc<rayon::ThreadPool>> {
+pub fn pool() -> Result<Arc<rayon::ThreadPool>> {
     static POOL: Mutex<Option<(u32, Arc<rayon::ThreadPool>)>> = Mutex::new(None);
     let mut pool = POOL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let process = std::process::id();

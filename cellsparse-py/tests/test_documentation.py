@@ -28,6 +28,7 @@ MODULES = [
         ".elephant",
         ".metrics",
         ".plot",
+        ".sam",
         ".stardist",
         ".synthetic",
     )

@@ -7,11 +7,15 @@ import sys
 
 import pytest
 
+from cellsparse import _native
+
 pytest.importorskip("mypy")
 
 
 # The plugin, which is its own stub, cannot be imported without napari.
 ALLOWED = r"cellsparse\._napari\._(curve|form|jobs|widget)"
+if not hasattr(_native, "Sam"):
+    ALLOWED += "\n" + r"cellsparse\._native\.Sam.*"
 
 
 @pytest.mark.parametrize(

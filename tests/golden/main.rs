@@ -11,6 +11,7 @@ mod network;
 mod network_torch;
 mod nms;
 mod pytorch;
+mod sam;
 mod targets;
 mod training;
 mod watershed;

@@ -52,6 +52,15 @@ pub(super) fn resolve(device: Device) -> Result<(networks::Device, String)> {
     }
 }
 
+/// The device for a choice, for networks that are no models of this library.
+///
+/// # Errors
+/// As [`resolve`].
+#[cfg(feature = "sam")]
+pub(crate) fn open_device(device: Device) -> Result<networks::Device> {
+    resolve(device).map(|(device, _)| device)
+}
+
 /// The devices that this build can use on this machine, accelerators first; the CPU is always among them.
 pub fn available_devices() -> Vec<Device> {
     let mut devices: Vec<Device> = accelerators().into_iter().filter(|device| resolve(*device).is_ok()).collect();

@@ -58,6 +58,8 @@ pub use self::bioimage::PackageDescription;
 pub use self::cellpose::{CellposeOptions, CellposeThresholds};
 pub use self::choice::{Choice, Trial, choose_algorithm};
 pub use self::device::available_devices;
+#[cfg(feature = "sam")]
+pub(crate) use self::device::open_device;
 pub use self::elephant::{ElephantOptions, ElephantThresholds};
 pub use self::engines::Threads;
 #[cfg(feature = "keras")]

@@ -72,7 +72,7 @@ impl Device {
 
     /// The device as Candle knows it.
     #[cfg(feature = "candle")]
-    pub(super) fn candle(&self) -> candle_core::Device {
+    pub(crate) fn candle(&self) -> candle_core::Device {
         match &self.0 {
             Kind::Cpu(_) => candle_core::Device::Cpu,
             #[cfg(any(feature = "cuda", feature = "metal"))]

@@ -45,7 +45,7 @@ from ._errors import (
 from ._native import __version__
 
 if TYPE_CHECKING:
-    from . import cellpose, distributed, elephant, metrics, plot, stardist, synthetic
+    from . import cellpose, distributed, elephant, metrics, plot, sam, stardist, synthetic
     from ._algorithms import Cellpose, Choice, Elephant, StarDist, choose_algorithm, load
     from ._files import (
         ImageInfo,
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from .synthetic import draw_world
 
 # Loaded when first used: NumPy takes longer to import than this package may.
-_MODULES = ("cellpose", "distributed", "elephant", "metrics", "plot", "stardist", "synthetic")
+_MODULES = ("cellpose", "distributed", "elephant", "metrics", "plot", "sam", "stardist", "synthetic")
 _NAMES = {
     "_algorithms": ("Cellpose", "Choice", "Elephant", "StarDist", "choose_algorithm", "load"),
     "_files": (
@@ -152,6 +152,7 @@ __all__ = [
     "read_annotations",
     "read_labels",
     "remove_small_labels",
+    "sam",
     "sparsify",
     "stardist",
     "starters",

@@ -9,6 +9,8 @@ __all__ = [
     "__version__",
     "Dataset",
     "Model",
+    "Sam",
+    "SamEmbedding",
     "predict_large",
     "large_plan",
     "large_blocks",
@@ -127,6 +129,28 @@ class Model:
     ) -> tuple[NDArray[np.int32], _Objects, list[str]]: ...
 
 _Source: TypeAlias = str | tuple[list[tuple[int, int]], int, Callable[[int, int, int, int, int], Any]]
+
+@final
+class Sam:
+    """In builds with the feature `sam` alone."""
+
+    @staticmethod
+    def load(path: str, device: str) -> Sam: ...
+    def kind(self) -> str: ...
+    def encode(self, image: _Array, memory: str | None) -> SamEmbedding: ...
+    def masks(
+        self,
+        embedding: SamEmbedding,
+        prompts: list[tuple[list[tuple[float, float, bool]], tuple[float, float, float, float] | None]],
+        outputs: str,
+        logits: bool,
+    ) -> tuple[_Array, NDArray[np.float32], NDArray[np.float32]]: ...
+
+@final
+class SamEmbedding:
+    """In builds with the feature `sam` alone."""
+
+    def shape(self) -> list[int]: ...
 
 def predict_large(
     model: Model,

@@ -1,0 +1,108 @@
+//! Masks from points and boxes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cellsparse_core::control::Flow;
+use cellsparse_core::model::Device;
+use cellsparse_core::sam::{Embedding, EncodeOptions, Mask, Outputs, Point, Prompt};
+use cellsparse_core::{Error, Result};
+use ndarray::{Array1, Array2, Array3};
+use numpy::{IntoPyArray, PyArray1, PyArray3};
+use pyo3::prelude::*;
+
+use crate::arrays;
+use crate::errors::exception;
+use crate::work::{compute, pool, supervise};
+
+/// A network with its weights.
+#[pyclass(frozen, module = "cellsparse._native")]
+pub struct Sam(Arc<cellsparse_core::sam::Sam>);
+
+/// What a network saw in an image.
+#[pyclass(frozen, module = "cellsparse._native")]
+pub struct SamEmbedding(Arc<Embedding>);
+
+/// Points `(x, y, inside)` and a box `(x0, y0, x1, y1)` of one object.
+type Asked = (Vec<(f64, f64, bool)>, Option<[f64; 4]>);
+
+/// What is inside `[M, H, W]`, or logits in its place; scores `[M]`; logits of the network `[M, side, side]`.
+type Found<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray3<f32>>);
+
+#[pymethods]
+impl Sam {
+    #[staticmethod]
+    fn load(py: Python<'_>, path: PathBuf, device: &str) -> PyResult<Self> {
+        let device: Device = device.parse().map_err(|error| exception(py, &error))?;
+        compute(py, move || cellsparse_core::sam::Sam::load(path, device).map(|sam| Self(Arc::new(sam))))
+    }
+
+    fn kind(&self) -> String {
+        self.0.kind().to_string()
+    }
+
+    fn encode(&self, py: Python<'_>, image: &Bound<'_, PyAny>, memory: Option<&str>) -> PyResult<SamEmbedding> {
+        let memory = memory.map(str::parse).transpose().map_err(|error| exception(py, &error))?;
+        let options = EncodeOptions { memory, ..EncodeOptions::default() };
+        let (image, cancel, sam) = (arrays::image(image)?, options.cancel.clone(), Arc::clone(&self.0));
+        let work = move |_| pool()?.install(|| sam.encode(&image, &options));
+        let embedding = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+        Ok(SamEmbedding(Arc::new(embedding)))
+    }
+
+    fn masks<'py>(
+        &self,
+        py: Python<'py>,
+        embedding: &SamEmbedding,
+        prompts: Vec<Asked>,
+        outputs: &str,
+        logits: bool,
+    ) -> PyResult<Found<'py>> {
+        let outputs = match outputs {
+            "single" => Outputs::Single,
+            "three" => Outputs::Three,
+            _ => Outputs::Best,
+        };
+        let (sam, embedding) = (Arc::clone(&self.0), Arc::clone(&embedding.0));
+        let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect();
+        let size = embedding.image_size();
+        let masks = compute(py, move || sam.masks(&embedding, &prompts, outputs))?;
+        let scores: Array1<f32> = masks.iter().map(|mask| mask.score).collect();
+        let side = masks.first().map_or(0, |mask| mask.low.nrows());
+        let low = stacked(&masks, [side, side], |mask| Ok(mask.low.clone())).map_err(|error| exception(py, &error))?;
+        let pixels = if logits {
+            let of = move || stacked(&masks, size, Mask::logits);
+            compute(py, of)?.into_pyarray(py).into_any()
+        } else {
+            let of = move || stacked(&masks, size, Mask::pixels);
+            compute(py, of)?.into_pyarray(py).into_any()
+        };
+        Ok((pixels, scores.into_pyarray(py), low.into_pyarray(py)))
+    }
+}
+
+#[pymethods]
+impl SamEmbedding {
+    /// Rows and columns of the image.
+    fn shape(&self) -> [usize; 2] {
+        self.0.image_size()
+    }
+}
+
+fn prompt((points, rectangle): Asked) -> Prompt {
+    let point = |(x, y, inside)| Point { x, y, inside };
+    Prompt { points: points.into_iter().map(point).collect(), rectangle }
+}
+
+/// Something of every mask that is as large as the image.
+fn stacked<T: Clone + Default>(
+    masks: &[Mask],
+    [rows, columns]: [usize; 2],
+    of: impl Fn(&Mask) -> Result<Array2<T>>,
+) -> Result<Array3<T>> {
+    let mut values = cellsparse_core::budget::reserve(masks.len() * rows * columns, "the masks")?;
+    for mask in masks {
+        values.extend(of(mask)?);
+    }
+    Array3::from_shape_vec((masks.len(), rows, columns), values).map_err(|error| Error::Internal(error.to_string()))
+}
