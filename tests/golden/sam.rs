@@ -118,7 +118,8 @@ fn weights_of_other_networks_are_refused_with_where_right_ones_are() {
     assert_eq!(refused(&prefixed), Ok(Kind::Other));
 
     let other = ("mask_decoder.hf_token.weight".to_string(), vec![1], vec![0.0]);
-    let cases: [(&str, &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)); 6] = [
+    type Change<'a> = &'a dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>);
+    let cases: [(&str, Change<'_>); 6] = [
         ("HQ-SAM", &|arrays| arrays.push(other.clone())),
         ("'mask_decoder.extra.weight' belongs to no part", &|arrays| {
             arrays.push(("mask_decoder.extra.weight".into(), vec![1], vec![0.0]));
