@@ -38,6 +38,14 @@ class Masks(NamedTuple):
         How well the network believes each mask to fit: the estimated overlap (IoU) with the object.
     logits : float32 [M, 256, 256]
         The logits of the network before they are enlarged to the image.
+
+    Examples
+    --------
+    >>> import cellsparse as cs, numpy as np
+    >>> found = cs.sam.Masks(np.ones((1, 4, 5), bool), np.ones(1, np.float32), np.ones((1, 256, 256), np.float32))
+    >>> masks, scores, logits = found
+    >>> masks.shape
+    (1, 4, 5)
     """
 
     masks: NDArray[Any]
@@ -70,7 +78,11 @@ class Embedding:
 
 
 class Sam:
-    """A network with its weights, made by `load`."""
+    """A network with its weights, made by `load`.
+
+    >>> sam = cs.sam.load("mobile_sam.pt")  # doctest: +SKIP
+    >>> masks, scores, logits = sam.masks(image, points=[[120, 80]])  # doctest: +SKIP
+    """
 
     _made: _native.Sam
     _last: tuple[bytes, Embedding] | None
@@ -192,6 +204,10 @@ def load(path: str | os.PathLike[str], device: str = "auto") -> Sam:
         When this build has no SAM, or the device is absent.
     FileError, WeightsError, LimitError
         When the file is absent, damaged, or holds other weights. The message says where weights come from.
+
+    >>> import cellsparse as cs
+    >>> cs.sam.load("mobile_sam.pt").kind  # doctest: +SKIP
+    'vit_t'
     """
     native = getattr(_native, "Sam", None)
     if native is None:
