@@ -200,7 +200,7 @@ pub struct PredictArgs {
     pub out: PathBuf,
     /// What to write, separated by commas: labels (label image: 16-bit PNG, above
     /// 65,535 objects 32-bit TIFF), geojson (outlines for QuPath), overlay (picture), csv
-    /// (measurements), rois (outlines for Fiji), ometiff (label image as OME-TIFF)
+    /// (measurements), rois (outlines for Fiji), ometiff (label image as OME-TIFF), omezarr (as OME-Zarr)
     #[arg(long, value_enum, value_delimiter = ',', default_value = "labels", value_name = "F,...")]
     pub format: Vec<Format>,
     /// Remove objects with fewer pixels, beyond those much smaller than any annotated cell
@@ -471,9 +471,18 @@ mod tests {
         assert_eq!((train.steps, train.batch_size, train.patch_size, train.seed), (None, None, None, 0));
         assert_eq!((train.label_encoding, train.preset, train.device), (Encoding::Auto, Preset::Default, Device::Auto));
         assert_eq!((train.lr, train.channels, train.time_budget, train.threads), (None, None, None, None));
-        let line = "cellsparse predict --model m --images i --out o --format labels,geojson,overlay,csv,rois,ometiff";
+        let line =
+            "cellsparse predict --model m --images i --out o --format labels,geojson,overlay,csv,rois,ometiff,omezarr";
         let Command::Predict(predict) = Cli::parse_from(line.split(' ')).command else { panic!("not predict") };
-        let all = [Format::Labels, Format::Geojson, Format::Overlay, Format::Csv, Format::Rois, Format::Ometiff];
+        let all = [
+            Format::Labels,
+            Format::Geojson,
+            Format::Overlay,
+            Format::Csv,
+            Format::Rois,
+            Format::Ometiff,
+            Format::Omezarr,
+        ];
         assert_eq!(predict.format, all);
         assert_eq!(predict.outline, OutlineChoice::Exact);
         assert_eq!((predict.select.plane, predict.select.frame, predict.select.select_channels), (None, None, None));

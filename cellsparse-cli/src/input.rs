@@ -164,10 +164,10 @@ fn ignores_case(folder: &Path) -> bool {
     ignored
 }
 
-/// Refuses to write `out/name.png`, `out/name.tif` or `out/name.ome.tif` over one of the files that were read.
+/// Refuses to write `out/name.png`, `out/name.tif`, `out/name.ome.tif` or `out/name.ome.zarr` over one of the files that were read.
 pub fn refuse_overwrite(out: &Path, name: &str, read: &[PathBuf]) -> Result<()> {
     let read: BTreeSet<PathBuf> = read.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    for ending in ["png", "tif", "ome.tif"] {
+    for ending in ["png", "tif", "ome.tif", "ome.zarr"] {
         let path = out.join(format!("{name}.{ending}"));
         if path.canonicalize().is_ok_and(|path| read.contains(&path)) {
             return Err(Error::file(&path, "the result would overwrite this file; choose another --out folder"));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cellsparse_core::formats::geojson::GeoJsonOptions;
 use cellsparse_core::large::{
-    Area, CsvSink, GeoJsonSink, LargeOptions, LargeProgress, LargeSink, LargeSummary, Phase, PyramidSink,
+    Area, CsvSink, GeoJsonSink, LargeOptions, LargeProgress, LargeSink, LargeSummary, Phase, PyramidSink, ZarrSink,
 };
 use cellsparse_core::model::PredictOptions;
 use cellsparse_core::raster::regions::{RegionReader, factor, level_of_pixel_size};
@@ -205,6 +205,7 @@ impl<'a> Large<'a> {
                 Format::Ometiff => {
                     (path("ome.tif"), Box::new(PyramidSink::new(path("ome.tif"), Some(part.name.clone()))))
                 }
+                Format::Omezarr => (path("ome.zarr"), Box::new(ZarrSink::new(path("ome.zarr"), part.name.clone()))),
                 Format::Geojson => {
                     let options = GeoJsonOptions {
                         outline: self.outputs.outline,
@@ -233,7 +234,7 @@ impl<'a> Large<'a> {
             return Err(Error::file(
                 &part.file,
                 format!(
-                    "{names} cannot be written of an image that is segmented by parts; ask for labels, ometiff, geojson or csv"
+                    "{names} cannot be written of an image that is segmented by parts; ask for labels, ometiff, omezarr, geojson or csv"
                 ),
             ));
         }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use cellsparse_core::error::counted;
 use cellsparse_core::formats::features::write_csv;
 use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule, write_geojson};
+use cellsparse_core::formats::label_zarr::LabelZarr;
 use cellsparse_core::formats::{overlay, write_ome_tiff};
 use cellsparse_core::geometry::measure::MeasureOptions;
 use cellsparse_core::model::{Model, PredictOptions, Segmentation};
@@ -244,6 +245,14 @@ impl Outputs {
         if wanted(Format::Ometiff) {
             let path = self.folder.join(format!("{name}.ome.tif"));
             write_ome_tiff(&path, name, &segmentation.labels, pixel_size)?;
+            written.push(path);
+        }
+        if wanted(Format::Omezarr) {
+            let path = self.folder.join(format!("{name}.ome.zarr"));
+            let labels = &segmentation.labels;
+            let mut folder = LabelZarr::create(&path, [labels.nrows(), labels.ncols()], pixel_size, name)?;
+            folder.write([0, 0], labels.view())?;
+            folder.finish()?;
             written.push(path);
         }
         if wanted(Format::Overlay) {

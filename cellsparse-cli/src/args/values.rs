@@ -58,6 +58,8 @@ pub enum Format {
     Rois,
     /// 16- or 32-bit label image as OME-TIFF
     Ometiff,
+    /// 32-bit label image as OME-Zarr
+    Omezarr,
 }
 
 /// How outlines are traced.

@@ -78,13 +78,15 @@ fn a_zarr_is_segmented_as_the_same_pixels_in_a_file() {
         let line = ["predict", "--model", &model, "--images", image, "--out", &out, "--device", "cpu", "--json"];
         cellsparse(&[&line[..], extra].concat())
     };
-    let found = json(&predict(&zarr, &[]));
+    let found = json(&predict(&zarr, &["--format", "labels,omezarr"]));
     assert!(found[0]["objects"].as_u64() > Some(0), "{found}");
     let labels = label_values(&project.path("out/field_0.png"));
+    assert_eq!(label_values(&project.path("out/field_0.ome.zarr")), labels);
     json(&predict(&png, &["--pixel-size", "0.5"]));
     assert_eq!(label_values(&project.path("out/field_0.png")), labels);
     // By parts, and at the other resolution.
-    json(&predict(&zarr, &["--level", "0"]));
+    json(&predict(&zarr, &["--level", "0", "--format", "labels,omezarr"]));
+    assert_eq!(label_values(&project.path("out/field_0.ome.zarr")), labels);
     assert_eq!(label_values(&project.path("out/field_0.tif")), labels);
     let half = predict(&zarr, &["--level", "1um", "--region", "0,0,60,60"]);
     assert!(stderr(&half).contains("48 x 56 pixels (level 1 of 2)"), "{}", stderr(&half));

@@ -16,6 +16,8 @@ pub mod imagej_roi;
 pub mod keras;
 #[cfg(feature = "io")]
 pub mod label_pyramid;
+#[cfg(feature = "io")]
+pub mod label_zarr;
 #[cfg(feature = "models")]
 mod numbers;
 #[cfg(feature = "io")]

@@ -31,7 +31,9 @@ pub use self::area::Area;
 pub use self::drawn::parts_around;
 pub use self::parts::{LargeGroup, LargePlan, keep_block};
 pub use self::progress::{LargeProgress, Phase};
-pub use self::sinks::{CsvSink, GeoJsonSink, LargeBlock, LargeShape, LargeSink, MemorySink, OwnObjects, PyramidSink};
+pub use self::sinks::{
+    CsvSink, GeoJsonSink, LargeBlock, LargeShape, LargeSink, MemorySink, OwnObjects, PyramidSink, ZarrSink,
+};
 use crate::budget::bytes_of;
 use crate::control::Flow;
 use crate::error::Result;

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::formats::features::{Features, columns, csv_string};
 use crate::formats::geojson::{GeoJsonOptions, Geometry, ObjectInfo, geojson_string, to_geojson};
 use crate::formats::label_pyramid::LabelPyramid;
+use crate::formats::label_zarr::LabelZarr;
 use crate::geometry::measure::{MeasureOptions, measure};
 use crate::model::{Object, Segmentation};
 use crate::raster::regions::{Region, RegionReader};
@@ -306,5 +307,39 @@ impl LargeSink for PyramidSink {
 
     fn finish(&mut self) -> Result<()> {
         self.file.take().map_or(Ok(()), LabelPyramid::finish)
+    }
+}
+
+/// Labels as OME-Zarr with smaller copies.
+pub struct ZarrSink {
+    path: PathBuf,
+    name: String,
+    folder: Option<LabelZarr>,
+}
+
+impl ZarrSink {
+    /// A folder at `path`, which appears when it is finished, of an image of that name.
+    pub fn new(path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
+        Self { path: path.into(), name: name.into(), folder: None }
+    }
+}
+
+impl LargeSink for ZarrSink {
+    fn begin(&mut self, shape: &LargeShape) -> Result<()> {
+        let size = [shape.height, shape.width];
+        self.folder = Some(LabelZarr::create(&self.path, size, shape.pixel_size, &self.name)?);
+        Ok(())
+    }
+
+    fn block(&mut self, block: &LargeBlock<'_>) -> Result<()> {
+        let Region { top, left, .. } = block.region;
+        match &mut self.folder {
+            Some(folder) => folder.write([top, left], block.labels.view()),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.folder.take().map_or(Ok(()), LabelZarr::finish)
     }
 }
