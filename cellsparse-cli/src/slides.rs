@@ -1,6 +1,5 @@
 //! Training on images that do not fit into the memory: what is read of them is what was drawn, with its surroundings.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use cellsparse_core::annotations::LabelSource;
@@ -45,8 +44,10 @@ pub struct Slide {
 
 /// What is trained on of a large image.
 pub struct SlideParts {
-    /// Parts with their labels.
-    pub parts: Vec<(Image, LabelSource)>,
+    /// Parts with their labels, in which cells may be cut by the sides of the part.
+    pub parts: Vec<(Region, Image, LabelSource)>,
+    /// Rows and columns of the image that they are parts of.
+    pub extent: Extent,
     /// Micrometres per pixel `[y, x]`.
     pub pixel_size: Option<[f64; 2]>,
     /// What was not used, in half sentences.
@@ -138,11 +139,11 @@ impl Slide {
         let mut parts = Vec::new();
         for region in regions {
             let pixels = self.reader.read(region, self.level).map_err(|error| (image, error.in_file(image)))?;
-            parts.push((pixels, drawn.labels(region, extent).map_err(of_labels)?));
+            parts.push((region, pixels, drawn.labels(region).map_err(of_labels)?));
         }
         let scale = factor(self.reader.levels(), self.level);
         let pixel_size = self.reader.pixel_size().map(|size| size.map(|side| side * scale));
-        Ok(SlideParts { parts, pixel_size, unused: drawn.unused() })
+        Ok(SlideParts { parts, extent, pixel_size, unused: drawn.unused() })
     }
 
     /// What is odd about the image, a clause each.
@@ -250,9 +251,9 @@ impl Drawn {
         }
     }
 
-    fn labels(&self, part: Region, extent: Extent) -> Result<LabelSource> {
+    fn labels(&self, part: Region) -> Result<LabelSource> {
         Ok(match self {
-            Drawn::Shapes(shapes, scale) => LabelSource::Drawn(without_cut(shapes.draw(part, *scale)?, part, extent)),
+            Drawn::Shapes(shapes, scale) => LabelSource::Drawn(shapes.draw(part, *scale)?),
             Drawn::Labels(reader, level) => {
                 let values = numbers(reader.read(part, *level)?)?;
                 LabelSource::Values(if values.iter().any(|value| *value < 0) {
@@ -303,39 +304,11 @@ fn drawn_in(values: &LabelImage, block: Region) -> Vec<Region> {
     found
 }
 
-/// Cells that the border of a part cuts are unlabelled in it: they are whole in another part, or far from what it was made for.
-fn without_cut(mut labels: LabelImage, part: Region, extent: Extent) -> LabelImage {
-    let (height, width) = labels.dim();
-    let mut cut = BTreeSet::new();
-    for (is_inside, line) in [
-        (part.top > 0, labels.row(0)),
-        (part.bottom() < extent.height, labels.row(height - 1)),
-        (part.left > 0, labels.column(0)),
-        (part.right() < extent.width, labels.column(width - 1)),
-    ] {
-        if is_inside {
-            cut.extend(line.iter().copied().filter(|label| *label > 0));
-        }
-    }
-    if !cut.is_empty() {
-        labels.mapv_inplace(|label| if cut.contains(&label) { -1 } else { label });
-    }
-    labels
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::array;
 
     use super::*;
-
-    #[test]
-    fn cells_at_the_border_of_a_part_are_not_trained_on() {
-        let labels = array![[1, 1, -1, 0], [1, -1, 2, -1], [-1, 3, -1, -1]];
-        let part = Region { top: 5, left: 0, height: 3, width: 4 };
-        let extent = Extent { height: 8, width: 9 };
-        assert_eq!(without_cut(labels, part, extent), array![[-1, -1, -1, 0], [-1, -1, 2, -1], [-1, 3, -1, -1]]);
-    }
 
     #[test]
     fn what_is_drawn_is_found_by_squares() {

@@ -8,6 +8,7 @@ use cellsparse_core::error::counted;
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
 use cellsparse_core::model::Normalization;
 use cellsparse_core::pseudo_labels::doubtful_background;
+use cellsparse_core::raster::regions::{Extent, Region};
 use cellsparse_core::raster::{ImageFile, ReadOptions};
 use cellsparse_core::{Budget, Error, Image, Reason, Result};
 use serde_json::{Value, json};
@@ -102,8 +103,8 @@ struct Pair<'a> {
     image: Image,
     size: Option<[f64; 2]>,
     files: &'a (PathBuf, PathBuf),
-    /// The large image that it is a part of.
-    slide: Option<usize>,
+    /// The large image that it is a part of, and which part.
+    slide: Option<(usize, Region, Extent)>,
 }
 
 /// Reads images with their annotations, and says in a line how the labels were read. Of several files, those that cannot be
@@ -150,14 +151,24 @@ pub fn read(images: &Path, labels: &Path, how: &Reading) -> Result<TrainingData>
     for (pair, source) in pairs.into_iter().zip(sources) {
         let parsed = SparseLabels::from_source(source, choice.encoding);
         match parsed.and_then(|parsed| parsed.check_fits(&pair.image).map(|()| parsed)) {
-            Ok(parsed) => usable.push((pair, parsed)),
+            Ok(parsed) => {
+                let parsed = match pair.slide {
+                    // Before the encoding is known, nobody knows which numbers are cells.
+                    Some((_, part, extent)) => parsed.without_cut(
+                        &[part.top..part.bottom(), part.left..part.right()],
+                        (extent.height, extent.width),
+                    ),
+                    None => parsed,
+                };
+                usable.push((pair, parsed));
+            }
             Err(error) => bad.add(&pair.files.1, at(&pair.files.1, error))?,
         }
     }
     keep_common_channels(&mut usable, &mut bad)?;
     bad.refuse_all()?;
     let sizes = usable.iter().map(|(pair, _)| pair.size).collect();
-    let of = usable.iter().map(|(pair, _)| pair.slide).collect();
+    let of = usable.iter().map(|(pair, _)| pair.slide.map(|(slide, ..)| slide)).collect();
     let (pixels, parsed) = usable.into_iter().map(|(pair, labels)| (pair.image, labels)).unzip();
     let dataset = Dataset::new(pixels, parsed).and_then(|data| data.with_pixel_sizes(sizes));
     let dataset = dataset.map_err(|error| at(labels, error))?;
@@ -199,7 +210,9 @@ fn read_files<'a>(
         remarks.say(image, slide.notes());
         left_out.extend(found.unused.iter().map(|what| NotUsed::at(labels, what)));
         let size = how.pixel_size.or(found.pixel_size);
-        let part = |(image, source)| (Pair { image, size, files, slide: Some(slides.len()) }, source);
+        let part = |(part, image, source)| {
+            (Pair { image, size, files, slide: Some((slides.len(), part, found.extent)) }, source)
+        };
         let parts = found.parts.into_iter().map(part).collect();
         slides.push(slide);
         return Ok(parts);

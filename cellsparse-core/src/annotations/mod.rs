@@ -1,6 +1,7 @@
 //! Sparse labels: parsed once, explained when wrong, and simulated from dense ones.
 
 mod advice;
+mod cut;
 mod dataset;
 mod encoding;
 mod encoding_check;
@@ -11,6 +12,7 @@ mod sparse_labels;
 mod sparsify;
 
 pub use self::advice::advice;
+pub use self::cut::forget_cut_objects;
 pub use self::dataset::Dataset;
 pub use self::encoding::LabelEncoding;
 pub use self::encoding_check::refuse_mask;

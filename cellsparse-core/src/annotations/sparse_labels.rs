@@ -1,9 +1,11 @@
 //! The only kind of labels that training accepts.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use ndarray::Array2;
 
+use super::cut::forget_cut_objects;
 use super::encoding::LabelEncoding;
 use super::encoding_check;
 use super::encoding_choice::choose_encoding;
@@ -133,6 +135,18 @@ impl SparseLabels {
             LabelEncoding::Cells => Self::from_cells(values),
             LabelEncoding::Dense | LabelEncoding::Signed | LabelEncoding::Auto => Self::from_dense(values),
         }
+    }
+
+    /// The same labels without the objects that the sides of a part of an image cut, see [`forget_cut_objects`]: they are of the rows
+    /// and columns `window` of an image with `whole` rows and columns.
+    pub fn without_cut(mut self, window: &[Range<usize>; 2], whole: (usize, usize)) -> Self {
+        for id in forget_cut_objects(&mut self.labels, window, whole) {
+            self.areas.remove(&id);
+            if let Some(classes) = &mut self.classes {
+                classes.remove(&id);
+            }
+        }
+        self
     }
 
     /// What is odd about the file these labels came from, in sentences.

@@ -1,6 +1,5 @@
 //! Annotated images, or the parts of them that are annotated, on which thresholds are chosen at the end of a training.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView3, s};
@@ -9,7 +8,7 @@ use super::network::Network;
 use super::options::TrainOptions;
 use super::work::Work;
 use super::working_scale::Nearest;
-use crate::annotations::{Dataset, SparseLabels};
+use crate::annotations::{Dataset, SparseLabels, forget_cut_objects};
 use crate::error::Result;
 use crate::raster::{Image, LabelImage};
 
@@ -142,23 +141,6 @@ pub(super) fn busiest(labels: &LabelImage, most: usize) -> [Range<usize>; 2] {
     [top..top + rows, left..left + columns]
 }
 
-/// Makes objects at the sides of a part unknown where the image goes on: they may be cut, and no prediction is to be judged by
-/// half an object.
-pub(super) fn forget_cut_objects(labels: &mut LabelImage, window: &[Range<usize>; 2], whole: (usize, usize)) {
-    let (rows, columns) = labels.dim();
-    let mut cut = BTreeSet::new();
-    let sides = [
-        (window[0].start > 0).then(|| labels.slice(s![..1, ..])),
-        (window[0].end < whole.0).then(|| labels.slice(s![rows.saturating_sub(1).., ..])),
-        (window[1].start > 0).then(|| labels.slice(s![.., ..1])),
-        (window[1].end < whole.1).then(|| labels.slice(s![.., columns.saturating_sub(1)..])),
-    ];
-    sides.iter().flatten().for_each(|side| cut.extend(side.iter().copied().filter(|label| *label > 0)));
-    if !cut.is_empty() {
-        labels.mapv_inplace(|label| if cut.contains(&label) { -1 } else { label });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,22 +172,5 @@ mod tests {
         assert!(enough(&lattice(4000), 1 << 20, 1) >= 160_000, "all of them");
         assert_eq!(enough(&lattice(8192), 1 << 20, 1), 80_000);
         assert_eq!(enough(&lattice(8192), 1 << 10, 2), 1 << 10);
-    }
-
-    #[test]
-    fn objects_that_a_part_may_cut_are_unknown() {
-        let mut labels = LabelImage::zeros((6, 6));
-        labels[[0, 2]] = 1;
-        labels[[5, 3]] = 2;
-        labels[[2, 5]] = 3;
-        labels[[3, 3]] = 4;
-        let cut = |window: [Range<usize>; 2]| {
-            let mut labels = labels.clone();
-            forget_cut_objects(&mut labels, &window, (20, 20));
-            [labels[[0, 2]], labels[[5, 3]], labels[[2, 5]], labels[[3, 3]]]
-        };
-        assert_eq!(cut([0..20, 0..20]), [1, 2, 3, 4]);
-        assert_eq!(cut([0..6, 0..6]), [1, -1, -1, 4]);
-        assert_eq!(cut([14..20, 14..20]), [-1, 2, 3, 4]);
     }
 }

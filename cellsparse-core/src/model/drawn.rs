@@ -2,10 +2,10 @@
 
 use ndarray::{Array3, ArrayView3, s};
 
-use super::calibration::{busiest, enough, forget_cut_objects};
+use super::calibration::{busiest, enough};
 use super::network::Network;
 use super::options::TrainOptions;
-use crate::annotations::Dataset;
+use crate::annotations::{Dataset, forget_cut_objects};
 use crate::error::Result;
 use crate::raster::LabelImage;
 

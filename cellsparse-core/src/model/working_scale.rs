@@ -27,6 +27,9 @@ const FEWEST: usize = 4;
 /// Small and large cells lie far apart when the 90th percentile of the sizes is this many times the 10th.
 const APART: f64 = 4.0;
 
+/// Cells from which the smallest and the largest do not count in that.
+const HANDFUL: usize = 5;
+
 /// Sides that a network sees relative to those of an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct WorkingScale {
@@ -116,7 +119,8 @@ pub(super) fn image_factor(labels: &LabelImage) -> f64 {
 /// The size that is brought to that of the network, of sizes in ascending order with that median: where small and large cells lie
 /// far apart, the one in the middle between them, so that neither vanishes.
 fn typical(sizes: &[f64], median: f64) -> f64 {
-    let tenth = sizes.len() / 10;
+    // Of a handful, one cell in pieces decides nothing.
+    let tenth = (sizes.len() / 10).max(usize::from(sizes.len() >= HANDFUL));
     let (Some(small), Some(large)) = (sizes.get(tenth), sizes.get(sizes.len().saturating_sub(1 + tenth))) else {
         return median;
     };
@@ -266,6 +270,9 @@ mod tests {
         assert_eq!(typical(&[8.0, 50.0, 50.0, 50.0], 50.0), 20.0);
         assert_eq!(typical(&[0.0, 9.0, 25.0], 9.0), 5.0);
         assert_eq!(typical(&[], 7.0), 7.0);
+        // One piece of a cell and one pair do not change how the others are seen.
+        assert_eq!(typical(&[2.0, 9.0, 10.0, 11.0, 40.0], 10.0), 10.0);
+        assert_eq!(typical(&[2.0, 5.0, 5.0, 45.0, 45.0, 90.0], 45.0), 15.0);
     }
 
     #[test]

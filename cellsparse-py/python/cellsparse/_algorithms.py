@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from . import _arrays, _native
+from ._data import PixelSizes, dataset
 from ._errors import ConfigError
-from ._models import Model, PixelSizes, dataset
+from ._models import Model
 
 
 class StarDist(Model):

@@ -7,13 +7,14 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _arrays, _large, _native
-from ._errors import AnnotationWarning, ConfigError, ImageError, LabelsError, ResultWarning
+from ._data import PixelSizes, dataset
+from ._errors import AnnotationWarning, ConfigError, ImageError, ResultWarning
 from ._history import History, TrainingEvent
 from ._large import LargeSegmentation
 from ._progress import Progress
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 AnyModel = TypeVar("AnyModel", bound="Model")
-
-PixelSizes: TypeAlias = float | tuple[float, float] | list[float | tuple[float, float] | None] | None
 
 
 class PredictOptions(TypedDict, total=False):
@@ -578,25 +577,6 @@ class Model:
         facts.append(("steps", str(info["steps"])))
         facts.append(("device", self.device))
         return table(type(self).__name__, facts) + curve(history.steps, history.loss)
-
-
-def dataset(
-    images: object,
-    labels: object,
-    encoding: str | None,
-    classes: Sequence[Mapping[int, int | None]] | None,
-    pixel_size: PixelSizes,
-) -> _native.Dataset:
-    """Images with their annotations, as the compiled part takes them."""
-    pixels, annotations = _arrays.pairs(images, labels)
-    known = None if classes is None else [dict(one) for one in classes]
-    if known is not None and len(known) != len(annotations):
-        raise LabelsError(f"labels: classes for {len(known)} images, labels for {len(annotations)}; give one of each")
-    if isinstance(pixel_size, list):
-        sizes = [_arrays.pixel_size(size) for size in pixel_size]
-    else:
-        sizes = [_arrays.pixel_size(pixel_size)] * len(pixels)
-    return _native.Dataset(pixels, annotations, "auto" if encoding is None else encoding, known, sizes)
 
 
 def _restore(cls: type[AnyModel], content: bytes, seed: int, device: str, init: str = "starter") -> AnyModel:

@@ -18,7 +18,7 @@ use self::source::Source;
 use self::tiff::micrometres;
 pub(in crate::raster) use self::zarr::is_zarr;
 use super::image::{Image, RawLabels};
-use super::regions::{ImageRegions, RegionReader};
+use super::regions::{ImageRegions, Region, RegionReader};
 use crate::error::{Error, Reason, Result, contain_panic, counted};
 
 /// Reads an image file, or a zarr folder, of one plane with the default limits. See [`decode_image`] for what is accepted of files.
@@ -272,6 +272,14 @@ fn within_wall<T>(read: impl FnOnce() -> Decoded<T>) -> Decoded<T> {
              way, as uncompressed TIFF or PNG"
         )))
     })
+}
+
+/// A part that was read of a file, unless it has samples that are not finite.
+fn checked_part(image: Image, region: Region, path: &Path) -> Result<Image> {
+    match image.check() {
+        Ok(()) => Ok(image),
+        Err(error) => Err(Error::file(path, format!("in the part {region}: {}", error.message()))),
+    }
 }
 
 /// The channels that the caller chose, or all but transparency. Says when what is left out is more than a constant.

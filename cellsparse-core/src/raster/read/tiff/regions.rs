@@ -6,14 +6,15 @@ use std::sync::{Mutex, PoisonError};
 use super::super::kept::Kept;
 use super::super::source::Source;
 use super::super::{
-    Decoded, Problem, ReadLimits, ReadOptions, is_constant, keep, left_out_note, sample_count, within_wall, zero_based,
+    Decoded, Problem, ReadLimits, ReadOptions, checked_part, is_constant, keep, left_out_note, sample_count,
+    within_wall, zero_based,
 };
 use super::chunks::{Piece, Words, decode_chunk};
 use super::directory::Tiff;
 use super::page::{Color, Page};
 use super::pyramid::{Layer, levels};
 use super::{Chosen, interpret, pixel_size, refuse_raw};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::raster::Image;
 use crate::raster::regions::{Extent, Region, RegionReader};
 
@@ -232,10 +233,7 @@ impl RegionReader for TiffRegions {
             Some(kept) => keep(image, kept),
             None => image,
         };
-        match image.check() {
-            Ok(()) => Ok(image),
-            Err(error) => Err(Error::file(&self.path, format!("in the part {region}: {}", error.message()))),
-        }
+        checked_part(image, region, &self.path)
     }
 }
 

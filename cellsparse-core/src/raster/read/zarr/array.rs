@@ -11,7 +11,7 @@ use super::dtype::DataType;
 use super::store::{Store, joined};
 
 /// Axes of an array, at most.
-pub(super) const MOST_AXES: usize = 8;
+const MOST_AXES: usize = 8;
 
 /// Largest side of an array or a chunk.
 const LONGEST: usize = 1 << 31;

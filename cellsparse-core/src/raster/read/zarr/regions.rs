@@ -8,14 +8,16 @@ use ndarray::Array3;
 
 use super::super::kept::Kept;
 use super::super::options::choose;
-use super::super::{Decoded, Problem, ReadLimits, ReadOptions, channels_last, sample_count, within_wall, zero_based};
-use super::array::{Array, MOST_AXES};
+use super::super::{
+    Decoded, Problem, ReadLimits, ReadOptions, channels_last, checked_part, sample_count, within_wall, zero_based,
+};
+use super::array::Array;
 use super::axes::Axes;
 use super::codecs::{crc32c, decode, most_stored};
 use super::dtype::{DataType, Kind};
 use super::find::{Found, find};
 use super::store::{METADATA, Store};
-use crate::error::{Error, Result, counted};
+use crate::error::{Result, counted};
 use crate::raster::Image;
 use crate::raster::regions::{Extent, Region, RegionReader};
 
@@ -361,11 +363,6 @@ impl RegionReader for ZarrRegions {
     fn read(&self, region: Region, level: usize) -> Result<Image> {
         region.check(&self.extents, level)?;
         let image = within_wall(|| self.part(region, level)).map_err(|problem| problem.in_file(&self.path))?;
-        match image.check() {
-            Ok(()) => Ok(image),
-            Err(error) => Err(Error::file(&self.path, format!("in the part {region}: {}", error.message()))),
-        }
+        checked_part(image, region, &self.path)
     }
 }
-
-const _: () = assert!(MOST_AXES >= 5);

@@ -200,13 +200,12 @@ class LocalWorkTest {
     void withoutStepsTheTimeDecides() throws Exception {
         DrawnSlide slide = new DrawnSlide(200, 200, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
         small(1);
-        Settings settings = Settings.builder(Algorithm.STARDIST).timeBudget(2).threads(1).build();
+        Settings settings = Settings.builder(Algorithm.STARDIST).timeBudget(0.5).threads(1).build();
         Watch first = new Watch();
-        long begun = System.nanoTime();
         new Work(settings, store, first).train(List.of(slide.subject(6)));
         long made = steps();
-        assertTrue(made > 0 && made == first.steps.size(), made + " steps");
-        assertTrue(System.nanoTime() - begun < 60_000_000_000L);
+        // Without steps and time, the library makes 800.
+        assertTrue(made > 0 && made < 800 && made == first.steps.size(), made + " steps");
         new Work(settings, store, new Watch()).train(List.of(slide.subject(6)));
         assertTrue(steps() > made, steps() + " steps after " + made);
     }
