@@ -8,6 +8,15 @@ import qupath.lib.roi.interfaces.ROI;
 public abstract class PathObject {
     private final MeasurementList measurements = new MeasurementList.OfMap();
     private boolean locked;
+    private String name;
+
+    public String getName() {
+        return name;
+    }
+
+    public void setName(String name) {
+        this.name = name;
+    }
 
     public MeasurementList getMeasurementList() {
         return measurements;

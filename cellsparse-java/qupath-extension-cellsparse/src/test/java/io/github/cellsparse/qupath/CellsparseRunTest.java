@@ -102,6 +102,24 @@ class CellsparseRunTest {
         }
     }
 
+    /** As QuPath names what it imports from a RoiSet.zip. */
+    @Test
+    void namesOfDrawnObjectsAreKeptAndResultsHaveNone() throws Exception {
+        List<PathObject> drawn = List.copyOf(image.objects.all);
+        for (int i = 0; i < drawn.size(); i++) {
+            drawn.get(i).setName("%04d-0012-%04d".formatted(i, 2 * i));
+        }
+        assertTrue(train(run().build(), new Watch()) > 0);
+        run().detections(false).build().predict(image, project, new Watch(), Receiver.of(image));
+        for (int i = 0; i < drawn.size(); i++) {
+            assertTrue(image.objects.all.contains(drawn.get(i)));
+            assertEquals("%04d-0012-%04d".formatted(i, 2 * i), drawn.get(i).getName());
+        }
+        // QuPath shows the class where there is no name, the same one whenever and in whatever order objects are found.
+        assertFalse(results().isEmpty());
+        assertTrue(results().stream().allMatch(result -> result.getName() == null));
+    }
+
     @Test
     void onlyTheExactClassesOfThePlaneCount() {
         image.objects.all.clear();
