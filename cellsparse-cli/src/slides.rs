@@ -1,15 +1,19 @@
 //! Training on images that do not fit into the memory: what is read of them is what was drawn, with its surroundings.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cellsparse_core::annotations::LabelSource;
 use cellsparse_core::control::CancelToken;
 use cellsparse_core::error::counted;
-use cellsparse_core::formats::annotation_files::{AnnotationOptions, DrawnShapes, read_shapes};
+use cellsparse_core::formats::annotation_files::{
+    AnnotationOptions, DrawnShapes, read_annotations, read_shapes, source_of_picture,
+};
 use cellsparse_core::large::parts_around;
 use cellsparse_core::model::Normalization;
 use cellsparse_core::raster::regions::{Extent, Region, RegionReader, factor};
-use cellsparse_core::raster::{Percentiles, RawLabels, ReadLimits, ReadOptions, is_zarr_folder, open_regions};
+use cellsparse_core::raster::{
+    Percentiles, RawLabels, ReadLimits, ReadOptions, is_zarr_folder, open_label_regions, open_regions,
+};
 use cellsparse_core::{Budget, Error, Image, LabelImage, Result};
 use ndarray::{Axis, s};
 
@@ -31,7 +35,7 @@ const CELLS: usize = 3;
 /// Rows and columns of label images that are looked at together.
 const BLOCK: usize = 1024;
 
-/// Whole numbers up to this one are exact in what readers of large images give.
+/// Whole numbers below this one are exact in what readers of large images give.
 const EXACT: f32 = 16_777_216.0;
 
 /// A large image of a training.
@@ -146,9 +150,9 @@ impl Slide {
         Ok(SlideParts { parts, extent, pixel_size, unused: drawn.unused() })
     }
 
-    /// What is odd about the image, a clause each.
-    pub fn notes(&self) -> &[String] {
-        self.reader.notes()
+    /// What is odd about the image, as far as it was read, a clause each.
+    pub fn notes(&self) -> Vec<String> {
+        [self.reader.notes(), &self.reader.findings()].concat()
     }
 
     /// As many of the parts, spread evenly, as there is memory for.
@@ -186,8 +190,10 @@ impl Slide {
 enum Drawn {
     /// Shapes in the pixels of level 0, and how wide a pixel of the level is in those.
     Shapes(DrawnShapes, f64),
-    /// A label image with a level of the same size.
-    Labels(Box<dyn RegionReader>, usize),
+    /// A label image in a file of that path, with a level of the same size.
+    Labels(PathBuf, Box<dyn RegionReader>, usize),
+    /// A label image that cannot be read by parts.
+    Whole(LabelSource),
 }
 
 impl Drawn {
@@ -208,19 +214,22 @@ impl Drawn {
             };
         }
         let read = ReadOptions { plane: options.plane, frame: options.frame, ..ReadOptions::default() };
-        let reader = open_regions(path, &read, KEPT_BYTES)?;
-        if reader.channels() > 1 {
-            return Err(Error::Labels(format!(
-                "a label image has one number per pixel, and this has {}",
-                counted(reader.channels(), "channel")
-            )));
-        }
+        let reader = match open_label_regions(path, &read, KEPT_BYTES) {
+            Ok(reader) => reader,
+            // Arrays of NumPy, for example. What is wrong with a picture is told best by the first reader.
+            Err(error) => {
+                let Ok(whole) = read_annotations(path, options) else { return Err(error) };
+                let (height, width) = whole.labels.shape();
+                let found = Extent { height, width };
+                return if found == levels[level] { Ok(Drawn::Whole(whole.labels)) } else { Err(refuse(size(found))) };
+            }
+        };
         let Some(same) = reader.levels().iter().position(|extent| *extent == levels[level]) else {
             let found: Vec<String> = reader.levels().iter().map(|extent| size(*extent)).collect();
             let wanted = if level == 0 { String::new() } else { format!(", level {level} {}", size(levels[level])) };
             return Err(refuse(format!("{}{wanted}: none of its levels fits", found.join(", "))));
         };
-        Ok(Drawn::Labels(reader, same))
+        Ok(Drawn::Labels(path.to_path_buf(), reader, same))
     }
 
     /// Where something was drawn, in the pixels of the level.
@@ -235,18 +244,12 @@ impl Drawn {
                 };
                 Ok(shapes.bounds().iter().map(region).collect())
             }
-            Drawn::Labels(reader, level) => {
-                let extent = reader.levels()[*level];
-                let mut bounds = Vec::new();
-                for top in (0..extent.height).step_by(BLOCK) {
-                    for left in (0..extent.width).step_by(BLOCK) {
-                        let (height, width) = (BLOCK.min(extent.height - top), BLOCK.min(extent.width - left));
-                        let block = Region { top, left, height, width };
-                        let values = numbers(reader.read(block, *level)?)?;
-                        bounds.extend(drawn_in(&values, block));
-                    }
-                }
-                Ok(bounds)
+            Drawn::Labels(_, reader, level) => {
+                bounds_in(reader.levels()[*level], |block| numbers(reader.read(block, *level)?))
+            }
+            Drawn::Whole(labels) => {
+                let (height, width) = labels.shape();
+                bounds_in(Extent { height, width }, |block| Ok(cut_out(labels, block).numbers()))
             }
         }
     }
@@ -254,35 +257,55 @@ impl Drawn {
     fn labels(&self, part: Region) -> Result<LabelSource> {
         Ok(match self {
             Drawn::Shapes(shapes, scale) => LabelSource::Drawn(shapes.draw(part, *scale)?),
-            Drawn::Labels(reader, level) => {
+            Drawn::Labels(path, reader, level) => {
                 let values = numbers(reader.read(part, *level)?)?;
-                LabelSource::Values(if values.iter().any(|value| *value < 0) {
+                let values = if values.iter().any(|value| *value < 0) {
                     RawLabels::Signed(values)
                 } else {
                     RawLabels::Unsigned(values.mapv(|value| value as u32))
-                })
+                };
+                source_of_picture(path, values)
             }
+            Drawn::Whole(labels) => cut_out(labels, part),
         })
     }
 
     fn unused(&self) -> Vec<String> {
         match self {
             Drawn::Shapes(shapes, _) => shapes.unused(),
-            Drawn::Labels(..) => Vec::new(),
+            Drawn::Labels(..) | Drawn::Whole(_) => Vec::new(),
         }
     }
 }
 
 /// The whole numbers of a part of a label image.
 fn numbers(part: Image) -> Result<LabelImage> {
-    let whole = |value: &f32| value.fract() == 0.0 && value.abs() <= EXACT;
+    let whole = |value: &f32| value.fract() == 0.0 && value.abs() < EXACT;
     let plane = part.to_f32().remove_axis(Axis(2));
     match plane.iter().find(|value| !whole(value)) {
         Some(value) => Err(Error::Labels(format!(
-            "the value {value} is no label; whole numbers up to {EXACT} are read of large label images"
+            "the value {value} is no label; whole numbers below {EXACT} are read of large label images"
         ))),
         None => Ok(plane.mapv(|value| value as i32)),
     }
+}
+
+/// The labels under a region.
+fn cut_out(labels: &LabelSource, region: Region) -> LabelSource {
+    labels.part(region.top..region.bottom(), region.left..region.right())
+}
+
+/// Where in a label image there are numbers above 0, by blocks that `read` gives.
+fn bounds_in(extent: Extent, read: impl Fn(Region) -> Result<LabelImage>) -> Result<Vec<Region>> {
+    let mut bounds = Vec::new();
+    for top in (0..extent.height).step_by(BLOCK) {
+        for left in (0..extent.width).step_by(BLOCK) {
+            let (height, width) = (BLOCK.min(extent.height - top), BLOCK.min(extent.width - left));
+            let block = Region { top, left, height, width };
+            bounds.extend(drawn_in(&read(block)?, block));
+        }
+    }
+    Ok(bounds)
 }
 
 /// Where in a block of a label image there are numbers above 0: of each square of an eighth of the block that has some, their bounds.

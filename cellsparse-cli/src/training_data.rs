@@ -207,7 +207,7 @@ fn read_files<'a>(
     let slide = Slide::open(image, &read, how.level, how.memory).map_err(|error| (image.as_path(), error))?;
     if let Some(slide) = slide {
         let found = slide.read([image, labels], &options, how.patch, how.memory)?;
-        remarks.say(image, slide.notes());
+        remarks.say(image, &slide.notes());
         left_out.extend(found.unused.iter().map(|what| NotUsed::at(labels, what)));
         let size = how.pixel_size.or(found.pixel_size);
         let part = |(part, image, source)| {
@@ -221,7 +221,8 @@ fn read_files<'a>(
         remarks.read_file(image, &read).map_err(|error| (image.as_path(), error))?;
     options.shape = Some((pixels.height(), pixels.width()));
     let found = read_annotations(labels, &options).map_err(|error| (labels.as_path(), error))?;
-    found.labels.check().map_err(|error| (labels.as_path(), at(labels, error)))?;
+    let checked = found.labels.check_fits(&pixels).and_then(|()| found.labels.check());
+    checked.map_err(|error| (labels.as_path(), at(labels, error)))?;
     left_out.extend(found.unused.iter().map(|what| NotUsed::at(labels, what)));
     let size = how.pixel_size.or(pixel_size);
     Ok(vec![(Pair { image: pixels, size, files, slide: None }, found.labels)])

@@ -42,6 +42,9 @@ impl Dataset {
         }
         let (made, choice) = compute(py, move || {
             let sources: Vec<LabelSource> = labels.into_iter().map(LabelSource::Values).collect();
+            for (place, (source, image)) in sources.iter().zip(&images).enumerate() {
+                source.check_fits(image).map_err(|error| at(place, error))?;
+            }
             let choice = choose_encoding(&sources, encoding)?;
             let parse = |(place, source): (usize, LabelSource)| {
                 let labels = SparseLabels::from_source(source, choice.encoding);

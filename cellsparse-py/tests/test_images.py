@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ import cellsparse as cs
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("imagecodecs")
 Image = pytest.importorskip("PIL.Image")
+
+SHARED = Path(os.environ.get("CELLSPARSE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
+OF_OTHERS = SHARED / "data" / "formats"
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 43, 61
@@ -352,3 +357,45 @@ def test_headers_tell_planes_and_pixel_sizes(tmp_path):
     assert cs.image_info(path).planes == 3
     with pytest.raises(cs.NotFoundError):
         cs.image_info(tmp_path / "none.tif")
+
+
+@pytest.mark.skipif(not OF_OTHERS.is_dir(), reason=f"no folder {OF_OTHERS} with files of other projects (CELLSPARSE_SHARED)")
+@pytest.mark.parametrize(
+    "name, shape",
+    [
+        ("is-Fluorescence_example.tif", (450, 450, 2)),
+        ("is-HE_example.tif", (1484, 1380, 3)),
+        ("stardist-qupath-3channels.tif", (512, 512, 3)),
+        ("sd-tests-data-img2d.tif", (256, 256)),
+        ("blobs.tif", (254, 256)),
+        ("IXMtest_A02_s9.tif", (395, 695, 3)),
+        ("self_contact.tif", (397, 228)),
+    ],
+)
+def test_images_of_other_projects(name, shape):
+    found, stored = read(OF_OTHERS / name), tifffile.imread(OF_OTHERS / name)
+    if stored.shape != shape:
+        stored = np.moveaxis(stored, 0, -1)
+    assert found.shape == shape and found.dtype == stored.dtype
+    if "HE" in name:
+        assert np.abs(found.astype(int) - stored).max() <= 4, "JPEG, as other decoders round"
+    else:
+        np.testing.assert_array_equal(found, stored)
+
+
+@pytest.mark.skipif(not OF_OTHERS.is_dir(), reason=f"no folder {OF_OTHERS} with files of other projects (CELLSPARSE_SHARED)")
+def test_labels_of_other_projects(model):
+    for name, cells in [("sd-tests-data-mask2d.tif", 65), ("label_map_with_index_gaps.tif", 4), ("blobs_sparse_labels.tif", 7)]:
+        labels = cs.read_labels(OF_OTHERS / name, "dense")
+        np.testing.assert_array_equal(labels, tifffile.imread(OF_OTHERS / name))
+        assert len(np.unique(labels)) == cells + 1
+    image, options = read(OF_OTHERS / "blobs.tif"), {"steps": 1, "batch_size": 1, "patch_size": 32, "progress": False}
+    # A few cells among many that were not drawn: never background without a question or, in signed arrays, a warning.
+    few = tifffile.imread(OF_OTHERS / "blobs_sparse_labels.tif")
+    with pytest.raises(cs.LabelsError, match='use label_encoding="cells"'):
+        model.train(image, few.astype("u1"), **options)
+    with pytest.warns(cs.AnnotationWarning, match='look like the 7 drawn cells.*label_encoding="cells"'):
+        model.train(image, few, **options)
+    strokes = tifffile.imread(OF_OTHERS / "maize_clsm_annotation.tif").astype("u1")
+    with pytest.raises(cs.LabelsError, match="stroke"):
+        model.train(np.zeros(strokes.shape, "u1"), strokes, **options)

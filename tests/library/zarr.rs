@@ -214,6 +214,47 @@ impl Copy {
 }
 
 #[test]
+fn whole_numbers_that_are_rounded_are_told() {
+    for (kind, largest, missing) in [
+        ("<u4", 4_000_000_001_u64, 5_u64),
+        (">u8", 1 << 40, 5),
+        ("<i4", (1 << 24) + 1, 5),
+        ("<u2", 65_535, 5),
+        ("<u4", 7, 1 << 25),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let size: usize = kind[2..].parse().unwrap();
+        let metadata = serde_json::json!({
+            "zarr_format": 2, "shape": [8, 4], "chunks": [4, 4], "dtype": kind, "compressor": null,
+            "fill_value": missing, "filters": null, "order": "C",
+        });
+        fs::write(folder.path().join(".zarray"), metadata.to_string()).unwrap();
+        let number = |value: u64| {
+            let bytes = value.to_le_bytes()[..size].to_vec();
+            if kind.starts_with('>') { bytes.into_iter().rev().collect() } else { bytes }
+        };
+        let chunk: Vec<u8> = (0..15).chain([largest]).flat_map(number).collect();
+        fs::write(folder.path().join("1.0"), chunk).unwrap();
+        let rounded = largest.max(missing);
+        let told =
+            if rounded > 1 << 24 { vec![format!("its samples reach {rounded}; above 16777216")] } else { vec![] };
+        let fits = |found: &[String]| {
+            assert_eq!(found.len(), told.len(), "{kind}: {found:?}");
+            assert!(found.iter().zip(&told).all(|(found, told)| found.starts_with(told.as_str())), "{kind}: {found:?}");
+        };
+        fits(&read_image_with(folder.path(), &ReadOptions::default()).unwrap().notes);
+        let reader = open_regions(folder.path(), &ReadOptions::default(), KEPT).unwrap();
+        reader.read(Region { top: 4, left: 0, height: 1, width: 4 }, 0).unwrap();
+        assert!(
+            reader.findings().is_empty(),
+            "{kind}: the fill value is in another part, and the large number in no row of this one"
+        );
+        in_parts(reader.as_ref(), 0);
+        fits(&reader.findings());
+    }
+}
+
+#[test]
 fn damaged_metadata_is_refused_in_words() {
     for (name, value, words) in [
         ("dtype", Value::from("<c8"), "the array '0' has numbers of the type <c8"),

@@ -86,3 +86,48 @@ fn parts_of_a_slide_are_those_of_the_image_and_levels_and_regions_are_chosen() {
     assert!(stderr(&output).contains("overlay cannot be written"), "{}", stderr(&output));
     assert_eq!(cellsparse(&[&arguments[..], &["--level", "x"]].concat()).status.code(), Some(2));
 }
+
+#[test]
+fn labels_of_large_images_are_read_as_they_are_stored() {
+    let project = Project::new();
+    let (image, model) = (slide(&project), project.path("m.safetensors"));
+    let field = draw_field(&FieldOptions { height: 1100, width: 300, ..FieldOptions::default() }, 6).expect("a field");
+    let few = field.truth.mapv(|label| if label <= 3 { label } else { 0 });
+    let path = project.path("labels.tif");
+    let mut file = LabelPyramid::create(&path, [1100, 300], None, None).expect("a file");
+    file.write([0, 0], few.slice(ndarray::s![..1024, ..])).expect("labels");
+    file.write([1024, 0], few.slice(ndarray::s![1024.., ..])).expect("labels");
+    file.finish().expect("a file");
+    // The same with "0 is white", which says how they are shown.
+    let mut bytes = fs::read(&path).expect("a file");
+    let photometric = [6, 1, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
+    let places: Vec<usize> =
+        (0..bytes.len() - 13).filter(|&at| bytes[at..].starts_with(&photometric)).map(|at| at + 12).collect();
+    assert_eq!(places.len(), 2, "of the image and its copy");
+    places.into_iter().for_each(|at| bytes[at] = 0);
+    let white = project.path("white.tif");
+    fs::write(&white, bytes).expect("a file");
+    let header = "{'descr': '<i4', 'fortran_order': False, 'shape': (1100, 300), }\n";
+    let mut bytes = [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat();
+    bytes.extend(few.iter().flat_map(|label| label.to_le_bytes()));
+    let array = project.path("array.npy");
+    fs::write(&array, bytes).expect("a file");
+    let train = |labels: &str, encoding: &str| {
+        let line = ["train", "--algorithm", "stardist", "--images", &image, "--labels", labels, "--model", &model];
+        let small = ["--steps", "1", "--batch-size", "1", "--patch-size", "64", "--device", "cpu", "--level", "0"];
+        let output = cellsparse(&[&line[..], &small, &["--json", "--label-encoding", encoding]].concat());
+        let said = stderr(&output);
+        assert!(output.status.success(), "{labels}: {said}");
+        assert!(said.contains("around what was drawn"), "{said}");
+        (json(&output)["loss"].clone(), said)
+    };
+    let (loss, _) = train(&path, "cells");
+    for same in [&white, &array] {
+        assert_eq!(train(same, "cells").0, loss, "{same}");
+    }
+    // Cellpose numbers cells from 1, which is no background then.
+    let masks = project.path("slide_masks.tif");
+    fs::rename(&path, &masks).expect("a move");
+    let said = train(&masks, "auto").1;
+    assert!(said.contains("labels: cells"), "{said}");
+}

@@ -43,6 +43,30 @@ pub fn refuse_mask(labels: &LabelImage) -> Result<()> {
     refuse_one_number(&by_label(&components))
 }
 
+/// Objects from which an image can be told from labels, and pieces of an object that no drawn cell has.
+const SCATTERED: (usize, usize) = (10, 5);
+
+/// Refuses a mask without numbers, and an image whose intensities were taken for numbers of cells: most of them lie in many
+/// places.
+///
+/// # Errors
+/// [`Error::Labels`] that says what was seen.
+pub(super) fn refuse_other_images(labels: &LabelImage) -> Result<()> {
+    let components = connected_components(labels, |label| label > 0)?;
+    let by_label = by_label(&components);
+    refuse_one_number(&by_label)?;
+    let scattered = by_label.values().filter(|parts| parts.len() >= SCATTERED.1).count();
+    if by_label.len() >= SCATTERED.0 && 2 * scattered > by_label.len() {
+        return Err(Error::Labels(format!(
+            "{scattered} of its {} numbers lie in {} or more separate pieces each: this looks like an image, not like labels, in \
+             which every cell has a number of its own; name the label image",
+            by_label.len(),
+            SCATTERED.1
+        )));
+    }
+    Ok(())
+}
+
 /// Refuses labels that contradict their encoding, and tells what is odd about the others.
 pub(super) fn suspicions(labels: &SparseLabels, encoding: LabelEncoding) -> Result<Vec<String>> {
     let components = connected_components(labels.labels(), |label| label >= 0)?;
@@ -208,6 +232,20 @@ mod tests {
 
     fn suspicion(values: Array2<u32>, encoding: LabelEncoding) -> String {
         parse(values, encoding).unwrap().suspicions().join(" ")
+    }
+
+    #[test]
+    fn images_are_no_labels() {
+        let image = Array2::from_shape_fn((60, 60), |(y, x)| (100 + (y * 7 + x * 13 + y * x) % 50) as i32);
+        assert!(refuse_other_images(&image).unwrap_err().to_string().contains("looks like an image, not like labels"));
+        let cells = discs(1, 12).mapv(|value| value as i32);
+        assert!(refuse_other_images(&cells).is_ok());
+        // Some are in pieces, as a split brush leaves them.
+        let mut pieces = cells.clone();
+        pieces.slice_mut(ndarray::s![20, ..;2]).fill(0);
+        pieces.slice_mut(ndarray::s![..;2, ..120]).fill(0);
+        assert!(refuse_other_images(&pieces).is_ok());
+        assert!(refuse_other_images(&image.mapv(|value| value % 9)).is_ok(), "a few classes are told elsewhere");
     }
 
     #[test]

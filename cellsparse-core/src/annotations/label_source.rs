@@ -1,8 +1,12 @@
 //! Labels as a file holds them, before it is known what its numbers mean.
 
-use super::encoding_check::{refuse_mask, refuse_wrapped};
-use crate::error::Result;
-use crate::raster::{LabelImage, RawLabels};
+use std::ops::Range;
+
+use ndarray::s;
+
+use super::encoding_check::{refuse_other_images, refuse_wrapped};
+use crate::error::{Error, Reason, Result};
+use crate::raster::{Image, LabelImage, RawLabels};
 
 /// Labels of one image, as they were found.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,8 +22,16 @@ pub enum LabelSource {
 }
 
 impl LabelSource {
-    /// Refuses what is wrong in every encoding: -1 that an unsigned type turned into its largest value, and masks in which all
-    /// cells have one number.
+    /// Refuses an image of another size.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] that names both shapes.
+    pub fn check_fits(&self, image: &Image) -> Result<()> {
+        check_fits(self.shape(), image)
+    }
+
+    /// Refuses what is wrong in every encoding: -1 that an unsigned type turned into its largest value, masks in which all
+    /// cells have one number, and images that were taken for labels.
     ///
     /// # Errors
     /// [`Error::Labels`](crate::Error::Labels) that says what to do.
@@ -29,7 +41,7 @@ impl LabelSource {
                 if let RawLabels::Unsigned(values) = raw {
                     refuse_wrapped(values)?;
                 }
-                refuse_mask(&positive(raw))
+                refuse_other_images(&positive(raw))
             }
             LabelSource::Drawn(_) => Ok(()),
         }
@@ -42,6 +54,45 @@ impl LabelSource {
             LabelSource::Drawn(labels) => labels.dim(),
         }
     }
+
+    /// The labels of some rows and columns, which must lie in the image.
+    pub fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        let raw = |raw: &RawLabels| match raw {
+            RawLabels::Unsigned(values) => {
+                RawLabels::Unsigned(values.slice(s![rows.clone(), columns.clone()]).to_owned())
+            }
+            RawLabels::Signed(values) => RawLabels::Signed(values.slice(s![rows.clone(), columns.clone()]).to_owned()),
+        };
+        match self {
+            LabelSource::Values(values) => LabelSource::Values(raw(values)),
+            LabelSource::Instances(values) => LabelSource::Instances(raw(values)),
+            LabelSource::Drawn(labels) => LabelSource::Drawn(labels.slice(s![rows, columns]).to_owned()),
+        }
+    }
+
+    /// The numbers as they were found, those that no label image can hold at the largest one.
+    pub fn numbers(&self) -> LabelImage {
+        match self {
+            LabelSource::Values(raw) | LabelSource::Instances(raw) => positive(raw),
+            LabelSource::Drawn(labels) => labels.clone(),
+        }
+    }
+}
+
+/// Refuses labels of so many rows and columns for an image of other ones.
+pub(super) fn check_fits((rows, columns): (usize, usize), image: &Image) -> Result<()> {
+    if (image.height(), image.width()) == (rows, columns) {
+        return Ok(());
+    }
+    let turned = (image.width(), image.height()) == (rows, columns);
+    Err(Error::Labels(format!(
+        "the image has {} x {} pixels (rows x columns) and its labels have {rows} x {columns}; they must be the \
+         same{}",
+        image.height(),
+        image.width(),
+        if turned { ": rows and columns seem to be exchanged" } else { "" }
+    ))
+    .because(Reason::Size { found: [rows, columns], expected: [image.height(), image.width()] }))
 }
 
 /// The values, with what no label image can hold at the largest label: for looking at shapes.

@@ -10,7 +10,7 @@ use super::encoding::LabelEncoding;
 use super::encoding_check;
 use super::encoding_choice::choose_encoding;
 use super::label_source::LabelSource;
-use crate::error::{Error, Reason, Result, counted};
+use crate::error::{Error, Result, counted};
 use crate::geometry::disc_diameter;
 use crate::raster::{Image, LabelImage, RawLabels};
 
@@ -181,19 +181,7 @@ impl SparseLabels {
     /// # Errors
     /// [`Error::Labels`] that names both shapes.
     pub fn check_fits(&self, image: &Image) -> Result<()> {
-        let (rows, columns) = self.labels.dim();
-        if (image.height(), image.width()) == (rows, columns) {
-            return Ok(());
-        }
-        let turned = (image.width(), image.height()) == (rows, columns);
-        Err(Error::Labels(format!(
-            "the image has {} x {} pixels (rows x columns) and its labels have {rows} x {columns}; they must be the \
-             same{}",
-            image.height(),
-            image.width(),
-            if turned { ": rows and columns seem to be exchanged" } else { "" }
-        ))
-        .because(Reason::Size { found: [rows, columns], expected: [image.height(), image.width()] }))
+        super::label_source::check_fits(self.labels.dim(), image)
     }
 
     /// The label image `[H, W]`: -1 unlabelled, 0 background, `>= 1` object.

@@ -78,30 +78,49 @@ struct Entry {
 
 impl<'a> Archive<'a> {
     /// Reads the table of contents of an archive in memory. Its memory is bounded by the bytes that the table takes there.
-    #[cfg_attr(not(feature = "io"), allow(dead_code, reason = "regions of ImageJ are read from memory"))]
+    #[cfg(test)]
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
-        Self::of(Source::Bytes(bytes))
+        Self::of(Source::Bytes(bytes), false)
+    }
+
+    /// Reads the table of contents of an archive in memory, in which entries may have the same name, as writers that append
+    /// leave it: from the second on they are named `a-1.roi`, `a-2.roi`, as ImageJ names its regions. Its memory is bounded by
+    /// the bytes that the table takes there.
+    #[cfg(feature = "io")]
+    pub(super) fn open_with_repeated_names(bytes: &'a [u8]) -> Result<Self, String> {
+        Self::of(Source::Bytes(bytes), true)
     }
 
     /// Reads the table of contents of an archive in a file, which is kept open.
     #[cfg(feature = "models")]
     pub(super) fn of_file(file: File) -> Result<Archive<'static>, String> {
         let length = file.metadata().map_err(|error| format!("its size is not told: {error}"))?.len();
-        Archive::of(Source::File(Mutex::new(file), length))
+        Archive::of(Source::File(Mutex::new(file), length), false)
     }
 
-    fn of(source: Source<'a>) -> Result<Self, String> {
+    fn of(source: Source<'a>, repeated: bool) -> Result<Self, String> {
         let (count, start, end) = directory(&source).ok_or("its zip directory is missing")?;
         let length = end.checked_sub(start).filter(|length| *length <= MAX_DIRECTORY);
         let table = length.and_then(|length| source.get(start, length)).ok_or("its zip directory is missing")?;
         let mut entries = BTreeMap::new();
+        let mut numbers = BTreeMap::new();
         let mut at = 0;
         for _ in 0..count {
             let (name, entry, next) = central_entry(&table, at).ok_or("its zip directory is cut off")?;
             let name = std::str::from_utf8(name).map_err(|_| "its zip directory has a name that is not UTF-8")?;
-            if entries.insert(name.to_string(), entry).is_some() {
-                return Err(format!("its zip directory names '{}' twice", shortened(name)));
+            let mut free = name.to_string();
+            if entries.contains_key(name) {
+                if !repeated {
+                    return Err(format!("its zip directory names '{}' twice", shortened(name)));
+                }
+                let (stem, ending) = name.split_at(name.rfind('.').unwrap_or(name.len()));
+                let number = numbers.entry(name.to_string()).or_insert(0_usize);
+                while entries.contains_key(&free) {
+                    *number += 1;
+                    free = format!("{stem}-{number}{ending}");
+                }
             }
+            entries.insert(free, entry);
             at = next;
         }
         let has_checksums = entries.values().any(|entry| entry.crc != 0);
@@ -450,5 +469,18 @@ mod tests {
         encrypted[directory + 8] |= 1;
         assert!(Archive::open(&encrypted).unwrap().read("a").unwrap_err().contains("encrypted"));
         assert!(Archive::open(&packed(&[("a", b"1"), ("a", b"2")])).err().unwrap().contains("twice"));
+    }
+
+    #[cfg(feature = "io")]
+    #[test]
+    fn regions_of_one_name_are_all_read() {
+        let bytes =
+            packed(&[("a.roi", b"1"), ("a-1.roi", b"2"), ("a.roi", b"3"), ("b", b"4"), ("a.roi", b"5"), ("b", b"6")]);
+        let archive = Archive::open_with_repeated_names(&bytes).unwrap();
+        let names = archive.names_in_order();
+        assert_eq!(names, ["a.roi", "a-1.roi", "a-2.roi", "b", "a-3.roi", "b-1"]);
+        for (name, data) in names.iter().zip(b"123456") {
+            assert_eq!(archive.unpack(name, 9).unwrap().unwrap()[..], [*data]);
+        }
     }
 }

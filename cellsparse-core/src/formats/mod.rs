@@ -12,6 +12,8 @@ pub mod features;
 pub mod foreign;
 pub mod geojson;
 pub mod imagej_roi;
+#[cfg(any(feature = "io", feature = "models"))]
+mod json;
 #[cfg(feature = "keras")]
 pub mod keras;
 #[cfg(feature = "io")]
@@ -41,6 +43,8 @@ pub mod tensors;
 #[cfg(feature = "keras")]
 mod yaml;
 
+#[cfg(any(feature = "io", feature = "models"))]
+pub(crate) use self::json::read_json;
 #[cfg(feature = "io")]
 pub use self::ome_tiff::write_ome_tiff;
 pub use self::overlay::overlay;

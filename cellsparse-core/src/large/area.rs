@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::formats::read_json;
 use crate::raster::regions::Region;
 
 /// Boxes and polygons, in pixels of level 0 with their corner at the corner of the image (QuPath's coordinates). An object is
@@ -26,7 +27,7 @@ impl Area {
     /// [`Error::Config`] when it is no JSON, or holds no polygon.
     pub fn from_geojson(text: &str) -> Result<Self> {
         let value: Value =
-            serde_json::from_str(text).map_err(|error| Error::Config(format!("the region is no GeoJSON: {error}")))?;
+            read_json(text.as_bytes()).map_err(|error| Error::Config(format!("the region is no GeoJSON: {error}")))?;
         let mut area = Self::default();
         area.collect(&value, 0)?;
         if area.polygons.is_empty() {

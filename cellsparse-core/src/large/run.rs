@@ -64,7 +64,7 @@ pub(super) fn run(
         notes.insert(0, format!("{NOTHING}: nothing exceeds the thresholds"));
     }
     // How the image was read comes first, as of images that are read whole.
-    notes.splice(0..0, reader.notes().iter().cloned());
+    notes.splice(0..0, reader.notes().iter().cloned().chain(reader.findings()));
     spool.finish(&facts, objects)?;
     Ok(summary(objects, notes, false))
 }

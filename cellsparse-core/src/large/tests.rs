@@ -100,6 +100,39 @@ fn stars_of_classes_and_of_images_that_are_seen_scaled_are_those_of_the_whole_im
     }
 }
 
+/// An image of which something is to be said before it was read, and something after.
+struct Odd(ImageRegions);
+
+impl RegionReader for Odd {
+    fn levels(&self) -> &[crate::raster::regions::Extent] {
+        self.0.levels()
+    }
+
+    fn channels(&self) -> usize {
+        self.0.channels()
+    }
+
+    fn notes(&self) -> &[String] {
+        self.0.notes()
+    }
+
+    fn findings(&self) -> Vec<String> {
+        vec!["rounded".into()]
+    }
+
+    fn read(&self, region: crate::raster::regions::Region, level: usize) -> Result<Image> {
+        self.0.read(region, level)
+    }
+}
+
+#[test]
+fn what_reading_shows_is_told_before_what_was_found() {
+    let reader = ImageRegions::new(field(90, 110, 3).image, None).unwrap().with_notes(vec!["turned around".into()]);
+    let model = model(Algorithm::Stardist);
+    let told = model.predict_large(&Odd(reader), &LargeOptions::default(), &mut [], &mut |_| Flow::Continue).unwrap();
+    assert_eq!(told.notes[..2], ["turned around", "rounded"]);
+}
+
 /// Every object is there, and of their pixels at most two in a thousand differ.
 fn assert_alike(found: &Segmentation, whole: &Segmentation, what: &str) {
     let score = matching(&whole.labels, &found.labels, 0.9, Criterion::Iou, false).unwrap();

@@ -28,8 +28,8 @@ pub use self::image::{Image, LabelImage, RawLabels};
 pub use self::normalize::{Percentiles, percentile_normalize};
 #[cfg(feature = "io")]
 pub use self::read::{
-    ImageFile, ImageHeader, ReadLimits, ReadOptions, decode_image, decode_labels, open_regions, read_image,
-    read_image_header, read_image_with, read_label_file, read_label_file_with,
+    ImageFile, ImageHeader, ReadLimits, ReadOptions, decode_image, decode_labels, open_label_regions, open_regions,
+    read_image, read_image_header, read_image_with, read_label_file, read_label_file_with,
 };
 pub use self::resize::{Resized, resize_bilinear, resize_nearest, scaled_size};
 pub use self::resize_aligned::resize_bilinear_aligned;

@@ -49,6 +49,12 @@ pub trait RegionReader: Send + Sync {
         &[]
     }
 
+    /// What the samples that were read so far showed, a clause each, such as numbers that were rounded. Complete after the last
+    /// part; [`notes`](Self::notes) are known before the first.
+    fn findings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The samples `[height, width, C]` under a region of a level, in one sample type for all regions.
     ///
     /// # Errors
@@ -132,6 +138,7 @@ pub struct ImageRegions {
     image: Image,
     extent: [Extent; 1],
     pixel_size: Option<[f64; 2]>,
+    notes: Vec<String>,
 }
 
 impl ImageRegions {
@@ -142,7 +149,12 @@ impl ImageRegions {
     pub fn new(image: Image, pixel_size: Option<[f64; 2]>) -> Result<Self> {
         image.check()?;
         let extent = [Extent { height: image.height(), width: image.width() }];
-        Ok(Self { image, extent, pixel_size })
+        Ok(Self { image, extent, pixel_size, notes: Vec::new() })
+    }
+
+    /// The same with what is to be said of it, a clause each.
+    pub fn with_notes(self, notes: Vec<String>) -> Self {
+        Self { notes, ..self }
     }
 }
 
@@ -157,6 +169,10 @@ impl RegionReader for ImageRegions {
 
     fn pixel_size(&self) -> Option<[f64; 2]> {
         self.pixel_size
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn read(&self, region: Region, level: usize) -> Result<Image> {

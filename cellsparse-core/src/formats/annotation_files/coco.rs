@@ -125,6 +125,9 @@ fn region(segmentation: &Value, size: Option<(usize, usize)>) -> Result<Region, 
         Value::Object(mask) => {
             let side = |at: usize| mask.get("size")?.get(at)?.as_u64().and_then(|side| usize::try_from(side).ok());
             let (height, width) = side(0).zip(side(1)).or(size).ok_or("mask without a size")?;
+            if size.is_some_and(|size| size != (height, width)) {
+                return Err("mask of another size than its image");
+            }
             let counts = match mask.get("counts") {
                 Some(Value::Array(counts)) => counts.iter().map(Value::as_u64).collect(),
                 Some(Value::String(text)) => compressed(text.as_bytes()),

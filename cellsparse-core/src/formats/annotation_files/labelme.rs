@@ -23,6 +23,9 @@ pub(super) fn read(root: &Value, classes: &Classes) -> Result<Drawing, String> {
     let mut groups: BTreeMap<(String, i64), Kind> = BTreeMap::new();
     for shape in shapes {
         let label = shape["label"].as_str().unwrap_or_default();
+        // labelme's own lists of classes have `_background_`.
+        let inner = label.trim_matches('_');
+        let label = if classes.is_background(inner) { inner } else { label };
         let kind = shape["shape_type"].as_str().unwrap_or("polygon");
         let Some(points) = points(&shape["points"]) else {
             drawing.skip("shape without points");
@@ -90,6 +93,15 @@ mod tests {
 
     use super::super::AnnotationOptions;
     use super::*;
+
+    #[test]
+    fn the_background_of_its_lists_of_classes_is_background() {
+        let shape = |label: &str, x: f64| json!({ "label": label, "points": [[x, 0.0], [x + 1.0, 1.0]], "shape_type": "rectangle" });
+        let shapes = [shape("_background_", 0.0), shape("cell_", 1.0), shape("Background", 2.0)];
+        let root = json!({ "shapes": shapes, "imageHeight": 1, "imageWidth": 4 });
+        let mut drawing = read(&root, &Classes::new(&AnnotationOptions::default())).unwrap();
+        assert_eq!(drawing.draw(None).unwrap(), ndarray::array![[0, 1, 0, -1]]);
+    }
 
     #[test]
     fn masks_lie_where_their_first_point_does() {

@@ -36,9 +36,10 @@ use self::drawing::Drawing;
 pub use self::names::{Matches, NotUsed, is_annotation_name, match_annotations};
 pub use self::shapes::DrawnShapes;
 use super::archive::Archive;
+use super::read_json;
 use crate::annotations::LabelSource;
 use crate::error::{Error, Result};
-use crate::raster::{ReadOptions, is_zarr_folder, read_label_file_with};
+use crate::raster::{RawLabels, ReadOptions, is_zarr_folder, read_label_file_with};
 
 /// Largest file, and largest text: JSON takes many times its size in memory.
 const FILE_BYTES: u64 = 2 << 30;
@@ -88,13 +89,16 @@ pub fn read_annotations(path: impl AsRef<Path>, options: &AnnotationOptions) -> 
     let path = path.as_ref();
     if is_label_image(path)? {
         let read = ReadOptions { plane: options.plane, frame: options.frame, ..ReadOptions::default() };
-        let labels = read_label_file_with(path, &read)?;
-        let labels =
-            if names::is_cellpose(path) { LabelSource::Instances(labels) } else { LabelSource::Values(labels) };
+        let labels = source_of_picture(path, read_label_file_with(path, &read)?);
         return Ok(AnnotationFile { labels, unused: Vec::new() });
     }
     let read = content_of(path, options).and_then(|content| content.annotations(options));
     read.map_err(|error| in_file(path, error))
+}
+
+/// What the numbers of a picture may mean, by the name of its file: those of Cellpose's masks are never background.
+pub fn source_of_picture(path: &Path, labels: RawLabels) -> LabelSource {
+    if names::is_cellpose(path) { LabelSource::Instances(labels) } else { LabelSource::Values(labels) }
 }
 
 /// Reads the shapes of a file without drawing them, for images of which parts are looked at. `None` for a label image.
@@ -185,7 +189,7 @@ fn content(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result<Con
         return Ok(Content::Drawing(drawing));
     }
     if bytes.starts_with(b"PK\x03\x04") {
-        let archive = Archive::open(bytes).map_err(Error::Labels)?;
+        let archive = Archive::open_with_repeated_names(bytes).map_err(Error::Labels)?;
         if let Some(text) = packed_text(&archive)? {
             return decode_text(&text, name, options);
         }
@@ -221,7 +225,7 @@ fn decode_text(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result
         )));
     }
     let root: serde_json::Value =
-        serde_json::from_slice(text).map_err(|error| Error::Labels(format!("it is not whole JSON: {error}")))?;
+        read_json(text).map_err(|error| Error::Labels(format!("it is not whole JSON: {error}")))?;
     let classes = Classes::new(options);
     let read = if coco::is_coco(&root) {
         coco::read(&root, options.image.as_deref(), &classes)
@@ -254,7 +258,7 @@ fn foreign(bytes: &[u8], name: &Path) -> String {
 /// The names of the images that a COCO file has annotations for; nothing for any other file.
 pub(super) fn coco_images(path: &Path) -> Option<Vec<String>> {
     let bytes = read_bytes(path).ok().filter(|bytes| bytes.len() <= TEXT_BYTES)?;
-    let root: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    let root = read_json(&bytes).ok()?;
     coco::is_coco(&root).then(|| coco::images(&root))
 }
 

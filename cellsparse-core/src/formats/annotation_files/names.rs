@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::coco_images;
 use crate::error::{Error, Result, counted};
-use crate::raster::is_zarr_folder;
+use crate::raster::{image_stem, is_zarr_folder};
 
 /// Endings of the names of label images and other annotations, after the name of the image without its extension.
 const SUFFIXES: [&str; 21] = [
@@ -92,8 +92,8 @@ pub fn match_annotations(images: &[PathBuf], labels: &Path) -> Result<Matches> {
         return match_file(images, labels);
     }
     let images: Vec<&PathBuf> = {
-        let stems: BTreeSet<String> = images.iter().map(|image| stem(image)).collect();
-        images.iter().filter(|image| !stems.iter().any(|other| is_annotation_of(&stem(image), other))).collect()
+        let stems: BTreeSet<String> = images.iter().map(|image| image_stem(image)).collect();
+        images.iter().filter(|image| !stems.iter().any(|other| is_annotation_of(&image_stem(image), other))).collect()
     };
     let candidates = candidates(labels)?;
     let known: BTreeSet<&PathBuf> = images.iter().copied().collect();
@@ -134,8 +134,9 @@ pub fn match_annotations(images: &[PathBuf], labels: &Path) -> Result<Matches> {
         let tables: BTreeMap<&PathBuf, Vec<String>> =
             candidates.iter().filter(json).filter_map(|file| Some((file, coco_images(file)?))).collect();
         alone.retain(|image| {
-            let wanted = [name(image), stem(image)];
-            let holds = |names: &Vec<String>| names.iter().any(|n| *n == wanted[0] || stem(Path::new(n)) == wanted[1]);
+            let wanted = [name(image), image_stem(image)];
+            let holds =
+                |names: &Vec<String>| names.iter().any(|n| *n == wanted[0] || image_stem(Path::new(n)) == wanted[1]);
             let Some((file, _)) = tables.iter().find(|(_, names)| holds(names)) else { return true };
             matches.pairs.push(((*image).clone(), (*file).clone()));
             false
@@ -194,9 +195,9 @@ fn match_file(images: &[PathBuf], labels: &Path) -> Result<Matches> {
         let unused = others.map(|other| NotUsed::new(other, ALONE)).collect();
         return Ok(Matches { pairs: vec![((*image).clone(), labels.to_path_buf())], unused });
     };
-    let stems: BTreeSet<String> = names.iter().map(|name| stem(Path::new(name))).collect();
+    let stems: BTreeSet<String> = names.iter().map(|name| image_stem(Path::new(name))).collect();
     let (there, missing): (Vec<&PathBuf>, Vec<&PathBuf>) =
-        images.iter().partition(|image| stems.contains(&stem(image)));
+        images.iter().partition(|image| stems.contains(&image_stem(image)));
     if there.is_empty() {
         return Err(Error::file(
             labels,
@@ -235,20 +236,21 @@ fn rank(file: &Path, image: &Path) -> Option<usize> {
         _ if file.is_dir() => 0,
         _ => return None,
     };
-    let own = if file.is_dir() && kind == 0 { name(file) } else { stem(file) };
-    let lower = own.to_lowercase();
-    for wanted in [name(image), stem(image)] {
-        if own == wanted {
-            return Some(kind);
-        }
-        let fits_start = own
-            .strip_prefix(&wanted)
-            .is_some_and(|rest| SUFFIXES.contains(&rest.to_lowercase().as_str()) || rest.starts_with(" - "));
-        if fits_start || PREFIXES.iter().any(|prefix| lower.strip_prefix(prefix) == Some(&wanted.to_lowercase())) {
-            return Some(kind + usize::from(kind == 2));
-        }
+    let own = if file.is_dir() && kind == 0 { [name(file), name(file)] } else { [stem(file), image_stem(file)] };
+    // `.ome.tif` counts as one ending, as in the names of results and in QuPath.
+    let wanted = [name(image), stem(image), image_stem(image)];
+    let pairs = || own.iter().flat_map(|own| wanted.iter().map(move |wanted| (own, wanted)));
+    if pairs().any(|(own, wanted)| own == wanted) {
+        return Some(kind);
     }
-    None
+    let fits = |(own, wanted): (&String, &String)| {
+        let fits_start = own
+            .strip_prefix(wanted)
+            .is_some_and(|rest| SUFFIXES.contains(&rest.to_lowercase().as_str()) || rest.starts_with(" - "));
+        let lower = own.to_lowercase();
+        fits_start || PREFIXES.iter().any(|prefix| lower.strip_prefix(prefix) == Some(&wanted.to_lowercase()))
+    };
+    pairs().any(fits).then_some(kind + usize::from(kind == 2))
 }
 
 /// The files and folders that may hold annotations, sorted.

@@ -31,7 +31,7 @@ pub(super) fn read(root: &Value, classes: &Classes) -> Result<Drawing, String> {
         let class = class(feature);
         let geometry = geometry(feature);
         let kind = object_type(feature);
-        if matches!(kind, "root" | "tile" | "tma_core") {
+        if matches!(kind, "root" | "tile" | "tmaCore" | "tma_core") {
             drawing.skip(format!("object of the type '{kind}'"));
             continue;
         }
@@ -73,10 +73,14 @@ pub(super) fn read(root: &Value, classes: &Classes) -> Result<Drawing, String> {
 /// `annotation`, `detection`, `cell`, ... of QuPath's objects; empty for others.
 fn object_type(feature: &Value) -> &str {
     // QuPath 0.2 names the object in its id.
-    let told = feature["properties"]["objectType"].as_str().or_else(|| feature["properties"]["object_type"].as_str());
+    let told = |name: &str| feature["properties"][name].as_str();
+    let told = told("objectType").or_else(|| told("object_type")).or_else(|| told("type"));
     told.unwrap_or_else(|| match feature["id"].as_str() {
         Some("PathAnnotationObject") => "annotation",
         Some("PathDetectionObject" | "PathCellObject") => "detection",
+        Some("PathTileObject") => "tile",
+        Some("TMACoreObject") => "tmaCore",
+        Some("PathRootObject") => "root",
         _ => "",
     })
 }
@@ -101,11 +105,19 @@ fn place(geometry: &Value) -> Place {
 
 /// The name of the class of a feature.
 fn class(feature: &Value) -> Option<String> {
-    let properties = feature.get("properties")?;
-    match properties.get("classification")? {
+    class_name(feature.get("properties")?.get("classification")?, 0)
+}
+
+fn class_name(classification: &Value, depth: usize) -> Option<String> {
+    match classification {
         Value::String(name) => Some(name.clone()),
         classification => match (classification.get("name"), classification.get("names")) {
-            (Some(Value::String(name)), _) => Some(name.clone()),
+            (Some(Value::String(name)), _) => {
+                // As QuPath before 0.4 writes a derived class.
+                let parent = classification.get("parentClass").filter(|_| depth < DEPTH);
+                let parent = parent.and_then(|parent| class_name(parent, depth + 1));
+                Some(parent.map_or_else(|| name.clone(), |parent| format!("{parent}: {name}")))
+            }
             (_, Some(Value::Array(names))) => {
                 let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
                 (!names.is_empty()).then(|| names.join(": "))

@@ -306,6 +306,47 @@ fn detections_of_qupath_are_cells_and_the_region_around_them_is_none() {
     assert_eq!(squares(nucleus.as_bytes(), &AnnotationOptions::default()).unwrap().0, [1, -1, -1, -1]);
 }
 
+/// Measurements that have no number, cores of tissue, and how versions before 0.4 wrote derived classes and kinds of objects.
+#[test]
+fn exports_of_qupath_have_more_than_outlines() {
+    let all = AnnotationOptions::default();
+    let kinds = [
+        r#""properties": {"objectType": "annotation", "measurements": {"Area": NaN, "a": -Infinity}}"#,
+        r#""properties": {"objectType": "tmaCore", "isMissing": false}"#,
+        r#""id": "TMACoreObject", "properties": {}"#,
+        r#""id": "PathTileObject", "properties": {"measurements": [{"name": "NaN", "value": NaN}]}"#,
+    ];
+    let (labels, unused) = squares(features(&kinds).as_bytes(), &all).unwrap();
+    assert_eq!(labels, [1, -1, -1, -1]);
+    assert_eq!(unused, ["1 object of the type 'tile'", "2 x object of the type 'tmaCore'"]);
+    let parent = |name: &str| {
+        let parent = format!(r#"{{"parentClass": {{}}, "name": "{name}", "colorRGB": -1}}"#);
+        format!(
+            r#""properties": {{"classification": {{"parentClass": {parent}, "name": "Positive", "colorRGB": -9}}}}"#
+        )
+    };
+    let names = ["Foreground", "Background", "Tumor"].map(parent);
+    let (labels, unused) = squares(features(&names.each_ref().map(String::as_str)).as_bytes(), &all).unwrap();
+    assert_eq!(labels, [1, 0, -1, -1]);
+    assert_eq!(unused, ["1 shape of the class 'Tumor: Positive'"]);
+}
+
+#[test]
+fn masks_of_coco_have_the_size_of_their_image() {
+    let read = |size: &str| {
+        let text = format!(
+            r#"{{"images": [{{"id": 1, "file_name": "a.png", "height": 3, "width": 2}}], "categories": [], "annotations": [
+                {{"image_id": 1, "segmentation": {{"size": {size}, "counts": [1, 2, 3]}}}},
+                {{"image_id": 1, "segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]}}]}}"#
+        );
+        decode_annotations(text.as_bytes(), Path::new("a.json"), &AnnotationOptions::default()).unwrap()
+    };
+    assert_eq!(read("[3, 2]").labels, LabelSource::Drawn(ndarray::array![[2, -1], [1, -1], [1, -1]]));
+    let found = read("[2, 3]");
+    assert_eq!(found.labels, LabelSource::Drawn(ndarray::array![[1, -1], [-1, -1], [-1, -1]]));
+    assert_eq!(found.unused, ["1 mask of another size than its image"]);
+}
+
 #[test]
 fn shapes_of_qupath_are_on_a_plane() {
     // The first plane and time point is not written.

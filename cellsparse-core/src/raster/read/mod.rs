@@ -4,6 +4,7 @@ mod jpeg;
 mod kept;
 mod options;
 mod png;
+mod rounding;
 mod source;
 mod tiff;
 mod zarr;
@@ -59,10 +60,49 @@ pub fn open_regions(path: impl AsRef<Path>, options: &ReadOptions, kept_bytes: u
     let source = Source::open(path, u64::MAX)?;
     let start = source.start(8).map_err(|problem| problem.in_file(path))?;
     if matches!(recognise(&start).map_err(|problem| problem.in_file(path))?, Format::Tiff) {
-        return Ok(Box::new(tiff::TiffRegions::open(path, options, kept_bytes)?));
+        return Ok(Box::new(tiff::TiffRegions::open(path, options, kept_bytes, false)?));
     }
-    let ImageFile { image, pixel_size, .. } = read_image_with(path, options)?;
-    Ok(Box::new(ImageRegions::new(image, pixel_size)?))
+    let ImageFile { image, pixel_size, notes } = read_image_with(path, options)?;
+    Ok(Box::new(ImageRegions::new(image, pixel_size)?.with_notes(notes)))
+}
+
+/// As [`open_regions`] for a label image: parts hold the stored numbers as [`read_label_file_with`] gives them, in a type of
+/// [`Image`] that holds them exactly up to 16,777,216.
+///
+/// # Errors
+/// As [`open_regions`]; for a label image of several channels, [`Error::File`].
+pub fn open_label_regions(
+    path: impl AsRef<Path>,
+    options: &ReadOptions,
+    kept_bytes: usize,
+) -> Result<Box<dyn RegionReader>> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        zarr::require(path)?;
+        let reader = within_wall(|| zarr::ZarrRegions::opened(path, options, kept_bytes, true));
+        return one_channel(reader.map_err(|problem| problem.in_file(path))?, path);
+    }
+    let source = Source::open(path, u64::MAX)?;
+    let start = source.start(8).map_err(|problem| problem.in_file(path))?;
+    if matches!(recognise(&start).map_err(|problem| problem.in_file(path))?, Format::Tiff) {
+        return one_channel(tiff::TiffRegions::open(path, options, kept_bytes, true)?, path);
+    }
+    let numbers = match read_label_file_with(path, options)? {
+        RawLabels::Unsigned(values) => values.mapv(|value| value as f32),
+        RawLabels::Signed(values) => values.mapv(|value| value as f32),
+    };
+    one_channel(ImageRegions::new(Image::from_gray(numbers), None)?, path)
+}
+
+/// Refuses a label image with several numbers for a pixel.
+fn one_channel(reader: impl RegionReader + 'static, path: &Path) -> Result<Box<dyn RegionReader>> {
+    match reader.channels() {
+        1 => Ok(Box::new(reader)),
+        count => Err(Error::file(
+            path,
+            format!("it has {count} channels; a label file has one number per pixel: save it as one grey channel"),
+        )),
+    }
 }
 
 /// Reads what the header of an image file tells of planes, time points and pixel size.

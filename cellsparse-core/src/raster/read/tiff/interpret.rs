@@ -2,13 +2,11 @@
 
 use half::f16;
 
+use super::super::rounding::{EXACT_IN_F32, Largest};
 use super::super::{Decoded, Problem, RawLabels, ReadLimits, channels_last, plane, sample_count};
 use super::chunks::Words;
 use super::page::{Color, Kind, Page};
 use crate::raster::Image;
-
-/// Integers up to this size are exact in 32-bit floats.
-const EXACT_IN_F32: i64 = 1 << 24;
 
 /// What else decides how numbers become intensities.
 pub(super) struct Context {
@@ -20,6 +18,10 @@ pub(super) struct Context {
     pub(super) signed_16: bool,
     /// Red, then green, then blue of every index.
     pub(super) color_map: Option<Vec<u64>>,
+    /// The numbers are wanted as they are stored, as those of labels are.
+    pub(super) stored: bool,
+    /// Of the samples that became floats so far.
+    pub(super) largest: Largest,
 }
 
 /// An image of `channels` channels from interleaved words.
@@ -33,6 +35,7 @@ pub(super) fn image(
 ) -> Decoded<Image> {
     let (height, width) = (page.height, page.width);
     if page.color == Color::Palette
+        && !context.stored
         && let Some(map) = context.color_map.as_deref()
         && let Some(colors) = resolve(map, page.bits, context.imagej)
     {
@@ -47,7 +50,7 @@ pub(super) fn image(
         };
         return Ok(Image::U8(channels_last(samples, height, width, channels)?));
     }
-    let inverted = page.color == Color::MinIsWhite && !(page.bits == 1 && context.tifffile);
+    let inverted = page.color == Color::MinIsWhite && !context.stored && !(page.bits == 1 && context.tifffile);
     if inverted {
         notes.push("0 means white in the TIFF; intensities were turned around, so that bright is high".into());
     }
@@ -74,7 +77,7 @@ pub(super) fn image(
         }
         (Kind::Unsigned, words) => {
             let values = words.map(|value| Ok(if inverted { mask - value } else { value }))?;
-            say_rounding(values.iter().map(|value| u128::from(*value)).max(), notes);
+            context.largest.see(values.iter().copied().max().unwrap_or(0));
             shape(values.into_iter().map(|value| value as f32).collect())
         }
         (Kind::Signed, words) => {
@@ -82,7 +85,7 @@ pub(super) fn image(
                 let value = signed(value, page.bits);
                 Ok(if inverted { -1 - value } else { value })
             })?;
-            say_rounding(values.iter().map(|value| u128::from(value.unsigned_abs())).max(), notes);
+            context.largest.see(values.iter().map(|value| value.unsigned_abs()).max().unwrap_or(0));
             shape(values.into_iter().map(|value| value as f32).collect())
         }
         (Kind::Float, words) => shape(words.map(|value| {
@@ -166,16 +169,6 @@ fn float_24(value: u32) -> f64 {
         0x7f => f64::NAN,
         _ => sign * (1.0 + fraction) * 2f64.powi(exponent as i32 - 63),
     }
-}
-
-/// Tells that whole numbers are rounded when the largest of them does not fit into a 32-bit float.
-fn say_rounding(largest: Option<u128>, notes: &mut Vec<String>) {
-    let Some(largest) = largest.filter(|largest| *largest > EXACT_IN_F32 as u128) else { return };
-    let step = 1_u128 << (127 - largest.leading_zeros() - 23);
-    notes.push(format!(
-        "its samples reach {largest}; above {EXACT_IN_F32} they are rounded to 32-bit floats, by {} at most",
-        step / 2
-    ));
 }
 
 /// The colours of indices, 8 bit each; `None` where the index itself is the intensity: in files of ImageJ, whose tables are

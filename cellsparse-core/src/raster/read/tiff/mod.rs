@@ -22,6 +22,7 @@ pub(super) use self::physical::micrometres;
 pub(super) use self::regions::TiffRegions;
 use self::stack::{Slot, Stack, imagej_value};
 use super::options::choose;
+use super::rounding::Largest;
 use super::source::Source;
 use super::{Decoded, ImageHeader, Picked, Problem, RawLabels, ReadLimits, ReadOptions, sample_count};
 use crate::error::counted;
@@ -45,6 +46,7 @@ pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<(Pick
     let context = context(&tiff, directory, first)?;
     let mut notes = stack.notes(false);
     let image = interpret::image(words, first, wanted.len(), &context, &options.limits, &mut notes)?;
+    notes.extend(context.largest.note());
     let picked_now = chosen.picked || (options.channels.is_some() && !palette);
     let transparent = if picked_now || palette {
         vec![false; image.channels()]
@@ -228,6 +230,8 @@ fn context(tiff: &Tiff<'_>, directory: &Directory, page: &Page) -> Decoded<inter
         tifffile: tiff.text(directory, tags::SOFTWARE)?.starts_with("tifffile"),
         signed_16: is_signed_16(&description, page),
         color_map: if palette { tiff.numbers(directory, tags::COLOR_MAP)? } else { None },
+        stored: false,
+        largest: Largest::default(),
     })
 }
 

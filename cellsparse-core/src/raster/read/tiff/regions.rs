@@ -43,24 +43,37 @@ pub(in crate::raster::read) struct TiffRegions {
 impl TiffRegions {
     /// Opens the planes and channels that `options` name, of a file of any length. `kept_bytes` of decoded strips and tiles
     /// stay in memory, one row of them at least. The limits of `options` hold for every part that is read, and for one strip or
-    /// tile.
-    pub(in crate::raster::read) fn open(path: &Path, options: &ReadOptions, kept_bytes: usize) -> Result<Self> {
+    /// tile. `for_labels` gives the stored numbers, of the plane of an image of one plane whichever is asked for.
+    pub(in crate::raster::read) fn open(
+        path: &Path,
+        options: &ReadOptions,
+        kept_bytes: usize,
+        for_labels: bool,
+    ) -> Result<Self> {
         let source = Source::open(path, u64::MAX)?;
-        within_wall(|| Self::from_source(source, path, options, kept_bytes)).map_err(|problem| problem.in_file(path))
+        within_wall(|| Self::from_source(source, path, options, kept_bytes, for_labels))
+            .map_err(|problem| problem.in_file(path))
     }
 
-    fn from_source(source: Source<'static>, path: &Path, options: &ReadOptions, kept_bytes: usize) -> Decoded<Self> {
+    fn from_source(
+        source: Source<'static>,
+        path: &Path,
+        options: &ReadOptions,
+        kept_bytes: usize,
+        for_labels: bool,
+    ) -> Decoded<Self> {
         // What a whole page would take does not matter here.
         let boundless = ReadLimits { decoded_bytes: usize::MAX, file_bytes: u64::MAX };
-        let options = &ReadOptions { limits: boundless, ..options.clone() };
+        let channels = options.channels.clone().filter(|_| !for_labels);
+        let options = &ReadOptions { limits: boundless, channels, ..options.clone() };
         let tiff = Tiff::open(&source)?;
         refuse_raw(&tiff)?;
         let stack = super::Stack::find(&tiff, &boundless)?;
-        let chosen = Chosen::find(&tiff, &stack, options, false)?;
+        let chosen = Chosen::find(&tiff, &stack, options, for_labels)?;
         let levels = levels(&tiff, &chosen, &boundless)?;
         let first = &chosen.pages[0].page;
         let count = chosen.pages.len() * first.samples;
-        let palette = first.color == Color::Palette;
+        let palette = first.color == Color::Palette && !for_labels;
         let chosen_now = chosen.picked || (options.channels.is_some() && !palette);
         let wanted: Vec<usize> = match &options.channels {
             Some(channels) if !palette && !chosen.picked => zero_based(channels, count)?,
@@ -68,7 +81,7 @@ impl TiffRegions {
         };
         let wanted = if wanted.is_empty() { (0..count).collect() } else { wanted };
         let directory = &tiff.directories[chosen.pages[0].slot.directory];
-        let context = super::context(&tiff, directory, first)?;
+        let context = interpret::Context { stored: for_labels, ..super::context(&tiff, directory, first)? };
         let pixel_size = pixel_size(&tiff, &stack, directory)?;
         let notes = stack.notes(levels.len() > 1);
         let extent = |layers: &Vec<Layer>| Extent { height: layers[0].page.height, width: layers[0].page.width };
@@ -103,7 +116,7 @@ impl TiffRegions {
             reader.channels = kept.len();
             reader.kept = Some(kept);
         }
-        if !chosen_now {
+        if !chosen_now && !for_labels {
             let is_left_out = |at: &usize| transparent[at % transparent.len()] && !reader.wanted.contains(at);
             let left_out: Vec<usize> = (0..count).filter(is_left_out).collect();
             for channel in left_out {
@@ -223,6 +236,10 @@ impl RegionReader for TiffRegions {
 
     fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    fn findings(&self) -> Vec<String> {
+        self.context.largest.note().into_iter().collect()
     }
 
     fn read(&self, region: Region, level: usize) -> Result<Image> {

@@ -39,7 +39,8 @@ const KEPT_BYTES: usize = 16 << 20;
 pub(super) fn image(path: &Path, options: &ReadOptions) -> Result<ImageFile> {
     let reader = ZarrRegions::open(path, options, KEPT_BYTES)?;
     let image = reader.read(Region::whole(reader.levels()[0]), 0)?;
-    Ok(ImageFile { image, pixel_size: reader.pixel_size(), notes: reader.notes().to_vec() })
+    let notes = [reader.notes(), &reader.findings()].concat();
+    Ok(ImageFile { image, pixel_size: reader.pixel_size(), notes })
 }
 
 /// Planes, time points and pixel size.

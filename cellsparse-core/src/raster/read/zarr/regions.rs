@@ -1,5 +1,6 @@
 //! Parts of a zarr, read without the rest: only the chunks under them are decoded, and the last ones are kept.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,6 +9,7 @@ use ndarray::Array3;
 
 use super::super::kept::Kept;
 use super::super::options::choose;
+use super::super::rounding::Largest;
 use super::super::{
     Decoded, Problem, ReadLimits, ReadOptions, channels_last, checked_part, sample_count, within_wall, zero_based,
 };
@@ -37,6 +39,8 @@ pub(in crate::raster::read) struct ZarrRegions {
     limits: ReadLimits,
     chunks: Mutex<Kept<Key, Vec<u8>>>,
     indices: Mutex<Kept<Key, Vec<u8>>>,
+    /// Of the samples that became floats so far.
+    largest: Largest,
 }
 
 /// Level, and place of a chunk along channels, rows and columns.
@@ -72,7 +76,12 @@ impl ZarrRegions {
     }
 
     /// The same for labels with `for_labels`: the plane of an image of one plane is read whichever is asked for.
-    pub(super) fn opened(path: &Path, options: &ReadOptions, kept_bytes: usize, for_labels: bool) -> Decoded<Self> {
+    pub(in crate::raster::read) fn opened(
+        path: &Path,
+        options: &ReadOptions,
+        kept_bytes: usize,
+        for_labels: bool,
+    ) -> Decoded<Self> {
         let store = Store::new(path);
         let found = find(&store, options.plane.is_some() && !for_labels)?;
         let counts = Counts::of(&found);
@@ -121,6 +130,7 @@ impl ZarrRegions {
             limits: ReadLimits { file_bytes: u64::MAX, ..options.limits },
             chunks: Mutex::new(Kept::new(kept_bytes)),
             indices: Mutex::new(Kept::new(INDEX_BYTES)),
+            largest: Largest::default(),
             levels: arrays.into_iter().map(level).collect(),
         })
     }
@@ -134,20 +144,29 @@ impl ZarrRegions {
     pub(super) fn part(&self, region: Region, level: usize) -> Decoded<Image> {
         let part = Part { reader: self, region, level };
         let kind = self.data_type();
-        Ok(match (kind.kind, kind.size) {
+        let largest = Cell::new(0);
+        let rounded = |value: f32, magnitude: u64| {
+            largest.set(magnitude.max(largest.get()));
+            value
+        };
+        let unsigned = |value: u64| rounded(value as f32, value);
+        let signed = |value: i64| rounded(value as f32, value.unsigned_abs());
+        let image = match (kind.kind, kind.size) {
             (Kind::Bool, _) => Image::U8(part.read(|byte: [u8; 1]| u8::from(byte[0] != 0))?),
             (Kind::Unsigned, 1) => Image::U8(part.read(|byte: [u8; 1]| byte[0])?),
             (Kind::Unsigned, 2) => Image::U16(part.read(u16::from_le_bytes)?),
-            (Kind::Unsigned, 4) => Image::F32(part.read(|bytes| u32::from_le_bytes(bytes) as f32)?),
-            (Kind::Unsigned, _) => Image::F32(part.read(|bytes| u64::from_le_bytes(bytes) as f32)?),
+            (Kind::Unsigned, 4) => Image::F32(part.read(|bytes| unsigned(u32::from_le_bytes(bytes).into()))?),
+            (Kind::Unsigned, _) => Image::F32(part.read(|bytes| unsigned(u64::from_le_bytes(bytes)))?),
             (Kind::Signed, 1) => Image::F32(part.read(|bytes| f32::from(i8::from_le_bytes(bytes)))?),
             (Kind::Signed, 2) => Image::F32(part.read(|bytes| f32::from(i16::from_le_bytes(bytes)))?),
-            (Kind::Signed, 4) => Image::F32(part.read(|bytes| i32::from_le_bytes(bytes) as f32)?),
-            (Kind::Signed, _) => Image::F32(part.read(|bytes| i64::from_le_bytes(bytes) as f32)?),
+            (Kind::Signed, 4) => Image::F32(part.read(|bytes| signed(i32::from_le_bytes(bytes).into()))?),
+            (Kind::Signed, _) => Image::F32(part.read(|bytes| signed(i64::from_le_bytes(bytes)))?),
             (Kind::Float, 2) => Image::F32(part.read(|bytes| f16::from_le_bytes(bytes).to_f32())?),
             (Kind::Float, 4) => Image::F32(part.read(f32::from_le_bytes)?),
             (Kind::Float, _) => Image::F32(part.read(|bytes| f64::from_le_bytes(bytes) as f32)?),
-        })
+        };
+        self.largest.see(largest.get());
+        Ok(image)
     }
 
     /// The whole numbers of a part as they are stored; `None` when they are floats.
@@ -278,7 +297,6 @@ impl Part<'_> {
         };
         let mut fill = [0; N];
         fill.copy_from_slice(&array.fill[..N]);
-        let fill = number(fill);
         let [rows, columns] = axes.plane;
         let (high, wide) = (array.chunk[rows], array.chunk[columns]);
         self.keep_rows(high, wide);
@@ -300,6 +318,7 @@ impl Part<'_> {
                             let begin = ((y - region.top) * region.width + left - region.left) * channels + to;
                             let target = samples[begin..].iter_mut().step_by(channels).take(right - left);
                             let Some(chunk) = &chunk else {
+                                let fill = number(fill);
                                 target.for_each(|sample| *sample = fill);
                                 continue;
                             };
@@ -358,6 +377,10 @@ impl RegionReader for ZarrRegions {
 
     fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    fn findings(&self) -> Vec<String> {
+        self.largest.note().into_iter().collect()
     }
 
     fn read(&self, region: Region, level: usize) -> Result<Image> {

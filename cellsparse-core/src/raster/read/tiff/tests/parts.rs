@@ -2,12 +2,23 @@
 
 use super::*;
 
+type Reader = Box<dyn crate::raster::regions::RegionReader>;
+
 /// A file of these bytes, opened for reading by parts.
-fn regions(bytes: &[u8], options: &ReadOptions) -> Result<Box<dyn crate::raster::regions::RegionReader>> {
+fn regions(bytes: &[u8], options: &ReadOptions) -> Result<Reader> {
+    opened(bytes, |path| crate::raster::open_regions(path, options, 0))
+}
+
+/// A file of these bytes, opened for reading the numbers of labels by parts.
+fn label_regions(bytes: &[u8], options: &ReadOptions) -> Result<Reader> {
+    opened(bytes, |path| crate::raster::open_label_regions(path, options, 0))
+}
+
+fn opened(bytes: &[u8], open: impl FnOnce(&std::path::Path) -> Result<Reader>) -> Result<Reader> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     // The open file stays readable after its name is gone; where that cannot be, the test's file stays.
-    let reader = crate::raster::open_regions(file.path(), options, 0);
+    let reader = open(file.path());
     if cfg!(not(unix)) {
         let _ = file.keep();
     }
@@ -143,4 +154,59 @@ fn what_is_left_out_of_parts_is_said() {
     }
     let white = Draft::gray(20, 30, 8, &[5; 600]).short(tags::PHOTOMETRIC, 0);
     assert!(regions(&white.bytes(), &all).unwrap().notes()[0].contains("0 means white"));
+}
+
+/// What is white, which colours are shown and what ImageJ shifted matters to labels read by parts no more than to whole ones.
+#[test]
+fn parts_of_labels_hold_the_stored_numbers() {
+    use crate::raster::regions::Region;
+    let small = [0, 1, 2, 7, 7, 255];
+    let wide: Vec<u8> = [32_767_u16, 32_768, 32_769, 32_770, 0, 65_535].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let whole: Vec<u8> =
+        [0.0_f32, 1.0, 70_000.0, 3.0, 3.0, 16_777_215.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let colors = Value::Short((0..768).map(|at| at as u16 * 85).collect());
+    let gray = Draft::gray(3, 2, 8, &small);
+    let alpha: Vec<u8> = small.iter().flat_map(|value| [*value, 100 + value % 7]).collect();
+    for draft in [
+        gray.clone(),
+        gray.clone().short(tags::PHOTOMETRIC, 0),
+        gray.clone().short(tags::PHOTOMETRIC, 3).with(tags::COLOR_MAP, colors),
+        Draft::gray(3, 2, 16, &wide).short(tags::PHOTOMETRIC, 0),
+        Draft::gray(3, 2, 16, &wide).text("ImageJ=1.54p\ncf=0\nc0=-32768.0\nc1=1.0\n"),
+        Draft::gray(3, 2, 32, &whole).short(tags::SAMPLE_FORMAT, 3).short(tags::PHOTOMETRIC, 0),
+        Draft::gray(3, 2, 8, &alpha).samples(2, 8).with(tags::EXTRA_SAMPLES, Value::Short(vec![2])),
+    ] {
+        let bytes = draft.bytes();
+        let expected = match labels_of(&bytes) {
+            RawLabels::Unsigned(values) => values.mapv(|value| value as f32),
+            RawLabels::Signed(values) => values.mapv(|value| value as f32),
+        };
+        // The plane of the stack that they were drawn on.
+        for options in [ReadOptions::default(), plane(3), channels(&[2])] {
+            let reader = label_regions(&bytes, &options).unwrap();
+            assert!(reader.notes().is_empty(), "{:?}", reader.notes());
+            let found = reader.read(Region::whole(reader.levels()[0]), 0).unwrap().to_f32();
+            assert_eq!(found.remove_axis(ndarray::Axis(2)), expected);
+        }
+    }
+    let rgb = Draft::gray(2, 1, 8, &[0; 6]).samples(3, 8).short(tags::PHOTOMETRIC, 2);
+    let text = label_regions(&rgb.bytes(), &ReadOptions::default()).err().unwrap().to_string();
+    assert!(text.contains("3 channels"), "{text}");
+}
+
+#[test]
+fn numbers_that_are_rounded_are_told_once_they_were_read() {
+    use crate::raster::regions::Region;
+    for (format, last) in [(1, 33_554_433_u32), (2, (-33_554_433_i32) as u32)] {
+        let data: Vec<u8> = (0..15).chain([last]).flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = Draft::gray(4, 4, 32, &data).short(tags::SAMPLE_FORMAT, format).bytes();
+        let reader = regions(&bytes, &ReadOptions::default()).unwrap();
+        reader.read(Region { top: 0, left: 0, height: 3, width: 4 }, 0).unwrap();
+        assert!(reader.notes().is_empty() && reader.findings().is_empty());
+        reader.read(Region { top: 3, left: 2, height: 1, width: 2 }, 0).unwrap();
+        let told = reader.findings();
+        assert!(told.len() == 1 && told[0].contains("reach 33554433; above 16777216 they are rounded"), "{told:?}");
+        assert!(told[0].ends_with("by 2 at most"), "{told:?}");
+        assert_eq!(told, read_with(&bytes, &ReadOptions::default()).unwrap().notes);
+    }
 }
