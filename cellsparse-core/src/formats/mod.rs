@@ -12,7 +12,7 @@ pub mod features;
 pub mod foreign;
 pub mod geojson;
 pub mod imagej_roi;
-#[cfg(any(feature = "io", feature = "models"))]
+#[cfg(feature = "io")]
 mod json;
 #[cfg(feature = "keras")]
 pub mod keras;
@@ -43,7 +43,7 @@ pub mod tensors;
 #[cfg(feature = "keras")]
 mod yaml;
 
-#[cfg(any(feature = "io", feature = "models"))]
+#[cfg(feature = "io")]
 pub(crate) use self::json::read_json;
 #[cfg(feature = "io")]
 pub use self::ome_tiff::write_ome_tiff;
