@@ -1,14 +1,15 @@
 """The cellpose package: its network, loss, tiles and dynamics. See README.md; normally started by run.py.
 
-`--best` runs the same network with what makes torch fastest where the package does not do so: channels last, fused
-optimiser, no conversion of the network for each batch.
+The network runs with what makes torch fastest where the package does not do so: channels last, fused optimiser, no
+conversion of the network for each batch; with `--bf16` under bfloat16 autocast, with `--compile` with torch.compile.
+`--package` runs it as the package's users do.
 """
 
 import contextlib
 import os
 import sys
 
-from peer_common import arguments, compare_masks, peak_mb, report, timed
+from peer_common import arguments, compare_masks, peak_mb, report, timed, torch_facts, torch_pieces
 
 SIDES = (1024, 2048)
 WARM_UP = 2
@@ -32,7 +33,7 @@ def make_network(chosen, mkldnn=False):
     left = [name for name in found.missing_keys if not name.endswith("num_batches_tracked") and not name.startswith("diam_")]
     if left or found.unexpected_keys:
         sys.exit(f"cellpose.pth does not fit the package's network: {left} {found.unexpected_keys}")
-    return network.to(memory_format=torch.channels_last) if chosen.best else network
+    return network if chosen.package else network.to(memory_format=torch.channels_last)
 
 
 def as_map(chosen, array):
@@ -40,7 +41,7 @@ def as_map(chosen, array):
     import torch
 
     values = torch.from_numpy(array).permute(0, 3, 1, 2)
-    return values if chosen.best else values.contiguous()
+    return values.contiguous() if chosen.package else values
 
 
 def step(chosen):
@@ -53,19 +54,26 @@ def step(chosen):
     targets = as_map(chosen, load(chosen, "cellpose_targets.npy"))
     base = peak_mb()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    fused = {"fused": True} if chosen.best else {}
+    fused = {} if chosen.package else {"fused": True}
     optimizer = torch.optim.AdamW(parameters, lr=0.005, weight_decay=1e-5, **fused)
     losses = []
+    numbers, compiled = torch_pieces(chosen)
 
-    def one():
-        optimizer.zero_grad()
-        answer = network(images)[0]
+    @compiled
+    def forward(images, targets):
+        with numbers():
+            answer = network(images)[0]
+        answer = answer.float()
         annotated = (targets[:, :1] != -1).float()
         count = annotated.sum()
         flows = 0.5 * (annotated * (answer[:, :2] - 5 * targets[:, 1:]) ** 2).sum() / (2 * count)
         truth = (targets[:, :1] > 0.5).float()
         entropy = functional.binary_cross_entropy_with_logits(answer[:, 2:], truth, weight=annotated, reduction="sum")
-        loss = flows + entropy / count
+        return flows + entropy / count
+
+    def one():
+        optimizer.zero_grad()
+        loss = forward(images, targets)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -73,25 +81,20 @@ def step(chosen):
     return {"ms": {"step": timed(chosen.steps or 10, one, warm_up=WARM_UP)}, "loss": losses, "before_mb": base}
 
 
-def predict(chosen):
-    """The package's own tiling and blending; `--best` replaces what it does with a batch of tiles."""
+def read_field(chosen):
+    """The image that flows are made of, with the second channel that the package wants: [1, H, W, 2]."""
     import imageio.v2 as imageio
     import numpy as np
-    import torch
-    from cellpose import core
 
     image = imageio.imread(os.path.join(chosen.folder, "cellpose_field.png")).astype(np.float32) / 255
-    image = np.stack([image, np.zeros_like(image)], axis=-1)[None]
-    # As CellposeModel has it on a processor.
-    network = make_network(chosen, mkldnn=not chosen.best).eval()
-    if chosen.best:
-        def forward(network, tiles):
-            with torch.inference_mode():
-                tiles = torch.from_numpy(tiles).to(memory_format=torch.channels_last)
-                return [answer.numpy() for answer in network(tiles)[:2]]
+    return np.stack([image, np.zeros_like(image)], axis=-1)[None]
 
-        core._forward = forward
-    base = peak_mb()
+
+def over_tiles(chosen, network, image, base):
+    """Times the package's own tiling and blending."""
+    import numpy as np
+    from cellpose import core
+
     answers = []
 
     def run():
@@ -99,6 +102,37 @@ def predict(chosen):
 
     times = timed(chosen.steps or 3, run)
     return {"ms": {"network": times}, "mean": float(np.abs(answers[0]).mean()), "before_mb": base}
+
+
+def predict(chosen):
+    """The package's own tiling and blending; but for `--package` what it does with a batch of tiles is replaced."""
+    import torch
+    from cellpose import core
+
+    image = read_field(chosen)
+    # As CellposeModel has it on a processor.
+    network = make_network(chosen, mkldnn=chosen.package).eval()
+    if not chosen.package:
+        numbers, compiled = torch_pieces(chosen)
+        if chosen.compile:
+            import torch._inductor.config
+
+            # Weights become constants of the compiled network, laid out for its kernels.
+            torch._inductor.config.freezing = True
+
+        @compiled
+        def answer(tiles):
+            with numbers():
+                flows, style = network(tiles)[:2]
+            return flows.float(), style.float()
+
+        def forward(network, tiles):
+            # Freezing asks for no_grad; there is nothing that inference_mode would save besides.
+            with torch.no_grad() if chosen.compile else torch.inference_mode():
+                return [part.numpy() for part in answer(torch.from_numpy(tiles).to(memory_format=torch.channels_last))]
+
+        core._forward = forward
+    return over_tiles(chosen, network, image, peak_mb())
 
 
 def data(chosen):
@@ -162,7 +196,7 @@ def main():
         "cellpose-step": step, "cellpose-predict": predict, "cellpose-masks": masks, "cellpose-data": data,
         "cellpose-compare": compare,
     }
-    chosen = arguments(__doc__, list(tasks), needs="cellpose.pth", flag="best")
+    chosen = arguments(__doc__, list(tasks), needs="cellpose.pth", flags=("package", "bf16", "compile"))
     # The packages print progress; standard output belongs to the result.
     with contextlib.redirect_stdout(sys.stderr):
         result = tasks[chosen.task](chosen)
@@ -170,7 +204,8 @@ def main():
 
     import torch
 
-    report("torch" if chosen.best else "cellpose", chosen, {"torch": torch.__version__, "cellpose": version("cellpose")}, result)
+    versions = {"torch": torch.__version__, "cellpose": version("cellpose")}
+    report("cellpose" if chosen.package else "torch", chosen, versions, {**result, **torch_facts(chosen)})
 
 
 if __name__ == "__main__":

@@ -19,14 +19,16 @@ FEATURES = 128
 VALIDATION_IMAGES = 2
 
 
-def arguments(description, tasks, needs="weights.npy", flag=None):
+def arguments(description, tasks, needs="weights.npy", flags=(), runtimes=()):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("task", choices=tasks)
     parser.add_argument("folder", help="folder that `peer data` wrote")
     parser.add_argument("--threads", type=int, default=2, help="compute threads, 2 by default")
     parser.add_argument("--steps", type=int, help="timed runs; for train200 optimiser steps")
-    if flag:
+    for flag in flags:
         parser.add_argument(f"--{flag}", action="store_true", help="a variant, see above")
+    if runtimes:
+        parser.add_argument("--runtime", choices=runtimes, required=True)
     chosen = parser.parse_args()
     if chosen.threads < 1 or (chosen.steps is not None and chosen.steps < 1):
         parser.error("--threads and --steps must be at least 1")
@@ -103,6 +105,31 @@ def compare_masks(ours, theirs):
             same += counts[at]
     cells = [len(np.unique(masks[masks > 0])) for masks in (ours, theirs)]
     return {"cells": cells, "same": float(same / ours.size)}
+
+
+def torch_pieces(chosen):
+    """What `--bf16` and `--compile` make of a torch peer: a function that gives the context to compute in, and one that
+    compiles a function for the shapes of its first call."""
+    import contextlib
+
+    import torch
+
+    def numbers():
+        return torch.autocast("cpu", dtype=torch.bfloat16) if chosen.bf16 else contextlib.nullcontext()
+
+    def compiled(function):
+        return torch.compile(function, dynamic=False) if chosen.compile else function
+
+    return numbers, compiled
+
+
+def torch_facts(chosen):
+    """How many graphs were compiled, and how often a function fell into parts."""
+    if not chosen.compile:
+        return {}
+    from torch._dynamo.utils import counters
+
+    return {"graphs": counters["stats"]["unique_graphs"], "graph_breaks": sum(counters["graph_break"].values())}
 
 
 def peak_mb():

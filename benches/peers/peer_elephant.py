@@ -1,13 +1,14 @@
 """The ELEPHANT network, its loss and Adam in plain torch. See README.md; normally started by run.py.
 
-Torch's usual layout was quicker than channels last (`--last`), whose group normalisation is slow.
+Torch's usual layout was quicker than channels last (`--last`), whose group normalisation is slow. `--bf16` computes the
+network under bfloat16 autocast, `--compile` compiles forward pass, loss and gradients with torch.compile.
 """
 
 import math
 import os
 import sys
 
-from peer_common import arguments, peak_mb, report, timed
+from peer_common import arguments, peak_mb, report, timed, torch_facts, torch_pieces
 
 WIDTHS = (16, 32, 64, 128, 256)
 WARM_UP = 3
@@ -56,10 +57,25 @@ def make_network(chosen):
 
 
 def make_loss():
+    """The loss of a training: it remembers the Dice loss of the batch before."""
+    import torch
+
+    pure = make_pure_loss()
+    before = torch.zeros(())
+
+    def loss(logs, targets):
+        nonlocal before
+        value, before = pure(logs, targets, before)
+        return value
+
+    return loss
+
+
+def make_pure_loss():
     """1/7 cross-entropy, 5/7 Dice of the centre, 1/7 smoothness; each is the mean over the samples with labels.
 
     As the batch is known to have labels in every sample, this is written for all samples together; a sample without a
-    centre counts with the Dice loss of the batch before.
+    centre counts with the Dice loss of the batch before, which the loss takes and gives.
     """
     import torch
     from torch.nn import functional
@@ -67,10 +83,8 @@ def make_loss():
     taps = torch.tensor([math.exp(-k * k / 128) for k in range(-2, 3)])
     kernel = torch.outer(taps, taps)[None, None] / taps.sum() ** 2
     weights = torch.tensor([1.0, 10.0, 10.0])
-    before = torch.zeros(())
 
-    def loss(logs, targets):
-        nonlocal before
+    def loss(logs, targets, before):
         labelled = targets >= 0
         classes = targets.clamp(min=0)
         weight = weights[classes] * labelled
@@ -81,11 +95,10 @@ def make_loss():
         both, squares = (labelled * center * truth).sum((1, 2)), (labelled * center**2).sum((1, 2)) + truth.sum((1, 2))
         dice = 1 - 2 * both / squares.clamp(min=1e-6)
         dice = torch.where(truth.sum((1, 2)) > 0, dice, before).mean()
-        before = dice.detach()
         map = center[:, None]
         small = functional.conv2d(map, kernel, stride=2, padding=2)
         smooth = functional.conv2d(functional.interpolate(small, size=map.shape[2:], mode="nearest"), kernel, padding=2)
-        return (entropy + 5 * dice + (map - smooth).abs().mean()) / 7
+        return (entropy + 5 * dice + (map - smooth).abs().mean()) / 7, dice.detach()
 
     return loss
 
@@ -101,12 +114,22 @@ def step(chosen):
         sys.exit("the loss here is written for batches with a labelled pixel in every sample, and for light labels")
     base = peak_mb()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    loss_of = make_loss()
+    loss_of = make_pure_loss()
     losses = []
+    numbers, compiled = torch_pieces(chosen)
+
+    @compiled
+    def forward(images, targets, before):
+        with numbers():
+            logs = network(images)
+        return loss_of(logs.float(), targets, before)
+
+    before = torch.zeros(())
 
     def one():
+        nonlocal before
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(network(images), targets)
+        loss, before = forward(images, targets, before)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -115,11 +138,11 @@ def step(chosen):
 
 
 def main():
-    chosen = arguments(__doc__, ["elephant-step"], needs="elephant.pth", flag="last")
+    chosen = arguments(__doc__, ["elephant-step"], needs="elephant.pth", flags=("last", "bf16", "compile"))
     result = step(chosen)
     import torch
 
-    report("torch", chosen, {"torch": torch.__version__}, result)
+    report("torch", chosen, {"torch": torch.__version__}, {**result, **torch_facts(chosen)})
 
 
 if __name__ == "__main__":

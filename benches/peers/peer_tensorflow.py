@@ -1,4 +1,7 @@
-"""The stardist package on TensorFlow, measured as its users run it. See README.md; normally started by run.py."""
+"""The stardist package on TensorFlow, measured as its users run it. See README.md; normally started by run.py.
+
+`--bf16` builds the network under Keras' policy mixed_bfloat16, both outputs in 32 bits as TensorFlow's guide asks for.
+"""
 
 import contextlib
 import os
@@ -11,21 +14,38 @@ from peer_common import (
 )
 
 
-def make_model(threads, weights_from=None):
+def make_model(threads, weights_from=None, bf16=False):
     import tensorflow as tf
     from stardist.models import Config2D, StarDist2D
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+    if bf16:
+        tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     config = Config2D(
         grid=(2, 2), n_rays=RAYS, n_channel_in=1, unet_n_filter_base=FILTERS, train_patch_size=(224, 224),
         train_batch_size=8, train_learning_rate=LEARNING_RATE, train_tensorboard=False,
     )
     model = StarDist2D(config, name="peer", basedir=None)
+    if bf16:
+        model.keras_model = with_outputs_in_32_bits(model.keras_model)
     if weights_from is not None:
         shapes = [weight.shape for weight in model.keras_model.get_weights()]
         model.keras_model.set_weights(load_weights(weights_from, shapes))
     return model
+
+
+def with_outputs_in_32_bits(network):
+    """The same network; losses and metrics of the package take the precision of the outputs."""
+    import tensorflow as tf
+
+    def layer_of(layer):
+        settings = layer.get_config()
+        if layer.name in network.output_names:
+            settings["dtype"] = "float32"
+        return layer.__class__.from_config(settings)
+
+    return tf.keras.models.clone_model(network, clone_function=layer_of)
 
 
 def step(chosen):
@@ -33,7 +53,7 @@ def step(chosen):
 
     images, prob, dist, mask = load_batch(chosen.folder)
     targets = [prob, np.concatenate([dist, mask], axis=-1)]
-    model = make_model(chosen.threads, chosen.folder)
+    model = make_model(chosen.threads, chosen.folder, chosen.bf16)
     base = peak_mb()
     model.prepare_for_training()
     losses = []
@@ -46,12 +66,19 @@ def step(chosen):
 
 
 def predict(chosen):
+    import numpy as np
+
     image = read_scaled(os.path.join(chosen.folder, "field.png"))
-    model = make_model(chosen.threads, chosen.folder)
+    model = make_model(chosen.threads, chosen.folder, chosen.bf16)
     base = peak_mb()
     repeats = chosen.steps or 5
     batch = image[None, ..., None]
-    network = timed(repeats, lambda: model.keras_model.predict(batch, verbose=0))
+    rays = []
+
+    def forward():
+        rays[:] = model.keras_model.predict(batch, verbose=0)[1:]
+
+    network = timed(repeats, forward)
     counts = []
 
     def full():
@@ -60,7 +87,8 @@ def predict(chosen):
         counts.append(len(found["points"]))
 
     times = timed(repeats, full)
-    return {"ms": {"network": network, "full": times}, "objects": counts[-1], "before_mb": base}
+    mean = float(np.abs(rays[0]).mean())
+    return {"ms": {"network": network, "full": times}, "objects": counts[-1], "mean": mean, "before_mb": base}
 
 
 def augment(image, labels):
@@ -107,7 +135,7 @@ def cold(chosen):
 
 def main():
     tasks = {"step": step, "predict": predict, "train200": train200, "cold": cold}
-    chosen = arguments(__doc__, list(tasks))
+    chosen = arguments(__doc__, list(tasks), flags=("bf16",))
     # The packages print progress; standard output belongs to the result.
     with contextlib.redirect_stdout(sys.stderr):
         result = tasks[chosen.task](chosen)

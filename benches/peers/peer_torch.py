@@ -1,11 +1,15 @@
-"""The StarDist network in plain torch, channels last. See README.md; normally started by run.py."""
+"""The StarDist network in plain torch, channels last. See README.md; normally started by run.py.
+
+`--bf16` computes the network under bfloat16 autocast, `--compile` with torch.compile: forward pass, loss and gradients, or
+the network with its weights as constants.
+"""
 
 import os
 import time
 
 from peer_common import (
     BEGIN, DEPTH, FEATURES, FILTERS, LEARNING_RATE, RAYS, WARM_UP, arguments, load_batch, load_weights, peak_mb,
-    read_scaled, report, timed,
+    read_scaled, report, timed, torch_facts, torch_pieces,
 )
 
 
@@ -106,10 +110,17 @@ def step(chosen):
     # Torch adds eps after the bias correction and Keras before: same cost, but losses agree for the first step only.
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, eps=1e-7, fused=True)
     losses = []
+    numbers, compiled = torch_pieces(chosen)
+
+    @compiled
+    def forward(images, prob, dist, mask):
+        with numbers():
+            logit, rays = network(images)
+        return loss_of(logit.float(), rays.float(), prob, dist, mask)
 
     def one():
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(*network(images), *targets)
+        loss = forward(images, *targets)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -117,35 +128,61 @@ def step(chosen):
     return {"ms": {"step": timed(chosen.steps or 10, one, warm_up=WARM_UP)}, "loss": losses, "before_mb": base}
 
 
-def infer(network, image):
+def make_infer(chosen, network):
+    """A function from an image to the object probability and the ray lengths."""
     import torch
 
-    with torch.inference_mode():
-        logit, rays = network(as_map(image[None, ..., None]))
-        return torch.sigmoid(logit).numpy(), rays.numpy()
+    numbers, compiled = torch_pieces(chosen)
+    if chosen.compile:
+        import torch._inductor.config
+
+        # Weights become constants of the compiled network, laid out for its kernels.
+        torch._inductor.config.freezing = True
+    network.eval()
+
+    @compiled
+    def forward(batch):
+        with numbers():
+            logit, rays = network(batch)
+        return torch.sigmoid(logit.float()), rays.float()
+
+    def infer(image):
+        # Freezing asks for no_grad; there is nothing that inference_mode would save besides.
+        with torch.no_grad() if chosen.compile else torch.inference_mode():
+            return [answer.numpy() for answer in forward(as_map(image[None, ..., None]))]
+
+    return infer
 
 
 def predict(chosen):
+    import numpy as np
+
     image = read_scaled(os.path.join(chosen.folder, "field.png"))
     network = make_network(chosen.threads, chosen.folder)
     base = peak_mb()
-    times = timed(chosen.steps or 5, lambda: infer(network, image))
-    return {"ms": {"network": times}, "before_mb": base}
+    infer = make_infer(chosen, network)
+    rays = []
+
+    def one():
+        rays[:] = infer(image)[1:]
+
+    times = timed(chosen.steps or 5, one)
+    return {"ms": {"network": times}, "mean": float(np.abs(rays[0]).mean()), "before_mb": base}
 
 
 def cold(chosen):
     network = make_network(chosen.threads, chosen.folder)
-    infer(network, read_scaled(os.path.join(chosen.folder, "images", "00.png")))
+    make_infer(chosen, network)(read_scaled(os.path.join(chosen.folder, "images", "00.png")))
     return {"ms": {"cold": [1e3 * (time.perf_counter() - BEGIN)]}}
 
 
 def main():
     tasks = {"step": step, "predict": predict, "cold": cold}
-    chosen = arguments(__doc__, list(tasks))
+    chosen = arguments(__doc__, list(tasks), flags=("bf16", "compile"))
     result = tasks[chosen.task](chosen)
     import torch
 
-    report("torch", chosen, {"torch": torch.__version__}, result)
+    report("torch", chosen, {"torch": torch.__version__}, {**result, **torch_facts(chosen)})
 
 
 if __name__ == "__main__":

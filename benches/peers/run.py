@@ -17,68 +17,26 @@ import tempfile
 import time
 from pathlib import Path
 
+import tables
+from sides import AVX2, GROUPS, OURS, PEERS, RIVAL_TASKS, TASKS, USUAL, can_be_kept_to_avx2, group_of
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 FOLDER = ROOT / "target" / "peers"
-OURS = "cellsparse"
-# The tasks of each group, and who can do them beside this crate.
-GROUPS = {
-    "stardist": {
-        "step": ("tensorflow", "torch"), "predict": ("tensorflow", "torch"), "train200": ("tensorflow",),
-        "cold": ("tensorflow", "torch"),
-    },
-    "cellpose": {
-        "cellpose-step": ("cellpose", "torch"), "cellpose-narrow": (), "cellpose-predict": ("cellpose", "torch"),
-        "cellpose-masks": ("cellpose",),
-    },
-    "elephant": {"elephant-step": ("torch",)},
-    "postprocess": {"postprocess": ()},
-}
-TASKS = tuple(task for tasks in GROUPS.values() for task in tasks)
-PEERS = ("tensorflow", "torch", "cellpose")
-# What writes the data of a group, and a file that it leaves: with this crate, then with the package.
+# What writes the data of a group, and the last file that it leaves: with this crate, then with the package.
 DATA = {
-    "stardist": (("data", "batch_dist.npy"), None),
-    "cellpose": (("cellpose-data", "cellpose.pth"), ("cellpose-data", "flows_2048.npy")),
+    "stardist": (("data", "model.onnx"), None),
+    "cellpose": (("cellpose-data", "cellpose.onnx"), ("cellpose-data", "flows_2048.npy")),
     "elephant": (("elephant-data", "elephant.pth"), None),
     "postprocess": (None, None),
 }
-
-# Rows of the table: title, task, name of the times in the result or None for the peak memory, unit, divisor.
-ROWS = (
-    ("training step", "step", "step", "ms", 1),
-    ("peak memory, training steps", "step", None, "MB", 1),
-    ("prediction 1024x1024, network alone", "predict", "network", "ms", 1),
-    ("prediction 1024x1024, file to objects", "predict", "full", "ms", 1),
-    ("peak memory, prediction", "predict", None, "MB", 1),
-    ("training end to end", "train200", "train", "s", 1000),
-    ("peak memory, training end to end", "train200", None, "MB", 1),
-    ("cold start to first result", "cold", "cold", "ms", 1),
-    ("training step, network of the package", "cellpose-step", "step", "ms", 1),
-    ("peak memory, training steps", "cellpose-step", None, "MB", 1),
-    ("training step, default network of cellsparse", "cellpose-narrow", "step", "ms", 1),
-    ("peak memory, its training steps", "cellpose-narrow", None, "MB", 1),
-    ("1024x1024, image to flows", "cellpose-predict", "network", "ms", 1),
-    ("peak memory, image to flows", "cellpose-predict", None, "MB", 1),
-    *(
-        (f"{side}x{side}, {title}", "cellpose-masks", f"{name}{side}", "ms", 1)
-        for side in (1024, 2048)
-        for name, title in (
-            ("flows", "masks to flows"), ("filtered", "flows to masks"), ("unfiltered", "flows to masks, no flow filter"),
-        )
-    ),
-    ("peak memory, flows and masks", "cellpose-masks", None, "MB", 1),
-    ("training step", "elephant-step", "step", "ms", 1),
-    ("peak memory, training steps", "elephant-step", None, "MB", 1),
-)
-
-# Numbers that must agree between the sides: task, name, largest relative difference.
-CHECKS = (
-    ("step", "loss", 0.002), ("predict", "objects", 0.02), ("cellpose-step", "loss", 0.002),
-    ("cellpose-predict", "mean", 0.002), ("cellpose-masks", "objects", 0.002), ("elephant-step", "loss", 0.002),
-)
+NICE = {"low": 19, "same": 0}
 # Fraction of the pixels whose flows or masks must agree.
 AGREEMENT = 0.999
+
+
+class Failed(Exception):
+    """A process gave no result."""
 
 
 def say(text):
@@ -93,34 +51,49 @@ def stop(text):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--tasks", default=",".join(GROUPS), help=f"comma-separated groups or tasks: %(default)s; {', '.join(TASKS)}"
+        "--rivals", action="store_true",
+        help="every configuration of every peer, one row each, and the ratios to the fastest of them",
     )
-    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated subset of: %(default)s")
+    parser.add_argument(
+        "--tasks", help=f"comma-separated groups ({', '.join(GROUPS)}; all by default) or tasks: {', '.join(TASKS)}; "
+        f"with --rivals by default {','.join(RIVAL_TASKS)}",
+    )
+    parser.add_argument("--peers", help=f"comma-separated: {', '.join(PEERS)}; by default {', '.join(USUAL[1:])}, with --rivals all")
+    parser.add_argument("--ours", help=f"comma-separated: {', '.join(OURS)}; by default the first, with --rivals all")
+    parser.add_argument("--avx2", action="store_true", help="keep everyone who can be to AVX2; leaves the others out")
+    parser.add_argument(
+        "--load", default="none", help="comma-separated: none; low, a busy process for each thread at the lowest "
+        "priority beside the measured one; same, at its priority (default %(default)s)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds; each runs everything once (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="compute threads for everyone (default %(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="timed training steps in a run (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="timed predictions in a run (default %(default)s)")
     parser.add_argument("--train-steps", type=int, default=200, help="steps of train200 (default %(default)s)")
-    parser.add_argument(
-        "--busy", type=int, metavar="NICE",
-        help="measure beside one busy process for each thread, of this priority: 0 equal, 19 the lowest",
-    )
     parser.add_argument("--binary", type=Path, help="a built example `peer`; by default it is built with --release")
     parser.add_argument("--venv", type=Path, default=os.environ.get("PEERS_VENV", FOLDER / ".venv"))
     parser.add_argument("--data", type=Path, default=FOLDER / "data", help="made when it is absent")
     parser.add_argument("--data-steps", type=int, default=200, help="training steps of the model in the data (default %(default)s)")
     parser.add_argument("--out", type=Path, help="file for the single results, one JSON line each")
     chosen = parser.parse_args()
-    for name, known in (("tasks", TASKS), ("peers", PEERS)):
-        wanted = [part for part in getattr(chosen, name).split(",") if part]
+    defaults = {
+        "tasks": RIVAL_TASKS if chosen.rivals else tuple(GROUPS),
+        "peers": tuple(PEERS) if chosen.rivals else USUAL[1:],
+        "ours": tuple(OURS) if chosen.rivals else USUAL[:1],
+        "load": (),
+    }
+    for name, known in (("tasks", TASKS), ("peers", tuple(PEERS)), ("ours", tuple(OURS)), ("load", tuple(tables.LOADS))):
+        text = getattr(chosen, name)
+        wanted = list(defaults[name]) if text is None else [part for part in text.split(",") if part]
         if name == "tasks":
             wanted = [task for part in wanted for task in (GROUPS.get(part) if part not in TASKS else [part]) or [part]]
         unknown = [part for part in wanted if part not in known]
-        if unknown or (name == "tasks" and not wanted):
+        if unknown or (name in ("tasks", "load") and not wanted):
             parser.error(f"--{name} {','.join(wanted)}: choose among {', '.join(known)}")
-        setattr(chosen, name, wanted)
-    if chosen.busy is not None and not 0 <= chosen.busy <= 19:
-        parser.error("--busy must be 0 to 19")
+        setattr(chosen, name, list(dict.fromkeys(wanted)))
+    if chosen.avx2:
+        chosen.ours = [name for name in chosen.ours if can_be_kept_to_avx2(OURS[name])]
+        chosen.peers = [name for name in chosen.peers if can_be_kept_to_avx2(PEERS[name])]
     for name in ("rounds", "threads", "steps", "repeats", "train_steps", "data_steps"):
         if getattr(chosen, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
@@ -164,12 +137,13 @@ def pin(threads):
 
 
 @contextlib.contextmanager
-def busy(chosen):
-    """Processes that want all processors, as a browser or an indexer may."""
+def busy(load, threads):
+    """Processes that want all processors, as a browser or an indexer may. They belong to the session of this process, as
+    the measured one does: Linux may heed priorities within a session only."""
     loops = []
-    if chosen.busy is not None:
-        command = ["nice", "-n", str(chosen.busy), sys.executable, "-c", "while True: pass"]
-        loops = [subprocess.Popen(command) for _ in range(chosen.threads)]
+    if load != "none":
+        command = ["nice", "-n", str(NICE[load]), sys.executable, "-c", "while True: pass"]
+        loops = [subprocess.Popen(command) for _ in range(threads)]
     try:
         yield
     finally:
@@ -178,35 +152,23 @@ def busy(chosen):
             loop.wait()
 
 
-def group_of(task):
-    return next(group for group, tasks in GROUPS.items() if task in tasks)
+def sides_of(task, chosen):
+    return [side for name in chosen.ours for side in [OURS[name]] if task in side.tasks] + [
+        side for name in chosen.peers for side in [PEERS[name]] if task in side.tasks
+    ]
 
 
-def peers_of(task, chosen):
-    return [peer for peer in chosen.peers if peer in GROUPS[group_of(task)][task]]
+def measure(side, task, chosen, binary):
+    """One process. Returns its line; for `cold` the time is from here to the line's arrival.
 
-
-def python_of(who, group, task, chosen):
-    """The command of a peer: for Cellpose and ELEPHANT one script for all, in which torch is at its fastest."""
-    best = who == "torch" and group == "cellpose"
-    script = f"peer_{who if group == 'stardist' else group}.py"
-    return [str(chosen.venv / "bin" / "python"), str(HERE / script), task, str(chosen.data), *(["--best"] if best else [])]
-
-
-def command_of(who, task, chosen, binary):
-    group = group_of(task)
-    head = [str(binary), task, str(chosen.data)] if who == OURS else python_of(who, group, task, chosen)
-    kind = task.rpartition("-")[2]
-    count = {"predict": chosen.repeats, "masks": chosen.repeats, "train200": chosen.train_steps, "cold": None}
-    count = count.get(kind, chosen.steps)
-    return [*head, "--threads", str(chosen.threads), *(["--steps", str(count)] if count else [])]
-
-
-def measure(who, task, chosen, binary):
-    """One process. Returns its line; for `cold` the time is from here to the line's arrival."""
+    Raises `Failed` with the last messages of a process that gives no result.
+    """
     with tempfile.TemporaryFile("w+") as messages:
         start = time.perf_counter()
-        process = subprocess.Popen(command_of(who, task, chosen, binary), stdout=subprocess.PIPE, stderr=messages, text=True)
+        process = subprocess.Popen(
+            side.command(task, chosen, binary), stdout=subprocess.PIPE, stderr=messages, text=True,
+            env=side.surroundings(chosen),
+        )
         line = process.stdout.readline()
         arrived = 1e3 * (time.perf_counter() - start)
         process.stdout.read()
@@ -214,75 +176,16 @@ def measure(who, task, chosen, binary):
         messages.seek(0)
         tail = "".join(messages.readlines()[-15:])
     if code or not line.startswith("{"):
-        stop(f"{who} {task} ended with status {code} and no result; its last messages:\n{tail}{line}")
+        raise Failed(f"{side.name} {task} ended with status {code} and no result; its last messages:\n{tail}{line}")
     result = json.loads(line)
     if task == "cold":
         result["ms"]["cold"] = [arrived]
     return result
 
 
-def values_of(result, key, divisor):
-    values = [result["peak_mb"]] if key is None else result["ms"].get(key, [])
-    return [value / divisor for value in values if value is not None]
-
-
-def number(value):
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def spread(values, write=number):
-    if len(values) == 1:
-        return write(values[0])
-    return f"{write(statistics.median(values))} [{write(min(values))}, {write(max(values))}]"
-
-
-def table(results, chosen, group):
-    """Medians with the smallest and the largest value; ratios are taken within a round."""
-    tasks = [task for task in GROUPS[group] if task in chosen.tasks]
-    peers = [peer for peer in chosen.peers if any(peer in peers_of(task, chosen) for task in tasks)]
-    heads = ["", OURS, *peers, *(f"{OURS} / {peer}" for peer in peers)]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for title, task, key, unit, divisor in ROWS:
-        if task not in tasks:
-            continue
-        if task == "train200" and key:
-            title = f"{title}, {chosen.train_steps} steps"
-        rounds = {who: [values_of(result, key, divisor) for result in results.get((who, task), [])] for who in (OURS, *peers)}
-        cells = [f"{title}, {unit}"]
-        for who in (OURS, *peers):
-            pooled = [value for values in rounds[who] for value in values]
-            cells.append(spread(pooled) if pooled else "-")
-        for peer in peers:
-            pairs = zip(rounds[OURS], rounds[peer])
-            ratios = [statistics.median(a) / statistics.median(b) for a, b in pairs if a and b]
-            cells.append(spread(ratios, lambda ratio: f"{ratio:.2f}") if ratios else "-")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def disagreements(results, chosen):
-    """Signs that the sides did not do the same work."""
-    found = []
-    for task, name, share in CHECKS:
-        for peer in peers_of(task, chosen):
-            pair = [results.get((who, task), [{}])[-1].get(name) for who in (OURS, peer)]
-            if None in pair:
-                continue
-            if name == "loss":
-                # The first loss belongs to the same weights and batch; later ones drift with rounding.
-                pair = [values[:1] for values in pair]
-            pair = [values if isinstance(values, list) else [values] for values in pair]
-            for ours, theirs in zip(*pair):
-                if abs(ours - theirs) > share * max(abs(ours), abs(theirs)):
-                    found.append(f"{task}: {name} is {ours:.6g} with {OURS} and {theirs:.6g} with {peer}")
-    if any(run.get("objects") == 0 for run in results.get((OURS, "predict"), [])):
-        found.append(f"predict: no objects, so nothing but the network was measured; remove {chosen.data} and raise --data-steps")
-    return found
-
-
 def compare_masks(chosen):
     """Lays the masks and flows of both sides over each other; prints how far they agree."""
-    command = [*python_of("cellpose", "cellpose", "cellpose-compare", chosen), "--threads", str(chosen.threads)]
+    command = PEERS["cellpose"].command("cellpose-compare", chosen, None)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         stop("the masks could not be compared; see above")
@@ -290,7 +193,17 @@ def compare_masks(chosen):
         cells = "{} and {} cells, ".format(*line["cells"]) if "cells" in line else ""
         print(f"{line['what']}: {cells}{100 * line['same']:.3f} % of the pixels agree")
         if line["same"] < AGREEMENT or len(set(line.get("cells", []))) > 1:
-            print(f"NOT COMPARABLE: {line['what']} of {OURS} and cellpose differ")
+            print(f"NOT COMPARABLE: {line['what']} of cellsparse and cellpose differ")
+
+
+def instruction_sets():
+    """Those that matter here, of the first processor."""
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm", "sve")
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as info:
+            flags = next((line.split(":", 1)[1].split() for line in info if line.startswith(("flags", "Features"))), [])
+        return ", ".join(name for name in known if name in flags)
+    return ""
 
 
 def machine(chosen, pinned, results):
@@ -298,14 +211,18 @@ def machine(chosen, pinned, results):
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as info:
             model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
-    versions = {}
-    for runs in results.values():
+    versions, arithmetic = {}, set()
+    for (name, *_), runs in results.items():
         versions.update(runs[-1].get("versions", {}))
+        arithmetic |= {runs[-1]["instructions"]} if "instructions" in runs[-1] else set()
     if versions.pop("checked", False):
-        versions[OURS] += " (with debug assertions: not a release build)"
+        versions["cellsparse"] += " (with debug assertions: not a release build)"
     programs = ", ".join(f"{name} {version}" for name, version in versions.items())
-    beside = "" if chosen.busy is None else f", beside busy processes of niceness {chosen.busy}"
-    return f"{model}; {chosen.threads} threads, {pinned}{beside}; {chosen.rounds} rounds; {programs}"
+    kept = f", kept to AVX2 ({', '.join(f'{name}={value}' for name, value in AVX2.items())})" if chosen.avx2 else ""
+    return (
+        f"{model} ({instruction_sets()}); {chosen.threads} threads, {pinned}{kept}; {chosen.rounds} rounds; {programs}; "
+        f"cellsparse with {', '.join(sorted(arithmetic)) or 'no figure'}"
+    )
 
 
 def write_data(chosen, groups, binary):
@@ -314,15 +231,77 @@ def write_data(chosen, groups, binary):
         ours, theirs = DATA[group]
         commands = []
         if ours and not (chosen.data / ours[1]).is_file():
-            commands.append([str(binary), ours[0], str(chosen.data), "--steps", str(chosen.data_steps)])
+            numbers = ["--steps", str(chosen.data_steps), "--threads", str(chosen.threads)]
+            commands.append([str(binary), ours[0], str(chosen.data), *numbers])
         if theirs and "cellpose-masks" in chosen.tasks and not (chosen.data / theirs[1]).is_file():
             if "cellpose" not in chosen.peers:
                 stop("the flows for cellpose-masks are made by the package; add it to --peers")
-            commands.append(python_of("cellpose", group, theirs[0], chosen))
+            commands.append(PEERS["cellpose"].command(theirs[0], chosen, binary))
         for command in commands:
             say(f"writing data of {group} to {chosen.data}")
-            if subprocess.run([*command, "--threads", str(chosen.threads)], stdout=subprocess.DEVNULL).returncode:
+            if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
                 stop("the data could not be written; see above")
+
+
+def measure_all(chosen, binary, file):
+    """The results of all rounds, and who was left out and why: among rivals a peer that fails ends nothing."""
+    results, left_out = {}, {}
+    if shutil.which("g++") is None:
+        left_out = {(name, task): "torch.compile needs g++" for name in PEERS if PEERS[name].compiled for task in TASKS}
+
+    def attempt(side, task, load):
+        try:
+            with busy(load, chosen.threads):
+                return measure(side, task, chosen, binary)
+        except Failed as failure:
+            if not chosen.rivals or side.ours:
+                stop(str(failure))
+            say(f"left out: {failure}")
+            left_out[side.name, task] = str(failure).splitlines()[-1]
+            return None
+
+    for number_of in range(chosen.rounds):
+        for task in (task for task in chosen.tasks if task != "postprocess"):
+            order = sides_of(task, chosen)
+            for side in order if number_of == 0 else []:
+                if (side.name, task) not in left_out and (side.compiled or task == "cold"):
+                    say(f"{side.name} {task}: a run that does not count")
+                    attempt(side, task, "none")  # Fills the caches of the compiler and of the file system.
+            # Nobody always runs first or last.
+            turn = number_of * max(1, len(order) // chosen.rounds) % max(1, len(order))
+            for side, load in ((side, load) for side in order[turn:] + order[:turn] for load in chosen.load):
+                result = None if (side.name, task) in left_out else attempt(side, task, load)
+                if result is None:
+                    continue
+                results.setdefault((side.name, task, load), []).append(result)
+                file.write(json.dumps({"round": number_of, "side": side.name, "load": load, **result}) + "\n")
+                file.flush()
+                seen = ", ".join(f"{name} {statistics.median(values):.0f} ms" for name, values in result["ms"].items())
+                memory = f", {result['peak_mb']:.0f} MB" if result["peak_mb"] else ""
+                beside = "" if load == "none" else f", load {load}"
+                say(f"round {number_of + 1} of {chosen.rounds}: {side.name} {task}{beside}: {seen}{memory}")
+    asked = [(side.name, task) for task in chosen.tasks if task != "postprocess" for side in sides_of(task, chosen)]
+    return results, {pair: left_out[pair] for pair in asked if pair in left_out}
+
+
+def report(chosen, pinned, results, left_out):
+    print(machine(chosen, pinned, results))
+    for load in chosen.load:
+        if len(chosen.load) > 1 or load != "none":
+            print(f"\n## Beside {tables.LOADS[load]}")
+        if chosen.rivals:
+            print(f"\n{tables.against_rivals(results, chosen, load)}")
+            continue
+        for group in GROUPS:
+            if any(task in GROUPS[group] for _, task, _ in results):
+                print(f"\n{group}\n\n{tables.beside_the_usual(results, chosen, group, load)}")
+    if "none" in chosen.load and len(chosen.load) > 1:
+        print(f"\n## Under load\n\n{tables.under_load(results, chosen)}")
+    print("\nMedian [smallest, largest]; a ratio below 1 is in favour of cellsparse.")
+    for line in tables.disagreements(results, chosen):
+        print(f"NOT COMPARABLE: {line}")
+    for (name, task), reason in left_out.items():
+        print(f"LEFT OUT: {name} in {task}: {reason}")
 
 
 def main():
@@ -338,34 +317,11 @@ def main():
         say(f"other programs are running (load {os.getloadavg()[0]:.1f}); the figures will be pessimistic and scatter")
     out = chosen.out or FOLDER / time.strftime("results-%Y%m%d-%H%M%S.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
-    results = {}
     with open(out, "w") as file:
-        for number_of in range(chosen.rounds):
-            for task in (task for task in chosen.tasks if task != "postprocess"):
-                order = [OURS, *peers_of(task, chosen)]
-                # Nobody always runs first or last.
-                turn = number_of % len(order)
-                for who in order[turn:] + order[:turn]:
-                    if task == "cold" and number_of == 0:
-                        measure(who, task, chosen, binary)  # reads the program's files into the system's cache
-                    with busy(chosen):
-                        result = measure(who, task, chosen, binary)
-                    results.setdefault((who, task), []).append(result)
-                    file.write(json.dumps({"round": number_of, **result}) + "\n")
-                    file.flush()
-                    times = {name: f"{statistics.median(values):.0f} ms" for name, values in result["ms"].items()}
-                    seen = ", ".join(f"{name} {value}" for name, value in times.items())
-                    memory = f", {result['peak_mb']:.0f} MB" if result["peak_mb"] else ""
-                    say(f"round {number_of + 1} of {chosen.rounds}: {who} {task}: {seen}{memory}")
+        results, left_out = measure_all(chosen, binary, file)
     if results:
-        print(machine(chosen, pinned, results))
-        for group in groups:
-            if any(key[1] in GROUPS[group] for key in results):
-                print(f"\n{group}\n\n{table(results, chosen, group)}")
-        print("\nMedian [smallest, largest]; a ratio below 1 is in favour of cellsparse.")
-        for line in disagreements(results, chosen):
-            print(f"NOT COMPARABLE: {line}")
-    if ("cellpose", "cellpose-masks") in results:
+        report(chosen, pinned, results, left_out)
+    if ("cellpose", "cellpose-masks", "none") in results:
         compare_masks(chosen)
     if "postprocess" in chosen.tasks:
         print("\npostprocess\n", flush=True)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes the virtual environment that holds the pinned peers, or adds to it what is missing.
 #
-# usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose] [postprocess] [sam]      default: all but sam
+# usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose] [onnx] [postprocess] [sam]      default: all but sam
 #
 # The environment is target/peers/.venv, or $PEERS_VENV. Everything comes from PyPI by name, for Python 3.11
 # ($PYTHON). On Linux the torch of PyPI is the CUDA one: its libraries (about 2.5 GB to download) are needed to import
-# it even where there is no GPU. Several minutes are normal.
+# it even where there is no GPU. Several minutes and SIZE in all are normal. `torch.compile` also needs g++.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -20,11 +20,13 @@ numpy==1.26.4
 tensorflow-cpu==2.15.1
 stardist==0.9.2
 csbdeep==0.8.2
-torch==2.13.0
+torch==2.15.0
 cellpose==3.1.1.3
+onnxruntime==1.32.0
+openvino==2026.4.1
 scikit-image==0.26.0
 scipy==1.17.1
-torchvision==0.28.0
+torchvision==0.29.2
 timm==0.9.16
 safetensors==0.8.0
 pillow==13.0.0
@@ -68,19 +70,24 @@ PY
 }
 
 if [ $# -eq 0 ]; then
-    set -- tensorflow torch cellpose postprocess
+    set -- tensorflow torch cellpose onnx postprocess
 fi
 for group in "$@"; do
     case $group in
         tensorflow) add tensorflow 'tensorflow, stardist.models' tensorflow-cpu stardist csbdeep numpy ;;
         torch) add torch 'numpy, torch' torch numpy ;;
         cellpose) add cellpose 'cellpose.models' cellpose torch numpy ;;
+        onnx) add onnx 'onnxruntime, openvino' onnxruntime openvino numpy ;;
         postprocess) add postprocess 'skimage.segmentation, scipy.ndimage' scikit-image scipy numpy ;;
         # The package of MobileSAM's authors is not on PyPI; this one is a copy of it.
         sam)
             add sam 'segment_anything, mobile_sam, safetensors.numpy' \
                 segment-anything mobilesam-mirror timm torchvision torch pillow safetensors numpy ;;
-        *) echo "setup: unknown group '$group'; the groups are tensorflow, torch, cellpose, postprocess and sam" >&2; exit 1 ;;
+        *) echo "setup: unknown group '$group'; the groups are tensorflow, torch, cellpose, onnx, postprocess and sam" >&2; exit 1 ;;
     esac
 done
+# A compiler for GPUs, 1 GB, which torch does without on processors.
+if "$venv/bin/python" -c 'from importlib.metadata import version; version("triton")' 2> /dev/null; then
+    "$venv/bin/python" -m pip uninstall --disable-pip-version-check --yes --quiet triton
+fi
 echo "setup: ready, $venv"

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cellsparse_core::networks::{CellposeConfig, Device, Engine, Weights};
+use cellsparse_core::model::convert;
+use cellsparse_core::networks::{CellposeConfig, Engine, Weights};
 use cellsparse_core::postprocess::masks::{MaskOptions, compute_masks};
 use cellsparse_core::raster::{
     LabelImage, read_image,
@@ -19,14 +20,14 @@ use ndarray::{Array3, ArrayView3, Axis, concatenate, s};
 use serde_json::{Map, Value, json};
 
 use crate::common::{
-    BATCH, IMAGES, Options, PATCH, Training, draw_training_images, normalised, read_npy, square, timed, write_gray,
-    write_npy, write_npy_i32, write_weights,
+    BATCH, IMAGES, Options, PATCH, Training, draw_training_images, normalised, peak_mb, read_npy, square, timed,
+    write_gray, write_npy, write_npy_i32, write_weights,
 };
 
 /// Sides of the fields whose masks are computed; the network runs over the first.
 const SIDES: [usize; 2] = [1024, 2048];
 
-/// Writes the start weights, one batch, and the masks of drawn fields.
+/// Writes the start weights, as an ONNX network too, one batch, and the masks of drawn fields.
 pub fn data(options: &Options) -> Result<()> {
     let folder = &options.folder;
     draw_training_images(folder)?;
@@ -45,7 +46,10 @@ pub fn data(options: &Options) -> Result<()> {
     write_npy(&folder.join("cellpose_images.npy"), &[pixels[0], PATCH, PATCH, batch.channels], &batch.images)?;
     write_npy(&folder.join("cellpose_targets.npy"), &[pixels[0], PATCH, PATCH, 3], &batch.targets)?;
     let graph = config.graph();
-    write_weights(&folder.join("cellpose.pth"), &graph, &Weights::init(&graph, 0))
+    let file = folder.join("cellpose.pth");
+    write_weights(&file, &graph, &Weights::init(&graph, 0))?;
+    convert(file, folder.join("cellpose.onnx"), None)?;
+    Ok(())
 }
 
 /// Optimiser steps of the package's network.
@@ -64,7 +68,8 @@ fn steps_of(options: &Options, config: &CellposeConfig) -> Result<Value> {
     let weights = Weights::init(&graph, 0);
     let mut optimizer = Adam::pytorch(&weights);
     optimizer.decay = 1e-5;
-    let training = Training { graph, weights, optimizer, rate: 0.005, patch: PATCH, warm_up: 2 };
+    let training =
+        Training { graph, weights, optimizer, rate: 0.005, patch: PATCH, device: options.device(), warm_up: 2 };
     options.on_threads(|| {
         training.steps(options.steps.unwrap_or(10), &batch.images, |outputs, gradients| {
             // The second output, the style, has no loss of its own.
@@ -81,8 +86,9 @@ pub fn predict(options: &Options) -> Result<Value> {
     let graph = Arc::new(config.graph());
     let weights = Weights::init(&graph, 0);
     let repeats = options.steps.unwrap_or(3);
+    let before = peak_mb();
     options.on_threads(|| {
-        let mut engine = Engine::new(&graph, &Device::cpu(), [BATCH, PATCH, PATCH], false)?;
+        let mut engine = Engine::new(&graph, &options.device(), [BATCH, PATCH, PATCH], false)?;
         engine.set_weights(&weights)?;
         let mut maps = Array3::zeros((0, 0, 0));
         let times = timed(repeats, || {
@@ -90,7 +96,7 @@ pub fn predict(options: &Options) -> Result<Value> {
             Ok(())
         })?;
         let mean = maps.iter().map(|value| f64::from(value.abs())).sum::<f64>() / maps.len() as f64;
-        Ok(json!({ "ms": { "network": times }, "mean": mean }))
+        Ok(json!({ "ms": { "network": times }, "mean": mean, "before_mb": before }))
     })
 }
 

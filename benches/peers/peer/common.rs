@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use cellsparse_core::annotations::LabelEncoding;
 use cellsparse_core::formats::pytorch::write_state_dict;
-use cellsparse_core::model::Normalization;
-use cellsparse_core::networks::{Device, Engine, Graph, Weights, to_state_dict};
+use cellsparse_core::model::{Normalization, Precision};
+use cellsparse_core::networks::{Arithmetic, Device, Engine, Graph, Weights, to_state_dict};
 use cellsparse_core::raster::{
     LabelImage, list_images, pair_by_stem, read_image, read_label_file, write_gray_png8, write_wire_labels,
 };
@@ -18,7 +18,7 @@ use cellsparse_core::{Dataset, Error, Image, Result, SparseLabels};
 use ndarray::Array3;
 use serde_json::{Value, json};
 
-pub const USAGE: &str = "usage: peer TASK FOLDER [--threads N] [--steps N]
+pub const USAGE: &str = "usage: peer TASK FOLDER [--threads N] [--steps N] [--precision f32|bf16]
 tasks: data cellpose-data elephant-data step predict train200 cold
        cellpose-step cellpose-narrow cellpose-predict cellpose-masks elephant-step";
 
@@ -38,6 +38,8 @@ pub struct Options {
     pub threads: usize,
     /// Timed runs; for `train200` and `data`, optimiser steps.
     pub steps: Option<usize>,
+    /// What the network is computed with.
+    pub precision: Precision,
 }
 
 impl Options {
@@ -46,17 +48,26 @@ impl Options {
         let mut arguments = std::env::args().skip(1);
         let task = arguments.next().ok_or_else(usage)?;
         let folder = PathBuf::from(arguments.next().ok_or_else(usage)?);
-        let mut options = Self { task, folder, threads: 2, steps: None };
+        let mut options = Self { task, folder, threads: 2, steps: None, precision: Precision::F32 };
         while let Some(name) = arguments.next() {
-            let value = arguments.next().and_then(|value| value.parse().ok()).filter(|value| *value > 0);
-            let value: usize = value.ok_or_else(|| Error::Config(format!("{name} needs a number of at least 1")))?;
+            let value = arguments.next().ok_or_else(usage)?;
+            let number = || match value.parse() {
+                Ok(number) if number > 0 => Ok(number),
+                _ => Err(Error::Config(format!("{name} needs a number of at least 1"))),
+            };
             match name.as_str() {
-                "--threads" => options.threads = value,
-                "--steps" => options.steps = Some(value),
+                "--threads" => options.threads = number()?,
+                "--steps" => options.steps = Some(number()?),
+                "--precision" => options.precision = value.parse()?,
                 _ => return Err(Error::Config(format!("unknown option '{name}'\n{USAGE}"))),
             }
         }
         Ok(options)
+    }
+
+    /// The processor, computing with the chosen numbers.
+    pub fn device(&self) -> Device {
+        Device::cpu_in(if self.precision == Precision::Bf16 { Arithmetic::Bf16 } else { Arithmetic::F32 })
     }
 
     /// Runs `work` on that many threads.
@@ -126,6 +137,7 @@ pub struct Training {
     pub optimizer: Adam,
     pub rate: f32,
     pub patch: usize,
+    pub device: Device,
     /// Steps before the timed ones.
     pub warm_up: usize,
 }
@@ -139,8 +151,9 @@ impl Training {
         input: &[f32],
         mut loss: impl FnMut(&[Vec<f32>], &mut [Vec<f32>]) -> Result<f64>,
     ) -> Result<Value> {
+        let before = peak_mb();
         let shape = [BATCH, self.patch, self.patch];
-        let mut engine = Engine::new(&self.graph, &Device::cpu(), shape, true)?;
+        let mut engine = Engine::new(&self.graph, &self.device, shape, true)?;
         let weights = &mut self.weights;
         let mut gradients: Vec<Vec<f32>> = weights.parameters().iter().map(|p| vec![0.0; p.values.len()]).collect();
         let (mut outputs, mut output_gradients) = (Vec::new(), Vec::new());
@@ -162,7 +175,7 @@ impl Training {
             }
             losses.push(value);
         }
-        Ok(json!({ "ms": { "step": times }, "loss": losses }))
+        Ok(json!({ "ms": { "step": times }, "loss": losses, "before_mb": before }))
     }
 }
 

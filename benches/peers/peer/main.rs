@@ -11,6 +11,7 @@ mod stardist;
 use std::time::Instant;
 
 use cellsparse_core::{Error, Result};
+use cellsparse_kernels::Level;
 use serde_json::json;
 
 use common::{Options, USAGE, peak_mb};
@@ -44,6 +45,8 @@ fn run() -> Result<()> {
         fields.insert("peer".into(), json!("cellsparse"));
         fields.insert("task".into(), json!(options.task));
         fields.insert("threads".into(), json!(options.threads));
+        fields.insert("precision".into(), json!(options.precision));
+        fields.insert("instructions".into(), json!(Level::detect().name()));
         fields.insert("peak_mb".into(), json!(peak_mb()));
         fields.insert(
             "versions".into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cellsparse_core::model::Preset;
-use cellsparse_core::networks::{self, Engine};
+use cellsparse_core::networks::Engine;
 use cellsparse_core::raster::read_image;
 use cellsparse_core::synthetic::draw_field;
 use cellsparse_core::training::batch::{Batch, BatchConfig, BatchMaker};
@@ -20,8 +20,8 @@ use cellsparse_core::{
 use serde_json::{Value, json};
 
 use crate::common::{
-    IMAGES, Options, Training, dataset, draw_training_images, milliseconds, normalised, square, timed, write_gray,
-    write_npy,
+    IMAGES, Options, Training, dataset, draw_training_images, milliseconds, normalised, peak_mb, square, timed,
+    write_gray, write_npy,
 };
 
 /// How many of the training images validate.
@@ -39,6 +39,7 @@ impl Options {
             learning_rate: Some(LEARNING_RATE),
             preset: Preset::Reference,
             device: Device::Cpu,
+            precision: self.precision,
             threads: Some(self.threads),
             ..TrainOptions::default()
         }
@@ -49,6 +50,7 @@ impl Options {
             prob_thresh: Some(0.5),
             nms_thresh: Some(0.4),
             device: Device::Cpu,
+            precision: self.precision,
             threads: Some(self.threads),
             ..PredictOptions::default()
         }
@@ -59,7 +61,7 @@ impl Options {
     }
 }
 
-/// Draws the images, trains a model on them and writes it, its weights and one batch for the others to read.
+/// Draws the images, trains a model on them and writes it, also as ONNX, its weights and one batch for the others to read.
 pub fn data(options: &Options) -> Result<()> {
     let folder = &options.folder;
     draw_training_images(folder)?;
@@ -82,6 +84,7 @@ pub fn data(options: &Options) -> Result<()> {
     write_npy(&folder.join("batch_prob.npy"), &cells, &batch.prob)?;
     write_npy(&folder.join("batch_mask.npy"), &cells, &batch.mask)?;
     write_npy(&folder.join("batch_dist.npy"), &[cells[0], cells[1], cells[2], batch.n_rays], &batch.dist)?;
+    model.save_onnx(folder.join("model.onnx"))?;
     let found = model.predict(&read_image(folder.join("field.png"))?, &options.prediction())?.objects.len();
     eprintln!("peer: wrote {}; the model finds {found} objects", folder.display());
     Ok(())
@@ -95,7 +98,15 @@ pub fn step(options: &Options) -> Result<Value> {
     let weights = model.weights().clone();
     drop(model);
     let optimizer = Adam::new(&weights);
-    let training = Training { graph, weights, optimizer, rate: LEARNING_RATE, patch: batch.patch, warm_up: 3 };
+    let training = Training {
+        graph,
+        weights,
+        optimizer,
+        rate: LEARNING_RATE,
+        patch: batch.patch,
+        device: options.device(),
+        warm_up: 3,
+    };
     options.on_threads(|| {
         training.steps(options.steps.unwrap_or(10), &batch.images, |outputs, gradients| {
             let ([prob, dist], [prob_gradient, dist_gradient]) = (outputs, gradients) else {
@@ -120,13 +131,16 @@ pub fn predict(options: &Options) -> Result<Value> {
     let model = options.model()?;
     let repeats = options.steps.unwrap_or(5);
     let (height, width, _) = image.shape();
+    let before = peak_mb();
     let input: Vec<f32> = model.normalization().apply(&image)?.iter().copied().collect();
     let graph = Arc::new(model.graph().as_ref().clone());
-    let network = options.on_threads(|| {
-        let mut engine = Engine::new(&graph, &networks::Device::cpu(), [1, height, width], false)?;
+    let (network, mean) = options.on_threads(|| {
+        let mut engine = Engine::new(&graph, &options.device(), [1, height, width], false)?;
         engine.set_weights(model.weights())?;
         let mut outputs = Vec::new();
-        timed(repeats, || engine.forward(model.weights(), &input, &mut outputs))
+        let times = timed(repeats, || engine.forward(model.weights(), &input, &mut outputs))?;
+        let rays = outputs.pop().unwrap_or_default();
+        Ok((times, rays.iter().map(|value| f64::from(value.abs())).sum::<f64>() / rays.len() as f64))
     })?;
     let mut objects = 0;
     let prediction = options.prediction();
@@ -134,7 +148,7 @@ pub fn predict(options: &Options) -> Result<Value> {
         objects = model.predict(&read_image(&path)?, &prediction)?.objects.len();
         Ok(())
     })?;
-    Ok(json!({ "ms": { "network": network, "full": full }, "objects": objects }))
+    Ok(json!({ "ms": { "network": network, "full": full }, "objects": objects, "mean": mean, "before_mb": before }))
 }
 
 /// From the folder to the trained model.
