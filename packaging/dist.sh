@@ -78,7 +78,11 @@ build() {
       compile -p cellsparse-cli || return 1
       cp "$built/cellsparse$program" "$to/bin/"
       RUSTFLAGS+=" -C target-feature=-crt-static"
-      compile -p cellsparse-ffi -p cellsparse-jni || return 1 ;;
+      compile -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py || return 1 ;;
+    # With the Python library among them, dependencies have the features that the wheel needs, and are compiled once.
+    *-linux-*)
+      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py || return 1
+      cp "$built/cellsparse$program" "$to/bin/" ;;
     *)
       compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni || return 1
       cp "$built/cellsparse$program" "$to/bin/" ;;
