@@ -61,13 +61,25 @@ zig_target() {
   esac
 }
 
+# By Zig, but for Windows on x86_64: there, Zig's linker exports every symbol (4618 instead of some 90), keeps unused code with them,
+# and maturin asks it for the symbol PyInit_cellsparse._native, which cannot be.
 compile() {
-  cargo zigbuild --quiet --locked --release --target "$(zig_target)" "$@"
+  case $target in
+    x86_64-pc-windows-gnu) cargo build --quiet --locked --release --target "$target" "$@" ;;
+    *) cargo zigbuild --quiet --locked --release --target "$(zig_target)" "$@" ;;
+  esac
 }
 
 build() {
   describe "$1"
   rustup target add "$target" > /dev/null 2>&1 || return 77
+  local zig=(--zig)
+  if [ "$target" = x86_64-pc-windows-gnu ]; then
+    command -v x86_64-w64-mingw32-gcc > /dev/null || return 78
+    zig=()
+    # Otherwise the linker writes the time into the files.
+    RUSTFLAGS+=" -C link-arg=-Wl,--no-insert-timestamp"
+  fi
   local built=$CARGO_TARGET_DIR/$target/release to=$out/$target native=$out/natives/native/$platform
   rm -rf "$to" "$native"
   mkdir -p "$to/bin" "$to/lib" "$to/include" "$native" "$out/wheels"
@@ -93,7 +105,7 @@ build() {
   cp LICENSE-APACHE LICENSE-MIT THIRD_PARTY.txt README.md "$to/"
   cp "$built/${prefix}cellsparse_jni.$shared" "$native/"
 
-  maturin build --quiet --locked --release --strip --zig --target "$target" --compatibility "$compatibility" \
+  maturin build --quiet --locked --release --strip "${zig[@]}" --target "$target" --compatibility "$compatibility" \
     --manifest-path cellsparse-py/Cargo.toml --out "$out/wheels" || return 1
   archive
 }
@@ -120,6 +132,7 @@ for name in "${targets[@]}"; do
   case $status in
     0) result=built ;;
     77) result="left out: rustup has no standard library for it here" ;;
+    78) result="left out: x86_64-w64-mingw32-gcc is missing (on Debian the package mingw-w64)" ;;
     *) result=failed failed=1 ;;
   esac
   report+=("$(printf '%-28s %5d s  %s' "$name" $((SECONDS - began)) "$result")")

@@ -66,6 +66,24 @@ try() {
   fi
 }
 
+# What programs and libraries for Linux ask of the system: its C library alone, in a version that systems since 2014 have.
+linux_needs() {
+  command -v readelf > /dev/null || { note "$1" "needs" "left out: no readelf" && return; }
+  local platform foreign version files
+  platform=$(sed -n "s/^$1 \([^ ]*\) .*/\1/p" packaging/targets.txt)
+  files=("$out/$1"/bin/cellsparse "$out/$1"/lib/*.so "$out/natives/native/$platform"/*.so)
+  foreign=$(readelf -dW "${files[@]}" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u |
+    { grep -vxE 'libc\.so(\.6)?|lib(m|dl|rt|pthread)\.so\.[0-9]|ld-linux.*' || true; } | tr '\n' ' ')
+  version=$(readelf -VW "${files[@]}" | { grep -o 'GLIBC_2[0-9.]*' || true; } | sort -uV | tail -n 1)
+  if [ -n "$foreign" ]; then
+    note "$1" "needs" "wrong: $foreign"
+  elif [ "$(printf '%s\nGLIBC_2.17\n' "$version" | sort -V | tail -n 1)" != GLIBC_2.17 ]; then
+    note "$1" "needs" "wrong: $version"
+  else
+    note "$1" "needs" "of ${#files[@]} files the C library alone${version:+, up to $version}"
+  fi
+}
+
 # This machine's processor without its wide instructions, and one from before they existed.
 try_gnu_x86_64() {
   CELLSPARSE_SIMD=scalar try "$1" "plain kernels" "$2"
@@ -166,6 +184,7 @@ for target in "${targets[@]}"; do
   built=$(ls "$out/$target"/bin/cellsparse* 2> /dev/null || true)
   [ -n "$built" ] || { note "$target" - "left out: not built" && continue; }
   echo "== $target"
+  case $target in *-linux-*) linux_needs "$target" ;; esac
   case $target in
     x86_64-unknown-linux-gnu) try_gnu_x86_64 "$target" "$built" ;;
     aarch64-unknown-linux-gnu) try_gnu_aarch64 "$target" "$built" ;;
