@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the first program of docs/java.md with a jar: trains, predicts, writes outlines. Each virtual machine has to write the same ones.
+# Runs the first program of docs/java.md with a jar: trains, predicts, writes outlines. Each virtual machine has to find as many objects
+# as the first one; on another system the mathematical functions of its C library may move single corners of outlines.
 #
 #   packaging/try_jar.sh JAR JAVA ...
 #
@@ -29,8 +30,12 @@ for java in "$@"; do
   if "${command[@]}" -Djava.awt.headless=true "-Dcellsparse.cache.path=$folder/größe 細胞" -cp "$jar$separator$folder" First > out 2> err; then
     tr -d '\r' < out > result
     [ -e first ] || cp result first
-    same="the same result as the first"
-    cmp -s result first || { same="wrong: another result than the first" && status=1; }
+    same="the same outlines as the first"
+    if [ "$(grep -c '^object' result)" != "$(grep -c '^object' first)" ]; then
+      same="wrong: not as many as the first" status=1
+    elif ! cmp -s result first; then
+      same="other corners of outlines than the first"
+    fi
     echo "Java $version: $(grep -c '^object' result) objects, $(grep -c '^step' err) steps, $((SECONDS - began)) s, $same ($java)"
   else
     echo "Java $version: wrong: $(tail -n 3 err) ($java)"
