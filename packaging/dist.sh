@@ -61,8 +61,8 @@ zig_target() {
   esac
 }
 
-# By Zig, but for Windows on x86_64: there, Zig's linker exports every symbol (4618 instead of some 90), keeps unused code with them,
-# and maturin asks it for the symbol PyInit_cellsparse._native, which cannot be.
+# By Zig, but for Windows on x86_64: there, Zig's linker exports every symbol (4618 instead of 93 of the
+# library of Java), and maturin asks it for the symbol PyInit_cellsparse._native, which cannot be.
 compile() {
   case $target in
     x86_64-pc-windows-gnu) cargo build --quiet --locked --release --target "$target" "$@" ;;

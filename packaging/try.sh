@@ -47,8 +47,8 @@ compare() {
     if cmp -s "$work/plain/$algorithm/field.png" "$3/$algorithm/field.png"; then
       same=$((same + 1))
     else
-      text+=" $algorithm AP $("$program" evaluate --pred "$3/$algorithm" --truth "$work/plain/$algorithm" --thresholds 0.9 --json |
-        sed -n 's/.*"mean_true_score": *\([0-9.]*\).*/\1/p' | head -n 1)"
+      text+=" $algorithm AP at an overlap of 0.5 $("$program" evaluate --pred "$3/$algorithm" --truth "$work/plain/$algorithm" --thresholds 0.5 --json |
+        sed -n 's/.*"accuracy": *\([0-9.]*\).*/\1/p' | head -n 1)"
     fi
   done
   note "$1" "$2" "$same of 3 label images equal to the plain kernels'$text"
