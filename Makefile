@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-browser test-python test-napari sam-parity test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-paths lint-weight check-all dist dist-try bench
+.PHONY: help demo starters test test-browser test-python test-napari sam-parity test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -27,7 +27,7 @@ SHARED := $(if $(filter macos-%,$(PLATFORM)),dylib,so)
 NATIVES := cellsparse-java/target/natives
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR] [OUT=demo-out] [STEPS=N] [ALGORITHM=A]
 	cargo run --release -p cellsparse-cli -- demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(STEPS),--steps $(STEPS)) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
@@ -71,6 +71,12 @@ dist: ## Build program, C library, wheel and native library of Java for every pl
 dist-try: ## Run what `make dist` built by Wine, QEMU and in an empty root folder, and compare label images; [TARGETS=...]
 	packaging/try.sh $(TARGETS)
 
+dist-jars: ## Pack the jars for all platforms and for each one with the libraries that `make dist` built
+	packaging/jars.sh
+
+reproducible: ## Build what is handed out for this machine in two folders, and compare hashes
+	packaging/reproducible.sh
+
 check-all: ## Check every feature alone and together, the lowest Rust, archives, licences, accelerators, a release build; says how long each took
 	tests/check_all.sh
 
@@ -109,13 +115,17 @@ install-c: ## Build the C library in release mode and install it; [PREFIX=/usr/l
 	ln -sf "libcellsparse.$(if $(filter dylib,$(SHARED)),0.dylib,so.0)" "$(PREFIX)/lib/libcellsparse.$(SHARED)"
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' cellsparse-ffi/cellsparse.pc.in > "$(PREFIX)/lib/pkgconfig/cellsparse.pc"
 
-lint: lint-paths lint-weight lint-header ## Check format, warnings of compiler and clippy, documentation, number of crates, machine paths in tracked files
+lint: lint-paths lint-weight lint-header lint-notices ## Check format, warnings of compiler and clippy, documentation, number of crates, notices of licences, QuPath's catalog, machine paths in tracked files
 	cargo fmt --all --check
 	cargo clippy $(PACKAGES) --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc $(PACKAGES) --no-deps
 
 lint-weight:
 	tests/weight.sh
+
+lint-notices:
+	python3 packaging/third_party.py --check
+	python3 packaging/catalog.py --check
 
 lint-header:
 	cargo test $(PACKAGES) --test header --quiet

@@ -11,6 +11,7 @@
 #   natives/native/PLATFORM/        native libraries of Java, as the jar has them
 #   wheels/                         wheels for Python 3.10 and later
 #   SHA256SUMS                      of all archives and wheels
+# packaging/jars.sh packs the jars.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 repository=$PWD
@@ -21,6 +22,8 @@ export CARGO_TARGET_DIR=$out/build
 # The oldest systems that the libraries start on: glibc of 2014, macOS 11.
 glibc=2.17
 export MACOSX_DEPLOYMENT_TARGET=11.0
+# Messages of panics name source files; without the folders of this machine the same source gives the same files everywhere.
+export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$repository=/cellsparse --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 
 fail() {
   echo "error: $*" >&2
@@ -58,33 +61,51 @@ zig_target() {
   esac
 }
 
-# library COMMAND ...: for libraries that are loaded into another program, which take the C library from it; a program for musl
-# brings its own.
-library() {
+# By Zig, but for Windows on x86_64: there, Zig's linker exports every symbol (4618 instead of 93 of the
+# library of Java), and maturin asks it for the symbol PyInit_cellsparse._native, which cannot be.
+compile() {
   case $target in
-    *-musl) RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=-crt-static" "$@" ;;
-    *) "$@" ;;
+    x86_64-pc-windows-gnu) cargo build --quiet --locked --release --target "$target" "$@" ;;
+    *) cargo zigbuild --quiet --locked --release --target "$(zig_target)" "$@" ;;
   esac
 }
 
 build() {
   describe "$1"
   rustup target add "$target" > /dev/null 2>&1 || return 77
+  local zig=(--zig)
+  if [ "$target" = x86_64-pc-windows-gnu ]; then
+    command -v x86_64-w64-mingw32-gcc > /dev/null || return 78
+    zig=()
+    # Otherwise the linker writes the time into the files.
+    RUSTFLAGS+=" -C link-arg=-Wl,--no-insert-timestamp"
+  fi
   local built=$CARGO_TARGET_DIR/$target/release to=$out/$target native=$out/natives/native/$platform
   rm -rf "$to" "$native"
   mkdir -p "$to/bin" "$to/lib" "$to/include" "$native" "$out/wheels"
 
-  cargo zigbuild --quiet --release --target "$(zig_target)" -p cellsparse-cli || return 1
-  cp "$built/cellsparse$program" "$to/bin/"
-
-  library cargo zigbuild --quiet --release --target "$(zig_target)" -p cellsparse-ffi -p cellsparse-jni || return 1
+  case $target in
+    # A program for musl brings its own C library; libraries that are loaded into another program take it from there.
+    *-musl)
+      compile -p cellsparse-cli || return 1
+      cp "$built/cellsparse$program" "$to/bin/"
+      RUSTFLAGS+=" -C target-feature=-crt-static"
+      compile -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py || return 1 ;;
+    # With the Python library among them, dependencies have the features that the wheel needs, and are compiled once.
+    *-linux-*)
+      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py || return 1
+      cp "$built/cellsparse$program" "$to/bin/" ;;
+    *)
+      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni || return 1
+      cp "$built/cellsparse$program" "$to/bin/" ;;
+  esac
   cp "$built/${prefix}cellsparse.$shared" "$built/libcellsparse.a" "$to/lib/"
   [ ! -e "$built/libcellsparse.dll.a" ] || cp "$built/libcellsparse.dll.a" "$to/lib/"
   cp include/cellsparse.h "$to/include/"
-  cp LICENSE-APACHE LICENSE-MIT README.md "$to/"
+  cp LICENSE-APACHE LICENSE-MIT THIRD_PARTY.txt README.md "$to/"
   cp "$built/${prefix}cellsparse_jni.$shared" "$native/"
 
-  library maturin build --quiet --release --strip --zig --target "$target" --compatibility "$compatibility" \
+  maturin build --quiet --locked --release --strip "${zig[@]}" --target "$target" --compatibility "$compatibility" \
     --manifest-path cellsparse-py/Cargo.toml --out "$out/wheels" || return 1
   archive
 }
@@ -92,8 +113,8 @@ build() {
 archive() {
   local name=cellsparse-$version-$target
   case $target in
-    *windows*) (cd "$out" && rm -f "$name.zip" && "$python" -m zipfile -c "$name.zip" "$target/") ;;
-    *) tar -C "$out" --sort=name --owner=0 --group=0 --numeric-owner --mtime='1980-01-01 00:00Z' \
+    *windows*) "$python" packaging/pack.py "$out/$name.zip" "$out/$target" "$name" ;;
+    *) tar -C "$out" --sort=name --owner=0 --group=0 --numeric-owner --mtime='1980-01-01 00:00Z' --mode='u=rwX,go=rX' \
       --transform "s|^$target|$name|" -cf - "$target" | gzip -n9 > "$out/$name.tar.gz" ;;
   esac
 }
@@ -111,12 +132,12 @@ for name in "${targets[@]}"; do
   case $status in
     0) result=built ;;
     77) result="left out: rustup has no standard library for it here" ;;
+    78) result="left out: x86_64-w64-mingw32-gcc is missing (on Debian the package mingw-w64)" ;;
     *) result=failed failed=1 ;;
   esac
   report+=("$(printf '%-28s %5d s  %s' "$name" $((SECONDS - began)) "$result")")
 done
-(cd "$out" && find . -maxdepth 2 \( -name '*.whl' -o -name '*.tar.gz' -o -name '*.zip' \) | sed 's|^\./||' | LC_ALL=C sort |
-  xargs -r sha256sum > SHA256SUMS)
+packaging/sums.sh
 echo "== built"
 printf '%s\n' "${report[@]}"
 exit "$failed"

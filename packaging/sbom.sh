@@ -11,5 +11,4 @@ for crate in cellsparse-cli cellsparse-ffi cellsparse-java/native cellsparse-py;
 done
 # The lists of crates of this workspace that are a part of another one's.
 find . -name '*.sbom.json' -not -path './target/*' -delete
-cd target/dist
-sha256sum ./*.sbom.json | sed 's|\./||' >> SHA256SUMS
+packaging/sums.sh

@@ -47,8 +47,8 @@ compare() {
     if cmp -s "$work/plain/$algorithm/field.png" "$3/$algorithm/field.png"; then
       same=$((same + 1))
     else
-      text+=" $algorithm AP $("$program" evaluate --pred "$3/$algorithm" --truth "$work/plain/$algorithm" --thresholds 0.9 --json |
-        sed -n 's/.*"mean_true_score": *\([0-9.]*\).*/\1/p' | head -n 1)"
+      text+=" $algorithm AP at an overlap of 0.5 $("$program" evaluate --pred "$3/$algorithm" --truth "$work/plain/$algorithm" --thresholds 0.5 --json |
+        sed -n 's/.*"accuracy": *\([0-9.]*\).*/\1/p' | head -n 1)"
     fi
   done
   note "$1" "$2" "$same of 3 label images equal to the plain kernels'$text"
@@ -63,6 +63,24 @@ try() {
     compare "$target" "$how" "$folder"
   else
     note "$target" "$how" "wrong: see $folder"
+  fi
+}
+
+# What programs and libraries for Linux ask of the system: its C library alone, in a version that systems since 2014 have.
+linux_needs() {
+  command -v readelf > /dev/null || { note "$1" "needs" "left out: no readelf" && return; }
+  local platform foreign version files
+  platform=$(sed -n "s/^$1 \([^ ]*\) .*/\1/p" packaging/targets.txt)
+  files=("$out/$1"/bin/cellsparse "$out/$1"/lib/*.so "$out/natives/native/$platform"/*.so)
+  foreign=$(readelf -dW "${files[@]}" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u |
+    { grep -vxE 'libc\.so(\.6)?|lib(m|dl|rt|pthread)\.so\.[0-9]|ld-linux.*' || true; } | tr '\n' ' ')
+  version=$(readelf -VW "${files[@]}" | { grep -o 'GLIBC_2[0-9.]*' || true; } | sort -uV | tail -n 1)
+  if [ -n "$foreign" ]; then
+    note "$1" "needs" "wrong: $foreign"
+  elif [ "$(printf '%s\nGLIBC_2.17\n' "$version" | sort -V | tail -n 1)" != GLIBC_2.17 ]; then
+    note "$1" "needs" "wrong: $version"
+  else
+    note "$1" "needs" "of ${#files[@]} files the C library alone${version:+, up to $version}"
   fi
 }
 
@@ -166,6 +184,7 @@ for target in "${targets[@]}"; do
   built=$(ls "$out/$target"/bin/cellsparse* 2> /dev/null || true)
   [ -n "$built" ] || { note "$target" - "left out: not built" && continue; }
   echo "== $target"
+  case $target in *-linux-*) linux_needs "$target" ;; esac
   case $target in
     x86_64-unknown-linux-gnu) try_gnu_x86_64 "$target" "$built" ;;
     aarch64-unknown-linux-gnu) try_gnu_aarch64 "$target" "$built" ;;

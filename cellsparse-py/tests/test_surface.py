@@ -4,6 +4,7 @@ changes. With CELLSPARSE_WRITE_SURFACE=1 the test writes down what was added."""
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import os
 import pathlib
@@ -59,3 +60,9 @@ def test_surface():
         FILE.write_text("".join(f"{line}\n" for line in now))
     else:
         assert sorted(set(now) - set(recorded)) == [], "write these down with CELLSPARSE_WRITE_SURFACE=1"
+
+
+def test_licences_are_installed():
+    texts = {path.name: path for path in importlib.metadata.files("cellsparse") or [] if path.parent.name == "licenses"}
+    assert sorted(texts) == ["LICENSE-APACHE", "LICENSE-MIT", "THIRD_PARTY.txt"]
+    assert "pyo3" in texts["THIRD_PARTY.txt"].read_text(encoding="utf-8")

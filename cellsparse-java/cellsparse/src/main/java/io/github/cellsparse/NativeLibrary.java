@@ -2,6 +2,8 @@ package io.github.cellsparse;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.AtomicMoveNotSupportedException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -9,6 +11,8 @@ import java.nio.file.StandardCopyOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.Locale;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 /**
  * Loads the native library once, on first use.
@@ -59,20 +63,30 @@ final class NativeLibrary {
         }
     }
 
-    /** Operating system and processor as in the folders of the jar, such as {@code linux-x86_64}. */
+    /** Operating system and processor as in the folders of the jar, such as {@code linux-x86_64} or {@code linux-x86_64-musl}. */
     static String platform() {
         String os = System.getProperty("os.name", "").toLowerCase(Locale.ROOT);
         String arch = System.getProperty("os.arch", "").toLowerCase(Locale.ROOT);
         String system = os.contains("win") ? "windows" : os.contains("mac") ? "macos" : "linux";
+        String library = system.equals("linux") && isMusl() ? "-musl" : "";
         switch (arch) {
             case "amd64":
             case "x86_64":
-                return system + "-x86_64";
+                return system + "-x86_64" + library;
             case "arm64":
             case "aarch64":
-                return system + "-aarch64";
+                return system + "-aarch64" + library;
             default:
-                return system + "-" + arch;
+                return system + "-" + arch + library;
+        }
+    }
+
+    /** Whether this process was started by the loader of musl, the C library of Alpine Linux, which cannot load what is made for glibc. */
+    private static boolean isMusl() {
+        try (Stream<String> mapped = Files.lines(Path.of("/proc/self/maps"), StandardCharsets.ISO_8859_1)) {
+            return mapped.anyMatch(line -> line.contains("/ld-musl-"));
+        } catch (IOException | UncheckedIOException error) {
+            return false;
         }
     }
 
@@ -103,9 +117,18 @@ final class NativeLibrary {
     private static InputStream open(String resource) throws IOException {
         InputStream stream = NativeLibrary.class.getResourceAsStream(resource);
         if (stream == null) {
-            throw new IOException("the jar has no " + resource);
+            throw new IOException("the jar has no " + resource + "; take the jar for this platform or the one for all");
         }
-        return stream;
+        try (InputStream list = NativeLibrary.class.getResourceAsStream(resource + ".parts")) {
+            if (list == null) {
+                return stream;
+            }
+            String lines = new String(list.readAllBytes(), StandardCharsets.UTF_8);
+            return new Assembled(stream, lines.lines().collect(Collectors.toList()), NativeLibrary.class::getResourceAsStream);
+        } catch (IOException error) {
+            stream.close();
+            throw error;
+        }
     }
 
     private static void loadCopy(String resource, String name, Throwable reason) throws IOException {
