@@ -12,7 +12,7 @@
 //! `dsb2018-mini`. Cases of the latter: `scribble` and `far` train on one image and are scored on its siblings, `k4` and `k16` train on all of `dsb2018/train` and are scored on `dsb2018/test`, `stained` (with strokes) and
 //! `stained-k4` do the same on the stained images of `dsb2018-brightfield`. Keys: `algorithm`, `steps`,
 //! `seconds`, `seeds`, `seed` (the first), `patch`, `batch`, `lr`, `threads`, `precision`, `preset`, `init` (`starter`, `none`, a model or a file of starting weights, `.bin`), `widths` (as 16-32-64), `filters` (StarDist), `images` (how many to train on, at most),
-//! `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
+//! `augment` (`yes`: mirrored prediction), `postprocess` (ELEPHANT: several separated by commas score the same trainings), `out` (a folder for pictures of the
 //! scored images with the found outlines in them), `verbose`, `reliability` (`yes`: how often objects of each probability are
 //! right; a name that ends with `.svg` makes a picture of it too).
 
@@ -243,7 +243,8 @@ fn scored(
     for way in ways {
         let postprocess = way.map(str::parse).transpose()?;
         let words = way.map(|way| format!(" {way}")).unwrap_or_default();
-        let predict = PredictOptions { postprocess, ..PredictOptions::default() };
+        let augment = keys.get("augment").is_some_and(|word| word == "yes");
+        let predict = PredictOptions { postprocess, augment, ..PredictOptions::default() };
         let mut pairs = Vec::new();
         let mut reliability = Reliability::default();
         for (path, truth) in &case.test {

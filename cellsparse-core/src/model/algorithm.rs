@@ -109,6 +109,9 @@ pub(super) trait ThresholdValues {
     /// Goes back to the default values, before others are chosen; what is known of the cells stays.
     fn reset(&mut self, smallest_object: f32);
 
+    /// Takes objects of `smallest_object` pixels too, and keeps what was chosen for the cells of an earlier training.
+    fn allow(&mut self, smallest_object: f32);
+
     /// Options with lower and lower thresholds, for a model that finds nothing.
     fn lower(&self) -> Vec<PredictOptions>;
 }
@@ -228,8 +231,9 @@ pub(super) trait SegmentationAlgorithm {
         Ok(false)
     }
 
-    /// Sets thresholds to what is known of the cells of a training from the labels `[H, W]` that a network learns.
-    fn expect_cells(&mut self, _labels: &[LabelImage]) {}
+    /// Sets thresholds to what is known of the cells of a training from the labels `[H, W]` that a network learns; those of a
+    /// model that was `trained` before are about other cells too.
+    fn expect_cells(&mut self, _labels: &[LabelImage], _trained: bool) {}
 
     /// Batches and their loss.
     ///

@@ -88,6 +88,9 @@ const DIAMETERS: std::ops::RangeInclusive<f32> = 0.66..=1.5;
 /// The smallest diameter that cells are taken to have after a training.
 const SMALLEST_DIAMETER: f64 = 5.0;
 
+/// Diameters of newly drawn cells, relative to those that a model was trained on, that can be those of the same cells.
+const SAME_CELLS: std::ops::RangeInclusive<f32> = 0.6..=1.67;
+
 /// Cell-probability logits and flow errors that are tried.
 const CELLPROBS: [f32; 5] = [-2.0, -1.0, 0.0, 1.0, 2.0];
 const FLOWS: [f32; 3] = [0.0, 0.4, 0.8];
@@ -200,6 +203,10 @@ impl ThresholdValues for CellposeThresholds {
         self.smallest_object = smallest_object;
     }
 
+    fn allow(&mut self, smallest_object: f32) {
+        self.smallest_object = self.smallest_object.min(smallest_object);
+    }
+
     fn lower(&self) -> Vec<PredictOptions> {
         let below = [-1.0, -2.0, -3.0, -4.0].map(|less| self.cellprob + less);
         below.map(|logit| PredictOptions { cellprob_threshold: Some(logit), ..PredictOptions::default() }).into()
@@ -243,8 +250,12 @@ impl SegmentationAlgorithm for Cellpose<'_> {
         }
     }
 
-    fn expect_cells(&mut self, labels: &[LabelImage]) {
-        self.thresholds.diameter = mean_diameter(labels).max(SMALLEST_DIAMETER) as f32;
+    fn expect_cells(&mut self, labels: &[LabelImage], trained: bool) {
+        let diameter = mean_diameter(labels).max(SMALLEST_DIAMETER) as f32;
+        // A few more cells that happen to be large or small do not make all others so.
+        if !(trained && SAME_CELLS.contains(&(diameter / self.thresholds.diameter))) {
+            self.thresholds.diameter = diameter;
+        }
     }
 
     fn task(&self, input: TaskInput<'_>, options: &TrainOptions) -> Result<AnyTask> {
@@ -530,5 +541,33 @@ impl FlowMaps {
         let mut labels = compute_masks_until(self.flows.view(), self.cellprob.view(), &options, cancel)?;
         remove_small_labels(&mut labels, thresholds.smallest_object.max(min_area));
         relabel_sequential(&labels, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_that_are_drawn_later_change_the_size_of_all_only_when_they_are_of_another_size() {
+        let disc = |radius: f64| {
+            LabelImage::from_shape_fn((120, 120), |(y, x)| {
+                i32::from((y as f64 - 60.0).hypot(x as f64 - 60.0) <= radius)
+            })
+        };
+        let config = CellposeConfig::default();
+        let thresholds = CellposeThresholds { diameter: 22.0, smallest_object: 14.0, ..Default::default() };
+        let learned = |radius, trained| {
+            let mut cellpose = Cellpose { config: &config, thresholds };
+            cellpose.expect_cells(&[disc(radius)], trained);
+            cellpose.thresholds.diameter
+        };
+        assert_eq!(learned(14.0, true), 22.0);
+        assert!((learned(14.0, false) - 28.0).abs() < 1.0 && (learned(40.0, true) - 80.0).abs() < 1.0);
+        let mut allowed = thresholds;
+        allowed.allow(215.5);
+        assert_eq!(allowed, thresholds);
+        allowed.allow(3.0);
+        assert_eq!(allowed.smallest_object, 3.0);
     }
 }

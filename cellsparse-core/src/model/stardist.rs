@@ -172,6 +172,10 @@ impl ThresholdValues for StarThresholds {
         *self = Self { smallest_object, ..Self::default() };
     }
 
+    fn allow(&mut self, smallest_object: f32) {
+        self.smallest_object = self.smallest_object.min(smallest_object);
+    }
+
     fn lower(&self) -> Vec<PredictOptions> {
         lower_probabilities(self.prob)
     }

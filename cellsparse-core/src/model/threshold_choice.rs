@@ -5,9 +5,7 @@ use super::drawn::Drawn;
 use super::facade::Model;
 use super::options::TrainOptions;
 use super::registry::Thresholds;
-use super::threshold_search::smallest_object;
 use super::work::Work;
-use crate::annotations::Dataset;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::networks::Device;
@@ -16,11 +14,10 @@ use crate::networks::Device;
 const PIXELS_AFTER_A_STOP: f64 = 4e6;
 
 impl Model {
-    /// Gives a trained model the thresholds that segment the calibration set best, or the default ones, and says why when it is
-    /// the default ones against expectation. What was learned is not at stake here, so nothing is an error.
+    /// Gives a trained model the thresholds that segment the calibration set best, or leaves it those that it has, and says why
+    /// when it does against expectation. What was learned is not at stake here, so nothing is an error.
     pub(super) fn settle_thresholds(
         &mut self,
-        data: &Dataset,
         set: Option<CalibrationSet<'_>>,
         drawn: Option<&Drawn>,
         stopped: bool,
@@ -28,7 +25,6 @@ impl Model {
         device: &Device,
         budget: Budget,
     ) -> Vec<String> {
-        self.thresholds.values_mut().reset(smallest_object(data.labels().iter()));
         let pixels = set.as_ref().map(CalibrationSet::pixels).or(drawn.map(Drawn::pixels));
         // Nobody who stops a training waits for large images.
         if stopped && pixels.unwrap_or(0.0) > PIXELS_AFTER_A_STOP {

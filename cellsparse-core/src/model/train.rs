@@ -185,7 +185,7 @@ impl Model {
         if options.preset != Preset::Reference && begin == Begin::Random && self.untrained {
             algorithm.initialize(&mut fresh.network.weights, data, fresh.network.scale);
         }
-        algorithm.expect_cells(&labels);
+        algorithm.expect_cells(&labels, begin == Begin::Trained);
         fresh.thresholds = algorithm.thresholds();
         let batch_size = recipe.batch_size;
         let input = TaskInput { images, labels, data: Some(data), batch_size, patch, validation: false };
@@ -210,18 +210,14 @@ impl Model {
         let mut start_kept = false;
         if outcome.steps > 0 && options.preset != Preset::Reference {
             let stopped = outcome.stopped == StopReason::Cancelled;
+            let smallest = smallest_object(data.labels().iter());
+            match begin {
+                Begin::Trained | Begin::Round if options.keep_thresholds => {}
+                Begin::Trained => self.thresholds.values_mut().allow(smallest),
+                _ => self.thresholds.values_mut().reset(smallest),
+            }
             if !options.keep_thresholds {
-                notes.extend(self.settle_thresholds(
-                    data,
-                    calibration,
-                    drawn.as_ref(),
-                    stopped,
-                    options,
-                    device,
-                    budget,
-                ));
-            } else if begin == Begin::Starter || begin == Begin::Random {
-                self.thresholds.values_mut().reset(smallest_object(data.labels().iter()));
+                notes.extend(self.settle_thresholds(calibration, drawn.as_ref(), stopped, options, device, budget));
             }
             // The request that ended the training was answered; the next one ends the comparison.
             let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };

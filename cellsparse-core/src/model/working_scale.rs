@@ -27,8 +27,10 @@ const FEWEST: usize = 4;
 /// Small and large cells lie far apart when the 90th percentile of the sizes is this many times the 10th.
 const APART: f64 = 4.0;
 
-/// Cells from which the smallest and the largest do not count in that.
+/// Among that many cells, the smallest does not count in that when the next one is this many times as large, nor the largest
+/// when it is this many times as large as the next one.
 const HANDFUL: usize = 5;
+const ALONE: f64 = 2.0;
 
 /// Sides that a network sees relative to those of an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -119,9 +121,16 @@ pub(super) fn image_factor(labels: &LabelImage) -> f64 {
 /// The size that is brought to that of the network, of sizes in ascending order with that median: where small and large cells lie
 /// far apart, the one in the middle between them, so that neither vanishes.
 fn typical(sizes: &[f64], median: f64) -> f64 {
-    // Of a handful, one cell in pieces decides nothing.
-    let tenth = (sizes.len() / 10).max(usize::from(sizes.len() >= HANDFUL));
-    let (Some(small), Some(large)) = (sizes.get(tenth), sizes.get(sizes.len().saturating_sub(1 + tenth))) else {
+    let tenth = sizes.len() / 10;
+    // Of a handful, one cell in pieces decides nothing, and one pair neither.
+    let alone = |small: usize, large: usize| {
+        let far = |(small, large): (&f64, &f64)| *large > ALONE * small;
+        tenth == 0 && sizes.len() >= HANDFUL && sizes.get(small).zip(sizes.get(large)).is_some_and(far)
+    };
+    let last = sizes.len().saturating_sub(1);
+    let (first, last) =
+        (tenth + usize::from(alone(0, 1)), last - tenth - usize::from(alone(last.saturating_sub(1), last)));
+    let (Some(small), Some(large)) = (sizes.get(first), sizes.get(last)) else {
         return median;
     };
     if *large < APART * small { median } else { (small.max(1.0) * large).sqrt() }
@@ -272,7 +281,8 @@ mod tests {
         assert_eq!(typical(&[], 7.0), 7.0);
         // One piece of a cell and one pair do not change how the others are seen.
         assert_eq!(typical(&[2.0, 9.0, 10.0, 11.0, 40.0], 10.0), 10.0);
-        assert_eq!(typical(&[2.0, 5.0, 5.0, 45.0, 45.0, 90.0], 45.0), 15.0);
+        assert_eq!(typical(&[2.0, 5.0, 5.0, 45.0, 45.0, 95.0], 45.0), 15.0);
+        assert_eq!(typical(&[3.0, 5.0, 5.0, 45.0, 45.0, 75.0], 45.0), 15.0);
     }
 
     #[test]
