@@ -41,8 +41,8 @@ def on_openvino(chosen, path, shape):
     }
     network = core.compile_model(model, "CPU", settings)
     for node in network.get_runtime_model().get_ordered_ops():
-        about = {key: str(value) for key, value in node.get_rt_info().items()}
-        KERNELS[f"{about.get('layerType')} {about.get('primitiveType')} {about.get('runtimePrecision')}"] += 1
+        about = node.get_rt_info()
+        KERNELS[" ".join(about[name].astype(str) for name in ("layerType", "primitiveType", "runtimePrecision"))] += 1
     request = network.create_infer_request()
 
     def run(array):

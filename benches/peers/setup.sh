@@ -4,8 +4,8 @@
 # usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose] [onnx] [postprocess] [sam]      default: all but sam
 #
 # The environment is target/peers/.venv, or $PEERS_VENV. Everything comes from PyPI by name, for Python 3.11
-# ($PYTHON). On Linux the torch of PyPI is the CUDA one: its libraries (about 2.5 GB to download) are needed to import
-# it even where there is no GPU. Several minutes and SIZE in all are normal. `torch.compile` also needs g++.
+# ($PYTHON). On Linux the torch of PyPI is the CUDA one: its libraries (about 4 GB on the disk) are needed to import
+# it even where there is no GPU. Several minutes and 6.5 GB in all are normal. `torch.compile` also needs g++.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
