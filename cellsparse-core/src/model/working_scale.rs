@@ -30,7 +30,7 @@ const APART: f64 = 4.0;
 /// Among that many cells, the smallest does not count in that when the next one is this many times as large, nor the largest
 /// when it is this many times as large as the next one.
 const HANDFUL: usize = 5;
-const ALONE: f64 = 2.0;
+const ALONE: f64 = 1.75;
 
 /// Sides that a network sees relative to those of an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
