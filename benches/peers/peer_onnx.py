@@ -85,7 +85,8 @@ def predict_cellpose(chosen):
     def forward(_, tiles):
         if tiles.shape not in networks:
             networks[tiles.shape] = prepared(chosen, "cellpose.onnx", tiles.shape)
-        return [np.array(answer) for answer in networks[tiles.shape](tiles)]
+        flows, style = networks[tiles.shape](tiles)
+        return np.array(flows), np.array(style).reshape(len(tiles), -1)
 
     core._forward = forward
     return over_tiles(chosen, Outputs(), image, base)
