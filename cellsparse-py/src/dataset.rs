@@ -42,8 +42,11 @@ impl Dataset {
         }
         let (made, choice) = compute(py, move || {
             let sources: Vec<LabelSource> = labels.into_iter().map(LabelSource::Values).collect();
-            for (place, (source, image)) in sources.iter().zip(&images).enumerate() {
-                source.check_fits(image).map_err(|error| at(place, error))?;
+            // Where their numbers differ, that is what is wrong.
+            if sources.len() == images.len() {
+                for (place, (source, image)) in sources.iter().zip(&images).enumerate() {
+                    source.check_fits(image).map_err(|error| at(place, error))?;
+                }
             }
             let choice = choose_encoding(&sources, encoding)?;
             let parse = |(place, source): (usize, LabelSource)| {
