@@ -98,7 +98,7 @@ impl Seen {
         let Relief { height, ratio } = relief(image.to_f32().view(), self.diameter);
         let limit = (self.ratio / TIMES).clamp(NOTHING[0], NOTHING[1]).min(0.6 * self.ratio);
         if height <= 0.0 {
-            return Some("the image is the same everywhere".into());
+            return Some("the image is the same everywhere, single pixels aside".into());
         }
         if ratio < limit {
             return Some(format!(
@@ -172,26 +172,39 @@ fn limits(image: ArrayView3<'_, f32>) -> Vec<[f64; 2]> {
 /// single ones and pairs and leaves lines.
 fn without_specks(image: ArrayView2<'_, f32>) -> Array2<f32> {
     let (rows, columns) = image.dim();
-    let mut result = image.to_owned();
     if rows < 3 || columns < 3 {
-        return result;
+        return image.to_owned();
     }
-    for ((y, x), value) in result.indexed_iter_mut() {
-        // The border takes the nearest whole neighbourhood.
-        let (top, left) = (y.clamp(1, rows - 2) - 1, x.clamp(1, columns - 2) - 1);
-        let (mut low, mut high) = ([f32::INFINITY; 2], [f32::NEG_INFINITY; 2]);
-        for row in top..top + 3 {
-            for column in left..left + 3 {
-                if (row, column) != (y, x) {
-                    let around = image[[row, column]];
-                    low = [low[0].min(around), low[1].min(low[0].max(around))];
-                    high = [high[0].max(around), high[1].max(high[0].min(around))];
-                }
+    // One pixel more at each side, mirrored at the outermost ones.
+    let mirrored = |index: usize, len: usize| if index == 0 { 1 } else { (index - 1).min(2 * len - 1 - index) };
+    let padded =
+        Array2::from_shape_fn((rows + 2, columns + 2), |(y, x)| image[[mirrored(y, rows), mirrored(x, columns)]]);
+    let width = columns + 2;
+    let (padded, _) = padded.into_raw_vec_and_offset();
+    let mut result = vec![0.0; rows * columns];
+    for (y, row) in result.chunks_exact_mut(columns).enumerate() {
+        let line = |dy: usize, dx: usize| &padded[(y + dy) * width + dx..][..columns];
+        let own = line(1, 1);
+        let around = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1], [2, 2]].map(|[dy, dx]| line(dy, dx));
+        for x in 0..columns {
+            let (mut low, mut high) = ([f32::INFINITY; 2], [f32::NEG_INFINITY; 2]);
+            for near in around.map(|line| line[x]) {
+                low = [smaller(low[0], near), smaller(low[1], larger(low[0], near))];
+                high = [larger(high[0], near), larger(high[1], smaller(high[0], near))];
             }
+            row[x] = smaller(larger(own[x], low[1]), high[1]);
         }
-        *value = value.max(low[1]).min(high[1]);
     }
-    result
+    Array2::from_shape_vec((rows, columns), result).unwrap_or_else(|_| image.to_owned())
+}
+
+/// The smaller of two numbers, in one instruction where none is NaN; so is the larger.
+fn smaller(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
 }
 
 /// Means over squares of `side` pixels, of which each is taken to lie within the limits; what is left over at the far
