@@ -185,7 +185,7 @@ impl Model {
         if options.preset != Preset::Reference && begin == Begin::Random && self.untrained {
             algorithm.initialize(&mut fresh.network.weights, data, fresh.network.scale);
         }
-        algorithm.expect_cells(&labels, begin == Begin::Trained);
+        algorithm.expect_cells(&labels, begin == Begin::Trained && options.preset != Preset::Reference);
         fresh.thresholds = algorithm.thresholds();
         let batch_size = recipe.batch_size;
         let input = TaskInput { images, labels, data: Some(data), batch_size, patch, validation: false };
@@ -303,10 +303,12 @@ impl Model {
 
 #[cfg(test)]
 mod tests {
+
     use super::super::training_data::RIM;
     use super::*;
     use crate::annotations::{SparseLabels, background_rim};
-    use crate::networks::StarDistConfig;
+    use crate::networks::{CellposeConfig, StarDistConfig};
+    use crate::raster::{Image, LabelImage};
     use crate::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 
     #[test]
@@ -324,5 +326,36 @@ mod tests {
         let before = model.weights().clone();
         let ended = model.train(&data, None, &options, &mut |_| ControlFlow::Continue);
         assert!(matches!(ended, Err(Error::Cancelled)) && *model.weights() == before);
+    }
+
+    #[test]
+    fn a_model_that_is_trained_on_with_large_cells_keeps_what_it_knows_of_small_ones() {
+        let disc = |y: i32, x: i32, radius: i32| {
+            move |(row, column): (usize, usize)| (row as i32 - y).pow(2) + (column as i32 - x).pow(2) <= radius.pow(2)
+        };
+        let data = |radius: i32| {
+            let drawn = LabelImage::from_shape_fn((96, 96), |at| {
+                i32::from(disc(30, 30, radius)(at)) + 2 * i32::from(disc(70, 66, radius)(at))
+            });
+            let image = drawn.mapv(|label| if label > 0 { 200.0 } else { 20.0 });
+            Dataset::new(vec![Image::from_gray(image)], vec![SparseLabels::from_signed(drawn).unwrap()]).unwrap()
+        };
+        let mut model = Model::cellpose(CellposeConfig { widths: vec![4, 8], ..CellposeConfig::default() }, 0).unwrap();
+        let mut train = |radius: i32, preset: Preset| {
+            let options = TrainOptions {
+                steps: Some(1),
+                batch_size: Some(1),
+                patch_size: Some(32),
+                preset,
+                ..TrainOptions::default()
+            };
+            model.train(&data(radius), None, &options, &mut |_| ControlFlow::Continue).unwrap();
+            let Thresholds::Cellpose(values) = &model.thresholds else { panic!("of Cellpose") };
+            *values
+        };
+        let few = train(10, Preset::Default);
+        let more = train(14, Preset::Default);
+        assert_eq!((more.diameter, more.smallest_object), (few.diameter, few.smallest_object));
+        assert!(train(14, Preset::Reference).diameter > few.diameter, "the reference goes by the newest cells");
     }
 }
