@@ -175,3 +175,19 @@ fn a_message_names_the_file_that_it_is_about() {
     let text = stderr(&output);
     assert!(text.contains("masks/field_0.png: ") && !text.contains("images/field_0.png"), "{text}");
 }
+
+#[test]
+fn labels_of_another_size_are_told_before_it_is_asked_what_they_mean() {
+    let project = Project::new();
+    let (images, labels, model) = (project.path("images"), project.few_cells(), project.path("m.safetensors"));
+    let asked = stderr(&train("stardist", &images, &labels, &model, &[]));
+    assert!(asked.contains("--label-encoding"), "a question: {asked}");
+    for name in ["field_0", "field_1"] {
+        let few = project.truth(name).mapv(|label| if label <= 3 { label } else { 0 });
+        write_labels(&labels, name, &few.slice(ndarray::s![..40, ..]).to_owned()).expect("labels");
+    }
+    let output = train("stardist", &images, &labels, &model, &[]);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("96 x 112") && told.contains("40 x 112") && !told.contains("--label-encoding"), "{told}");
+}
