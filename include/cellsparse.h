@@ -387,6 +387,121 @@ typedef struct cellsparse_polygon {
 } cellsparse_polygon;
 
 /**
+ * Rows and columns of an image at one resolution.
+ */
+typedef struct cellsparse_extent {
+    /**
+     * Rows, at least 1.
+     */
+    size_t height;
+    /**
+     * Columns, at least 1.
+     */
+    size_t width;
+} cellsparse_extent;
+
+/**
+ * A rectangle of pixels.
+ */
+typedef struct cellsparse_region {
+    /**
+     * First row.
+     */
+    size_t top;
+    /**
+     * First column.
+     */
+    size_t left;
+    /**
+     * Rows.
+     */
+    size_t height;
+    /**
+     * Columns.
+     */
+    size_t width;
+} cellsparse_region;
+
+/**
+ * Writes the samples of a part of an image to `samples`, which has room for exactly its `size` bytes: row by row without
+ * gaps, channels next to each other, in the type that the image states. Returns 0; anything else ends the call with
+ * CELLSPARSE_STATUS_IMAGE. Regions lie within the level and may overlap.
+ */
+typedef int32_t (*cellsparse_read_region)(void *userdata,
+                                          size_t level,
+                                          const struct cellsparse_region *region,
+                                          void *samples,
+                                          size_t size);
+
+/**
+ * An image of which any part can be read.
+ */
+typedef struct cellsparse_regions {
+    /**
+     * Sizes of its resolutions, the largest first.
+     */
+    const struct cellsparse_extent *levels;
+    /**
+     * Number of resolutions, at least 1.
+     */
+    size_t n_levels;
+    /**
+     * Channels of every part, at least 1.
+     */
+    size_t channels;
+    /**
+     * A cellsparse_dtype: U8, U16 or F32.
+     */
+    uint32_t dtype;
+    /**
+     * Micrometres per pixel of level 0, height and width; 0 where they are not known.
+     */
+    double pixel_size[2];
+    /**
+     * Gives the pixels.
+     */
+    cellsparse_read_region read;
+} cellsparse_regions;
+
+/**
+ * Takes the labels of the next block, row by row without gaps: 0 background, 1 and up ids that count through the whole image.
+ * They are valid during the call only. Blocks come row by row from the top left on, and every pixel of the level is in one of them.
+ * Returns 0; anything else ends the call with CELLSPARSE_STATUS_IO.
+ */
+typedef int32_t (*cellsparse_write_region)(void *userdata, const struct cellsparse_region *region, const int32_t *labels);
+
+/**
+ * How far a segmentation by parts is; valid during the callback only.
+ */
+typedef struct cellsparse_large_progress {
+    /**
+     * What is being done, in this order: "network" (nearly all of the time), "objects", "output".
+     */
+    const char *phase;
+    /**
+     * Parts done.
+     */
+    uint64_t done;
+    /**
+     * Parts in all.
+     */
+    uint64_t total;
+    /**
+     * Seconds since the run began.
+     */
+    double elapsed;
+    /**
+     * Estimated seconds until the phase ends.
+     */
+    double remaining;
+} cellsparse_large_progress;
+
+/**
+ * Watches a segmentation by parts. Returns 0 to go on; anything else ends the call with CELLSPARSE_STATUS_CANCELLED.
+ */
+typedef int32_t (*cellsparse_large_observer)(void *userdata, const struct cellsparse_large_progress *progress);
+
+/**
  * Counts and scores at one threshold, the fields of stardist.matching.
  */
 typedef struct cellsparse_scores {
@@ -669,6 +784,34 @@ cellsparse_status cellsparse_dataset_advice(const struct cellsparse_dataset *dat
  * Frees a dataset. Any thread; NULL is fine.
  */
 cellsparse_status cellsparse_dataset_free(struct cellsparse_dataset *dataset);
+
+/**
+ * Segments an image that need not fit into the memory, part by part, with the result of the whole.
+ *
+ * The image is that of a file, `path` (TIFF of any size and kind, OME-Zarr folder, any other picture), or `regions`; the other one is NULL.
+ * `options` is a JSON object, or NULL for the defaults: those of cellsparse_model_predict(), and level (0; a number, or micrometres
+ * per pixel like "0.5um"), region (objects whose middle lies in it are kept: "left,top,width,height" in pixels of level 0, or
+ * GeoJSON), skip_empty (true: parts in which nothing stands out are left out), folder (where finished parts are kept; none),
+ * resume (false; true goes on from the parts in the folder), image (a text that tells the image from others, compared when a
+ * run goes on), outputs (files to write, an array of paths whose endings say what: .ome.tif, .tif, .zarr labels; .geojson
+ * outlines for QuPath; .csv measurements), outline and simplify (as of cellsparse_segmentation_outlines()).
+ *
+ * `write`, `observer` and `userdata` may be NULL. All callbacks are called with `userdata` on the thread that called this
+ * function, one at a time; they must not throw or jump out, and may raise cancel handles.
+ *
+ * `json_out` takes a JSON object: objects (their number), shape (rows and columns of the level), pixel_size (micrometres of the
+ * level, or null), notes (sentences that a user should know), was_finished (a run that goes on had nothing left to do). Free it
+ * with cellsparse_string_free(). Only reads the model: many threads may predict with one model at a time.
+ */
+cellsparse_status cellsparse_model_predict_large(const struct cellsparse_model *model,
+                                                 const char *path,
+                                                 const struct cellsparse_regions *regions,
+                                                 const char *options,
+                                                 const struct cellsparse_cancel *cancel,
+                                                 cellsparse_write_region write,
+                                                 cellsparse_large_observer observer,
+                                                 void *userdata,
+                                                 const char **json_out);
 
 /**
  * The version of the binary interface of the loaded library. It changes when a program that was compiled against an older

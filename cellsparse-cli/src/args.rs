@@ -8,11 +8,12 @@ use std::str::FromStr;
 use cellsparse_core::Budget;
 use cellsparse_core::model::{Device, Postprocess, Precision, Preset};
 use cellsparse_core::raster::ReadOptions;
+use cellsparse_core::raster::regions::Level;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::values::{AlgorithmChoice, Encoding, Format, ModeChoice, OutlineChoice};
 use self::values::{finite, fraction, not_negative, positive, positive_float, threshold};
-use crate::large::{LargeArgs, Level};
+use crate::large::LargeArgs;
 use crate::planes::Numbers;
 
 /// Train cell segmentation from a few drawn cells and background strokes; predict; evaluate.

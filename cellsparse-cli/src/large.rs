@@ -7,11 +7,9 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use cellsparse_core::formats::geojson::GeoJsonOptions;
-use cellsparse_core::large::{
-    Area, CsvSink, GeoJsonSink, LargeOptions, LargeProgress, LargeSink, LargeSummary, Phase, PyramidSink, ZarrSink,
-};
+use cellsparse_core::large::{Area, LargeOptions, LargeProgress, LargeSink, LargeSummary, Phase, sink_for};
 use cellsparse_core::model::PredictOptions;
-use cellsparse_core::raster::regions::{RegionReader, factor, level_of_pixel_size};
+use cellsparse_core::raster::regions::{Level, RegionReader};
 use cellsparse_core::raster::{ReadLimits, is_zarr_folder, open_regions};
 use cellsparse_core::{Budget, Error, Flow, Model, Result};
 use clap::Args;
@@ -36,49 +34,6 @@ pub struct LargeArgs {
     /// Go on with images whose segmentation by parts was interrupted
     #[arg(long)]
     pub resume: bool,
-}
-
-/// Which resolution of a pyramid.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Level {
-    /// By its number.
-    Number(usize),
-    /// The smallest one whose pixels are not larger than so many micrometres.
-    PixelSize(f64),
-}
-
-impl FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let number = text.strip_suffix("um").or_else(|| text.strip_suffix("µm"));
-        let level = match number {
-            Some(size) => {
-                size.trim().parse().ok().filter(|size: &f64| size.is_finite() && *size > 0.0).map(Level::PixelSize)
-            }
-            None => text.parse().ok().map(Level::Number),
-        };
-        level.ok_or_else(|| "expected a level from 0 on, or micrometres per pixel like 0.5um".to_owned())
-    }
-}
-
-impl Level {
-    /// Its number in an image.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for an image that has no such level, or does not tell how large its pixels are.
-    pub fn of(self, reader: &dyn RegionReader) -> Result<usize> {
-        let level = match self {
-            Level::Number(level) => level,
-            Level::PixelSize(size) => level_of_pixel_size(reader, size)?,
-        };
-        match reader.levels().len() {
-            count if level < count => Ok(level),
-            count => {
-                Err(Error::Config(format!("level {level} was asked for and the image has {count}, counted from 0")))
-            }
-        }
-    }
 }
 
 /// Pixels from which a pyramid is read by parts whatever the memory.
@@ -195,28 +150,19 @@ impl<'a> Large<'a> {
 
     /// The files that are written, and their paths.
     fn sinks<'r>(&self, part: &Part, reader: &'r dyn RegionReader, level: usize) -> Result<(Sinks<'r>, Vec<PathBuf>)> {
-        let mut sinks: Vec<Box<dyn LargeSink + 'r>> = Vec::new();
-        let mut files = Vec::new();
-        let mut left_out = Vec::new();
+        let outlines = GeoJsonOptions {
+            outline: self.outputs.outline,
+            simplify: self.outputs.simplify.map(f64::from),
+            ..GeoJsonOptions::default()
+        };
+        let (mut sinks, mut files, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         for format in &self.outputs.formats {
-            let path = |ending: &str| self.outputs.folder.join(format!("{}.{ending}", part.name));
-            let (path, sink): (PathBuf, Box<dyn LargeSink + 'r>) = match format {
-                Format::Labels => (path("tif"), Box::new(PyramidSink::new(path("tif"), None))),
-                Format::Ometiff => {
-                    (path("ome.tif"), Box::new(PyramidSink::new(path("ome.tif"), Some(part.name.clone()))))
-                }
-                Format::Omezarr => (path("ome.zarr"), Box::new(ZarrSink::new(path("ome.zarr"), part.name.clone()))),
-                Format::Geojson => {
-                    let options = GeoJsonOptions {
-                        outline: self.outputs.outline,
-                        simplify: self.outputs.simplify.map(f64::from),
-                        never_empty: true,
-                        ..Default::default()
-                    };
-                    let scale = factor(reader.levels(), level);
-                    (path("geojson"), Box::new(GeoJsonSink::new(path("geojson"), options).scaled(scale)))
-                }
-                Format::Csv => (path("csv"), Box::new(CsvSink::new(path("csv"), reader, level))),
+            let ending = match format {
+                Format::Labels => "tif",
+                Format::Ometiff => "ome.tif",
+                Format::Omezarr => "ome.zarr",
+                Format::Geojson => "geojson",
+                Format::Csv => "csv",
                 Format::Rois => {
                     left_out.push("rois");
                     continue;
@@ -226,8 +172,9 @@ impl<'a> Large<'a> {
                     continue;
                 }
             };
+            let path = self.outputs.folder.join(format!("{}.{ending}", part.name));
+            sinks.push(sink_for(&path, reader, level, &outlines)?);
             files.push(path);
-            sinks.push(sink);
         }
         let names = left_out.join(" and ");
         if sinks.is_empty() {
@@ -315,21 +262,6 @@ impl Meter {
     fn finish(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_are_numbers_or_sizes() {
-        assert_eq!("0".parse(), Ok(Level::Number(0)));
-        assert_eq!("0.5um".parse(), Ok(Level::PixelSize(0.5)));
-        assert_eq!("1 µm".parse(), Ok(Level::PixelSize(1.0)));
-        for wrong in ["", "-1", "0.5", "um", "-1um", "infum", "1mm"] {
-            assert!(wrong.parse::<Level>().is_err(), "{wrong}");
         }
     }
 }

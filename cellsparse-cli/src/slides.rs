@@ -10,14 +10,14 @@ use cellsparse_core::formats::annotation_files::{
 };
 use cellsparse_core::large::parts_around;
 use cellsparse_core::model::Normalization;
-use cellsparse_core::raster::regions::{Extent, Region, RegionReader, factor};
+use cellsparse_core::raster::regions::{Extent, Level, Region, RegionReader, factor};
 use cellsparse_core::raster::{
     Percentiles, RawLabels, ReadLimits, ReadOptions, is_zarr_folder, open_label_regions, open_regions,
 };
 use cellsparse_core::{Budget, Error, Image, LabelImage, Result};
 use ndarray::{Axis, s};
 
-use crate::large::{KEPT_BYTES, Level, PYRAMID};
+use crate::large::{KEPT_BYTES, PYRAMID};
 use crate::note;
 
 /// Bytes that a training takes for a pixel of its images, with labels and what is made of both.

@@ -8,7 +8,7 @@ use cellsparse_core::error::counted;
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
 use cellsparse_core::model::Normalization;
 use cellsparse_core::pseudo_labels::doubtful_background;
-use cellsparse_core::raster::regions::{Extent, Region};
+use cellsparse_core::raster::regions::{Extent, Level, Region};
 use cellsparse_core::raster::{ImageFile, ReadOptions};
 use cellsparse_core::{Budget, Error, Image, Reason, Result};
 use serde_json::{Value, json};
@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use crate::args::Encoding;
 use crate::batch::Failures;
 use crate::input::{self, Remarks, at};
-use crate::large::Level;
 use crate::slides::Slide;
 use crate::{interrupt, note, planes};
 

@@ -13,6 +13,7 @@
 mod boundary;
 mod dataset;
 mod handles;
+mod large;
 mod library;
 mod metrics;
 mod model;
@@ -31,6 +32,7 @@ pub use cellsparse_core::Reason;
 pub use self::boundary::cellsparse_test_panic;
 pub use self::boundary::{cellsparse_last_error_message, last_failure};
 pub use self::dataset::*;
+pub use self::large::*;
 pub use self::library::*;
 pub use self::metrics::{cellsparse_matching, cellsparse_matching_dataset, cellsparse_scores};
 pub use self::model::*;

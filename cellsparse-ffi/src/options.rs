@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule};
+use cellsparse_core::large::{Area, LargeOptions};
 use cellsparse_core::model::{Architecture, Precision, Preset, Start};
+use cellsparse_core::raster::regions::Level;
 use cellsparse_core::{Algorithm, Budget, CancelToken, Error, PredictOptions, TrainOptions};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -54,32 +56,78 @@ pub(crate) fn train(text: Option<&str>, cancel: CancelToken) -> Outcome<TrainOpt
 
 /// How to predict.
 pub(crate) fn predict(text: Option<&str>, cancel: CancelToken) -> Outcome<PredictOptions> {
-    let given: Predict = parse(text, "predict options")?;
-    Ok(PredictOptions {
-        prob_thresh: given.prob_thresh,
-        nms_thresh: given.nms_thresh,
-        flow_threshold: given.flow_threshold,
-        cellprob_threshold: given.cellprob_threshold,
-        diameter: given.diameter,
-        augment: given.augment,
-        postprocess: given.postprocess.as_deref().map(str::parse).transpose()?,
-        min_area: given.min_area,
-        tile: given.tile,
-        normalized: given.normalized,
-        pixel_size: given.pixel_size.map(PixelSize::sides),
-        rescale: given.rescale,
-        device: given.device.parse()?,
-        precision: given.precision,
-        threads: given.threads,
-        memory: given.memory.map(Memory::budget).transpose()?,
-        cancel,
-    })
+    parse::<Predict>(text, "predict options")?.options(cancel)
+}
+
+/// How to predict by parts.
+pub(crate) struct Parts {
+    pub options: LargeOptions,
+    pub level: Level,
+    /// Files to write.
+    pub outputs: Vec<PathBuf>,
+    /// How to outline in them.
+    pub outlines: GeoJsonOptions,
+}
+
+/// How to predict by parts: what is told of a prediction, and where and how it is done.
+pub(crate) fn parts(text: Option<&str>, cancel: CancelToken) -> Outcome<Parts> {
+    const NAME: &str = "options";
+    let given: serde_json::Map<String, serde_json::Value> = parse(text, NAME)?;
+    let (own, predict) = given.into_iter().partition(|(name, _)| Large::FIELDS.contains(&name.as_str()));
+    let own: Large = serde_json::from_value(serde_json::Value::Object(own)).map_err(|error| refuse(NAME, &error))?;
+    let predict: Predict =
+        serde_json::from_value(serde_json::Value::Object(predict)).map_err(|error| refuse(NAME, &error))?;
+    let level = match own.level {
+        LevelText::Number(level) => Level::Number(level),
+        LevelText::Text(text) => {
+            text.parse().map_err(|error| Error::Config(format!("level is \"{text}\"; {error}")))?
+        }
+    };
+    let area = own.region.map(|text| match text.trim_start().starts_with(['{', '[']) {
+        true => Area::from_geojson(&text),
+        false => text.parse(),
+    });
+    let outlines = Outline { outline: own.outline, simplify: own.simplify }.options()?;
+    let options = LargeOptions {
+        predict: predict.options(cancel)?,
+        area: area.transpose()?,
+        skip_empty: own.skip_empty,
+        folder: own.folder,
+        resume: own.resume,
+        image: own.image,
+        ..LargeOptions::default()
+    };
+    Ok(Parts { options, level, outputs: own.outputs, outlines })
+}
+
+impl Predict {
+    fn options(self, cancel: CancelToken) -> Outcome<PredictOptions> {
+        let given = self;
+        Ok(PredictOptions {
+            prob_thresh: given.prob_thresh,
+            nms_thresh: given.nms_thresh,
+            flow_threshold: given.flow_threshold,
+            cellprob_threshold: given.cellprob_threshold,
+            diameter: given.diameter,
+            augment: given.augment,
+            postprocess: given.postprocess.as_deref().map(str::parse).transpose()?,
+            min_area: given.min_area,
+            tile: given.tile,
+            normalized: given.normalized,
+            pixel_size: given.pixel_size.map(PixelSize::sides),
+            rescale: given.rescale,
+            device: given.device.parse()?,
+            precision: given.precision,
+            threads: given.threads,
+            memory: given.memory.map(Memory::budget).transpose()?,
+            cancel,
+        })
+    }
 }
 
 /// How to outline: the rule, and the tolerance in pixels.
 pub(crate) fn outline(text: Option<&str>) -> Outcome<GeoJsonOptions> {
-    let given: Outline = parse(text, "outline options")?;
-    Ok(GeoJsonOptions { outline: given.outline.parse()?, simplify: given.simplify, ..GeoJsonOptions::default() })
+    parse::<Outline>(text, "outline options")?.options()
 }
 
 #[derive(Deserialize)]
@@ -221,6 +269,56 @@ impl Default for Outline {
     }
 }
 
+impl Outline {
+    fn options(self) -> Outcome<GeoJsonOptions> {
+        Ok(GeoJsonOptions { outline: self.outline.parse()?, simplify: self.simplify, ..GeoJsonOptions::default() })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Large {
+    level: LevelText,
+    region: Option<String>,
+    skip_empty: bool,
+    folder: Option<PathBuf>,
+    resume: bool,
+    image: String,
+    outputs: Vec<PathBuf>,
+    outline: String,
+    simplify: Option<f64>,
+}
+
+impl Large {
+    const FIELDS: [&str; 9] =
+        ["level", "region", "skip_empty", "folder", "resume", "image", "outputs", "outline", "simplify"];
+}
+
+impl Default for Large {
+    fn default() -> Self {
+        let (options, outlines) = (LargeOptions::default(), Outline::default());
+        Self {
+            level: LevelText::Number(options.level),
+            region: None,
+            skip_empty: options.skip_empty,
+            folder: None,
+            resume: options.resume,
+            image: options.image,
+            outputs: Vec::new(),
+            outline: outlines.outline,
+            simplify: outlines.simplify,
+        }
+    }
+}
+
+/// A level: its number, or a text such as "0.5um".
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum LevelText {
+    Number(usize),
+    Text(String),
+}
+
 fn parse<T: DeserializeOwned>(text: Option<&str>, name: &str) -> Outcome<T> {
     serde_json::from_str(text.unwrap_or("{}")).map_err(|error| refuse(name, &error))
 }
@@ -264,6 +362,29 @@ mod tests {
         }
         assert!(!predict(Some("{\"rescale\": false}"), CancelToken::new()).unwrap().rescale);
         assert!(predict(Some("{\"pixel_size\": \"0.5 um\"}"), CancelToken::new()).is_err());
+    }
+
+    #[test]
+    fn parts_have_the_options_of_a_prediction_and_their_own() {
+        let of = |text: &str| parts(Some(text), CancelToken::new());
+        let Parts { options, level, outputs, outlines } = parts(None, CancelToken::new()).unwrap();
+        assert_eq!(format!("{options:?}"), format!("{:?}", LargeOptions::default()));
+        assert_eq!((level, outputs.len(), outlines), (Level::Number(0), 0, GeoJsonOptions::default()));
+        let given =
+            of("{\"level\": \"0.5um\", \"prob_thresh\": 0.25, \"outputs\": [\"a.csv\"], \"region\": \"1,2,3,4\"}");
+        let given = given.unwrap();
+        assert_eq!((given.level, given.options.predict.prob_thresh), (Level::PixelSize(0.5), Some(0.25)));
+        assert!(given.outputs == [PathBuf::from("a.csv")] && given.options.area.is_some());
+        for (text, said) in [
+            ("{\"levle\": 1}", "levle"),
+            ("{\"level\": \"half\"}", "half"),
+            ("{\"region\": \"1,2\"}", "1,2"),
+            ("{\"outputs\": \"a.csv\"}", "sequence"),
+            ("{\"outline\": \"round\"}", "round"),
+        ] {
+            let failure = of(text).map(drop).unwrap_err();
+            assert!(failure.message.contains(said), "{text}: {}", failure.message);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cellsparse_core::formats::geojson::GeoJsonOptions;
 use cellsparse_core::large::{
-    Area, CsvSink, GeoJsonSink, LargeBlock, LargeOptions, LargeShape, LargeSink, PyramidSink, keep_block,
+    Area, CsvSink, GeoJsonSink, LargeBlock, LargeOptions, LargeShape, LargeSink, keep_block, sink_for,
 };
 use cellsparse_core::raster::regions::{Extent, Region, RegionReader, factor};
 use cellsparse_core::raster::{ReadOptions, open_regions};
@@ -145,14 +145,13 @@ type Summary = (usize, [usize; 2], Option<[f64; 2]>, Vec<String>);
 
 /// Segments an image by parts: number of objects, shape, pixel size and notes.
 #[pyfunction]
-#[pyo3(signature = (model, source, given, *, labels, name, put, geojson, csv, callback))]
+#[pyo3(signature = (model, source, given, *, labels, put, geojson, csv, callback))]
 pub fn predict_large(
     py: Python<'_>,
     model: &Model,
     source: Source,
     given: &Bound<'_, PyDict>,
     labels: Option<PathBuf>,
-    name: Option<String>,
     put: Option<Py<PyAny>>,
     geojson: Option<PathBuf>,
     csv: Option<PathBuf>,
@@ -164,7 +163,7 @@ pub fn predict_large(
         let reader = source.open()?;
         let mut sinks: Vec<Box<dyn LargeSink + '_>> = Vec::new();
         if let Some(path) = labels {
-            sinks.push(Box::new(PyramidSink::new(path, name)));
+            sinks.push(sink_for(path, reader.as_ref(), options.level, &GeoJsonOptions::default())?);
         }
         if let Some(put) = put {
             sinks.push(Box::new(PythonSink { put }));

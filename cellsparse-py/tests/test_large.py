@@ -55,6 +55,8 @@ def test_any_object_with_shape_and_slices_gives_the_labels_of_the_whole(model, t
     assert {event[0] for event in events} == {"network", "objects", "output"}
     found = model.predict_large(image, tmp_path / "a.ome.tif")
     assert found.labels is None and np.array_equal(cs.read_labels(tmp_path / "a.ome.tif", "dense"), labels)
+    found = model.predict_large(image, tmp_path / "a.ome.zarr")
+    assert found.labels is None and (tmp_path / "a.ome.zarr").is_dir() and found.n_objects == len(objects)
 
 
 def test_pyramids_regions_and_refusals(model, tmp_path):

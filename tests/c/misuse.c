@@ -425,6 +425,120 @@ static void notes_and_pixel_sizes_are_told(void) {
     EXPECT(cellsparse_model_free(model), OK);
 }
 
+/* An image that is seen by parts, and what came of it. */
+typedef struct by_parts {
+    int32_t labels[SIZE];
+    int reads, writes, events, read_answer, write_answer, observer_answer;
+} by_parts;
+
+static int32_t read_part(void *userdata, size_t level, const cellsparse_region *region, void *samples, size_t size) {
+    by_parts *seen = userdata;
+    uint8_t *to = samples;
+    size_t y, x;
+    CHECK(level == 0 && size == region->height * region->width);
+    CHECK(region->top + region->height <= SIDE && region->left + region->width <= SIDE);
+    for (y = 0; y < region->height; y++) {
+        for (x = 0; x < region->width; x++) {
+            to[y * region->width + x] = pixels[(region->top + y) * SIDE + region->left + x];
+        }
+    }
+    seen->reads++;
+    return seen->read_answer;
+}
+
+static int32_t write_part(void *userdata, const cellsparse_region *region, const int32_t *labels) {
+    by_parts *seen = userdata;
+    size_t y, x;
+    for (y = 0; y < region->height; y++) {
+        for (x = 0; x < region->width; x++) {
+            seen->labels[(region->top + y) * SIDE + region->left + x] = labels[y * region->width + x];
+        }
+    }
+    seen->writes++;
+    return seen->write_answer;
+}
+
+static int32_t see_part(void *userdata, const cellsparse_large_progress *progress) {
+    by_parts *seen = userdata;
+    CHECK(progress->done <= progress->total && strlen(progress->phase) > 0);
+    seen->events++;
+    return seen->observer_answer;
+}
+
+/* Parts of an image, its labels and its progress go through functions of the caller, and make what the whole image makes. */
+static void images_are_segmented_by_parts(void) {
+    static by_parts seen;
+    static int32_t whole[SIZE];
+    const char *loose = "{\"prob_thresh\": 0.01, \"threads\": 1, \"skip_empty\": false}";
+    const char *text = NULL;
+    cellsparse_extent level = {SIDE, SIDE}, none = {0, SIDE};
+    cellsparse_regions regions = {0}, wrong;
+    cellsparse_image image = an_image();
+    cellsparse_model *model = NULL;
+    cellsparse_segmentation *found = NULL;
+    cellsparse_cancel *cancel = NULL;
+
+    regions.levels = &level;
+    regions.n_levels = 1;
+    regions.channels = 1;
+    regions.dtype = CELLSPARSE_DTYPE_U8;
+    regions.pixel_size[0] = regions.pixel_size[1] = 0.5;
+    regions.read = read_part;
+    EXPECT(cellsparse_model_new("stardist", TINY, 0, &model), OK);
+    EXPECT(cellsparse_model_predict(model, &image, "{\"prob_thresh\": 0.01, \"threads\": 1}", NULL, &found), OK);
+    EXPECT(cellsparse_segmentation_labels(found, whole, SIZE), OK);
+    EXPECT(cellsparse_segmentation_free(found), OK);
+
+    EXPECT(cellsparse_model_predict_large(model, NULL, &regions, loose, NULL, write_part, see_part, &seen, &text), OK);
+    CHECK(memcmp(seen.labels, whole, sizeof whole) == 0);
+    CHECK(seen.reads > 0 && seen.writes > 0 && seen.events > 0);
+    CHECK(strstr(text, "\"shape\":[32,32]") != NULL && strstr(text, "\"pixel_size\":[0.5,0.5]") != NULL);
+    EXPECT(cellsparse_string_free(text), OK);
+    EXPECT(cellsparse_model_predict_large(model, NULL, &regions, loose, NULL, NULL, NULL, &seen, &text), OK);
+    EXPECT(cellsparse_string_free(text), OK);
+
+    EXPECT(cellsparse_model_predict_large(model, NULL, &regions, loose, NULL, NULL, NULL, &seen, NULL), NULL_POINTER);
+    EXPECT(cellsparse_model_predict_large(NULL, NULL, &regions, loose, NULL, NULL, NULL, &seen, &text), NULL_POINTER);
+    EXPECT(cellsparse_model_predict_large(model, NULL, NULL, loose, NULL, NULL, NULL, &seen, &text), INVALID_ARGUMENT);
+    EXPECT(cellsparse_model_predict_large(model, "a.tif", &regions, loose, NULL, NULL, NULL, &seen, &text), INVALID_ARGUMENT);
+    EXPECT(cellsparse_model_predict_large(model, "no such.tif", NULL, loose, NULL, NULL, NULL, &seen, &text), CELLSPARSE_STATUS_NOT_FOUND);
+    EXPECT(cellsparse_model_predict_large(model, NULL, &regions, "{\"level\": 1}", NULL, NULL, NULL, &seen, &text), CELLSPARSE_STATUS_CONFIG);
+    EXPECT(cellsparse_model_predict_large(model, NULL, &regions, "{\"outputs\": [\"a.png\"]}", NULL, NULL, NULL, &seen, &text), CELLSPARSE_STATUS_CONFIG);
+    wrong = regions;
+    wrong.read = NULL;
+    EXPECT(cellsparse_model_predict_large(model, NULL, &wrong, loose, NULL, NULL, NULL, &seen, &text), NULL_POINTER);
+    wrong = regions;
+    wrong.levels = NULL;
+    EXPECT(cellsparse_model_predict_large(model, NULL, &wrong, loose, NULL, NULL, NULL, &seen, &text), NULL_POINTER);
+    wrong = regions;
+    wrong.levels = &none;
+    EXPECT(cellsparse_model_predict_large(model, NULL, &wrong, loose, NULL, NULL, NULL, &seen, &text), CELLSPARSE_STATUS_IMAGE);
+    wrong = regions;
+    wrong.channels = SIZE_MAX;
+    EXPECT(cellsparse_model_predict_large(model, NULL, &wrong, loose, NULL, NULL, NULL, &seen, &text), CELLSPARSE_STATUS_IMAGE);
+    wrong = regions;
+    wrong.dtype = 9;
+    EXPECT(cellsparse_model_predict_large(model, NULL, &wrong, loose, NULL, NULL, NULL, &seen, &text), INVALID_ARGUMENT);
+    wrong = regions;
+    wrong.pixel_size[1] = 0;
+    EXPECT(cellsparse_model_predict_large(model, NULL, &wrong, loose, NULL, NULL, NULL, &seen, &text), INVALID_ARGUMENT);
+
+    seen.read_answer = 5;
+    EXPECT(cellsparse_model_predict_large(model, NULL, &regions, loose, NULL, NULL, NULL, &seen, &text), CELLSPARSE_STATUS_IMAGE);
+    CHECK(strstr(cellsparse_last_error_message(), "answered 5") != NULL);
+    seen.read_answer = 0;
+    seen.write_answer = 6;
+    EXPECT(cellsparse_model_predict_large(model, NULL, &regions, loose, NULL, write_part, NULL, &seen, &text), CELLSPARSE_STATUS_IO);
+    CHECK(strstr(cellsparse_last_error_message(), "answered 6") != NULL);
+    seen.observer_answer = 1;
+    EXPECT(cellsparse_model_predict_large(model, NULL, &regions, loose, NULL, NULL, see_part, &seen, &text), CELLSPARSE_STATUS_CANCELLED);
+    EXPECT(cellsparse_cancel_new(&cancel), OK);
+    EXPECT(cellsparse_cancel_raise(cancel), OK);
+    EXPECT(cellsparse_model_predict_large(model, NULL, &regions, loose, cancel, NULL, NULL, &seen, &text), CELLSPARSE_STATUS_CANCELLED);
+    EXPECT(cellsparse_cancel_free(cancel), OK);
+    EXPECT(cellsparse_model_free(model), OK);
+}
+
 int main(void) {
     size_t live = 1;
     CHECK(cellsparse_abi_version() == CELLSPARSE_ABI_VERSION && strlen(cellsparse_version()) > 0);
@@ -436,6 +550,7 @@ int main(void) {
     callbacks_can_stop_and_cannot_break_in();
     results_come_out_whole();
     notes_and_pixel_sizes_are_told();
+    images_are_segmented_by_parts();
     EXPECT(cellsparse_test_panic(), CELLSPARSE_STATUS_INTERNAL);
     CHECK(strstr(cellsparse_last_error_message(), "on purpose") != NULL);
     EXPECT(cellsparse_live_handles(&live), OK);

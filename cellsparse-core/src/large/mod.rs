@@ -19,6 +19,7 @@ mod area;
 mod assemble;
 mod blocks;
 mod drawn;
+mod outputs;
 mod parts;
 mod progress;
 mod run;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 pub use self::area::Area;
 pub use self::drawn::parts_around;
+pub use self::outputs::sink_for;
 pub use self::parts::{LargeGroup, LargePlan, keep_block};
 pub use self::progress::{LargeProgress, Phase};
 pub use self::sinks::{

@@ -1,5 +1,7 @@
 //! The parts of annotated images where something was drawn, as a network sees them.
 
+use std::collections::BTreeSet;
+
 use ndarray::{Array3, ArrayView3, s};
 
 use super::calibration::{busiest, enough};
@@ -56,6 +58,12 @@ impl Drawn {
     /// Their pixels.
     pub fn pixels(&self) -> f64 {
         self.parts.iter().map(|(_, labels)| labels.len() as f64).sum()
+    }
+
+    /// The cells that were drawn in them.
+    pub fn cells(&self) -> usize {
+        let cells = |labels: &LabelImage| labels.iter().filter(|label| **label > 0).collect::<BTreeSet<_>>().len();
+        self.parts.iter().map(|(_, labels)| cells(labels)).sum()
     }
 
     /// What a network says about each of them, with what was drawn there.

@@ -4,6 +4,7 @@ use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
 use super::facade::Model;
 use super::options::TrainOptions;
+use super::recipe::Begin;
 use super::registry::Thresholds;
 use super::work::Work;
 use crate::budget::Budget;
@@ -13,11 +14,15 @@ use crate::networks::Device;
 /// Pixels of the images that thresholds are chosen on after a training was stopped, at most: a few seconds.
 const PIXELS_AFTER_A_STOP: f64 = 4e6;
 
+/// Drawn cells for which a model departs from thresholds that it has from others: the fit of fewer is chance.
+const CELLS_AGAINST_OTHERS: usize = 5;
+
 impl Model {
     /// Gives a trained model the thresholds that segment the calibration set best, or leaves it those that it has, and says why
     /// when it does against expectation. What was learned is not at stake here, so nothing is an error.
     pub(super) fn settle_thresholds(
         &mut self,
+        begin: Begin,
         set: Option<CalibrationSet<'_>>,
         drawn: Option<&Drawn>,
         stopped: bool,
@@ -25,6 +30,7 @@ impl Model {
         device: &Device,
         budget: Budget,
     ) -> Vec<String> {
+        let drawn = drawn.filter(|drawn| begin != Begin::Trained || drawn.cells() >= CELLS_AGAINST_OTHERS);
         let pixels = set.as_ref().map(CalibrationSet::pixels).or(drawn.map(Drawn::pixels));
         // Nobody who stops a training waits for large images.
         if stopped && pixels.unwrap_or(0.0) > PIXELS_AFTER_A_STOP {
@@ -56,5 +62,41 @@ impl Model {
             (None, None) => {}
         }
         Ok(algorithm.thresholds())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array3;
+
+    use super::*;
+    use crate::annotations::{Dataset, SparseLabels};
+    use crate::model::Architecture;
+    use crate::raster::{Image, LabelImage};
+    use crate::{Algorithm, CancelToken};
+
+    #[test]
+    fn a_few_cells_move_no_thresholds_that_others_gave() {
+        let model = Model::new(Architecture::of(Algorithm::Elephant, 1), 0).unwrap();
+        let cancel = CancelToken::new();
+        let options = TrainOptions { cancel: cancel.clone(), ..TrainOptions::default() };
+        // Whether anything is chosen shows by the request to stop, which the choice hears.
+        let is_chosen = |cells: usize, begin: Begin| {
+            let labels = LabelImage::from_shape_fn((32, 64), |(y, x)| match (y < 6, x % 8 < 6, x / 8) {
+                (true, true, cell) if cell < cells => cell as i32 + 1,
+                _ => 0,
+            });
+            let image = Image::U8(Array3::from_shape_fn((32, 64, 1), |(y, x, _)| (y * x) as u8));
+            let data = Dataset::new(vec![image], vec![SparseLabels::from_signed(labels).unwrap()]).unwrap();
+            let drawn = Drawn::new(&model.network, &data, &options).unwrap();
+            assert_eq!(drawn.cells(), cells);
+            cancel.cancel();
+            let budget = Budget::of_free_memory();
+            let notes =
+                model.clone().settle_thresholds(begin, None, Some(&drawn), false, &options, &Device::cpu(), budget);
+            !notes.is_empty()
+        };
+        assert_eq!([2, 4, 5].map(|cells| is_chosen(cells, Begin::Trained)), [false, false, true]);
+        assert!(is_chosen(2, Begin::Starter));
     }
 }

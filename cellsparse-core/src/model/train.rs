@@ -217,7 +217,15 @@ impl Model {
                 _ => self.thresholds.values_mut().reset(smallest),
             }
             if !options.keep_thresholds {
-                notes.extend(self.settle_thresholds(calibration, drawn.as_ref(), stopped, options, device, budget));
+                notes.extend(self.settle_thresholds(
+                    begin,
+                    calibration,
+                    drawn.as_ref(),
+                    stopped,
+                    options,
+                    device,
+                    budget,
+                ));
             }
             // The request that ended the training was answered; the next one ends the comparison.
             let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };

@@ -1,6 +1,7 @@
 //! Images that are read part by part, because they are larger than the memory.
 
 use std::fmt;
+use std::str::FromStr;
 
 use ndarray::s;
 
@@ -241,6 +242,51 @@ impl<F: Fn(Region, usize) -> Result<Image> + Send + Sync> RegionReader for Callb
     }
 }
 
+/// Which resolution of an image.
+///
+/// As text a number from 0 on, or micrometres per pixel like `0.5um`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Level {
+    /// By its number, 0 for the largest.
+    Number(usize),
+    /// The smallest one whose pixels are not larger than so many micrometres.
+    PixelSize(f64),
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = text.strip_suffix("um").or_else(|| text.strip_suffix("µm"));
+        let level = match number {
+            Some(size) => {
+                size.trim().parse().ok().filter(|size: &f64| size.is_finite() && *size > 0.0).map(Level::PixelSize)
+            }
+            None => text.parse().ok().map(Level::Number),
+        };
+        level.ok_or_else(|| "expected a level from 0 on, or micrometres per pixel like 0.5um".to_owned())
+    }
+}
+
+impl Level {
+    /// Its number in an image.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an image that has no such level, or does not tell how large its pixels are.
+    pub fn of(self, reader: &dyn RegionReader) -> Result<usize> {
+        let level = match self {
+            Level::Number(level) => level,
+            Level::PixelSize(size) => level_of_pixel_size(reader, size)?,
+        };
+        match reader.levels().len() {
+            count if level < count => Ok(level),
+            count => {
+                Err(Error::Config(format!("level {level} was asked for and the image has {count}, counted from 0")))
+            }
+        }
+    }
+}
+
 /// The level whose pixels have about that many micrometres: the smallest one whose pixels are not larger, by a tenth at most.
 ///
 /// # Errors
@@ -297,6 +343,16 @@ mod tests {
         let other = CallbackRegions::new(levels, 3, None, made).unwrap();
         assert!(other.read(region, 0).unwrap_err().to_string().contains("with 1 channel; 3 were expected"));
         assert!(level_of_pixel_size(&other, 1.0).is_err());
+    }
+
+    #[test]
+    fn levels_are_numbers_or_sizes() {
+        assert_eq!("0".parse(), Ok(Level::Number(0)));
+        assert_eq!("0.5um".parse(), Ok(Level::PixelSize(0.5)));
+        assert_eq!("1 µm".parse(), Ok(Level::PixelSize(1.0)));
+        for wrong in ["", "-1", "0.5", "um", "-1um", "infum", "1mm"] {
+            assert!(wrong.parse::<Level>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

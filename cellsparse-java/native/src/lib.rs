@@ -9,6 +9,7 @@
 mod bridge;
 mod images;
 mod labels;
+mod large;
 mod library;
 mod models;
 mod results;

@@ -151,14 +151,11 @@ def predict(
     """The work of `Model.predict_large`."""
     taken = {**options(model, given), "image": identity(image)}
     opened = source(image)
-    path, name, put, labels = None, None, None, None
+    path, put, labels = None, None, None
     if isinstance(out, (str, os.PathLike)):
         path = os.fspath(out)
-        lower = path.lower()
-        if not lower.endswith((".tif", ".tiff")):
-            raise ConfigError(f"out: {path} does not end in .tif, .tiff or .ome.tif; labels are written as TIFF")
-        base = os.path.basename(path)
-        name = base.split(".ome.")[0] if lower.endswith((".ome.tif", ".ome.tiff")) else None
+        if not path.lower().endswith((".tif", ".tiff", ".zarr")):
+            raise ConfigError(f"out: {path} does not end in .ome.tif, .tif or .zarr; labels are written as TIFF or OME-Zarr")
     else:
         if out is None:
             if isinstance(opened, str):
@@ -178,7 +175,6 @@ def predict(
         opened,
         taken,
         labels=path,
-        name=name,
         put=put,
         geojson=None if geojson is None else os.fspath(geojson),
         csv=None if csv is None else os.fspath(csv),

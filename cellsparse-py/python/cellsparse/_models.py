@@ -377,8 +377,8 @@ class Model:
             A TIFF of any size, or anything with a shape `[H, W]` or `[H, W, C]` that can be sliced: NumPy, a memory map, zarr,
             dask. A list holds the levels of a pyramid, the largest first.
         out : path or array, optional
-            Where labels go: a `.tif` or `.ome.tif` file (tiled, 32 bit, with smaller copies), or an array `[H, W]` that can
-            be written to by slices. Without it, a new NumPy array.
+            Where labels go: a `.tif` or `.ome.tif` file (tiled, 32 bit, with smaller copies), an `.ome.zarr` folder, or an
+            array `[H, W]` that can be written to by slices. Without it, a new NumPy array.
         geojson, csv : path, optional
             Outlines for QuPath, in pixels of level 0; measurements.
         callback : callable, optional

@@ -158,7 +158,6 @@ def predict_large(
     given: dict[str, Any],
     *,
     labels: str | None,
-    name: str | None,
     put: Callable[[int, int, Any], None] | None,
     geojson: str | None,
     csv: str | None,

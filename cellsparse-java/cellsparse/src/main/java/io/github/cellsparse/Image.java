@@ -216,6 +216,37 @@ public final class Image {
         return data;
     }
 
+    /** The samples in the byte order of the machine, without gaps. */
+    byte[] packed() {
+        if (data instanceof byte[]) {
+            return (byte[]) data;
+        }
+        int size = Math.multiplyExact(arraySize(height, width, channels), type.bytes);
+        ByteBuffer packed = ByteBuffer.allocate(size).order(ByteOrder.nativeOrder());
+        if (data instanceof short[]) {
+            packed.asShortBuffer().put((short[]) data);
+        } else if (data instanceof float[]) {
+            packed.asFloatBuffer().put((float[]) data);
+        } else if (rowStride == 0 && columnStride == 0 && channelStride == 0) {
+            ByteBuffer all = ((ByteBuffer) data).duplicate();
+            all.limit(size);
+            packed.put(all);
+        } else {
+            ByteBuffer from = (ByteBuffer) data;
+            for (int y = 0; y < height; y++) {
+                for (int x = 0; x < width; x++) {
+                    for (int c = 0; c < channels; c++) {
+                        int place = Math.toIntExact(offset + y * rowStride + x * columnStride + c * channelStride);
+                        for (int i = 0; i < type.bytes; i++) {
+                            packed.put(from.get(place + i));
+                        }
+                    }
+                }
+            }
+        }
+        return packed.array();
+    }
+
     /** Rows. */
     public int height() {
         return height;

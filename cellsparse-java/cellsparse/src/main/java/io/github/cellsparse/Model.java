@@ -219,6 +219,47 @@ public final class Model implements AutoCloseable {
         }
     }
 
+    /**
+     * Segments the image of a file that need not fit into the memory, part by part, with the result of the whole: TIFF of any size
+     * and kind, an OME-Zarr folder, any other picture.
+     *
+     * @throws CellsparseException.NotFound if there is no such file
+     * @throws CellsparseException.Cancelled if a token, the listener or {@link #close} stopped it
+     * @throws UnsupportedOperationException for a path that is not of the default file system
+     */
+    public LargeSegmentation predictLarge(Path image, LargeOptions options) {
+        return predictLarge(fileName(image), null, options);
+    }
+
+    /**
+     * Segments an image of which any part can be read, with the result of the whole.
+     *
+     * @throws CellsparseException.Image if the channels of the image do not fit the model, or a part has another shape than was asked
+     *     for
+     * @throws CellsparseException.Cancelled if a token, the listener or {@link #close} stopped it
+     * @throws java.io.UncheckedIOException if the source or the target of labels threw an {@link java.io.IOException}
+     */
+    public LargeSegmentation predictLarge(RegionSource image, LargeOptions options) {
+        return predictLarge(null, image, options);
+    }
+
+    private LargeSegmentation predictLarge(String path, RegionSource image, LargeOptions options) {
+        int[] size = image == null
+                ? null
+                : new int[] {image.height(), image.width(), image.channels(), image.type().dtype};
+        double[] known = image == null ? null : image.pixelSize();
+        double[] pixelSize = known == null ? new double[2] : known;
+        long cancel = begin(options.cancel);
+        try {
+            PartsRelay relay = new PartsRelay(image, options);
+            return LargeSegmentation.of(Json.parseObject(Native.modelPredictLarge(handle.token(), path, size, pixelSize,
+                    options.json(), cancel, options.labels != null, relay)));
+        } finally {
+            end(options.cancel, cancel);
+            Reference.reachabilityFence(this);
+        }
+    }
+
     /** Whether {@link #close} was called. */
     public boolean isClosed() {
         return handle.isClosed();

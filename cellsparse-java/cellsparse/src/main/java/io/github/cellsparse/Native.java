@@ -26,6 +26,17 @@ final class Native {
                 float[] values);
     }
 
+    /** The caller's part in a segmentation by parts. */
+    interface Parts {
+        /** Samples in the byte order of the machine, without gaps. */
+        byte[] read(int level, int top, int left, int height, int width);
+
+        void write(int top, int left, int height, int width, int[] labels);
+
+        /** False stops the run. */
+        boolean progress(String phase, long done, long total, double elapsed, double remaining);
+    }
+
     private Native() {}
 
     /** The exception of a status code; called by the native library. */
@@ -138,6 +149,22 @@ final class Native {
             long channelStride,
             String options,
             long cancel);
+
+    /**
+     * {@code path} or {@code size} (rows, columns, channels, sample type) is null. Returns the summary as JSON.
+     *
+     * @param pixelSize height and width, 0 where they are not known
+     * @param writes whether {@code parts} takes labels
+     */
+    static native String modelPredictLarge(
+            long model,
+            String path,
+            int[] size,
+            double[] pixelSize,
+            String options,
+            long cancel,
+            boolean writes,
+            Parts parts);
 
     static native void modelFree(long model);
 

@@ -5,7 +5,7 @@ import java.util.Map;
 
 /** How objects are outlined. Immutable. */
 public final class OutlineOptions {
-    private final Map<String, Object> values;
+    final Map<String, Object> values;
 
     private OutlineOptions(String rule, double simplify) {
         values = new LinkedHashMap<>();
