@@ -48,6 +48,13 @@ final class Inference {
         return seams.merged(monitor);
     }
 
+    /** Whether every area, or the whole slide without areas, is one tile. */
+    static boolean isOneTileEach(Slide slide, List<Shape> areas, Settings settings) throws Failure {
+        Rectangle whole = new Rectangle(slide.width(), slide.height());
+        List<Shape> wanted = areas.isEmpty() ? List.of(whole) : areas;
+        return jobs(wanted, whole, settings.downsample(slide), settings).size() <= wanted.size();
+    }
+
     /** Refuses areas that have no pixel of a slide. */
     static void check(Slide slide, List<Shape> areas) throws Failure {
         Rectangle whole = new Rectangle(slide.width(), slide.height());

@@ -14,6 +14,7 @@ import io.github.cellsparse.Segmentation;
 import io.github.cellsparse.TrainOptions;
 import io.github.cellsparse.TrainingSummary;
 import java.awt.Rectangle;
+import java.awt.Shape;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -173,16 +174,41 @@ final class LocalWork {
         return options.build();
     }
 
-    /** What finds the objects of a slide with the model of the settings. */
-    Segmenter segmenter(Slide slide) throws IOException, Failure {
+    /**
+     * The objects of some areas of a slide, or of all of it, at full resolution. What fits into one tile is segmented by itself;
+     * the rest is read part by part, with the result of the whole slide.
+     */
+    List<Found> segment(Slide slide, List<Shape> areas) throws IOException, Failure {
+        Inference.check(slide, areas);
+        if (Inference.isOneTileEach(slide, areas, settings)) {
+            try (Segmenter segmenter = segmenter(slide)) {
+                return Inference.run(slide, areas, settings, segmenter, monitor);
+            }
+        }
+        try (Model model = stored()) {
+            int[] channels = settings.channels(slide);
+            double downsample = settings.downsample(slide);
+            SlideSource source = new SlideSource(slide, downsample, channels, intensities(slide, downsample, channels, model));
+            return new LargeInference(model, source, settings, monitor)
+                    .run(slide, areas, predictOptions(settings.workingPixelSize(slide)));
+        }
+    }
+
+    /** The model of the settings, which must have been trained. */
+    private Model stored() throws Failure {
         if (!store.exists(settings.algorithm, settings.model)) {
             List<String> names = store.names(settings.algorithm);
             throw new Failure("there is no model '" + settings.model + "' of " + settings.algorithm.id() + " yet; train it first"
                     + (names.isEmpty() ? "" : ", or choose one of " + String.join(", ", names)));
         }
-        int[] channels = settings.channels(slide);
-        Model model = load();
+        return load();
+    }
+
+    /** What finds the objects of parts of a slide with the model of the settings. */
+    private Segmenter segmenter(Slide slide) throws IOException, Failure {
+        Model model = stored();
         try {
+            int[] channels = settings.channels(slide);
             Intensities intensities = intensities(slide, settings.downsample(slide), channels, model);
             return new LocalSegmenter(model, channels, intensities, predictOptions(settings.workingPixelSize(slide)));
         } catch (IOException | Failure | RuntimeException error) {

@@ -36,6 +36,22 @@ record Samples(float[] values, int height, int width, int channels) {
         return new Samples(values, height, width, channels.length);
     }
 
+    /** The same at another size, the nearest sample everywhere: servers round sizes in their own ways. */
+    Samples resized(int rows, int columns) {
+        if (rows == height && columns == width) {
+            return this;
+        }
+        float[] nearest = new float[rows * columns * channels];
+        for (int y = 0; y < rows; y++) {
+            int fromY = (int) ((y + 0.5) * height / rows);
+            for (int x = 0; x < columns; x++) {
+                int fromX = (int) ((x + 0.5) * width / columns);
+                System.arraycopy(values, (fromY * width + fromX) * channels, nearest, (y * columns + x) * channels, channels);
+            }
+        }
+        return new Samples(nearest, rows, columns, channels);
+    }
+
     Image image() {
         return Image.of(values, height, width, channels);
     }

@@ -205,9 +205,10 @@ public final class Work {
     }
 
     private List<Found> segment(Slide slide, List<Shape> areas) throws IOException, Failure {
-        try (Segmenter segmenter = settings.isRemote()
-                ? new RemoteWork(settings, monitor).segmenter(slide)
-                : new LocalWork(settings, store, monitor).segmenter(slide)) {
+        if (!settings.isRemote()) {
+            return new LocalWork(settings, store, monitor).segment(slide, areas);
+        }
+        try (Segmenter segmenter = new RemoteWork(settings, monitor).segmenter(slide)) {
             return Inference.run(slide, areas, settings, segmenter, monitor);
         }
     }

@@ -122,6 +122,49 @@ class LocalWorkTest {
             assertTrue(tiled.stream().anyMatch(other -> one.shape().getBounds2D().equals(other.shape().getBounds2D())
                     && Math.abs(one.probability() - other.probability()) < 1e-4), Arrays.toString(one.center()));
         }
+        List<Shape> areas = List.of(new Rectangle(30, 0, 900, 600), new Ellipse2D.Double(700, 40, 800, 500));
+        List<Found> some = new Work(settings().tileSize(320).overlap(64).build(), store, watch).predict(slide, areas);
+        List<Found> expected = whole.stream()
+                .filter(one -> areas.stream().anyMatch(area -> area.contains(one.center()[0], one.center()[1]))).toList();
+        assertEquals(expected.stream().map(one -> one.shape().getBounds2D()).collect(java.util.stream.Collectors.toSet()),
+                some.stream().map(one -> one.shape().getBounds2D()).collect(java.util.stream.Collectors.toSet()));
+        assertEquals(expected.size(), some.size());
+    }
+
+    @Test
+    void partsThatAServerRoundsAreReadAtTheSizeThatWasAskedFor() throws Exception {
+        Samples samples = new Samples(new float[] {1, 2, 3, 4, 5, 6}, 1, 3, 2);
+        assertArrayEquals(new float[] {1, 2, 3, 4, 3, 4, 5, 6}, samples.resized(1, 4).values());
+        assertArrayEquals(new float[] {3, 4, 3, 4}, samples.resized(2, 1).values());
+        small(1);
+        DrawnSlide slide = new DrawnSlide(1501, 701, 1, DataBuffer.TYPE_BYTE).grid(60, 22);
+        Settings.Builder odd = settings().downsample(1.37);
+        new Work(odd.build(), store, new Watch()).train(List.of(slide.subject(6)));
+        List<Found> whole = new Work(odd.tileSize(2048).build(), store, new Watch()).predict(slide, List.of());
+        List<Found> tiled = new Work(odd.tileSize(320).overlap(64).build(), store, new Watch()).predict(slide, List.of());
+        assertFound(slide.discs(), whole, 8);
+        assertFound(slide.discs(), tiled, 8);
+    }
+
+    @Test
+    void aSegmentationByPartsIsStoppedAndToldAsAnyOther() throws Exception {
+        small(1);
+        DrawnSlide slide = new DrawnSlide(900, 900, 1, DataBuffer.TYPE_BYTE).grid(44, 16);
+        Watch watch = new Watch();
+        watch.stopAtTile = 1;
+        Settings settings = settings().tileSize(320).overlap(64).build();
+        assertThrows(Stopped.class, () -> new Work(settings, store, watch).predict(slide, List.of()));
+        assertTrue(assertThrows(Failure.class, () -> new Work(settings, store, new Watch())
+                .predict(slide, List.of(new Rectangle(2000, 0, 900, 900)))).getMessage().contains("outside the image"));
+        Slide torn = new DrawnSlide(900, 900, 1, DataBuffer.TYPE_BYTE) {
+            @Override
+            public java.awt.image.BufferedImage read(double downsample, int x, int y, int w, int h) {
+                return reads() == 0 ? super.read(downsample, x, y, w, h) : null;
+            }
+        };
+        String said = assertThrows(Failure.class, () -> new Work(settings, store, new Watch()).predict(torn, List.of(
+                new Rectangle(0, 0, 400, 400)))).getMessage();
+        assertTrue(said.startsWith("the image 'drawn' has no pixels at"), said);
     }
 
     @Test
