@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-browser test-python test-napari sam-parity test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
+.PHONY: help demo starters test test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -17,6 +17,7 @@ KILLS ?= 200
 STARTERS ?= stardist cellpose elephant
 TARGETS ?=
 KINDS ?=
+PROGRAMS ?=
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAVEN := $(shell command -v mvn)
@@ -58,6 +59,11 @@ sam-parity: ## Compare masks of SAM and MobileSAM with the original packages, on
 	benches/peers/setup.sh sam
 	cargo build $(PACKAGES) --example sam
 	target/peers/.venv/bin/python tests/sam/parity.py target/debug/examples/sam $(KINDS)
+
+exchange-parity: ## Give models to the real StarDist, TensorFlow, OpenCV and Cellpose and take theirs (several GB to download the first time); [PROGRAMS="stardist tensorflow cellpose"]
+	benches/peers/setup.sh tensorflow cellpose
+	cargo build $(PACKAGES)
+	target/peers/.venv/bin/python tests/exchange/parity.py target/debug/cellsparse $(PROGRAMS)
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture

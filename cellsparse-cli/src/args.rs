@@ -373,12 +373,12 @@ pub struct InfoArgs {
 /// `cellsparse convert`
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Model of StarDist (folder, .zip, .h5 beside its config.json, bioimage.io package), weights of Cellpose 2 or 3 or
-    /// elephant-core (PyTorch, or their arrays as .safetensors), or a model of cellsparse
+    /// Model of StarDist (folder, .zip, .h5 beside its config.json, bioimage.io package, TF_SavedModel.zip or frozen .pb of
+    /// TensorFlow), weights of Cellpose 2 or 3 or elephant-core (PyTorch, or their arrays as .safetensors), or a model of cellsparse
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// File to write; its ending says what: .safetensors (a model of cellsparse), .pth (PyTorch), .onnx or .zip (bioimage.io
-    /// package)
+    /// What to write; its ending says it: .safetensors (a model of cellsparse), .pth (PyTorch), .onnx, .zip (bioimage.io
+    /// package); of networks of StarDist also NAME/ (folder of its package), SavedModel.zip (Fiji) or .pb (QuPath, OpenCV)
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// JSON file with what --from does not tell: config.json of StarDist, normalization {"pmin", "pmax"}, diameter,

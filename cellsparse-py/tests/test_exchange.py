@@ -39,6 +39,25 @@ def test_what_is_not_converted_is_named(tmp_path, model):
         cs.convert(tmp_path / "none", tmp_path / "c.safetensors")
 
 
+def test_networks_of_stardist_go_to_its_package_and_to_tensorflow(tmp_path):
+    model = small("stardist", grid=(1, 2), n_channels=2)
+    model.save(tmp_path / "a.safetensors")
+    notes = cs.convert(tmp_path / "a.safetensors", tmp_path / "2D_mine")
+    assert any("percentiles 1.0 and 99.8" in note or "percentiles 1 and 99.8" in note for note in notes), notes
+    assert {"config.json", "thresholds.json", "weights_best.h5"} <= {f.name for f in (tmp_path / "2D_mine").iterdir()}
+    for target in ("SavedModel.zip", "frozen.pb"):
+        cs.convert(tmp_path / "a.safetensors", tmp_path / target)
+    for number, source in enumerate(("2D_mine", "SavedModel.zip", "frozen.pb")):
+        back = tmp_path / f"{number}.safetensors"
+        cs.convert(tmp_path / source, back)
+        assert cs.load(back).info()["config"] == model.info()["config"], source
+    other = small("elephant")
+    other.save(tmp_path / "b.safetensors")
+    for target in ("folder", "b.pb"):
+        with pytest.raises(cs.WeightsError, match="elephant"):
+            cs.convert(tmp_path / "b.safetensors", tmp_path / target)
+
+
 def package_of(model, folder):
     """The folder of an unpacked package."""
     model.save(folder / "a.safetensors")

@@ -13,6 +13,7 @@ mod files;
 mod labels;
 mod mutation;
 mod objects;
+mod programs;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -13,5 +13,6 @@ mod nms;
 mod pytorch;
 mod sam;
 mod targets;
+mod tensorflow;
 mod training;
 mod watershed;

@@ -30,9 +30,14 @@ pub struct Package<'a> {
 impl<'a> Package<'a> {
     /// A package with that description, as `rdf.yaml`.
     pub fn new(description: &Value) -> Self {
-        let mut package = Self { files: Vec::new() };
+        let mut package = Self::empty();
         package.text(DESCRIPTIONS[0], yaml::write(description));
         package
+    }
+
+    /// An archive of files without a description.
+    pub fn empty() -> Self {
+        Self { files: Vec::new() }
     }
 
     /// Adds a file whose content is written twice.

@@ -58,13 +58,14 @@ impl WeightsKind {
             [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => Ok(Self::Hdf5),
             [_, _, _, _, b'T', b'F', b'L', b'3', ..] => Ok(Self::TensorFlowLite),
             // Protocol buffers: version 1 of a saved model, the first node of a graph, the version of an ONNX file.
-            [8, 1, 0x12, ..] | [0x0a, _, 0x0a, _, ..] => Ok(Self::TensorFlow),
+            [8, 1, 0x12, ..] => Ok(Self::TensorFlow),
+            head if begins_with_node(head) => Ok(Self::TensorFlow),
             [8, 2..=30, 0x12 | 0x1a | 0x22 | 0x3a | 0x42, ..] => Ok(Self::Onnx),
             [_, _, _, _, _, _, _, _, b'{', ..] => Ok(if is_ours(path)? { Self::Cellsparse } else { Self::Safetensors }),
             _ => Err(Error::file(
                 path,
                 "begins like no model that is known here (.pth of PyTorch, .safetensors, .h5 of Keras, folders and .zip of \
-                 StarDist and bioimage.io)",
+                 StarDist and bioimage.io, SavedModel.zip and .pb of TensorFlow)",
             )),
         }
     }
@@ -89,10 +90,7 @@ pub fn read_weights(path: impl AsRef<Path>) -> Result<StateDict> {
             "is a whole model of Keras 3 (.keras), which is not read; of StarDist, its folder with config.json and \
              weights_best.h5 is"
         }
-        WeightsKind::TensorFlow => {
-            "is a program of TensorFlow, which is not read; of StarDist, the folder with config.json and weights_best.h5 is, from \
-             which it was exported"
-        }
+        WeightsKind::TensorFlow => "is a program of TensorFlow, not a file of weights",
         WeightsKind::TensorFlowLite => "is a program for TensorFlow Lite, which is not read",
         WeightsKind::Onnx => {
             "is an ONNX file; ONNX is written and not read. Of StarDist the folder is read, of Cellpose and ELEPHANT the PyTorch \
@@ -100,6 +98,14 @@ pub fn read_weights(path: impl AsRef<Path>) -> Result<StateDict> {
         }
     };
     Err(Error::file(path, reason))
+}
+
+/// Whether bytes begin as a graph of TensorFlow does: a node, its length, and its name.
+fn begins_with_node(head: &[u8]) -> bool {
+    let Some((0x0a, rest)) = head.split_first() else { return false };
+    // A length ends with its first byte below 128.
+    let length = rest.iter().take(5).position(|byte| *byte < 0x80);
+    length.is_some_and(|length| rest.get(length + 1) == Some(&0x0a))
 }
 
 /// The first 64 bytes of a file.

@@ -11,11 +11,15 @@ pub mod features;
 #[cfg(feature = "models")]
 pub mod foreign;
 pub mod geojson;
+#[cfg(feature = "keras")]
+mod hdf5_writer;
 pub mod imagej_roi;
 #[cfg(feature = "io")]
 mod json;
 #[cfg(feature = "keras")]
 pub mod keras;
+#[cfg(feature = "keras")]
+pub mod keras_writer;
 #[cfg(feature = "io")]
 pub mod label_pyramid;
 #[cfg(feature = "io")]
@@ -30,6 +34,10 @@ mod overlay;
 #[cfg(feature = "models")]
 mod pickle;
 #[cfg(feature = "models")]
+mod protobuf;
+#[cfg(feature = "keras")]
+mod protobuf_fields;
+#[cfg(feature = "models")]
 pub mod pytorch;
 #[cfg(feature = "models")]
 pub mod quantized;
@@ -38,6 +46,10 @@ mod shortened;
 pub mod stardist_model;
 #[cfg(feature = "models")]
 mod state_dict;
+#[cfg(feature = "keras")]
+pub mod tensorflow;
+#[cfg(feature = "keras")]
+pub mod tensorflow_writer;
 #[cfg(feature = "models")]
 pub mod tensors;
 #[cfg(feature = "keras")]

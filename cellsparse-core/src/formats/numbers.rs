@@ -49,6 +49,22 @@ fn element<const N: usize>(bytes: &[u8], index: usize) -> Option<[u8; N]> {
     bytes.get(start..start.checked_add(N)?)?.try_into().ok()
 }
 
+/// Writes floats, little-endian, without holding more than a part of them.
+pub(super) fn put_floats<'v>(
+    writer: &mut (impl std::io::Write + ?Sized),
+    values: impl Iterator<Item = &'v f32>,
+) -> std::io::Result<()> {
+    let mut bytes = Vec::with_capacity(1 << 12);
+    for value in values {
+        bytes.extend(value.to_le_bytes());
+        if bytes.len() == 1 << 12 {
+            writer.write_all(&bytes)?;
+            bytes.clear();
+        }
+    }
+    writer.write_all(&bytes)
+}
+
 /// An IEEE 754 binary16 number; every one of them is a 32-bit float.
 fn half(bits: u16) -> f32 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };

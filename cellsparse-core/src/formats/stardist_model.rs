@@ -17,6 +17,15 @@ use super::yaml;
 use crate::error::{Error, Result, counted};
 use crate::raster::require_regular_file;
 
+/// The configuration of a model.
+pub const CONFIG: &str = "config.json";
+/// Its thresholds.
+pub const THRESHOLDS: &str = "thresholds.json";
+/// Its weights, as the package names them after a training.
+pub const WEIGHTS: &str = "weights_best.h5";
+/// What this library adds to a folder that it writes.
+pub const FACTS: &str = "cellsparse.json";
+
 /// Largest configuration or description that is read: 1 MiB.
 const MAX_TEXT: usize = 1 << 20;
 /// Largest file of weights in an archive: 4 GiB.
@@ -31,6 +40,8 @@ pub struct StarDistModel {
     pub thresholds: Option<StoredThresholds>,
     /// Percentiles that become 0 and 1, where the model tells them.
     pub percentiles: Option<[f64; 2]>,
+    /// What this library says about a model that it wrote.
+    pub facts: Option<Value>,
     /// The arrays, `LAYER/PART`, and what a person should know about the reading.
     pub weights: StateDict,
 }
@@ -69,12 +80,13 @@ fn read_single(path: &Path, config: Option<Value>) -> Result<StarDistModel> {
     let beside = config.is_none();
     let config = match config {
         Some(config) => config,
-        None => folder.json("config.json")?.ok_or_else(|| {
+        None => folder.json(CONFIG)?.ok_or_else(|| {
             Error::file(path, "holds weights only: its configuration, config.json, is neither beside it nor given")
         })?,
     };
     let thresholds = if beside { folder.thresholds()? } else { None };
-    Ok(StarDistModel { config, thresholds, percentiles: None, weights: read_keras(path)? })
+    let facts = if beside { folder.json(FACTS)? } else { None };
+    Ok(StarDistModel { config, thresholds, percentiles: None, facts, weights: read_keras(path)? })
 }
 
 /// The files of a model.
@@ -95,9 +107,8 @@ trait Parts {
     }
 
     fn thresholds(&self) -> Result<Option<StoredThresholds>> {
-        let Some(value) = self.json("thresholds.json")? else { return Ok(None) };
-        let damaged =
-            |error| Error::file(self.path("thresholds.json"), format!("not the thresholds of StarDist: {error}"));
+        let Some(value) = self.json(THRESHOLDS)? else { return Ok(None) };
+        let damaged = |error| Error::file(self.path(THRESHOLDS), format!("not the thresholds of StarDist: {error}"));
         serde_json::from_value(value).map(Some).map_err(damaged)
     }
 }
@@ -112,7 +123,7 @@ fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<S
     }
     let config = match config {
         Some(config) => config,
-        None => parts.json("config.json")?.ok_or_else(|| Error::file(path, "has no config.json"))?,
+        None => parts.json(CONFIG)?.ok_or_else(|| Error::file(path, "has no config.json"))?,
     };
     let mut names = parts.names()?;
     let count = names.len();
@@ -125,7 +136,7 @@ fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<S
     if names.len() > 1 {
         weights.notes.push(format!("of {} files of weights, {} is taken", names.len(), shortened(chosen)));
     }
-    Ok(StarDistModel { config, thresholds: parts.thresholds()?, percentiles: None, weights })
+    Ok(StarDistModel { config, thresholds: parts.thresholds()?, percentiles: None, facts: parts.json(FACTS)?, weights })
 }
 
 /// The model of a package of bioimage.io, which the StarDist package describes under `config: stardist:`.
@@ -155,7 +166,8 @@ fn described(parts: &dyn Parts, path: &Path, description: &Value) -> Result<Star
         return Err(Error::file(path, format!("its description names the weights '{file}', which are not in it")));
     }
     let thresholds = stardist.get("thresholds").cloned().map(serde_json::from_value).transpose().ok().flatten();
-    Ok(StarDistModel { config, thresholds, percentiles: percentiles(description), weights: parts.weights(file)? })
+    let weights = parts.weights(file)?;
+    Ok(StarDistModel { config, thresholds, percentiles: percentiles(description), facts: None, weights })
 }
 
 /// The percentiles of the step `scale_range` of the first input, of either generation of the format.
@@ -221,7 +233,7 @@ struct Packed<'a> {
 impl<'a> Packed<'a> {
     fn new(archive: &'a Archive<'static>, path: &'a Path) -> Self {
         let folders = archive.names().filter_map(|name| {
-            let wanted = DESCRIPTIONS.iter().chain(&["config.json"]);
+            let wanted = DESCRIPTIONS.iter().chain(&[CONFIG]);
             let folder = wanted.filter_map(|wanted| name.strip_suffix(wanted)).next()?;
             (folder.is_empty() || folder.ends_with('/')).then_some(folder)
         });

@@ -29,6 +29,9 @@ const MAX_BYTES: u64 = 1 << 32;
 /// Bytes of the number that a safetensors file begins with: the length of its header.
 const LENGTH: usize = 8;
 
+/// Floats that are read at once.
+const MOST_AT_ONCE: usize = 1 << 14;
+
 /// Largest header that is read, as in the safetensors library: 100 MB.
 const MAX_HEADER: u64 = 100_000_000;
 
@@ -101,40 +104,88 @@ impl<'a> TensorFile<'a> {
     }
 }
 
-/// Reads a file that [`write_tensors`] wrote.
+/// Reads a file that [`write_tensors`] wrote. The values are read one array after the other, so that they take their memory once.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Io`], [`Error::Limit`] for a file above 4 GiB, [`Error::File`] when it is not a
 /// safetensors file, holds something other than 32-bit floats, or has no cellsparse metadata.
 pub fn read_tensors(path: &Path) -> Result<(NamedArrays, String)> {
-    parse_tensors(&read_file(path)?, path)
+    check_file(path)?;
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    read_tensors_from(file, path)
 }
 
 /// Reads what [`write_tensors`] writes from any source, to its end; errors call the source `name`.
 ///
 /// # Errors
 /// As [`read_tensors`].
-pub fn read_tensors_from(source: impl Read, name: &Path) -> Result<(NamedArrays, String)> {
-    let mut bytes = Vec::new();
-    source.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|source| Error::io(name, source))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(too_large(name, "more than 4294967296"));
+pub fn read_tensors_from(mut source: impl Read, name: &Path) -> Result<(NamedArrays, String)> {
+    let (length, metadata) = read_metadata(&mut source, name)?;
+    let json = our_json(&metadata, name)?;
+    let total = length.saturating_add(metadata.data_len() as u64);
+    if total > MAX_BYTES {
+        return Err(too_large(name, total));
     }
-    parse_tensors(&bytes, name)
+    let mut arrays = NamedArrays::new();
+    // The header was checked: arrays follow each other in this order, and their lengths are those of their shapes.
+    for key in metadata.offset_keys() {
+        let Some(info) = metadata.info(&key) else { continue };
+        check_type(&key, info.dtype, name)?;
+        let count = (info.data_offsets.1 - info.data_offsets.0) / size_of::<f32>();
+        arrays.insert(key, (info.shape.clone(), read_floats(&mut source, count, name)?));
+    }
+    match source.take(1).read_to_end(&mut Vec::new()) {
+        Ok(0) => Ok((arrays, json)),
+        Ok(_) => Err(damaged(name, SafeTensorError::MetadataIncompleteBuffer)),
+        Err(source) => Err(Error::io(name, source)),
+    }
 }
 
-fn parse_tensors(bytes: &[u8], path: &Path) -> Result<(NamedArrays, String)> {
-    let damaged = |error| damaged(path, error);
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-    let json = our_json(&metadata, path)?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
-    let mut arrays = NamedArrays::new();
-    for (name, view) in tensors.iter() {
-        check_type(name, view.dtype(), path)?;
-        let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        arrays.insert(name.to_string(), (view.shape().to_vec(), values));
+/// So many floats. Memory is taken as they come, as a header may state more than there is.
+fn read_floats(source: &mut impl Read, count: usize, name: &Path) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    let mut bytes = vec![0; MOST_AT_ONCE.min(count) * size_of::<f32>()];
+    while values.len() < count {
+        let part = (count - values.len()).min(MOST_AT_ONCE);
+        let bytes = &mut bytes[..part * size_of::<f32>()];
+        source.read_exact(bytes).map_err(|source| cut_off(name, source))?;
+        if values.capacity() - values.len() < part {
+            let rest = count - values.len();
+            values.reserve_exact(rest.min(part.max(4 * values.len())));
+        }
+        values.extend(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
     }
-    Ok((arrays, json))
+    Ok(values)
+}
+
+/// A source that ends early is a damaged file; others fail as they say.
+fn cut_off(name: &Path, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => damaged(name, SafeTensorError::MetadataIncompleteBuffer),
+        _ => Error::io(name, source),
+    }
+}
+
+/// The header at the beginning of a source, and where it ends.
+fn read_metadata(source: &mut impl Read, path: &Path) -> Result<(u64, Metadata)> {
+    let damaged = |error| damaged(path, error);
+    let mut length = [0; LENGTH];
+    source.read_exact(&mut length).map_err(|source| match source.kind() {
+        io::ErrorKind::UnexpectedEof => damaged(SafeTensorError::HeaderTooSmall),
+        _ => Error::io(path, source),
+    })?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER {
+        return Err(damaged(SafeTensorError::HeaderTooLarge));
+    }
+    let mut header = Vec::new();
+    source.take(length).read_to_end(&mut header).map_err(|source| Error::io(path, source))?;
+    if (header.len() as u64) < length {
+        return Err(damaged(SafeTensorError::InvalidHeaderLength));
+    }
+    let metadata = serde_json::from_slice(&header)
+        .map_err(|error| damaged(SafeTensorError::InvalidHeaderDeserialization(error)))?;
+    Ok((LENGTH as u64 + length, metadata))
 }
 
 /// The shapes of the arrays by their names, and the JSON text, of a file that [`write_tensors`] wrote. No value is read.
@@ -163,30 +214,14 @@ pub(super) fn is_ours(path: &Path) -> Result<bool> {
 /// The header of a safetensors file, which fits the length of the file.
 fn read_header(path: &Path) -> Result<Metadata> {
     let failed = |source| Error::io(path, source);
-    let damaged = |error| damaged(path, error);
     let mut file = File::open(path).map_err(failed)?;
     let facts = file.metadata().map_err(failed)?;
     if facts.is_dir() {
         return Err(folder(path));
     }
-    let mut length = [0; LENGTH];
-    if facts.len() < LENGTH as u64 {
-        return Err(damaged(SafeTensorError::HeaderTooSmall));
-    }
-    file.read_exact(&mut length).map_err(failed)?;
-    let length = u64::from_le_bytes(length);
-    if length > MAX_HEADER {
-        return Err(damaged(SafeTensorError::HeaderTooLarge));
-    }
-    let mut header = Vec::new();
-    file.take(length).read_to_end(&mut header).map_err(failed)?;
-    if (header.len() as u64) < length {
-        return Err(damaged(SafeTensorError::InvalidHeaderLength));
-    }
-    let metadata: Metadata = serde_json::from_slice(&header)
-        .map_err(|error| damaged(SafeTensorError::InvalidHeaderDeserialization(error)))?;
-    if (LENGTH as u64 + length).checked_add(metadata.data_len() as u64) != Some(facts.len()) {
-        return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
+    let (length, metadata) = read_metadata(&mut file, path)?;
+    if length.checked_add(metadata.data_len() as u64) != Some(facts.len()) {
+        return Err(damaged(path, SafeTensorError::MetadataIncompleteBuffer));
     }
     Ok(metadata)
 }

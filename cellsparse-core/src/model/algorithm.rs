@@ -16,6 +16,8 @@ use super::working_scale::{SeenCells, WorkingScale};
 use crate::annotations::Dataset;
 use crate::error::Result;
 use crate::formats::tensors::NamedArrays;
+#[cfg(feature = "keras")]
+use crate::networks::StarDistConfig;
 use crate::networks::{ParameterMut, Weights};
 use crate::raster::LabelImage;
 use crate::training::any_task::AnyTask;
@@ -287,6 +289,12 @@ pub(super) trait SegmentationAlgorithm {
     /// # Errors
     /// [`Error::Weights`](crate::Error::Weights) when the original is not a PyTorch program.
     fn state_dict(&self, entries: Vec<StateEntry>) -> Result<Vec<StateEntry>>;
+
+    /// The network, and the thresholds (probability, overlap), in terms of the StarDist package; none when it is none of the package's.
+    #[cfg(feature = "keras")]
+    fn stardist_form(&self) -> Option<(StarDistConfig, [f32; 2])> {
+        None
+    }
 
     /// The factor by which an image `[H, W, C]` is scaled before the network sees it, if nothing is known of its cells.
     ///

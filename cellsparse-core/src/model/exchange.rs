@@ -11,11 +11,13 @@ use super::bioimage::PackageDescription;
 use super::facade::Model;
 use super::normalization::Normalization;
 use super::options::PredictOptions;
+use super::tensorflow::TensorFlowForm;
 use crate::error::{Error, Result};
 use crate::formats::bioimage::own_model;
 use crate::formats::foreign::{WeightsKind, read_weights};
 use crate::formats::pytorch::write_state_dict;
 use crate::formats::stardist_model::read_stardist_model;
+use crate::formats::tensorflow::read_tensorflow;
 use crate::raster::require_regular_file;
 
 /// Largest configuration file that is read: 1 MiB.
@@ -49,8 +51,10 @@ struct Settings {
 /// becomes. Returns what a person should know, one sentence each.
 ///
 /// Read are models of cellsparse, state dicts of Cellpose 2 and 3 and of elephant-core (PyTorch or safetensors), and models of
-/// StarDist (folder, `.zip`, `.h5` with `config.json`, packages of bioimage.io). Written are models of cellsparse
-/// (`.safetensors`), state dicts (`.pth`, `.pt`), ONNX (`.onnx`) and packages of bioimage.io (`.zip`). `config` is a JSON file with
+/// StarDist (folder, `.zip`, `.h5` with `config.json`, packages of bioimage.io, programs of TensorFlow as `TF_SavedModel.zip`, folder
+/// or frozen `.pb`). Written are models of cellsparse (`.safetensors`), state dicts (`.pth`, `.pt`), ONNX (`.onnx`), packages of
+/// bioimage.io (`.zip`), and of networks of StarDist folders of its package (a name without ending, one that ends in `/`, or a folder
+/// that is there) and programs of TensorFlow (`.pb`, or a `.zip` whose name ends in `SavedModel`). `config` is a JSON file with
 /// what the source does not tell: the configuration of StarDist, `normalization` (`{"pmin": ..., "pmax": ...}`), `diameter`,
 /// `pixel_size`, and for packages `package` ([`PackageDescription`]). A model of cellsparse takes `package` alone.
 ///
@@ -66,7 +70,7 @@ pub fn convert(source: impl AsRef<Path>, target: impl AsRef<Path>, config: Optio
     if is_ours && form == Form::Cellsparse {
         return Err(Error::file(
             target,
-            "a model of cellsparse is a model of cellsparse already; give a name that ends in .pth, .pt, .onnx or .zip",
+            "a model of cellsparse is a model of cellsparse already; give a name that ends in .pth, .pt, .onnx, .zip, .pb or /",
         ));
     }
     let (Exchanged { model, mut notes }, package) = import(source, config)?;
@@ -77,6 +81,7 @@ pub fn convert(source: impl AsRef<Path>, target: impl AsRef<Path>, config: Optio
         );
     }
     model.export_as(form, target, &package)?;
+    notes.extend(model.left_to_say(form));
     Ok(notes)
 }
 
@@ -87,20 +92,32 @@ enum Form {
     PyTorch,
     Onnx,
     Bioimage,
+    StarDist,
+    SavedModel,
+    FrozenGraph,
 }
 
 impl Form {
     fn of(target: &Path) -> Result<Self> {
-        let ending = target.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-        match ending.as_str() {
+        let text = target.to_string_lossy();
+        if text.ends_with(['/', std::path::MAIN_SEPARATOR]) || target.is_dir() {
+            return Ok(Self::StarDist);
+        }
+        let part = |part: Option<&std::ffi::OsStr>| {
+            part.map(|part| part.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
+        };
+        match part(target.extension()).as_str() {
             "safetensors" => Ok(Self::Cellsparse),
             "pth" | "pt" => Ok(Self::PyTorch),
             "onnx" => Ok(Self::Onnx),
+            "zip" if part(target.file_stem()).ends_with("savedmodel") => Ok(Self::SavedModel),
             "zip" => Ok(Self::Bioimage),
+            "pb" => Ok(Self::FrozenGraph),
+            "" => Ok(Self::StarDist),
             _ => Err(Error::file(
                 target,
-                "the ending says what is written: .safetensors (a model of cellsparse), .pth or .pt (PyTorch), .onnx or .zip \
-                 (bioimage.io)",
+                "the ending says what is written: .safetensors (a model of cellsparse), .pth or .pt (PyTorch), .onnx, .zip \
+                 (bioimage.io), and for models of StarDist / (a folder of its package), SavedModel.zip or .pb (TensorFlow)",
             )),
         }
     }
@@ -136,20 +153,57 @@ impl Model {
             }
             Form::Onnx => self.save_onnx(path),
             Form::Bioimage => self.save_bioimage(path, package),
+            Form::StarDist => self.save_stardist(path),
+            Form::SavedModel => self.save_tensorflow(path, TensorFlowForm::SavedModel),
+            Form::FrozenGraph => self.save_tensorflow(path, TensorFlowForm::FrozenGraph),
         }
+    }
+
+    /// What a program that takes a file of that form has to be told by a person, one sentence each.
+    fn left_to_say(&self, form: Form) -> Vec<String> {
+        if !matches!(form, Form::StarDist | Form::SavedModel | Form::FrozenGraph) {
+            return Vec::new();
+        }
+        let Normalization { pmin, pmax } = self.normalization();
+        let mut said = vec![format!(
+            "images have to be scaled before the network sees them, so that percentiles {pmin} and {pmax} of every channel are 0 and 1"
+        )];
+        let scale = self.network.scale;
+        if scale.by_image {
+            said.push(
+                "the network learned cells of one size, and this library brings every image to that size by itself; other programs \
+                 have to be told a scale for each image"
+                    .into(),
+            );
+        } else if scale.factor != 1.0 {
+            said.push(format!(
+                "the network sees images at {:.3} of their sides: give them that size, or scale={:.3} to predict_instances",
+                scale.factor, scale.factor
+            ));
+        }
+        if form != Form::StarDist {
+            if let Ok((config, [prob, nms])) = self.package_form() {
+                said.push(format!("thresholds are not in the file: probability {prob}, overlap {nms}"));
+                if config.n_classes.is_some() {
+                    said.push("classes are left out, as the StarDist package leaves them out".into());
+                }
+            }
+        }
+        said
     }
 }
 
 /// The model of a file, and what a package is to say about it.
 fn import(path: &Path, config: Option<&Path>) -> Result<(Exchanged, PackageDescription)> {
     let kind = WeightsKind::of(path)?;
-    let is_stardist = matches!(kind, WeightsKind::StarDist | WeightsKind::Bioimage | WeightsKind::Hdf5);
+    let is_stardist = is_stardist(kind);
     let given = config.map(|config| settings(read_config(config)?, config, kind)).transpose()?;
     let (settings, config) = given.unwrap_or_default();
     let own = if kind == WeightsKind::Bioimage { own_model(path)? } else { None };
     let (mut model, notes) = match (kind, own) {
         (WeightsKind::Cellsparse, _) => (Model::load(path)?, Vec::new()),
         (_, Some(bytes)) => (Model::from_reader(&bytes[..])?, Vec::new()),
+        (WeightsKind::TensorFlow, _) => in_file(path, read_tensorflow(path).and_then(Model::from_tensorflow))?,
         _ if is_stardist => in_file(path, read_stardist_model(path, config).and_then(Model::from_stardist))?,
         _ => {
             let weights = read_weights(path)?;
@@ -168,6 +222,11 @@ fn import(path: &Path, config: Option<&Path>) -> Result<(Exchanged, PackageDescr
         model.set_thresholds(model.thresholds().with(&options)?)?;
     }
     Ok((Exchanged { model, notes }, settings.package))
+}
+
+/// Whether a configuration of StarDist may be given with it.
+fn is_stardist(kind: WeightsKind) -> bool {
+    matches!(kind, WeightsKind::StarDist | WeightsKind::Bioimage | WeightsKind::Hdf5)
 }
 
 /// Says in which file the weights or the configuration are wrong.
@@ -199,8 +258,7 @@ fn settings(value: Value, path: &Path, kind: WeightsKind) -> Result<(Settings, O
         WeightsKind::Cellsparse => &["package"],
         _ => &["normalization", "diameter", "pixel_size", "package"],
     };
-    let is_stardist = matches!(kind, WeightsKind::StarDist | WeightsKind::Bioimage | WeightsKind::Hdf5);
-    let of_stardist = is_stardist && fields.contains_key("n_rays");
+    let of_stardist = is_stardist(kind) && fields.contains_key("n_rays");
     if let Some(other) = fields.keys().find(|key| !known.contains(&key.as_str()) && !of_stardist) {
         return Err(wrong(format!("unknown field `{other:.60}`, expected {}", known.join(", "))));
     }

@@ -292,20 +292,16 @@ impl Header {
         header.thresholds.check().map_err(in_file)?;
         header.normalization.check().map_err(in_file)?;
         header.pixel_size.map_or(Ok(()), check_pixel_size).map_err(in_file)?;
-        if !(0.01..=100.0).contains(&header.scale) {
-            return Err(Error::file(path, format!("its scale is {}; it must lie between 0.01 and 100", header.scale)));
-        }
-        if !(0.001..=1.0).contains(&header.scale_thinness) {
-            return Err(Error::file(
-                path,
-                format!("the thinness of its cells is {}; it must lie between 0.001 and 1", header.scale_thinness),
-            ));
-        }
+        header.working_scale().check().map_err(|reason| Error::file(path, reason))?;
         Ok(header)
     }
 }
 
 impl Header {
+    fn working_scale(&self) -> WorkingScale {
+        WorkingScale { factor: self.scale, by_image: self.scale_by_image, thinness: self.scale_thinness }
+    }
+
     /// Refuses numbers that no training leaves behind and that later steps could not go on from.
     fn check_numbers(&self, path: &Path) -> Result<()> {
         let refuse = |reason: String| Err(Error::file(path, reason).because(Reason::Damaged));
@@ -389,10 +385,10 @@ fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
         }
         None => None,
     };
+    let scale = header.working_scale();
     let mut model = Model::from_parts(header.architecture, graph, weights);
     model.network.normalization = header.normalization;
-    model.network.scale =
-        WorkingScale { factor: header.scale, by_image: header.scale_by_image, thinness: header.scale_thinness };
+    model.network.scale = scale;
     model.thresholds = header.thresholds;
     model.history = header.history;
     model.state = state;

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::facade::Model;
 use super::normalization::Normalization;
 use super::stardist::StarThresholds;
+use super::working_scale::WorkingScale;
 use crate::error::{Error, Result};
-use crate::formats::stardist_model::StarDistModel;
+use crate::formats::stardist_model::{StarDistModel, StoredThresholds};
 use crate::formats::tensors::NamedArrays;
 use crate::networks::{Graph, Op, StarDistConfig};
 
@@ -34,23 +35,79 @@ impl Model {
         if config.dropout {
             notes.push("the dropout of its training is left out; it has no part in predictions".to_string());
         }
-        match found.percentiles {
-            Some([pmin, pmax]) => model.set_normalization(Normalization { pmin, pmax })?,
-            None => notes.push(
-                "the model does not tell how images were scaled for it; percentiles 1 and 99.8 are taken, as the examples of \
-                 StarDist do"
-                    .to_string(),
-            ),
-        }
-        if let Some(stored) = found.thresholds {
-            // The package takes its defaults in place of values out of range.
-            let usable = |value: f32, usual: f32| if value > 0.0 && value < 1.0 { value } else { usual };
-            let usual = StarThresholds::default();
-            let thresholds =
-                StarThresholds { prob: usable(stored.prob, usual.prob), nms: usable(stored.nms, usual.nms), ..usual };
-            model.set_thresholds(thresholds.into())?;
-        }
+        furnish(&mut model, found.thresholds, found.percentiles, found.facts, &mut notes)?;
         Ok((model, notes))
+    }
+}
+
+/// Gives a network what stands beside its weights: thresholds, percentiles that become 0 and 1, and what this library wrote.
+pub(super) fn furnish(
+    model: &mut Model,
+    thresholds: Option<StoredThresholds>,
+    percentiles: Option<[f64; 2]>,
+    facts: Option<serde_json::Value>,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let own = facts.map(Facts::read).transpose()?.unwrap_or_default();
+    let told = percentiles.map(|[pmin, pmax]| Normalization { pmin, pmax });
+    match told.or(own.normalization) {
+        Some(normalization) => model.set_normalization(normalization)?,
+        None => notes.push(
+            "the model does not tell how images were scaled for it; percentiles 1 and 99.8 are taken, as the examples of \
+             StarDist do"
+                .to_string(),
+        ),
+    }
+    let written = own.thresholds.stardist;
+    if let Some(stored) = thresholds {
+        // The package takes its defaults in place of values out of range. Its file may be newer than that of this library.
+        let usable = |value: f32, usual: f32| if value > 0.0 && value < 1.0 { value } else { usual };
+        let usual = StarThresholds::default();
+        let smallest_object = written.map_or(0.0, |written| written.smallest_object);
+        let (prob, nms) = (usable(stored.prob, usual.prob), usable(stored.nms, usual.nms));
+        let thresholds = StarThresholds { prob, nms, smallest_object };
+        model.set_thresholds(thresholds.into())?;
+    } else if let Some(written) = written {
+        model.set_thresholds(written.into())?;
+    }
+    own.give(model)
+}
+
+/// What a folder that this library wrote says beyond what the package has a place for; see [`Model::facts`].
+#[derive(Debug, Default, Deserialize)]
+struct Facts {
+    #[serde(default)]
+    normalization: Option<Normalization>,
+    #[serde(default)]
+    pixel_size: Option<[f64; 2]>,
+    #[serde(default)]
+    scale: Option<WorkingScale>,
+    #[serde(default)]
+    thresholds: OwnThresholds,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct OwnThresholds {
+    #[serde(default)]
+    stardist: Option<StarThresholds>,
+}
+
+impl Facts {
+    fn read(facts: serde_json::Value) -> Result<Self> {
+        serde_json::from_value(facts)
+            .map_err(|error| Error::Config(format!("cellsparse.json is not what this library wrote: {error}")))
+    }
+
+    /// Gives a model all but the scaling of intensities.
+    fn give(self, model: &mut Model) -> Result<()> {
+        if self.pixel_size.is_some() {
+            model.set_pixel_size(self.pixel_size)?;
+        }
+        if let Some(scale) = self.scale {
+            scale.check().map_err(Error::Config)?;
+            model.network.scale = scale;
+        }
+        Ok(())
     }
 }
 
@@ -239,16 +296,21 @@ fn in_order(graph: &Graph, kind: &str) -> Vec<String> {
         _ => false,
     });
     let mut names: Vec<String> = of_kind.map(|node| node.name.clone()).collect();
-    // Both maps of features lie at one distance, before all heads.
-    names.sort_by_key(|name| match name.as_str() {
+    names.sort_by_key(|name| distance_from_input(name));
+    names
+}
+
+/// Where a layer stands among those of Keras, which orders them by their distance from the outputs, then as they were made: both
+/// maps of features lie at one distance, before all heads.
+pub(super) fn distance_from_input(layer: &str) -> usize {
+    match layer {
         "features" => 1,
         "features_class" => 2,
         "prob" => 3,
         "dist" => 4,
         "prob_class" => 5,
         _ => 0,
-    });
-    names
+    }
 }
 
 #[cfg(test)]
@@ -268,7 +330,7 @@ mod tests {
             values: parameter.values.clone(),
         });
         let weights = StateDict { arrays: arrays.collect(), notes: vec![] };
-        Model::from_stardist(StarDistModel { config, thresholds: None, percentiles: None, weights })
+        Model::from_stardist(StarDistModel { config, thresholds: None, percentiles: None, facts: None, weights })
     }
 
     fn config() -> serde_json::Value {

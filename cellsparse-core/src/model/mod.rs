@@ -26,6 +26,8 @@ mod fit;
 mod foreign;
 #[cfg(feature = "keras")]
 mod foreign_stardist;
+#[cfg(feature = "keras")]
+mod foreign_tensorflow;
 mod info;
 mod keep;
 #[cfg(feature = "io")]
@@ -42,8 +44,12 @@ mod registry;
 mod segmentation;
 mod shape_advice;
 mod stardist;
+#[cfg(feature = "keras")]
+mod stardist_folder;
 pub mod starters;
 mod stream;
+#[cfg(feature = "keras")]
+mod tensorflow;
 mod threshold_choice;
 mod threshold_search;
 mod thresholds;
@@ -74,4 +80,6 @@ pub use self::shape_advice::shape_advice;
 pub use self::stardist::{StarDistOptions, StarThresholds};
 pub use self::starters::Starter;
 pub use self::stream::Pools;
+#[cfg(feature = "keras")]
+pub use self::tensorflow::TensorFlowForm;
 pub use self::train::TrainingSummary;

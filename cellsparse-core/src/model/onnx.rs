@@ -117,6 +117,7 @@ impl Model {
         if let Some(object) = facts.as_object_mut() {
             let more = json!({
                 "normalization": self.network.normalization,
+                "scale": self.network.scale,
                 "thresholds": self.thresholds,
                 "divisor": self.network.graph.divisor(),
                 "outputs": names,

@@ -339,6 +339,11 @@ impl SegmentationAlgorithm for StarDist<'_> {
         Ok(())
     }
 
+    #[cfg(feature = "keras")]
+    fn stardist_form(&self) -> Option<(StarDistConfig, [f32; 2])> {
+        Some((self.config.clone(), [self.thresholds.prob, self.thresholds.nms]))
+    }
+
     fn state_dict(&self, _entries: Vec<StateEntry>) -> Result<Vec<StateEntry>> {
         Err(Error::Weights(
             "a model of stardist has no PyTorch form; only networks that come from PyTorch programs have one".into(),

@@ -1,6 +1,7 @@
 //! The size at which a network sees its cells.
 
 use ndarray::{Array2, ArrayView3, Axis, CowArray, Ix3, s};
+use serde::{Deserialize, Serialize};
 
 use super::cell_size::cell_sizes;
 use crate::annotations::{Dataset, SparseLabels};
@@ -33,7 +34,7 @@ const HANDFUL: usize = 5;
 const ALONE: f64 = 1.75;
 
 /// Sides that a network sees relative to those of an image.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct WorkingScale {
     /// The factor for cells of the usual size.
     pub factor: f64,
@@ -46,6 +47,17 @@ pub(super) struct WorkingScale {
 impl WorkingScale {
     /// Images as they are.
     pub const NONE: Self = Self { factor: 1.0, by_image: false, thinness: 1.0 };
+
+    /// Refuses values that no training gives, by a sentence.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        if !(0.01..=100.0).contains(&self.factor) {
+            return Err(format!("its scale is {}; it must lie between 0.01 and 100", self.factor));
+        }
+        if !(0.001..=1.0).contains(&self.thinness) {
+            return Err(format!("the thinness of its cells is {}; it must lie between 0.001 and 1", self.thinness));
+        }
+        Ok(())
+    }
 
     /// What brings the annotated cells of `data` to the size that a network learns quickest.
     ///

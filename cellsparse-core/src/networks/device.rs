@@ -1,5 +1,7 @@
 //! A device that networks run on.
 
+use cellsparse_kernels::Method;
+
 use super::arithmetic::Arithmetic;
 use crate::error::{Error, Result};
 
@@ -9,7 +11,7 @@ pub struct Device(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Cpu(Arithmetic),
+    Cpu(Arithmetic, Method),
     #[cfg(any(feature = "cuda", feature = "metal"))]
     Accelerator(candle_core::Device),
 }
@@ -22,7 +24,21 @@ impl Device {
 
     /// The CPU, computing with these numbers.
     pub fn cpu_in(arithmetic: Arithmetic) -> Self {
-        Self(Kind::Cpu(arithmetic))
+        Self(Kind::Cpu(arithmetic, Method::Fast))
+    }
+
+    /// The CPU, sparing memory instead of time: kernels take the memory of the weights and not several times that.
+    pub fn sparing_cpu() -> Self {
+        Self(Kind::Cpu(Arithmetic::F32, Method::Direct))
+    }
+
+    /// How the CPU computes convolutions.
+    pub(super) fn method(&self) -> Method {
+        match self.0 {
+            Kind::Cpu(_, method) => method,
+            #[cfg(any(feature = "cuda", feature = "metal"))]
+            Kind::Accelerator(_) => Method::Fast,
+        }
     }
 
     /// The CUDA device `index`.
@@ -49,22 +65,22 @@ impl Device {
 
     /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
-        matches!(self.0, Kind::Cpu(_))
+        matches!(self.0, Kind::Cpu(..))
     }
 
     /// The numbers that it computes with.
     pub fn arithmetic(&self) -> Arithmetic {
         match self.0 {
-            Kind::Cpu(arithmetic) => arithmetic,
+            Kind::Cpu(arithmetic, _) => arithmetic,
             #[cfg(any(feature = "cuda", feature = "metal"))]
             Kind::Accelerator(_) => Arithmetic::F32,
         }
     }
 
-    /// The same for one device of this process that computes in one way, and different for two: `Cpu F32`, `Cuda { gpu_id: 0 }`, ...
+    /// The same for one device of this process that computes in one way, and different for two: `Cpu F32 Fast`, `Cuda { gpu_id: 0 }`, ...
     pub(crate) fn location(&self) -> String {
         match &self.0 {
-            Kind::Cpu(arithmetic) => format!("Cpu {arithmetic:?}"),
+            Kind::Cpu(arithmetic, method) => format!("Cpu {arithmetic:?} {method:?}"),
             #[cfg(any(feature = "cuda", feature = "metal"))]
             Kind::Accelerator(device) => format!("{:?}", device.location()),
         }
@@ -74,7 +90,7 @@ impl Device {
     #[cfg(feature = "candle")]
     pub(crate) fn candle(&self) -> candle_core::Device {
         match &self.0 {
-            Kind::Cpu(_) => candle_core::Device::Cpu,
+            Kind::Cpu(..) => candle_core::Device::Cpu,
             #[cfg(any(feature = "cuda", feature = "metal"))]
             Kind::Accelerator(device) => device.clone(),
         }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use cellsparse_kernels::Method;
-
 #[cfg(feature = "candle")]
 use super::candle_engine::CandleEngine;
 use super::cpu::{CpuPlan, ImageStatistics};
@@ -38,7 +36,7 @@ impl Engine {
             return Ok(Self(Executor::Candle(Box::new(CandleEngine::new(graph, device, shape, training)))));
         }
         debug_assert!(device.is_cpu(), "without Candle there is no other device");
-        let plan = CpuPlan::new(graph, Method::Fast, shape, training)?.with_arithmetic(device.arithmetic());
+        let plan = CpuPlan::new(graph, device.method(), shape, training)?.with_arithmetic(device.arithmetic());
         Ok(Self(Executor::Cpu(Box::new(plan))))
     }
 

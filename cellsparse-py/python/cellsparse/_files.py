@@ -303,10 +303,12 @@ def convert(
     ----------
     source : path
         Its content says what it is: a model of cellsparse, a model of StarDist (folder, `.zip`, `.h5` beside its `config.json`,
-        package of bioimage.io), weights of Cellpose 2 or 3 or elephant-core (PyTorch or safetensors).
+        package of bioimage.io, `TF_SavedModel.zip` or frozen `.pb` of TensorFlow), weights of Cellpose 2 or 3 or elephant-core
+        (PyTorch or safetensors).
     target : path
         Its ending says what is written: `.safetensors` (a model of cellsparse), `.pth` (PyTorch), `.onnx`, `.zip` (package of
-        bioimage.io).
+        bioimage.io); of networks of StarDist also no ending or `/` (folder of its package), `SavedModel.zip` (TensorFlow, Fiji) and
+        `.pb` (frozen graph of TensorFlow, QuPath).
     config : path, optional
         A JSON file with what the source does not tell: `config.json` of StarDist, `normalization` (`{"pmin", "pmax"}`),
         `diameter`, `pixel_size`; for packages `package` (`{"name", "description", "authors", "license", "training_data"}`).

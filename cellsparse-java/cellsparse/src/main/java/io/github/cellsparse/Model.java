@@ -64,9 +64,11 @@ public final class Model implements AutoCloseable {
 
     /**
      * Turns a model of one program into one of another. The content of {@code source} says what it is: a model of cellsparse, a
-     * model of StarDist (folder, {@code .zip}, {@code .h5} beside its {@code config.json}, package of bioimage.io), weights of
-     * Cellpose 2 or 3 or elephant-core. The ending of {@code target} says what it becomes: {@code .safetensors} (a model of
-     * cellsparse), {@code .pth} (PyTorch), {@code .onnx}, {@code .zip} (package of bioimage.io).
+     * model of StarDist (folder, {@code .zip}, {@code .h5} beside its {@code config.json}, package of bioimage.io,
+     * {@code TF_SavedModel.zip} or frozen {@code .pb} of TensorFlow), weights of Cellpose 2 or 3 or elephant-core. The ending of
+     * {@code target} says what it becomes: {@code .safetensors} (a model of cellsparse), {@code .pth} (PyTorch), {@code .onnx},
+     * {@code .zip} (package of bioimage.io); of networks of StarDist also no ending (folder of its package),
+     * {@code SavedModel.zip} (TensorFlow, Fiji) and {@code .pb} (frozen graph of TensorFlow, QuPath).
      *
      * @return what a user should know, one sentence each
      * @throws CellsparseException.NotFound if there is no such file

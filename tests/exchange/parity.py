@@ -1,0 +1,427 @@
+#!/usr/bin/env python3
+"""Models go to the real StarDist, TensorFlow, OpenCV and Cellpose and come from them, and compute the same.
+
+    tests/exchange/parity.py PROGRAM [stardist] [tensorflow] [cellpose] [--record FOLDER]
+
+PROGRAM is the command `cellsparse`; the environment is that of `benches/peers/setup.sh tensorflow cellpose` (stardist 0.9.2 with
+TensorFlow 2.15.1, cellpose 3.1.1.3 with its OpenCV). Networks have seeded random weights. Default: all groups, about two minutes.
+
+--record writes the models of TensorFlow that tests/fixtures/stardist/tensorflow holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+warnings.filterwarnings("ignore")
+
+import numpy as np
+
+PROGRAM = ""
+# How far maps of one network may lie apart, relative to the largest value.
+TOLERANCE = 1e-4
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def check(condition: bool, text: str) -> None:
+    if not condition:
+        raise SystemExit(f"parity: wrong: {text}")
+
+
+def run(*arguments: object) -> str:
+    """Runs the command and gives what it says to people."""
+    done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True)
+    check(done.returncode == 0, f"{arguments}: {done.stderr}")
+    return done.stderr
+
+
+def convert(source: object, target: object) -> str:
+    return run("convert", "--from", source, "--to", f"{target}/" if isinstance(target, pathlib.Path) and not target.suffix else target)
+
+
+def tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    arrays = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        arrays[name] = np.frombuffer(data[8 + length + begin : 8 + length + end], "<f4").reshape(entry["shape"])
+    return arrays
+
+
+def equal(a: pathlib.Path, b: pathlib.Path, what: str) -> None:
+    """Two models of cellsparse have the same arrays, to the bit."""
+    first, second = tensors(a), tensors(b)
+    check(first.keys() == second.keys(), f"{what}: {sorted(first)} and {sorted(second)}")
+    for name, values in first.items():
+        check(np.array_equal(values.view("<u4"), second[name].view("<u4")), f"{what}: {name}")
+
+
+def near(found: np.ndarray, expected: np.ndarray, what: str) -> None:
+    check(found.shape == expected.shape, f"{what}: {found.shape} for {expected.shape}")
+    apart = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
+    say(f"  {what}: {apart:.1e} apart")
+    check(apart <= TOLERANCE, what)
+
+
+def field(seed: int, shape: tuple[int, int], channels: int) -> np.ndarray:
+    """Round spots of varied size and brightness with noise, [H, W] or [H, W, C], 8 bits."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    image = np.full(shape, 20.0)
+    for _ in range(40):
+        y, x, radius, light = rng.uniform(0, shape[0]), rng.uniform(0, shape[1]), rng.uniform(4, 9), rng.uniform(60, 200)
+        image = np.maximum(image, light / (1 + np.exp((np.hypot(rows - y, columns - x) - radius) / 1.5)))
+    several = [image / (1 + 0.3 * channel) + rng.normal(0, 4, shape) for channel in range(channels)]
+    several = np.clip(np.stack(several, -1), 0, 255).round().astype(np.uint8)
+    return several[..., 0] if channels == 1 else several
+
+
+def stardist(folder: pathlib.Path, name: str, seed: int = 0, **settings: object):
+    """A model folder that the package wrote, whose random network finds objects, and the package's model."""
+    from csbdeep.utils import normalize, save_json
+    from stardist.models import Config2D, StarDist2D
+    import tensorflow as tf
+
+    model = StarDist2D(Config2D(**settings), name=name, basedir=str(folder))
+    network = model.keras_model
+    rng = np.random.default_rng(seed)
+    for layer in network.layers:
+        weights = layer.get_weights()
+        if len(weights) == 4:
+            gamma, beta, mean, variance = weights
+            weights = [rng.uniform(0.7, 1.3, gamma.shape), rng.normal(0, 0.1, beta.shape), rng.normal(0, 0.2, mean.shape), rng.uniform(0.5, 1.5, variance.shape)]
+        elif weights:
+            kernel, bias = weights
+            weights = [rng.normal(0, np.sqrt(2 / np.prod(kernel.shape[:3])), kernel.shape), rng.normal(0, 0.05, bias.shape)]
+        layer.set_weights(weights)
+    # Heads whose probabilities and distances are spread as those of a trained network are.
+    channels = settings.get("n_channel_in", 1)
+    sample = normalize(field(99, (256, 256), channels).reshape(256, 256, channels), 1, 99.8, axis=(0, 1))[None]
+    for head, mean, deviation in [("prob", -2.0, 2.0), ("dist", 6.0, 1.0), ("prob_class", 0.0, 1.0)]:
+        if head not in [layer.name for layer in network.layers]:
+            continue
+        layer = network.get_layer(head)
+        features = tf.keras.Model(network.inputs, layer.input).predict(sample, verbose=0)
+        kernel, bias = layer.get_weights()
+        values = features @ kernel[0, 0]
+        kernel = kernel * (deviation / values.std())
+        layer.set_weights([kernel, mean - (features @ kernel[0, 0]).mean((0, 1, 2))])
+    network.save_weights(str(model.logdir / "weights_best.h5"))
+    model.thresholds = {"prob": 0.55, "nms": 0.35}
+    save_json({"prob": 0.55, "nms": 0.35}, str(model.logdir / "thresholds.json"))
+    return model
+
+
+KINDS = {
+    "fluo": dict(n_rays=32, grid=(2, 2), n_channel_in=1),
+    "he": dict(n_rays=32, grid=(2, 2), n_channel_in=3),
+    "classes": dict(n_rays=16, grid=(1, 2), n_channel_in=2, n_classes=2, unet_n_filter_base=8, unet_batch_norm=True),
+    "plain": dict(n_rays=8, grid=(1, 1), n_channel_in=1, unet_n_filter_base=4, unet_n_depth=2, net_conv_after_unet=0),
+    "coarse": dict(n_rays=24, grid=(4, 4), n_channel_in=1, unet_n_filter_base=8, unet_n_conv_per_depth=3),
+}
+
+
+def images(folder: pathlib.Path, channels: int, count: int) -> dict[str, np.ndarray]:
+    """Images of several sizes in a folder."""
+    import cv2
+
+    folder.mkdir()
+    shapes = [(160, 208), (161, 190), (192, 131), (256, 256), (145, 300)]
+    found = {f"image_{seed}": field(seed, shapes[seed], channels) for seed in range(count)}
+    for name, image in found.items():
+        if image.ndim == 3 and image.shape[2] != 3:
+            np.save(folder / f"{name}.npy", image)
+        else:
+            cv2.imwrite(str(folder / f"{name}.png"), image[..., ::-1] if image.ndim == 3 else image)
+    return found
+
+
+def normalized(image: np.ndarray) -> np.ndarray:
+    from csbdeep.utils import normalize
+
+    return normalize(image, 1, 99.8, axis=(0, 1))
+
+
+def check_stardist(folder: pathlib.Path) -> None:
+    """Folders come in and go out; the package loads what was written, and predicts the same labels as it did, as this library does."""
+    import cv2
+    import h5py
+    from stardist.models import StarDist2D
+
+    for kind, settings in KINDS.items():
+        original = stardist(folder, kind, **settings)
+        ours, back = folder / f"{kind}.safetensors", folder / f"{kind}_back"
+        convert(folder / kind, ours)
+        said = convert(ours, back)
+        check("percentiles 1 and 99.8" in said, said)
+        again = StarDist2D(None, name=back.name, basedir=str(folder))
+        check(again.thresholds == original.thresholds, f"{kind}: {again.thresholds}")
+        check(vars(again.config) == vars(original.config), f"{kind}: {again.config}")
+        for a, b in zip(original.keras_model.get_weights(), again.keras_model.get_weights()):
+            check(np.array_equal(a, b), f"{kind}: the weights that the package loads")
+        with h5py.File(back / "weights_best.h5", "r") as file:
+            names = [layer.name for layer in original.keras_model.layers if layer.weights]
+            check(list(file.attrs["layer_names"].astype(str)) == names, f"{kind}: {list(file.attrs['layer_names'])}")
+        found = images(folder / f"{kind}_images", settings["n_channel_in"], 5 if kind in ("fluo", "he") else 3)
+        run("predict", "--model", ours, "--images", folder / f"{kind}_images", "--out", folder / f"{kind}_out")
+        counts = []
+        for name, image in found.items():
+            expected, _ = original.predict_instances(normalized(image), show_tile_progress=False, verbose=False)
+            labels, _ = again.predict_instances(normalized(image), show_tile_progress=False, verbose=False)
+            check(np.array_equal(expected, labels), f"{kind}: labels of {name} by the package")
+            own = cv2.imread(str(folder / f"{kind}_out" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+            check(np.array_equal(expected, own), f"{kind}: labels of {name} by this library, {(expected != own).sum()} pixels")
+            counts.append(int(expected.max()))
+        check(min(counts) > 0, f"{kind}: {counts} objects")
+        say(f"stardist, {kind}: {counts} objects in {len(counts)} images, the same by both and by what was written")
+
+
+def version_1(model, folder: pathlib.Path) -> None:
+    """The network as old programs have it: variables of TensorFlow 1 and their graph, saved and frozen."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    layers = {layer.name: layer.get_weights() for layer in model.keras_model.layers}
+    config = model.config
+    with tf.Graph().as_default(), v1.Session() as session:
+        def conv(name: str, x, relu: bool = True):
+            kernel, bias = layers[name]
+            with v1.variable_scope(name, use_resource=False):
+                kernel = v1.get_variable("kernel", initializer=kernel)
+                bias = v1.get_variable("bias", initializer=bias)
+            x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME", name=f"{name}/convolution"), bias)
+            return tf.nn.relu(x) if relu else x
+
+        def up(x, by):
+            return v1.image.resize_nearest_neighbor(x, tf.shape(x)[1:3] * tf.constant(by, tf.int32))
+
+        x = image = v1.placeholder(tf.float32, (None, None, None, config.n_channel_in), name="input")
+        count, pooled = 0, [1, 1]
+        while tuple(pooled) != tuple(config.grid):
+            by = [2 if g > p else 1 for g, p in zip(config.grid, pooled)]
+            for _ in range(config.unet_n_conv_per_depth):
+                x = conv("conv2d" + (f"_{count}" if count else ""), x)
+                count += 1
+            x = tf.nn.max_pool2d(x, by, by, "VALID")
+            pooled = [p * b for p, b in zip(pooled, by)]
+        skips = []
+        for n in range(config.unet_n_depth):
+            for i in range(config.unet_n_conv_per_depth):
+                x = conv(f"down_level_{n}_no_{i}", x)
+            skips.append(x)
+            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+        last = config.unet_n_conv_per_depth
+        for i in [*range(last - 1), last]:
+            x = conv(f"middle_{i}", x)
+        for n in reversed(range(config.unet_n_depth)):
+            x = tf.concat([up(x, [2, 2]), skips[n]], -1)
+            for i in [*range(last - 1), last]:
+                x = conv(f"up_level_{n}_no_{i}", x)
+        if config.net_conv_after_unet:
+            x = conv("features", x)
+        output = tf.concat([tf.sigmoid(conv("prob", x, False)), conv("dist", x, False)], -1, name="output")
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(folder / "version_1"))
+        signature = v1.saved_model.predict_signature_def({"input": image}, {"output": output})
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+        frozen = v1.graph_util.convert_variables_to_constants(session, session.graph_def, ["output"])
+        (folder / "version_1.pb").write_bytes(frozen.SerializeToString())
+
+
+def exports(model, folder: pathlib.Path) -> list[pathlib.Path]:
+    """The model in every form of TensorFlow, each in a folder of its own beside `thresholds.json`."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    folder.mkdir()
+    shutil.copy(model.logdir / "thresholds.json", folder)
+    model.keras_model.save(str(folder / "keras"), save_format="tf")
+    network = tf.function(lambda x: model.keras_model(x, training=False))
+    network = network.get_concrete_function(tf.TensorSpec((None, None, None, model.config.n_channel_in), tf.float32, name="input"))
+    frozen = convert_variables_to_constants_v2(network).graph.as_graph_def()
+    (folder / "frozen.pb").write_bytes(frozen.SerializeToString())
+    # Last, as Keras 2.15 refuses further use of a network that was copied into a graph of version 1.
+    model.export_TF(str(folder / "TF_SavedModel.zip"))
+    found = [folder / name for name in ("TF_SavedModel.zip", "keras", "frozen.pb")]
+    if not model.config.unet_batch_norm and model.config.n_classes is None:
+        version_1(model, folder)
+        found += [folder / "version_1", folder / "version_1.pb"]
+    return found
+
+
+def saved_model(path: pathlib.Path, image: np.ndarray) -> np.ndarray:
+    """What a saved model in an archive answers, by the names of its signature."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default(), v1.Session() as session:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+        loaded = v1.saved_model.load(session, ["serve"], folder)
+        signature = loaded.signature_def["serving_default"]
+        check(list(signature.inputs) == ["input"] and list(signature.outputs) == ["output"], str(signature))
+        check([side.size for side in signature.outputs["output"].tensor_shape.dim][:3] == [-1] * 3, str(signature))
+        return session.run(signature.outputs["output"].name, {signature.inputs["input"].name: image})
+
+
+def check_tensorflow(folder: pathlib.Path) -> None:
+    """Programs of TensorFlow come in with all weights; those that are written answer as the package's do, in OpenCV too."""
+    import cv2
+    import tensorflow as tf
+    from stardist.models import StarDist2D
+
+    v1 = tf.compat.v1
+    for kind, settings in KINDS.items():
+        original = stardist(folder, f"tf_{kind}", seed=3, **settings)
+        ours = folder / f"tf_{kind}.safetensors"
+        convert(original.logdir, ours)
+        sources = exports(original, folder / f"exports_{kind}")
+        original = StarDist2D(None, name=original.name, basedir=str(folder))
+        for source in sources:
+            target = folder / f"{kind}_{source.name}.safetensors"
+            convert(source, target)
+            if settings.get("n_classes") is None or source.suffix != ".zip":
+                equal(ours, target, f"{kind}, {source.name}")
+            thresholds = json.loads(run_json("info", target))["thresholds"]
+            check(abs(thresholds.get("prob_thresh", thresholds.get("prob", 0)) - 0.55) < 1e-6, str(thresholds))
+        say(f"tensorflow, {kind}: {', '.join(source.name for source in sources)} give the weights of the folder")
+
+        image = field(7, (128, 192), settings["n_channel_in"]).reshape(1, 128, 192, -1) / np.float32(128)
+        prob, dist = original.keras_model.predict(image, verbose=0)[:2]
+        convert(ours, folder / f"{kind}_SavedModel.zip")
+        found = saved_model(folder / f"{kind}_SavedModel.zip", image)
+        near(found, saved_model(folder / f"exports_{kind}" / "TF_SavedModel.zip", image), "saved model and that of the package")
+        modern = folder / f"{kind}_unpacked"
+        with zipfile.ZipFile(folder / f"{kind}_SavedModel.zip") as archive:
+            archive.extractall(modern)
+        modern = tf.saved_model.load(str(modern)).signatures["serving_default"](input=tf.constant(image))
+        near(modern["output"].numpy(), found, "saved model in TensorFlow 2")
+
+        frozen = folder / f"{kind}_frozen.pb"
+        convert(ours, frozen)
+        expected = np.concatenate([prob, dist], -1)
+        with tf.Graph().as_default(), v1.Session() as session:
+            graph = v1.GraphDef()
+            graph.ParseFromString(frozen.read_bytes())
+            tf.import_graph_def(graph, name="")
+            near(session.run("output:0", {"input:0": image}), expected, "frozen graph")
+        network = cv2.dnn.readNetFromTensorflow(str(frozen))
+        for part in (image, image[:, 16:112, 64:144]):
+            network.setInput(np.ascontiguousarray(part.transpose(0, 3, 1, 2)))
+            answer = network.forward().transpose(0, 2, 3, 1)
+            expected = np.concatenate(original.keras_model.predict(part, verbose=0)[:2], -1)
+            near(answer, expected, f"frozen graph in OpenCV {cv2.__version__}, {part.shape[1]} x {part.shape[2]}")
+
+
+def run_json(*arguments: object) -> str:
+    done = subprocess.run([PROGRAM, *map(str, arguments), "--json"], capture_output=True, text=True)
+    check(done.returncode == 0, done.stderr)
+    return done.stdout
+
+
+def check_cellpose(folder: pathlib.Path) -> None:
+    """Weights of Cellpose come in and go out, and the package predicts the same masks with what was written."""
+    import torch
+    from cellpose import models
+
+    for seed, channels in [(0, [0, 0]), (1, [1, 2])]:
+        torch.manual_seed(seed)
+        original = models.CellposeModel(gpu=False, pretrained_model=False)
+        with torch.no_grad():
+            for name, value in original.net.state_dict().items():
+                if name.endswith("running_mean"):
+                    value.normal_(0, 0.1)
+                elif name.endswith("running_var"):
+                    value.uniform_(0.5, 1.5)
+            # A random network that finds cells: its flows point somewhere, and its logits are on both sides of 0.
+            original.net.output[2].weight.mul_(6)
+            original.net.diam_mean.fill_(17.0)
+            original.net.diam_labels.fill_(21.0)
+        source, ours, back = (folder / f"cellpose_{seed}{ending}" for ending in (".pth", ".safetensors", "_back.pth"))
+        torch.save(original.net.state_dict(), source)
+        convert(source, ours)
+        convert(ours, back)
+        weights = torch.load(source, weights_only=True)
+        written = torch.load(back, weights_only=True)
+        for name, value in weights.items():
+            if not name.endswith("num_batches_tracked"):
+                check(torch.equal(value, written[name]), f"cellpose: {name}")
+        first = models.CellposeModel(gpu=False, pretrained_model=str(source))
+        again = models.CellposeModel(gpu=False, pretrained_model=str(back))
+        check(float(again.diam_mean) == 17.0 and float(again.diam_labels) == 21.0, f"{again.diam_mean} {again.diam_labels}")
+        counts = []
+        for number in range(2):
+            image = field(number, (128, 160), 1 if channels == [0, 0] else 3)
+            settings = dict(diameter=20.0, channels=channels, flow_threshold=0.0, cellprob_threshold=-2.0, min_size=5)
+            expected, flows, _ = first.eval(image, **settings)
+            labels, same, _ = again.eval(image, **settings)
+            check(np.array_equal(expected, labels), f"cellpose: masks of image {number}")
+            check(np.array_equal(flows[1], same[1]) and np.array_equal(flows[2], same[2]), "cellpose: flows")
+            counts.append(int(expected.max()))
+        check(max(counts) > 0, f"cellpose: {counts} masks")
+        say(f"cellpose, channels {channels}: {counts} masks, the same by what was written")
+
+
+def record(folder: pathlib.Path) -> None:
+    """Writes the fixtures: two small networks as folders of the package and in every form of TensorFlow."""
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        small = dict(n_rays=4, n_channel_in=1, unet_n_filter_base=2, unet_n_depth=1, net_conv_after_unet=4)
+        for name, more in [("plain", dict(grid=(2, 2))), ("norm", dict(grid=(1, 2), unet_batch_norm=True, n_classes=2, n_rays=5))]:
+            model = stardist(scratch, name, seed=1, **{**small, **more})
+            target = folder / name
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True)
+            for part in ("config.json", "thresholds.json", "weights_best.h5"):
+                shutil.copy(model.logdir / part, target)
+            for source in exports(model, scratch / f"exports_{name}"):
+                if source.name == "version_1":
+                    shutil.copytree(source, target / source.name)
+                elif source.is_dir():
+                    with zipfile.ZipFile(target / f"{source.name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+                        for part in ["saved_model.pb", *(f"variables/{p.name}" for p in (source / "variables").iterdir())]:
+                            archive.write(source / part, part)
+                else:
+                    shutil.copy(source, target)
+    say(f"written: {folder}")
+
+
+def main() -> None:
+    global PROGRAM
+    arguments = sys.argv[1:]
+    if not arguments:
+        raise SystemExit(__doc__)
+    PROGRAM = arguments.pop(0)
+    if "--record" in arguments:
+        return record(pathlib.Path(arguments[arguments.index("--record") + 1]))
+    groups = {"stardist": check_stardist, "tensorflow": check_tensorflow, "cellpose": check_cellpose}
+    chosen = arguments or list(groups)
+    for group in chosen:
+        check(group in groups, f"no group '{group}'; there are {', '.join(groups)}")
+    for group in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            groups[group](pathlib.Path(folder))
+    say("parity: all agree")
+
+
+if __name__ == "__main__":
+    main()
