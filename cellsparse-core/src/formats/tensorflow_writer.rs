@@ -69,7 +69,8 @@ impl<'a> GraphFile<'a> {
         let mut tensor = Message::default();
         tensor.number(1, INT32);
         tensor.message(2, sides(is_list.then_some(Some(values.len())).into_iter()));
-        tensor.bytes(4, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        // One by one and not as bytes: OpenCV 4.11 takes the axis of a concatenation from here without looking whether it is.
+        tensor.packed(7, &values.iter().map(|value| i64::from(*value)).collect::<Vec<i64>>());
         self.constant(name, &Attribute::Integers, tensor);
     }
 

@@ -110,6 +110,7 @@ fn shortest(value: f32) -> f64 {
 }
 
 /// The content of `config.json` of version 0.9.2 of the package: the network, and the package's settings for a training.
+/// `unet_expansion` is left out, as versions before 0.9 refuse what they do not know; where it is absent it is 2.
 fn package_config(config: &StarDistConfig) -> Value {
     let divisor = config.graph().divisor();
     let patch = divisor.map(|side| 256_usize.next_multiple_of(side.max(1)));
