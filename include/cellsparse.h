@@ -899,9 +899,11 @@ cellsparse_status cellsparse_model_load(const char *path, struct cellsparse_mode
 
 /**
  * Turns a model of one program into one of another. The content of `source` says what it is: a model of cellsparse, a model of
- * StarDist (folder, .zip, .h5 beside its config.json, package of bioimage.io), weights of Cellpose 2 or 3 or elephant-core
- * (PyTorch or safetensors). The ending of `target` says what it becomes: .safetensors (a model of cellsparse), .pth (PyTorch),
- * .onnx, .zip (package of bioimage.io). `config` is a JSON file with what the source does not tell, or NULL.
+ * StarDist (folder, .zip, .h5 beside its config.json, package of bioimage.io, TF_SavedModel.zip or frozen .pb of TensorFlow), weights
+ * of Cellpose 2 or 3 or elephant-core (PyTorch or safetensors). The ending of `target` says what it becomes: .safetensors (a model
+ * of cellsparse), .pth (PyTorch), .onnx, .zip (package of bioimage.io); of networks of StarDist also no ending or a slash (folder of
+ * its package), SavedModel.zip (TensorFlow, Fiji) and .pb (frozen graph of TensorFlow, QuPath). `config` is a JSON file with what
+ * the source does not tell, or NULL.
  *
  * `notes_out` takes a JSON array of sentences that a user should know; free it with cellsparse_string_free(). Any thread.
  */

@@ -181,12 +181,12 @@ impl Model {
                 scale.factor, scale.factor
             ));
         }
-        if form != Form::StarDist {
-            if let Ok((config, [prob, nms])) = self.package_form() {
-                said.push(format!("thresholds are not in the file: probability {prob}, overlap {nms}"));
-                if config.n_classes.is_some() {
-                    said.push("classes are left out, as the StarDist package leaves them out".into());
-                }
+        if form != Form::StarDist
+            && let Ok((config, [prob, nms])) = self.package_form()
+        {
+            said.push(format!("thresholds are not in the file: probability {prob}, overlap {nms}"));
+            if config.n_classes.is_some() {
+                said.push("classes are left out, as the StarDist package leaves them out".into());
             }
         }
         said
