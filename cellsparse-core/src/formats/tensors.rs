@@ -11,6 +11,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use super::numbers::Number;
 use super::shortened::shortened;
 use super::state_dict::{NamedArray, StateDict};
+use crate::budget::reserve;
 use crate::error::{Error, Result};
 use crate::raster::write_atomically;
 
@@ -131,7 +132,9 @@ fn parse_tensors(bytes: &[u8], path: &Path) -> Result<(NamedArrays, String)> {
     let mut arrays = NamedArrays::new();
     for (name, view) in tensors.iter() {
         check_type(name, view.dtype(), path)?;
-        let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let chunks = view.data().as_chunks::<4>().0;
+        let mut values = reserve(chunks.len(), "an array of a model")?;
+        values.extend(chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)));
         arrays.insert(name.to_string(), (view.shape().to_vec(), values));
     }
     Ok((arrays, json))
