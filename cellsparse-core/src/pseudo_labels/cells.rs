@@ -69,7 +69,7 @@ pub fn add_plain_cells(
     inside: &Array2<bool>,
     cancel: &CancelToken,
 ) -> Result<()> {
-    let parts = split(inside, drawn.diameter);
+    let parts = split(inside, drawn.diameter, cancel)?;
     cancel.check()?;
     let mut last = drawn.last;
     for pixels in pixels_by_label(&parts).values() {
@@ -90,7 +90,9 @@ pub fn add_plain_cells(
 /// The areas in pixels of the parts of `inside` `[H, W]`, which are split at necks as cells of about that diameter would be.
 pub fn part_areas(inside: &Array2<bool>, diameter: f64) -> Vec<usize> {
     let mut areas = Vec::new();
-    for part in split(inside, diameter).into_iter().filter(|part| *part > 0) {
+    // A token that nobody can raise.
+    let parts = split(inside, diameter, &CancelToken::new()).unwrap_or_default();
+    for part in parts.into_iter().filter(|part| *part > 0) {
         let index = part as usize - 1;
         if areas.len() <= index {
             areas.resize(index + 1, 0);
@@ -100,10 +102,12 @@ pub fn part_areas(inside: &Array2<bool>, diameter: f64) -> Vec<usize> {
     areas
 }
 
-fn split(inside: &Array2<bool>, diameter: f64) -> LabelImage {
+fn split(inside: &Array2<bool>, diameter: f64, cancel: &CancelToken) -> Result<LabelImage> {
     let distance = distance_transform_edt(inside.view()).mapv(|distance| distance.min(1e6) as f32);
+    cancel.check()?;
     let smooth = gaussian_blur(distance.view(), (SMOOTH * diameter) as f32);
-    h_maxima_regions(smooth.view(), inside.view(), (NECK * diameter) as f32)
+    cancel.check()?;
+    h_maxima_regions(smooth.view(), inside.view(), (NECK * diameter) as f32, cancel)
 }
 
 /// Where cells are: where the probability says so, and where they are drawn; without holes.
