@@ -23,6 +23,9 @@ const AREAS: [f64; 2] = [0.4, 2.5];
 const TOLERANCE: f64 = 0.03;
 const CONVEX: f64 = 0.9;
 
+/// Cells after which it is asked whether to stop.
+const PATIENCE: usize = 256;
+
 /// What was drawn, in numbers.
 pub struct Drawn {
     /// Diameter of a disc with the median area.
@@ -37,11 +40,31 @@ pub struct Drawn {
 impl Drawn {
     /// `None` when no cell is drawn.
     pub fn new(labels: &LabelImage) -> Option<Self> {
+        // A token that nobody can raise.
+        Self::new_until(labels, &CancelToken::new()).unwrap_or_default()
+    }
+
+    /// As [`new`](Self::new), and ends early when `cancel` is raised.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn new_until(labels: &LabelImage, cancel: &CancelToken) -> Result<Option<Self>> {
         let cells = pixels_by_label(labels);
+        let mut solidities = Vec::new();
+        for (number, pixels) in cells.values().enumerate() {
+            if number.is_multiple_of(PATIENCE) {
+                cancel.check()?;
+            }
+            solidities.push(solidity(pixels));
+        }
+        Ok(Self::of(&cells, &solidities))
+    }
+
+    fn of(cells: &BTreeMap<i32, Vec<[usize; 2]>>, solidities: &[f64]) -> Option<Self> {
         let mut areas: Vec<usize> = cells.values().map(Vec::len).collect();
         areas.sort_unstable();
         let diameter = disc_diameter(*areas.get(areas.len() / 2)? as f64);
-        let solidity = cells.values().map(|pixels| solidity(pixels)).fold(CONVEX + TOLERANCE, f64::min) - TOLERANCE;
+        let solidity = solidities.iter().copied().fold(CONVEX + TOLERANCE, f64::min) - TOLERANCE;
         Some(Self {
             diameter,
             centers: cells.values().map(|pixels| center(pixels)).collect(),

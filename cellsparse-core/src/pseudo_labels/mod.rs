@@ -66,7 +66,7 @@ pub fn add_pseudo_labels_until(
     if labels.dim() != (height, width) || labels.iter().all(|label| *label >= 0) {
         return Ok(result);
     }
-    let Some(drawn) = Drawn::new(labels) else { return Ok(result) };
+    let Some(drawn) = Drawn::new_until(labels, cancel)? else { return Ok(result) };
     cancel.check()?;
     let features = PixelFeatures::new(image, drawn.diameter);
     cancel.check()?;
