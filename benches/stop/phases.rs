@@ -8,7 +8,9 @@ use cellsparse_core::formats::geojson::{GeoJsonOptions, to_geojson_until};
 use cellsparse_core::formats::write_ome_tiff;
 use cellsparse_core::geometry::diffusion::{FlowRule, label_flows_until};
 use cellsparse_core::large::{GeoJsonSink, LargeOptions, LargeSink, PyramidSink};
-use cellsparse_core::model::{Algorithm, Architecture, PredictOptions, Start, Starter, TrainOptions, choose_algorithm};
+use cellsparse_core::model::{
+    Algorithm, Architecture, PredictOptions, Preset, Start, Starter, TrainOptions, choose_algorithm,
+};
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::postprocess::StarCandidates;
 use cellsparse_core::postprocess::masks::{MaskOptions, compute_masks_until};
@@ -165,7 +167,7 @@ fn prepared(algorithm: Algorithm) -> Result<Work> {
     begun(move |cancel| model.clone().train(&data, None, &one_step(cancel), &mut |_| ControlFlow::Continue).map(drop))
 }
 
-/// Steps of the usual network, from the second one on.
+/// Steps of the usual network, from the second one on, without what makes a stopped training usable.
 fn steps(algorithm: Algorithm, patch: usize) -> Result<Work> {
     let (data, model) = (lattice(600, 24)?, Model::new(Architecture::of(algorithm, 1), 0)?);
     Ok(Box::new(move |watch: &Watch| {
@@ -173,7 +175,7 @@ fn steps(algorithm: Algorithm, patch: usize) -> Result<Work> {
             steps: Some(4),
             batch_size: Some(8),
             patch_size: Some(patch),
-            keep_thresholds: true,
+            preset: Preset::Reference,
             cancel: watch.cancel.clone(),
             ..TrainOptions::default()
         };
