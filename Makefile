@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
+.PHONY: help demo starters test test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke stop torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -14,6 +14,8 @@ ALGORITHM ?=
 PREFIX ?= /usr/local
 SECONDS_EACH ?= 60
 KILLS ?= 200
+ONLY ?=
+REQUESTS ?= 20
 STARTERS ?= stardist cellpose elephant
 TARGETS ?=
 KINDS ?=
@@ -89,7 +91,10 @@ check-all: ## Check every feature alone and together, the lowest Rust, archives,
 fuzz-smoke: ## Try random input on every target; [SECONDS_EACH=60]
 	CELLSPARSE_FUZZ_SECONDS=$(SECONDS_EACH) cargo test $(PACKAGES) --test fuzz -- --test-threads 1 --nocapture
 
-torture: ## Kill trainings, predictions and servers at random, cut the network off, watch what is written; [KILLS=200] (about 10 minutes)
+stop: ## Measure how soon work ends when it is asked to, in every phase; [ONLY=text] [REQUESTS=20] (half an hour)
+	cargo run --release $(PACKAGES) --example stop -- only="$(ONLY)" requests=$(REQUESTS)
+
+torture: ## Kill trainings, predictions and servers at random, let clients wait and leave, cut the network off, watch what is written; [KILLS=200] (about 15 minutes)
 	cargo build --release -p cellsparse-cli
 	tests/torture/torture.py target/release/cellsparse kills=$(KILLS)
 

@@ -109,6 +109,8 @@ pub struct CancelToken {
     asked: Arc<AtomicUsize>,
     /// Requests that were answered already.
     answered: usize,
+    /// No request is ever answered: what comes after it is not wanted either.
+    for_good: bool,
 }
 
 impl CancelToken {
@@ -137,7 +139,15 @@ impl CancelToken {
 
     /// The same token for work that follows the answer to all requests so far: it is raised by the next one.
     pub fn renewed(&self) -> Self {
-        Self { asked: Arc::clone(&self.asked), answered: self.asked.load(Ordering::Relaxed) }
+        let answered = if self.for_good { self.answered } else { self.asked.load(Ordering::Relaxed) };
+        Self { asked: Arc::clone(&self.asked), answered, for_good: self.for_good }
+    }
+
+    /// The same token for work whose result nobody wants once it is raised: it stays raised when it is
+    /// [`renewed`](Self::renewed).
+    #[cfg(feature = "models")]
+    pub(crate) fn for_good(&self) -> Self {
+        Self { for_good: true, ..self.clone() }
     }
 }
 
@@ -156,6 +166,16 @@ mod tests {
         assert!(!later.is_cancelled() && token.is_cancelled());
         token.cancel();
         assert!(later.is_cancelled());
+    }
+
+    #[cfg(feature = "models")]
+    #[test]
+    fn a_token_for_good_stays_raised() {
+        let token = CancelToken::new();
+        let last = token.for_good();
+        assert!(!last.renewed().is_cancelled());
+        token.cancel();
+        assert!(last.is_cancelled() && last.renewed().is_cancelled() && !token.renewed().is_cancelled());
     }
 
     #[test]

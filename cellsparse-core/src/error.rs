@@ -74,13 +74,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an operating system error, turning "not found" into [`Error::NotFound`].
+    /// Wraps an operating system error, turning "not found" into [`Error::NotFound`], and a lack of memory into
+    /// [`Error::Limit`].
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        if source.kind() == std::io::ErrorKind::NotFound {
-            Error::NotFound { path }
-        } else {
-            Error::Io { path, source }
+        match source.kind() {
+            std::io::ErrorKind::NotFound => Error::NotFound { path },
+            std::io::ErrorKind::OutOfMemory => {
+                Error::Limit(format!("{}: the system has no memory to give for it", path.display()))
+            }
+            _ => Error::Io { path, source },
         }
     }
 

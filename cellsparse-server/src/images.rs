@@ -5,8 +5,8 @@ use cellsparse_core::annotations::{LabelEncoding, LabelSource, SparseLabels, cho
 use cellsparse_core::error::counted;
 use cellsparse_core::formats::base64;
 use cellsparse_core::model::Algorithm;
-use cellsparse_core::raster::{Image, RawLabels, ReadLimits, decode_image, decode_labels};
-use cellsparse_core::{Error, Result as CoreResult};
+use cellsparse_core::raster::{Image, RawLabels, ReadLimits, ReadOptions, decode_image_with, decode_labels_with};
+use cellsparse_core::{CancelToken, Error, Result as CoreResult};
 use ndarray::{Array3, Axis, concatenate};
 
 use super::errors::{Location, Refusal};
@@ -63,11 +63,12 @@ pub fn read(
     wanted: Option<LabelEncoding>,
     range: Option<&[[f32; 2]]>,
     pixels: usize,
+    cancel: &CancelToken,
 ) -> Result<RequestImage, Refusal> {
     let place = |name: &str| -> Vec<Location> { sample.at.iter().cloned().chain([name.into()]).collect() };
-    let limits = limits(pixels);
     let bytes = bytes(&sample.image, place("b64img"), pixels)?;
-    let image = decode_image(&bytes, &limits).map_err(|error| Refusal::from_core(error, place("b64img")))?;
+    let file = decode_image_with(&bytes, &reading(pixels, cancel));
+    let image = file.map_err(|error| Refusal::from_core(error, place("b64img")))?.image;
     check_size(image.height(), image.width(), pixels, "image")?;
     let image = match range {
         Some(range) => scaled(&image, range)?,
@@ -76,7 +77,7 @@ pub fn read(
     let labels = match (&sample.labels, wanted) {
         (Some(text), Some(encoding)) => {
             let at = place("b64lbl");
-            let raw = raw_labels(text, &at, pixels)?;
+            let raw = raw_labels(text, &at, pixels, cancel)?;
             labels(raw, &image, encoding).map_err(|error| Refusal::from_core(error, at))?
         }
         _ => Labels::Absent,
@@ -92,6 +93,7 @@ pub fn encoding(
     samples: &[Sample<'_>],
     stated: LabelEncoding,
     pixels: usize,
+    cancel: &CancelToken,
 ) -> Result<(LabelEncoding, Option<String>), Refusal> {
     if stated != LabelEncoding::Auto {
         return Ok((stated, None));
@@ -100,7 +102,7 @@ pub fn encoding(
     for sample in samples {
         let Some(text) = &sample.labels else { continue };
         let at: Vec<Location> = sample.at.iter().cloned().chain(["b64lbl".into()]).collect();
-        sources.push(LabelSource::Values(raw_labels(text, &at, pixels)?));
+        sources.push(LabelSource::Values(raw_labels(text, &at, pixels, cancel)?));
         if first.is_empty() {
             first = at;
         }
@@ -113,13 +115,15 @@ pub fn encoding(
     Ok((choice.encoding, Some(note)))
 }
 
-fn limits(pixels: usize) -> ReadLimits {
-    ReadLimits { decoded_bytes: pixels.saturating_mul(PIXEL_BYTES), ..ReadLimits::default() }
+fn reading(pixels: usize, cancel: &CancelToken) -> ReadOptions {
+    let limits = ReadLimits { decoded_bytes: pixels.saturating_mul(PIXEL_BYTES), ..ReadLimits::default() };
+    ReadOptions { cancel: cancel.clone(), ..ReadOptions::from(limits) }
 }
 
-fn raw_labels(text: &str, at: &[Location], pixels: usize) -> Result<RawLabels, Refusal> {
+fn raw_labels(text: &str, at: &[Location], pixels: usize, cancel: &CancelToken) -> Result<RawLabels, Refusal> {
     let bytes = bytes(text, at.to_vec(), pixels)?;
-    let raw = decode_labels(&bytes, &limits(pixels)).map_err(|error| Refusal::from_core(error, at.to_vec()))?;
+    let raw = decode_labels_with(&bytes, &reading(pixels, cancel));
+    let raw = raw.map_err(|error| Refusal::from_core(error, at.to_vec()))?;
     let (rows, columns) = raw.shape();
     check_size(rows, columns, pixels, "label image")?;
     Ok(raw)
@@ -308,14 +312,19 @@ mod tests {
             record["encoded_label"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap() as i32).collect();
         let values = Array2::from_shape_vec((48, 60), values).unwrap();
         for (kind, factor) in [("gray8", 1), ("palette8", 1), ("gray16", 300)] {
-            let field = read(&sample(&record, kind), Some(LabelEncoding::Wire), None, 10_000).unwrap();
+            let field =
+                read(&sample(&record, kind), Some(LabelEncoding::Wire), None, 10_000, &CancelToken::new()).unwrap();
             let Labels::Drawn(labels) = field.labels else { panic!("{kind}") };
             assert_eq!(labels.labels(), &values.mapv(|value| (value * factor - 1).max(-1)), "{kind}");
         }
-        assert!(matches!(read(&sample(&record, "gray8"), None, None, 10_000).unwrap().labels, Labels::Absent));
+        assert!(matches!(
+            read(&sample(&record, "gray8"), None, None, 10_000, &CancelToken::new()).unwrap().labels,
+            Labels::Absent
+        ));
         let wire = Some(LabelEncoding::Wire);
-        assert_eq!(read(&sample(&record, "gray8"), wire, None, 1000).err().unwrap().status(), 413);
-        let cells = read(&sample(&record, "gray8"), Some(LabelEncoding::Cells), None, 10_000).unwrap();
+        assert_eq!(read(&sample(&record, "gray8"), wire, None, 1000, &CancelToken::new()).err().unwrap().status(), 413);
+        let cells =
+            read(&sample(&record, "gray8"), Some(LabelEncoding::Cells), None, 10_000, &CancelToken::new()).unwrap();
         let Labels::Drawn(labels) = cells.labels else { panic!("cells") };
         assert_eq!(labels.labels(), &values.mapv(|value| if value == 0 { -1 } else { value }));
     }

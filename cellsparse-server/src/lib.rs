@@ -29,6 +29,8 @@ mod event;
 mod fields;
 mod guard;
 mod images;
+#[doc(hidden)]
+pub mod in_process;
 mod json;
 mod limits;
 mod live;

@@ -184,7 +184,7 @@ fn decode(
     let (mut fields, mut memory, mut bytes) = (Vec::new(), Share::default(), 0);
     let mut notes = Vec::new();
     let wanted = if request.train {
-        let (encoding, note) = images::encoding(&request.samples, request.encoding, app.limits.pixels)?;
+        let (encoding, note) = images::encoding(&request.samples, request.encoding, app.limits.pixels, cancel)?;
         notes.extend(note);
         Some(encoding)
     } else {
@@ -192,7 +192,7 @@ fn decode(
     };
     for sample in &request.samples {
         cancel.check().map_err(|error| Refusal::from_core(error, Vec::new()))?;
-        let field = images::read(sample, wanted, request.range.as_deref(), app.limits.pixels)?;
+        let field = images::read(sample, wanted, request.range.as_deref(), app.limits.pixels, cancel)?;
         bytes += field.bytes();
         if !app.pixels.could_have(bytes) {
             let msg = "the images of this request have too many pixels together for this server; send fewer at a time";

@@ -250,7 +250,7 @@ pub fn predict(
         let drawing = GeoJsonOptions { outline: work.outline, simplify: work.simplify, ..GeoJsonOptions::default() };
         let place = if work.several { format!("image {index}: ") } else { String::new() };
         notes.extend(found.notes.iter().map(|note| format!("{place}{note}")));
-        results.push(found.geojson(&drawing).map_err(|error| Refusal::from_core(error, at))?);
+        results.push(found.geojson_until(&drawing, cancel).map_err(|error| Refusal::from_core(error, at))?);
     }
     Ok((results, notes))
 }

@@ -1,5 +1,8 @@
 //! C and C++ programs over the header: strict compilation, sanitizers, valgrind, and results equal to the command line's.
 
+#[cfg(target_os = "linux")]
+mod faults;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -10,10 +10,12 @@
 //! | `CELLSPARSE_FUZZ_INPUT` | the number of the only input to try |
 
 mod files;
+mod handles;
 mod labels;
 mod mutation;
 mod objects;
 mod programs;
+mod requests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -3,10 +3,15 @@
 use std::time::{Duration, Instant};
 
 use cellsparse_core::annotations::{Dataset, SparseLabels};
+use cellsparse_core::formats::geojson::{GeoJsonOptions, to_geojson_until};
+use cellsparse_core::formats::write_ome_tiff;
 use cellsparse_core::model::{PredictOptions, Start, TrainOptions};
 use cellsparse_core::networks::{CellposeConfig, ElephantConfig};
 use cellsparse_core::postprocess::StarCandidates;
 use cellsparse_core::postprocess::nms::{non_maximum_suppression, non_maximum_suppression_until};
+use cellsparse_core::raster::{
+    ReadOptions, decode_image_with, decode_labels_with, read_image_with, read_label_file_with, write_gray_png16,
+};
 use cellsparse_core::{CancelToken, ControlFlow, Error, Image, LabelImage, Model, StarDistConfig};
 use ndarray::Array2;
 
@@ -169,6 +174,32 @@ fn the_step_of_a_training_ends_when_it_is_cancelled() {
     assert_eq!((summary.steps, summary.stopped), (steps, cellsparse_core::StopReason::Cancelled));
     assert!(steps <= 2, "{steps} steps");
     assert_eq!(model.info().steps, steps as u64);
+}
+
+#[test]
+fn readings_and_outlines_end_when_they_are_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let noise = |y: usize, x: usize| (y * 7919 + x * 104_729) as u32 >> 3 & 0x3ff;
+    let labels = LabelImage::from_shape_fn((2500, 2500), |(y, x)| noise(y, x) as i32);
+    let [png, tif] = ["a.png", "b.tif"].map(|name| folder.path().join(name));
+    write_gray_png16(&png, labels.mapv(|label| label as u16).view()).unwrap();
+    write_ome_tiff(&tif, "b", &labels, None).unwrap();
+    let bytes = std::fs::read(&png).unwrap();
+    type Work<'a> = Box<dyn Fn(&CancelToken) -> Result<(), Error> + Send + Sync + 'a>;
+    let reading = |cancel: &CancelToken| ReadOptions { cancel: cancel.clone(), ..ReadOptions::default() };
+    let works: [(&str, Work<'_>); 5] = [
+        ("an image", Box::new(|cancel| read_image_with(&png, &reading(cancel)).map(drop))),
+        ("labels", Box::new(|cancel| read_label_file_with(&tif, &reading(cancel)).map(drop))),
+        ("an image in memory", Box::new(|cancel| decode_image_with(&bytes, &reading(cancel)).map(drop))),
+        ("labels in memory", Box::new(|cancel| decode_labels_with(&bytes, &reading(cancel)).map(drop))),
+        ("outlines", Box::new(|cancel| to_geojson_until(&labels, &GeoJsonOptions::default(), cancel).map(drop))),
+    ];
+    for (name, work) in &works {
+        let raised = CancelToken::new();
+        raised.cancel();
+        assert!(matches!(work(&raised), Err(Error::Cancelled)), "{name}");
+        assert_heard(name, Duration::from_millis(30), work);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
     tests/torture/torture.py PROGRAM [kills=N] [seed=N] [only=NAME]
 
-PROGRAM is the command line. Needs Python's standard library; `unshare` and `strace` (Linux) for two of the five parts,
+PROGRAM is the command line. Needs Python's standard library; `unshare` and `strace` (Linux) for the last two parts,
 which say so where they are missing. Ends with status 1 at the first promise that is broken.
 """
 
@@ -17,10 +17,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 import zlib
+
+import patience
 
 SMALL = ["--batch-size", "1", "--patch-size", "64", "--seed", "1"]
 
@@ -33,7 +36,7 @@ def main():
     program = os.path.abspath(sys.argv[1])
     keys = dict(word.split("=", 1) for word in sys.argv[2:])
     kills, chance = int(keys.get("kills", 200)), random.Random(int(keys.get("seed", 0)))
-    parts = [trainings, resumed, predictions, server, network, writes]
+    parts = [trainings, resumed, predictions, server, signals, crowd, gone, network, writes]
     with tempfile.TemporaryDirectory() as folder:
         begun = time.time()
         run(program, "demo", "--algorithm", "elephant", "--steps", "1", "--out", f"{folder}/demo", "--json")
@@ -156,9 +159,9 @@ def predictions(program, folder, kills, chance):
     return f"{hit} killed, {files} label files, all whole; nothing left behind"
 
 
-def begin_server(program, models):
+def begin_server(program, models, *more):
     child = subprocess.Popen(
-        [program, "serve", "--port", "0", "--model-dir", models],
+        [program, "serve", "--port", "0", "--model-dir", models, *more],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
     for line in child.stdout:
@@ -183,10 +186,7 @@ def done_steps(address):
 def server(program, folder, kills, chance):
     """A server that is killed in a training goes on with a whole model, at least that of the last finished request."""
     models, rounds = f"{folder}/models", max(kills // 10, 1)
-    image, labels = (
-        base64.b64encode(open(f"{folder}/demo/{kind}/annotated_1.png", "rb").read()).decode()
-        for kind in ("images", "sparse")
-    )
+    image, labels = drawn(folder)
     fields = {"modelname": "m", "b64img": image, "b64lbl": labels, "train": True, "trainpatch": 64, "batchsize": 1}
     steps = 0
     for _ in range(rounds):
@@ -209,6 +209,52 @@ def server(program, folder, kills, chance):
         child.kill()
         child.wait()
     return f"{rounds} killed in a training, no answered step lost, {steps} steps in the end"
+
+
+def at_place(program):
+    """Begins a server and gives the address as host and port."""
+
+    def begin(models, *more):
+        child, address = begin_server(program, models, *more)
+        # Nobody reads what it says further.
+        threading.Thread(target=child.stdout.read, daemon=True).start()
+        host, port = address.split("//")[1].split(":")
+        return child, (host, int(port))
+
+    return begin
+
+
+def drawn(folder):
+    """Image and labels of a request."""
+    return [
+        base64.b64encode(open(f"{folder}/demo/{kind}/annotated_1.png", "rb").read()).decode()
+        for kind in ("images", "sparse")
+    ]
+
+
+def crowd(program, folder, _kills, _chance):
+    """Slow clients keep nobody from asking."""
+    return patience.crowd(at_place(program), folder)
+
+
+def gone(program, folder, kills, chance):
+    """A client that has gone holds no place."""
+    image, labels = drawn(folder)
+    fields = {"modelname": "m", "b64img": image, "b64lbl": labels}
+    return patience.gone(at_place(program), folder, fields, max(kills // 10, 1), chance)
+
+
+def signals(program, folder, kills, chance):
+    """A program that is asked to end ends soon."""
+    many = f"{folder}/fields"
+    os.makedirs(many, exist_ok=True)
+    for number in range(40):
+        shutil.copy(f"{folder}/demo/images/unseen_1.png", f"{many}/field_{number}.png")
+    commands = [
+        ("a training", train(folder, f"{folder}/ended.safetensors", "--steps", "100000")),
+        ("a prediction", predict(folder, f"{folder}/demo/model.safetensors", f"{folder}/ended", "fields")),
+    ]
+    return patience.signals(program, commands, at_place(program), folder, max(kills // 10, 1), chance)
 
 
 def network(program, folder, _kills, _chance):

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::{
-    ExactOutline, LiteralOutline, exact_outlines, literal_outlines, simplify_outline, simplify_ring_literal,
+    ExactOutline, LiteralOutline, exact_outlines_until, literal_outlines_until, simplify_outline, simplify_ring_literal,
 };
 use crate::raster::{LabelImage, write_atomically};
 
@@ -134,12 +135,21 @@ pub struct Classification {
 /// # Errors
 /// [`Error::Config`] for a negative or not finite tolerance; [`Error::Limit`] for more than 2^32 - 2 pixels.
 pub fn to_geojson(labels: &LabelImage, options: &GeoJsonOptions) -> Result<Vec<Feature>> {
+    to_geojson_until(labels, options, &CancelToken::new())
+}
+
+/// [`to_geojson`] that can be stopped.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`].
+pub fn to_geojson_until(labels: &LabelImage, options: &GeoJsonOptions, cancel: &CancelToken) -> Result<Vec<Feature>> {
     let tolerance = checked_tolerance(options)?;
     match options.outline {
         OutlineRule::Exact => {
-            Ok(exact_features(&exact_outlines(labels)?, tolerance, |id| options.objects.get(&id).cloned()))
+            let outlines = exact_outlines_until(labels, cancel)?;
+            exact_features(&outlines, tolerance, |id| options.objects.get(&id).cloned(), cancel)
         }
-        OutlineRule::Literal => literal_features(labels, tolerance, options.never_empty),
+        OutlineRule::Literal => literal_features(labels, tolerance, options.never_empty, cancel),
     }
 }
 
@@ -153,7 +163,20 @@ pub fn outlines_to_geojson(
     options: &GeoJsonOptions,
     info: impl Fn(i32) -> Option<ObjectInfo>,
 ) -> Result<Vec<Feature>> {
-    Ok(exact_features(outlines, checked_tolerance(options)?, info))
+    outlines_to_geojson_until(outlines, options, info, &CancelToken::new())
+}
+
+/// [`outlines_to_geojson`] that can be stopped.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`].
+pub fn outlines_to_geojson_until(
+    outlines: &[ExactOutline],
+    options: &GeoJsonOptions,
+    info: impl Fn(i32) -> Option<ObjectInfo>,
+    cancel: &CancelToken,
+) -> Result<Vec<Feature>> {
+    exact_features(outlines, checked_tolerance(options)?, info, cancel)
 }
 
 /// The JSON array of features, with compact separators and numbers as Python prints floats.
@@ -182,8 +205,16 @@ fn checked_tolerance(options: &GeoJsonOptions) -> Result<f64> {
     Ok(tolerance)
 }
 
-fn literal_features(labels: &LabelImage, tolerance: f64, never_empty: bool) -> Result<Vec<Feature>> {
-    let outlines = literal_outlines(labels)?;
+/// Objects after which it is asked whether to stop.
+const PATIENCE: usize = 256;
+
+fn literal_features(
+    labels: &LabelImage,
+    tolerance: f64,
+    never_empty: bool,
+    cancel: &CancelToken,
+) -> Result<Vec<Feature>> {
+    let outlines = literal_outlines_until(labels, cancel)?;
     let feature = |(object_idx, outline): (usize, LiteralOutline)| Feature {
         kind: FeatureKind::Feature,
         object: outline.id,
@@ -200,12 +231,27 @@ fn literal_features(labels: &LabelImage, tolerance: f64, never_empty: bool) -> R
             measurements: BTreeMap::new(),
         },
     };
-    Ok(outlines.into_iter().enumerate().map(feature).collect())
+    let mut features = Vec::with_capacity(outlines.len());
+    for (number, outline) in outlines.into_iter().enumerate() {
+        if number % PATIENCE == 0 {
+            cancel.check()?;
+        }
+        features.push(feature((number, outline)));
+    }
+    Ok(features)
 }
 
-fn exact_features(outlines: &[ExactOutline], tolerance: f64, info: impl Fn(i32) -> Option<ObjectInfo>) -> Vec<Feature> {
+fn exact_features(
+    outlines: &[ExactOutline],
+    tolerance: f64,
+    info: impl Fn(i32) -> Option<ObjectInfo>,
+    cancel: &CancelToken,
+) -> Result<Vec<Feature>> {
     let mut features = Vec::new();
     for (object_idx, outline) in outlines.iter().enumerate() {
+        if object_idx % PATIENCE == 0 {
+            cancel.check()?;
+        }
         let outline = simplify_outline(outline, tolerance);
         let mut parts: Vec<Vec<Vec<[f64; 2]>>> =
             outline.parts.into_iter().map(|part| std::iter::once(part.exterior).chain(part.holes).collect()).collect();
@@ -232,7 +278,7 @@ fn exact_features(outlines: &[ExactOutline], tolerance: f64, info: impl Fn(i32) 
             },
         });
     }
-    features
+    Ok(features)
 }
 
 #[cfg(test)]

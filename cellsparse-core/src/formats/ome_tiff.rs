@@ -7,6 +7,7 @@ use tiff::encoder::colortype::{ColorType, Gray16, Gray32};
 use tiff::encoder::{Compression, DeflateLevel, Rational, TiffEncoder, TiffKind, TiffValue};
 use tiff::tags::{ResolutionUnit, Tag};
 
+use crate::budget::reserve;
 use crate::error::{Error, Result};
 use crate::raster::{LabelImage, write_atomically};
 
@@ -45,13 +46,22 @@ pub fn write_ome_tiff(
     let page =
         Page { size: (columns, rows), description: description(name, (columns, rows), kind, pixel_size), pixel_size };
     let is_large = labels.len() >= LARGE / 4;
+    fn numbers<T>(labels: &LabelImage, value: impl Fn(i32) -> T) -> Result<Vec<T>> {
+        let mut numbers = reserve(labels.len(), "labels to be written")?;
+        numbers.extend(labels.iter().map(|label| value(*label)));
+        Ok(numbers)
+    }
     write_atomically(path, |writer| {
         // Ids are not negative, and below 65,536 in the narrow form.
         let written = match (is_wide, is_large) {
-            (false, false) => page.write::<Gray16, _>(TiffEncoder::new(writer), labels.mapv(|label| label as u16)),
-            (true, false) => page.write::<Gray32, _>(TiffEncoder::new(writer), labels.mapv(|label| label as u32)),
-            (false, true) => page.write::<Gray16, _>(TiffEncoder::new_big(writer), labels.mapv(|label| label as u16)),
-            (true, true) => page.write::<Gray32, _>(TiffEncoder::new_big(writer), labels.mapv(|label| label as u32)),
+            (false, false) => page.write::<Gray16, _>(TiffEncoder::new(writer), numbers(labels, |label| label as u16)?),
+            (true, false) => page.write::<Gray32, _>(TiffEncoder::new(writer), numbers(labels, |label| label as u32)?),
+            (false, true) => {
+                page.write::<Gray16, _>(TiffEncoder::new_big(writer), numbers(labels, |label| label as u16)?)
+            }
+            (true, true) => {
+                page.write::<Gray32, _>(TiffEncoder::new_big(writer), numbers(labels, |label| label as u32)?)
+            }
         };
         written.map_err(|error| match error {
             tiff::TiffError::IoError(source) => Error::io(path, source),
@@ -71,7 +81,7 @@ impl Page {
     fn write<C, K>(
         &self,
         encoder: tiff::TiffResult<TiffEncoder<impl Write + Seek, K>>,
-        samples: ndarray::Array2<C::Inner>,
+        samples: Vec<C::Inner>,
     ) -> tiff::TiffResult<()>
     where
         C: ColorType,
@@ -88,8 +98,7 @@ impl Page {
             image.encoder().write_tag(Tag::XResolution, per_centimetre(width))?;
             image.encoder().write_tag(Tag::YResolution, per_centimetre(height))?;
         }
-        let samples = samples.as_standard_layout();
-        image.write_data(samples.as_slice().unwrap_or_default())
+        image.write_data(&samples)
     }
 }
 

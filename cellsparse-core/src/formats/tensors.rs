@@ -11,6 +11,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use super::numbers::Number;
 use super::shortened::shortened;
 use super::state_dict::{NamedArray, StateDict};
+use crate::budget::{bytes_of, no_memory};
 use crate::error::{Error, Result};
 use crate::raster::write_atomically;
 
@@ -151,7 +152,8 @@ fn read_floats(source: &mut impl Read, count: usize, name: &Path) -> Result<Vec<
         source.read_exact(bytes).map_err(|source| cut_off(name, source))?;
         if values.capacity() - values.len() < part {
             let rest = count - values.len();
-            values.reserve_exact(rest.min(part.max(4 * values.len())));
+            let more = rest.min(part.max(4 * values.len()));
+            values.try_reserve_exact(more).map_err(|_| no_memory(bytes_of(&[more], 4), "an array of a model"))?;
         }
         values.extend(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
     }

@@ -57,6 +57,7 @@ pub fn label_flows(labels: ArrayView2<'_, i32>, rule: FlowRule) -> Result<Array3
 pub fn label_flows_until(labels: ArrayView2<'_, i32>, rule: FlowRule, cancel: &CancelToken) -> Result<Array3<f32>> {
     let (height, width) = labels.dim();
     let cells = LabelRuns::new(labels);
+    cancel.check()?;
     let flows = map_cell_flows(&cells, rule, cancel, |cell| cell.flows.to_vec())?;
     let mut out = Array3::zeros((2, height, width));
     for (cell, flows) in cells.iter().zip(flows) {

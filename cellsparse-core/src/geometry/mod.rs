@@ -14,7 +14,9 @@ mod simplify;
 mod thinning;
 
 pub use self::convex_hull::solidity;
-pub use self::outline::{ExactOutline, LiteralOutline, Part, exact_outlines, literal_outlines};
+pub use self::outline::{
+    ExactOutline, LiteralOutline, Part, exact_outlines, exact_outlines_until, literal_outlines, literal_outlines_until,
+};
 pub use self::outline_raster::{fill_rings, rasterize_outlines};
 pub use self::simplify::{douglas_peucker, simplify_outline, simplify_ring_literal};
 pub mod polygon;

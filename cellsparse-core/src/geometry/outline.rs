@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::budget::zeros;
+use crate::control::CancelToken;
 use crate::error::Result;
-use crate::raster::{Components, LabelImage, connected_components};
+use crate::raster::{Components, LabelImage, connected_components_until};
 
 /// The exact outline of one object.
 ///
@@ -41,15 +43,29 @@ pub struct LiteralOutline {
     pub ring: Vec<[f64; 2]>,
 }
 
+/// Outlines after which it is asked whether to stop.
+const PATIENCE: usize = 256;
+
 /// The exact outlines of all positive labels, in increasing id.
 ///
 /// # Errors
 /// [`Error::Limit`](crate::error::Error::Limit) for more than 2^32 - 2 pixels.
 pub fn exact_outlines(labels: &LabelImage) -> Result<Vec<ExactOutline>> {
-    let components = connected_components(labels, |label| label > 0)?;
+    exact_outlines_until(labels, &CancelToken::new())
+}
+
+/// [`exact_outlines`] that can be stopped.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`](crate::error::Error::Cancelled).
+pub fn exact_outlines_until(labels: &LabelImage, cancel: &CancelToken) -> Result<Vec<ExactOutline>> {
+    let components = connected_components_until(labels, |label| label > 0, cancel)?;
     let mut parts: Vec<Part> =
         components.parts.iter().map(|_| Part { exterior: Vec::new(), holes: Vec::new() }).collect();
-    for walk in Walks::new(&components) {
+    for (number, walk) in Walks::new(&components)?.enumerate() {
+        if number % PATIENCE == 0 {
+            cancel.check()?;
+        }
         let part = &mut parts[walk.part];
         for ring in split_at_touching_corners(walk.corners(), walk.touches_itself) {
             if shoelace(&ring) > 0.0 {
@@ -76,9 +92,20 @@ pub fn exact_outlines(labels: &LabelImage) -> Result<Vec<ExactOutline>> {
 /// # Errors
 /// [`Error::Limit`](crate::error::Error::Limit) for more than 2^32 - 2 pixels.
 pub fn literal_outlines(labels: &LabelImage) -> Result<Vec<LiteralOutline>> {
-    let components = connected_components(labels, |label| label > 0)?;
+    literal_outlines_until(labels, &CancelToken::new())
+}
+
+/// [`literal_outlines`] that can be stopped.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`](crate::error::Error::Cancelled).
+pub fn literal_outlines_until(labels: &LabelImage, cancel: &CancelToken) -> Result<Vec<LiteralOutline>> {
+    let components = connected_components_until(labels, |label| label > 0, cancel)?;
     let mut longest: BTreeMap<i32, Walk> = BTreeMap::new();
-    for walk in Walks::new(&components) {
+    for (number, walk) in Walks::new(&components)?.enumerate() {
+        if number % PATIENCE == 0 {
+            cancel.check()?;
+        }
         let id = components.parts[walk.part].label;
         match longest.get(&id) {
             Some(best) if (best.steps.len(), walk.first_square()) >= (walk.steps.len(), best.first_square()) => {}
@@ -215,11 +242,12 @@ struct Walks<'a> {
 }
 
 impl<'a> Walks<'a> {
-    fn new(components: &'a Components) -> Self {
+    fn new(components: &'a Components) -> Result<Self> {
         let (height, width) = components.map.dim();
         // The map is made in standard layout, so the slice is always there.
         let map = components.map.as_slice().unwrap_or(&[]);
-        Self { map, height, width, top_walked: vec![false; map.len()], next_pixel: 0 }
+        let top_walked = zeros(map.len(), "the outlines of a label image")?;
+        Ok(Self { map, height, width, top_walked, next_pixel: 0 })
     }
 
     fn part_at(&self, y: usize, x: usize, dy: isize, dx: isize) -> u32 {

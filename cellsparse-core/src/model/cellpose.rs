@@ -515,7 +515,7 @@ impl FlowMaps {
         cancel: &CancelToken,
     ) -> Result<Segmentation> {
         let labels = self.labels(config, thresholds, min_area, cancel)?;
-        from_labels(labels, self.probability().view())
+        from_labels(labels, self.probability().view(), cancel)
     }
 
     /// The probability `[H, W]` of belonging to a cell.

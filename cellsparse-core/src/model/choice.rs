@@ -135,6 +135,8 @@ fn trial(algorithm: Algorithm, fold: &Fold, options: &TrainOptions, budget: Opti
         time_budget: budget,
         resume: false,
         checkpoint: None,
+        // A trial that is stopped says nothing: it need not be made usable.
+        cancel: options.cancel.for_good(),
         ..options.clone()
     };
     model.train(&fold.train, None, &options, &mut |_| ControlFlow::Continue)?;

@@ -30,7 +30,9 @@ impl Drawn {
         let (mut parts, mut pixels) = (Vec::new(), 0);
         for index in (0..data.len()).step_by(step) {
             let labels = &data.labels()[index];
+            options.cancel.check()?;
             let image = network.input(&data.images()[index], options.normalized)?;
+            options.cancel.check()?;
             let margin = (MARGIN * labels.median_diameter()) as usize + 16;
             let mut window = around_cells(labels.labels(), margin);
             let most = enough(labels, PIXELS, data.len().div_ceil(step));

@@ -379,7 +379,7 @@ fn segment(
     cancel: &CancelToken,
 ) -> Result<Segmentation> {
     let labels = labels(probabilities, thresholds, postprocess, min_area, cancel)?;
-    from_labels(labels, foreground(probabilities).view())
+    from_labels(labels, foreground(probabilities).view(), cancel)
 }
 
 /// The probability `[H, W]` of belonging to a cell.

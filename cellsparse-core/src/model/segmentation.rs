@@ -1,17 +1,19 @@
 //! What a prediction returns, and the forms in which it is given to others.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use ndarray::ArrayView2;
 
+use crate::control::CancelToken;
 use crate::error::Result;
 use crate::formats::features::{Column, Features, columns};
-use crate::formats::geojson::{Feature, GeoJsonOptions, ObjectInfo, OutlineRule, outlines_to_geojson, to_geojson};
+use crate::formats::geojson::{
+    Feature, GeoJsonOptions, ObjectInfo, OutlineRule, outlines_to_geojson_until, to_geojson_until,
+};
 use crate::formats::imagej_roi;
 use crate::geometry::measure::{MeasureOptions, measure};
-use crate::geometry::{ExactOutline, exact_outlines, simplify_outline};
+use crate::geometry::{ExactOutline, exact_outlines_until, simplify_outline};
 use crate::raster::LabelImage;
 
 /// A label image and the objects in it.
@@ -85,10 +87,14 @@ impl Segmentation {
     /// # Errors
     /// [`Error::Limit`](crate::Error::Limit) for more than 2^32 - 2 pixels.
     pub fn outlines(&self) -> Result<&[ExactOutline]> {
+        self.outlines_until(&CancelToken::new())
+    }
+
+    fn outlines_until(&self, cancel: &CancelToken) -> Result<&[ExactOutline]> {
         if let Some(outlines) = self.outlines.get() {
             return Ok(outlines);
         }
-        let traced: Arc<[ExactOutline]> = exact_outlines(&self.labels)?.into();
+        let traced: Arc<[ExactOutline]> = exact_outlines_until(&self.labels, cancel)?.into();
         Ok(self.outlines.get_or_init(|| traced))
     }
 
@@ -117,11 +123,20 @@ impl Segmentation {
     /// # Errors
     /// As [`to_geojson`].
     pub fn geojson(&self, options: &GeoJsonOptions) -> Result<Vec<Feature>> {
+        self.geojson_until(options, &CancelToken::new())
+    }
+
+    /// [`geojson`](Self::geojson) that can be stopped.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn geojson_until(&self, options: &GeoJsonOptions, cancel: &CancelToken) -> Result<Vec<Feature>> {
         match options.outline {
             OutlineRule::Exact => {
-                outlines_to_geojson(self.outlines()?, options, |id| self.object(id).map(Object::info))
+                let info = |id| self.object(id).map(Object::info);
+                outlines_to_geojson_until(self.outlines_until(cancel)?, options, info, cancel)
             }
-            OutlineRule::Literal => to_geojson(&self.labels, options),
+            OutlineRule::Literal => to_geojson_until(&self.labels, options, cancel),
         }
     }
 
@@ -142,17 +157,21 @@ impl Segmentation {
 
 /// The segmentation of a label image whose ids are 1, 2, ...: objects have the outline of their largest part, and the mean
 /// of `confidence` over their pixels as probability.
-pub(super) fn from_labels(labels: LabelImage, confidence: ArrayView2<'_, f32>) -> Result<Segmentation> {
-    let mut sums: BTreeMap<i32, (f64, usize)> = BTreeMap::new();
+pub(super) fn from_labels(
+    labels: LabelImage,
+    confidence: ArrayView2<'_, f32>,
+    cancel: &CancelToken,
+) -> Result<Segmentation> {
+    cancel.check()?;
+    let mut sums: Vec<(f64, usize)> = vec![(0.0, 0); labels.iter().copied().max().unwrap_or(0).max(0) as usize + 1];
     for (&id, &value) in labels.iter().zip(&confidence) {
-        if id > 0 {
-            let (sum, count) = sums.entry(id).or_default();
+        if let Some((sum, count)) = sums.get_mut(id.max(0) as usize) {
             *sum += f64::from(value);
             *count += 1;
         }
     }
     let mut objects = Vec::new();
-    let outlines = exact_outlines(&labels)?;
+    let outlines = exact_outlines_until(&labels, cancel)?;
     for outline in &outlines {
         let area = |ring: &[[f64; 2]]| {
             let next = ring.iter().cycle().skip(1);
@@ -163,7 +182,7 @@ pub(super) fn from_labels(labels: LabelImage, confidence: ArrayView2<'_, f32>) -
         let polygon = largest.map_or(Vec::new(), |part| {
             part.exterior.iter().skip(1).map(|[x, y]| [(*y - 0.5) as f32, (*x - 0.5) as f32]).collect()
         });
-        let (sum, count) = sums.get(&outline.id).copied().unwrap_or((0.0, 1));
+        let (sum, count) = sums.get(outline.id as usize).copied().unwrap_or((0.0, 1));
         let probability = (sum / count as f64) as f32;
         objects.push(Object { id: outline.id, polygon, probability, class: None });
     }

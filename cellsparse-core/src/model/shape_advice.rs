@@ -7,6 +7,8 @@ use ndarray::{Array2, s};
 use super::algorithm::Shapes;
 use super::registry::Algorithm;
 use crate::annotations::Dataset;
+use crate::control::CancelToken;
+use crate::error::Result;
 use crate::geometry::ellipse::{Moments, symmetric_eigen};
 use crate::raster::LabelImage;
 use crate::targets::fill_label_holes;
@@ -29,7 +31,19 @@ const SIDE: usize = 48;
 /// A cell is long when its length over its width (axes of the ellipse with the same second moments) is above 3; it is bent or
 /// branched when no point in it sees nine tenths of it in straight lines.
 pub fn shape_advice(algorithm: Algorithm, data: &Dataset) -> Option<String> {
-    let shapes = shapes(data);
+    // A token that nobody can raise.
+    shape_advice_until(algorithm, data, &CancelToken::new()).unwrap_or_default()
+}
+
+/// [`shape_advice`] that can be stopped.
+///
+/// # Errors
+/// [`Error::Cancelled`](crate::Error::Cancelled).
+pub(super) fn shape_advice_until(algorithm: Algorithm, data: &Dataset, cancel: &CancelToken) -> Result<Option<String>> {
+    Ok(advice_on(algorithm, &shapes(data, cancel)?))
+}
+
+fn advice_on(algorithm: Algorithm, shapes: &[Shape]) -> Option<String> {
     let count = |is: fn(&Shape) -> bool| {
         let count = shapes.iter().filter(|shape| is(shape)).count();
         (count > 0 && 3 * count >= shapes.len()).then_some(count)
@@ -68,16 +82,18 @@ struct Shape {
     hole: bool,
 }
 
-fn shapes(data: &Dataset) -> Vec<Shape> {
+fn shapes(data: &Dataset, cancel: &CancelToken) -> Result<Vec<Shape>> {
     let total: usize = data.labels().iter().map(|labels| labels.object_count()).sum();
     let step = total.div_ceil(CELLS).max(1);
     let mut shapes = Vec::new();
     let mut number = 0;
     for labels in data.labels() {
         let labels = labels.labels();
+        cancel.check()?;
         for (label, [low, high]) in boxes(labels) {
             number += 1;
             if number % step == 0 {
+                cancel.check()?;
                 let part = labels.slice(s![low[0]..=high[0], low[1]..=high[1]]);
                 let every = (high[0] - low[0]).max(high[1] - low[1]).div_ceil(SIDE).max(1);
                 let cell = part.slice(s![..;every, ..;every]).mapv(|value| value == label);
@@ -85,7 +101,7 @@ fn shapes(data: &Dataset) -> Vec<Shape> {
             }
         }
     }
-    shapes
+    Ok(shapes)
 }
 
 /// First and last row and column of every cell.

@@ -16,7 +16,7 @@ use super::options::{PredictOptions, Preset, Start, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
 use super::recipe::{Begin, Recipe};
 use super::registry::Thresholds;
-use super::shape_advice::shape_advice;
+use super::shape_advice::shape_advice_until;
 use super::starters::Starter;
 use super::threshold_search::smallest_object;
 use super::training_data::training_data;
@@ -147,7 +147,7 @@ impl Model {
         for (what, set) in [("the training images have", Some(data)), ("the validation images have", validation)] {
             notes.extend(set.and_then(|set| self.network.averaged(what, set.channels())));
         }
-        notes.extend(shape_advice(self.algorithm(), data));
+        notes.extend(shape_advice_until(self.algorithm(), data, &options.cancel)?);
         let begin = fresh.begin(options, &mut notes)?;
         let mut algorithm = self.settings()?;
         let mut recipe = Recipe::new(&*algorithm, options, begin)?;
@@ -158,9 +158,11 @@ impl Model {
         if scaled && self.untrained {
             fresh.network.scale = WorkingScale::of(data, options.normalized);
         }
+        options.cancel.check()?;
         let patch = fresh.patch_size(&recipe, options, data)?;
         let budget = budget.less(fresh.check_training(&recipe, patch, data, validation, device, budget)?);
         let (images, labels) = training_data(&fresh.network, data, options)?;
+        options.cancel.check()?;
         let factor = fresh.network.scale.factor;
         let calibration = match validation {
             // The reference keeps its thresholds.
@@ -175,6 +177,7 @@ impl Model {
             Preset::Reference => None,
             _ => Some(Drawn::new(&fresh.network, data, options)?),
         };
+        options.cancel.check()?;
         let started = fresh.network.weights.clone();
         if let Some(budget) = &mut recipe.limits.time_budget {
             *budget = budget.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
@@ -187,9 +190,11 @@ impl Model {
         }
         algorithm.expect_cells(&labels, begin == Begin::Trained && options.preset != Preset::Reference);
         fresh.thresholds = algorithm.thresholds();
+        options.cancel.check()?;
         let batch_size = recipe.batch_size;
         let input = TaskInput { images, labels, data: Some(data), batch_size, patch, validation: false };
         let task = algorithm.task(input, options)?;
+        options.cancel.check()?;
         let checked = match validation {
             Some(set) => {
                 let (images, labels) = training_data(&fresh.network, set, options)?;

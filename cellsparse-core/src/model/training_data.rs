@@ -27,10 +27,15 @@ pub(super) fn training_data(
     let scales: Vec<f64> = data.labels().iter().map(|labels| network.scale.for_labels(labels)).collect();
     let input = |(image, scale)| -> Result<Array3<f32>> {
         options.cancel.check()?;
-        Ok(resample(network.input(image, options.normalized)?.into(), scale)?.into_owned())
+        let input = network.input(image, options.normalized)?;
+        options.cancel.check()?;
+        Ok(resample(input.into(), scale)?.into_owned())
     };
     let images = data.images().iter().zip(scales.iter().copied()).map(input).collect::<Result<Vec<_>>>()?;
-    let drawn = data.labels().iter().zip(&scales).map(|(labels, scale)| resample_labels(labels.labels(), *scale));
+    let drawn = data.labels().iter().zip(&scales).map(|(labels, scale)| {
+        options.cancel.check()?;
+        resample_labels(labels.labels(), *scale)
+    });
     let drawn = drawn.collect::<Result<Vec<_>>>()?;
     if options.preset == Preset::Reference {
         return Ok((images, drawn));
@@ -39,6 +44,7 @@ pub(super) fn training_data(
     let completed = pairs.map(|(index, (image, labels))| {
         options.cancel.check()?;
         let drawn = background_rim(labels, RIM);
+        options.cancel.check()?;
         add_pseudo_labels_until(image.view(), &drawn, options.seed.wrapping_add(index as u64), &options.cancel)
     });
     let labels = completed.collect::<Result<Vec<_>>>()?;

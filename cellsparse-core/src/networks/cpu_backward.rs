@@ -14,6 +14,8 @@ use super::graph::{Activation, Graph, NodeId, Op};
 use super::memory::Pool;
 use super::normalization::ChannelMoments;
 use super::weights::Weights;
+use crate::control::CancelToken;
+use crate::error::Result;
 
 impl CpuPlan {
     /// Computes the gradients of all parameters from those of the outputs (`[batch, height, width, channels]` each). The maps
@@ -21,6 +23,21 @@ impl CpuPlan {
     ///
     /// `gradients` has one buffer for each parameter; those of moving statistics are left alone.
     pub fn backward(&mut self, weights: &Weights, outputs: &[&[f32]], gradients: &mut [Vec<f32>]) {
+        // A token that nobody can raise.
+        let _ = self.backward_until(weights, outputs, gradients, &CancelToken::new());
+    }
+
+    /// As [`backward`](Self::backward), and ends between two layers when `cancel` is raised: `gradients` are then unfinished.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn backward_until(
+        &mut self,
+        weights: &Weights,
+        outputs: &[&[f32]],
+        gradients: &mut [Vec<f32>],
+        cancel: &CancelToken,
+    ) -> Result<()> {
         let graph = Arc::clone(&self.graph);
         let mut pass = Backward {
             graph: &graph,
@@ -38,8 +55,9 @@ impl CpuPlan {
             parameters: gradients,
             times: &mut self.times,
         };
-        with_team(|| pass.run(outputs));
+        let ended = with_team(|| pass.run(outputs, cancel));
         self.maps.reset();
+        ended
     }
 
     /// Hands out the buffers of a backward pass, in the order of [`Backward`], so that their sizes are known before there is
@@ -117,7 +135,7 @@ struct Backward<'a> {
 }
 
 impl<'a> Backward<'a> {
-    fn run(&mut self, outputs: &[&[f32]]) {
+    fn run(&mut self, outputs: &[&[f32]], cancel: &CancelToken) -> Result<()> {
         for id in 0..self.layouts.len() {
             if self.slots[id] != NO_SLOT {
                 self.graph.reads(id).into_iter().for_each(|source| self.pending[source].missing += 1);
@@ -133,6 +151,7 @@ impl<'a> Backward<'a> {
         }
         for id in (1..self.layouts.len()).rev() {
             let Some(slot) = self.pending[id].slot.take() else { continue };
+            cancel.check()?;
             let mut gradient = self.maps.take(slot);
             let begin = Instant::now();
             self.arithmetic.round(gradient.as_mut_slice());
@@ -144,6 +163,7 @@ impl<'a> Backward<'a> {
                 self.maps.release(self.slots[id]);
             }
         }
+        Ok(())
     }
 
     /// Passes the gradient of one node on to its parameters and to the nodes it reads.

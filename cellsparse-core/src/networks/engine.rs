@@ -101,10 +101,24 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device fails.
     pub fn backward(&mut self, weights: &Weights, outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]) -> Result<()> {
+        self.backward_until(weights, outputs, gradients, &CancelToken::new())
+    }
+
+    /// As [`backward`](Self::backward), and ends early when `cancel` is raised: on the CPU between two layers.
+    ///
+    /// # Errors
+    /// As of [`backward`](Self::backward), and [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn backward_until(
+        &mut self,
+        weights: &Weights,
+        outputs: &[Vec<f32>],
+        gradients: &mut [Vec<f32>],
+        cancel: &CancelToken,
+    ) -> Result<()> {
         match &mut self.0 {
             Executor::Cpu(plan) => {
                 let outputs: Vec<&[f32]> = outputs.iter().map(Vec::as_slice).collect();
-                plan.backward(weights, &outputs, gradients);
+                plan.backward_until(weights, &outputs, gradients, cancel)?;
             }
             #[cfg(feature = "candle")]
             Executor::Candle(engine) => engine.backward(outputs, gradients)?,

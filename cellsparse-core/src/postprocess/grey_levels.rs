@@ -129,6 +129,9 @@ impl GreyLevels {
     fn into_labels(self) -> LabelImage {
         let (height, width) = (self.cells.len() / self.stride - 2, self.stride - 2);
         let mut labels = LabelImage::zeros((height, width));
+        if self.cancel.is_cancelled() {
+            return labels;
+        }
         labels.axis_iter_mut(Axis(0)).into_par_iter().zip(self.cells.par_chunks(self.stride).skip(1)).for_each(
             |(mut row, cells)| row.iter_mut().zip(&cells[1..]).for_each(|(label, cell)| *label = (*cell).max(0)),
         );

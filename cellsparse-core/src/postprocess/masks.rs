@@ -1,7 +1,5 @@
 //! From flows and cell probability to a label image: Cellpose masks.
 
-use std::collections::HashMap;
-
 use ndarray::{ArrayView2, ArrayView3};
 
 use super::flow_following::{FlowField, follow_flows_until};
@@ -125,8 +123,10 @@ fn raw_masks_until(
     options: &MaskOptions,
     cancel: &CancelToken,
 ) -> Result<LabelImage> {
+    cancel.check()?;
     let inside = cellprob.mapv(|logit| logit > options.cellprob_threshold);
     let field = FlowField::new(flows, inside.view())?;
+    cancel.check()?;
     let moving = |[y, x]: [usize; 2]| match options.rule {
         FlowRule::Reference => inside[[y, x]],
         FlowRule::Fork => field.at(y, x)[0].abs() > 1e-3,
@@ -136,10 +136,11 @@ fn raw_masks_until(
     if pixels.len() < fewest || !inside.iter().any(|&inside| inside) {
         return Ok(LabelImage::zeros(cellprob.dim()));
     }
+    cancel.check()?;
     let ends = follow_flows_until(&field, &pixels, options.steps, options.interpolate, cancel);
     cancel.check()?;
     match options.rule {
-        FlowRule::Reference => masks_of_ends(&pixels, &ends, cellprob.dim(), options),
+        FlowRule::Reference => masks_of_ends(&pixels, &ends, cellprob.dim(), options, cancel),
         FlowRule::Fork => {
             // All other pixels stay where they are, and count.
             let all: Vec<[usize; 2]> = inside.indexed_iter().map(|((y, x), _)| [y, x]).collect();
@@ -147,7 +148,7 @@ fn raw_masks_until(
             for (&[y, x], end) in pixels.iter().zip(ends) {
                 all_ends[y * cellprob.ncols() + x] = end;
             }
-            masks_of_ends(&all, &all_ends, cellprob.dim(), options)
+            masks_of_ends(&all, &all_ends, cellprob.dim(), options, cancel)
         }
     }
 }
@@ -219,6 +220,7 @@ fn masks_of_ends(
     ends: &[[f32; 2]],
     shape: (usize, usize),
     options: &MaskOptions,
+    cancel: &CancelToken,
 ) -> Result<LabelImage> {
     let sides = shape.0.checked_add(2 * MARGIN).zip(shape.1.checked_add(2 * MARGIN));
     let (rows, columns) = sides
@@ -226,32 +228,51 @@ fn masks_of_ends(
         .ok_or_else(|| Error::Limit(format!("an image of {} x {} pixels; cut it into parts", shape.0, shape.1)))?;
     let place = |end: &[f32; 2]| (end[0] as usize + MARGIN) * columns + end[1] as usize + MARGIN;
     let mut counts = vec![0u32; rows * columns];
-    for end in ends {
-        counts[place(end)] += 1;
+    for ends in ends.chunks(PATIENCE) {
+        cancel.check()?;
+        ends.iter().for_each(|end| counts[place(end)] += 1);
     }
-    let painted = paint_seeds(&counts, columns, options.rule);
+    let (painted, seeds) = paint_seeds(&counts, columns, options.rule, cancel)?;
     let mut masks = LabelImage::zeros(shape);
-    for (&[y, x], end) in pixels.iter().zip(ends) {
-        masks[[y, x]] = painted[place(end)];
-    }
-    let largest = masks.len() as f64 * options.max_size_fraction;
-    let mut areas: HashMap<i32, usize> = HashMap::new();
-    masks.iter().for_each(|label| *areas.entry(*label).or_default() += 1);
-    let mut ids: HashMap<i32, i32> = HashMap::new();
-    for label in &mut masks {
-        if *label != 0 {
-            let next = ids.len() as i32 + 1;
-            let too_large = areas.get(label).is_some_and(|area| *area as f64 > largest);
-            *label = if too_large { 0 } else { *ids.entry(*label).or_insert(next) };
+    for (pixels, ends) in pixels.chunks(PATIENCE).zip(ends.chunks(PATIENCE)) {
+        cancel.check()?;
+        for (&[y, x], end) in pixels.iter().zip(ends) {
+            masks[[y, x]] = painted[place(end)];
         }
+    }
+    drop((counts, painted));
+    let largest = masks.len() as f64 * options.max_size_fraction;
+    // By the number of the seed.
+    let (mut areas, mut ids) = (vec![0_usize; seeds + 1], vec![0_i32; seeds + 1]);
+    masks.iter().for_each(|label| areas[*label as usize] += 1);
+    cancel.check()?;
+    let mut last = 0;
+    for label in masks.iter_mut().filter(|label| **label != 0) {
+        let seed = *label as usize;
+        if areas[seed] as f64 > largest {
+            *label = 0;
+            continue;
+        }
+        if ids[seed] == 0 {
+            last += 1;
+            ids[seed] = last;
+        }
+        *label = ids[seed];
     }
     Ok(masks)
 }
 
-/// Grows every seed over the places around it; returns the id painted at each place.
-fn paint_seeds(counts: &[u32], columns: usize, rule: FlowRule) -> Vec<i32> {
+/// Pixels, and seeds, after which it is asked whether to stop.
+const PATIENCE: usize = 1 << 18;
+const PATIENCE_OF_SEEDS: usize = 1 << 12;
+
+/// Grows every seed over the places around it; returns the number of the seed painted at each place, and how many there are.
+fn paint_seeds(counts: &[u32], columns: usize, rule: FlowRule, cancel: &CancelToken) -> Result<(Vec<i32>, usize)> {
     let mut seeds: Vec<usize> = Vec::new();
     for (at, &count) in counts.iter().enumerate() {
+        if at.is_multiple_of(PATIENCE) {
+            cancel.check()?;
+        }
         // Nothing is counted in the margin, so windows never leave the array.
         if count > SEED_COUNT && window(at, 2, columns).all(|other| counts[other] <= count) {
             seeds.push(at);
@@ -263,6 +284,9 @@ fn paint_seeds(counts: &[u32], columns: usize, rule: FlowRule) -> Vec<i32> {
     const SIDE: usize = 2 * GROWTH + 3;
     let mut painted = vec![0i32; counts.len()];
     for (index, &seed) in seeds.iter().enumerate() {
+        if index.is_multiple_of(PATIENCE_OF_SEEDS) {
+            cancel.check()?;
+        }
         let first = seed - (GROWTH + 1) * columns - (GROWTH + 1);
         let place = |cell: usize| first + cell / SIDE * columns + cell % SIDE;
         let mut grown = [false; SIDE * SIDE];
@@ -279,7 +303,7 @@ fn paint_seeds(counts: &[u32], columns: usize, rule: FlowRule) -> Vec<i32> {
             painted[place(cell)] = index as i32 + 1;
         }
     }
-    painted
+    Ok((painted, seeds.len()))
 }
 
 /// The places of the square of side `2 reach + 1` around `at`, which lies far enough from the border.

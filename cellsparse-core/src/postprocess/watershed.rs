@@ -111,7 +111,9 @@ pub fn watershed_until<T: GreyLevel>(
     if elevation.is_empty() {
         return Ok(LabelImage::zeros((height, width)));
     }
-    let labels = match GreyLevels::new(elevation, markers, mask, connectivity) {
+    let grey_levels = GreyLevels::new(elevation, markers, mask, connectivity);
+    cancel.check()?;
+    let labels = match grey_levels {
         Some(grey_levels) => grey_levels.stopped_by(cancel).flood(),
         None => flood_many_levels(elevation, markers, mask, connectivity, cancel),
     };
@@ -131,7 +133,13 @@ fn flood_many_levels<T: GreyLevel>(
     let (height, width) = elevation.dim();
     let mut labels = LabelImage::zeros((height, width));
     let mut basin = Basin { cancel: cancel.clone(), ..Basin::new(elevation, markers, mask, connectivity) };
+    if cancel.is_cancelled() {
+        return labels;
+    }
     basin.flood();
+    if cancel.is_cancelled() {
+        return labels;
+    }
     let stride = width + 2;
     labels.axis_iter_mut(Axis(0)).into_par_iter().zip(basin.cells.par_chunks(stride).skip(1)).for_each(
         |(mut row, cells)| row.iter_mut().zip(&cells[1..]).for_each(|(label, cell)| *label = cell.label.max(0)),

@@ -23,6 +23,9 @@ const AREAS: [f64; 2] = [0.4, 2.5];
 const TOLERANCE: f64 = 0.03;
 const CONVEX: f64 = 0.9;
 
+/// Cells after which it is asked whether to stop.
+const PATIENCE: usize = 256;
+
 /// What was drawn, in numbers.
 pub struct Drawn {
     /// Diameter of a disc with the median area.
@@ -37,11 +40,31 @@ pub struct Drawn {
 impl Drawn {
     /// `None` when no cell is drawn.
     pub fn new(labels: &LabelImage) -> Option<Self> {
+        // A token that nobody can raise.
+        Self::new_until(labels, &CancelToken::new()).unwrap_or_default()
+    }
+
+    /// As [`new`](Self::new), and ends early when `cancel` is raised.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn new_until(labels: &LabelImage, cancel: &CancelToken) -> Result<Option<Self>> {
         let cells = pixels_by_label(labels);
+        let mut solidities = Vec::new();
+        for (number, pixels) in cells.values().enumerate() {
+            if number.is_multiple_of(PATIENCE) {
+                cancel.check()?;
+            }
+            solidities.push(solidity(pixels));
+        }
+        Ok(Self::of(&cells, &solidities))
+    }
+
+    fn of(cells: &BTreeMap<i32, Vec<[usize; 2]>>, solidities: &[f64]) -> Option<Self> {
         let mut areas: Vec<usize> = cells.values().map(Vec::len).collect();
         areas.sort_unstable();
         let diameter = disc_diameter(*areas.get(areas.len() / 2)? as f64);
-        let solidity = cells.values().map(|pixels| solidity(pixels)).fold(CONVEX + TOLERANCE, f64::min) - TOLERANCE;
+        let solidity = solidities.iter().copied().fold(CONVEX + TOLERANCE, f64::min) - TOLERANCE;
         Some(Self {
             diameter,
             centers: cells.values().map(|pixels| center(pixels)).collect(),
@@ -69,7 +92,7 @@ pub fn add_plain_cells(
     inside: &Array2<bool>,
     cancel: &CancelToken,
 ) -> Result<()> {
-    let parts = split(inside, drawn.diameter);
+    let parts = split(inside, drawn.diameter, cancel)?;
     cancel.check()?;
     let mut last = drawn.last;
     for pixels in pixels_by_label(&parts).values() {
@@ -90,7 +113,9 @@ pub fn add_plain_cells(
 /// The areas in pixels of the parts of `inside` `[H, W]`, which are split at necks as cells of about that diameter would be.
 pub fn part_areas(inside: &Array2<bool>, diameter: f64) -> Vec<usize> {
     let mut areas = Vec::new();
-    for part in split(inside, diameter).into_iter().filter(|part| *part > 0) {
+    // A token that nobody can raise.
+    let parts = split(inside, diameter, &CancelToken::new()).unwrap_or_default();
+    for part in parts.into_iter().filter(|part| *part > 0) {
         let index = part as usize - 1;
         if areas.len() <= index {
             areas.resize(index + 1, 0);
@@ -100,10 +125,12 @@ pub fn part_areas(inside: &Array2<bool>, diameter: f64) -> Vec<usize> {
     areas
 }
 
-fn split(inside: &Array2<bool>, diameter: f64) -> LabelImage {
+fn split(inside: &Array2<bool>, diameter: f64, cancel: &CancelToken) -> Result<LabelImage> {
     let distance = distance_transform_edt(inside.view()).mapv(|distance| distance.min(1e6) as f32);
+    cancel.check()?;
     let smooth = gaussian_blur(distance.view(), (SMOOTH * diameter) as f32);
-    h_maxima_regions(smooth.view(), inside.view(), (NECK * diameter) as f32)
+    cancel.check()?;
+    h_maxima_regions(smooth.view(), inside.view(), (NECK * diameter) as f32, cancel)
 }
 
 /// Where cells are: where the probability says so, and where they are drawn; without holes.

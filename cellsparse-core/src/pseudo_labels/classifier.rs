@@ -1,5 +1,8 @@
 //! A linear classifier of pixels: cell or background.
 
+use crate::control::CancelToken;
+use crate::error::Result;
+
 /// Labelled pixels with their features.
 #[derive(Default)]
 pub struct Samples {
@@ -95,11 +98,21 @@ impl Classifier {
 /// The mean fraction of cells and of background that a classifier gets right in groups that it has not seen; in what it has
 /// seen when there is only one group. `None` when a class is missing.
 pub fn accuracy(samples: &Samples) -> Option<f64> {
+    // A token that nobody can raise.
+    accuracy_until(samples, &CancelToken::new()).unwrap_or_default()
+}
+
+/// As [`accuracy`], and ends early when `cancel` is raised.
+///
+/// # Errors
+/// [`Error::Cancelled`](crate::Error::Cancelled).
+pub fn accuracy_until(samples: &Samples, cancel: &CancelToken) -> Result<Option<f64>> {
     let size = samples.features.len() / samples.cell.len().max(1);
     let groups = samples.group.iter().max().map_or(0, |last| last + 1);
     let folds = groups.min(FOLDS);
     let (mut right, mut of) = ([0usize; 2], [0usize; 2]);
     for fold in 0..folds {
+        cancel.check()?;
         let left_out = |group: usize| folds > 1 && group % folds == fold;
         let Some(classifier) = Classifier::fit(samples, |group| !left_out(group)) else { continue };
         for (row, features) in samples.features.chunks_exact(size.max(1)).enumerate() {
@@ -110,7 +123,7 @@ pub fn accuracy(samples: &Samples) -> Option<f64> {
             }
         }
     }
-    (!of.contains(&0)).then(|| 0.5 * (right[0] as f64 / of[0] as f64 + right[1] as f64 / of[1] as f64))
+    Ok((!of.contains(&0)).then(|| 0.5 * (right[0] as f64 / of[0] as f64 + right[1] as f64 / of[1] as f64)))
 }
 
 fn moments(samples: &Samples, rows: &[usize], size: usize) -> (Vec<f64>, Vec<f64>) {

@@ -2,6 +2,8 @@
 
 use ndarray::{Array2, ArrayView2};
 
+use crate::control::CancelToken;
+use crate::error::Result;
 use crate::raster::LabelImage;
 
 /// Parts the pixels of `mask` into h_maxima_regions of `height`, both `[H, W]`; the result numbers them from 1, 0 outside
@@ -10,13 +12,30 @@ use crate::raster::LabelImage;
 /// Two h_maxima_regions remain apart when the lower one rises by at least `depth` above the saddle between them. Pixels
 /// are taken from the highest to the lowest and join the region of their highest neighbour (of eight) that was taken
 /// before.
-pub fn h_maxima_regions(height: ArrayView2<'_, f32>, mask: ArrayView2<'_, bool>, depth: f32) -> LabelImage {
+///
+/// # Errors
+/// [`Error::Cancelled`](crate::Error::Cancelled).
+pub fn h_maxima_regions(
+    height: ArrayView2<'_, f32>,
+    mask: ArrayView2<'_, bool>,
+    depth: f32,
+    cancel: &CancelToken,
+) -> Result<LabelImage> {
     let (rows, columns) = mask.dim();
-    let mut order: Vec<(usize, usize)> = mask.indexed_iter().filter(|(_, inside)| **inside).map(|(at, _)| at).collect();
-    order.sort_by(|a, b| height[*b].total_cmp(&height[*a]));
+    // The highest first, of equally high ones in raster order.
+    let pixels = mask.indexed_iter().filter(|(_, inside)| **inside);
+    let mut order: Vec<u64> =
+        pixels.map(|((y, x), _)| u64::from(!ascending(height[[y, x]])) << 32 | (y * columns + x) as u64).collect();
+    cancel.check()?;
+    order.sort_unstable();
     let mut owner = Array2::<u32>::zeros((rows, columns));
     let mut regions = Regions::default();
-    for (y, x) in order {
+    for (number, place) in order.into_iter().enumerate() {
+        if number.is_multiple_of(PATIENCE) {
+            cancel.check()?;
+        }
+        let place = (place & u64::from(u32::MAX)) as usize;
+        let (y, x) = (place / columns, place % columns);
         let level = height[[y, x]];
         let mut beside: Vec<(f32, u32)> = Vec::with_capacity(8);
         for (v, u) in around(y, x, rows, columns) {
@@ -36,7 +55,7 @@ pub fn h_maxima_regions(height: ArrayView2<'_, f32>, mask: ArrayView2<'_, bool>,
     }
     let mut numbers = vec![0; regions.parent.len() + 1];
     let mut last = 0;
-    owner.mapv(|region| {
+    Ok(owner.mapv(|region| {
         if region == 0 {
             return 0;
         }
@@ -46,7 +65,16 @@ pub fn h_maxima_regions(height: ArrayView2<'_, f32>, mask: ArrayView2<'_, bool>,
             *number = last;
         }
         *number
-    })
+    }))
+}
+
+/// Pixels after which it is asked whether to stop.
+const PATIENCE: usize = 1 << 16;
+
+/// A number that is larger for a larger value, in the order of [`f32::total_cmp`].
+fn ascending(value: f32) -> u32 {
+    let bits = value.to_bits();
+    bits ^ if bits >> 31 == 1 { u32::MAX } else { 1 << 31 }
 }
 
 fn around(y: usize, x: usize, rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -102,6 +130,8 @@ mod tests {
         let mut mask = Array2::from_elem((1, 10), true);
         mask[[0, 8]] = false;
         // 7 rises by 2 above the saddle 5 to its left, 6 by 5 above the saddle 1, 9 stands alone.
+        let h_maxima_regions =
+            |height, mask, depth| super::h_maxima_regions(height, mask, depth, &CancelToken::new()).unwrap();
         let found = h_maxima_regions(height.view(), mask.view(), 2.5);
         assert_eq!(found.into_raw_vec_and_offset().0, [1, 1, 1, 1, 1, 2, 2, 2, 0, 3]);
         let found = h_maxima_regions(height.view(), mask.view(), 2.0);
@@ -114,6 +144,10 @@ mod tests {
     #[test]
     fn a_plain_is_one_hill() {
         let flat = Array2::<f32>::zeros((20, 30));
-        assert!(h_maxima_regions(flat.view(), flat.mapv(|_| true).view(), 0.5).iter().all(|region| *region == 1));
+        let found = |cancel: &CancelToken| h_maxima_regions(flat.view(), flat.mapv(|_| true).view(), 0.5, cancel);
+        assert!(found(&CancelToken::new()).unwrap().iter().all(|region| *region == 1));
+        let cancel = CancelToken::new();
+        cancel.cancel();
+        assert!(found(&cancel).is_err());
     }
 }

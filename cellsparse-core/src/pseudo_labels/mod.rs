@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 pub use self::cells::part_areas;
 use self::cells::{Drawn, add_plain_cells, inside};
-use self::classifier::{Classifier, Samples, accuracy};
+use self::classifier::{Classifier, Samples, accuracy_until};
 use self::features::PixelFeatures;
 pub use self::lookalikes::doubtful_background;
 use crate::control::CancelToken;
@@ -66,15 +66,14 @@ pub fn add_pseudo_labels_until(
     if labels.dim() != (height, width) || labels.iter().all(|label| *label >= 0) {
         return Ok(result);
     }
-    let Some(drawn) = Drawn::new(labels) else { return Ok(result) };
+    let Some(drawn) = Drawn::new_until(labels, cancel)? else { return Ok(result) };
     cancel.check()?;
     let features = PixelFeatures::new(image, drawn.diameter);
     cancel.check()?;
     let Some(samples) = samples(&features, labels, &drawn.centers) else { return Ok(result) };
     cancel.check()?;
-    let (Some(accuracy), Some(classifier)) = (accuracy(&samples), Classifier::fit(&samples, |_| true)) else {
-        return Ok(result);
-    };
+    let Some(accuracy) = accuracy_until(&samples, cancel)? else { return Ok(result) };
+    let Some(classifier) = Classifier::fit(&samples, |_| true) else { return Ok(result) };
     if accuracy < USEFUL {
         return Ok(result);
     }

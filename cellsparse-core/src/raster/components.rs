@@ -3,6 +3,8 @@
 use ndarray::{Array2, ArrayView2, s};
 
 use super::image::LabelImage;
+use crate::budget::zeros;
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
 /// The 4-connected parts of a label image.
@@ -27,19 +29,38 @@ pub struct Component {
     pub bounds: [usize; 4],
 }
 
+/// Pixels after which it is asked whether to stop.
+const PATIENCE: usize = 1 << 18;
+
 /// Splits the labels for which `wanted` holds into 4-connected parts, in linear time.
 ///
 /// # Errors
 /// [`Error::Limit`] for more than 2^32 - 2 pixels.
 pub fn connected_components(labels: &LabelImage, wanted: impl Fn(i32) -> bool) -> Result<Components> {
+    connected_components_until(labels, wanted, &CancelToken::new())
+}
+
+/// [`connected_components`] that can be stopped.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`].
+pub fn connected_components_until(
+    labels: &LabelImage,
+    wanted: impl Fn(i32) -> bool,
+    cancel: &CancelToken,
+) -> Result<Components> {
     let (height, width) = labels.dim();
     if u32::try_from(labels.len()).is_ok_and(|n| n < u32::MAX) {
         let values = labels.as_standard_layout();
         let values = values.as_slice().unwrap_or(&[]);
-        let mut map = vec![0u32; values.len()];
+        let mut map: Vec<u32> = zeros(values.len(), "the parts of a label image")?;
         let mut parts: Vec<Component> = Vec::new();
         let mut stack = Vec::new();
+        let mut seen = 0;
         for seed in 0..values.len() {
+            if seed.is_multiple_of(PATIENCE) {
+                cancel.check()?;
+            }
             if map[seed] != 0 || !wanted(values[seed]) {
                 continue;
             }
@@ -49,6 +70,10 @@ pub fn connected_components(labels: &LabelImage, wanted: impl Fn(i32) -> bool) -
             map[seed] = number;
             stack.push(seed);
             while let Some(at) = stack.pop() {
+                seen += 1;
+                if seen % PATIENCE == 0 {
+                    cancel.check()?;
+                }
                 let (y, x) = (at / width, at % width);
                 part.area += 1;
                 part.bounds =

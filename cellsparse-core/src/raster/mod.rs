@@ -21,15 +21,18 @@ mod write;
 #[cfg(any(feature = "io", feature = "models"))]
 pub use self::atomic::{GrowingFile, require_regular_file, write_atomically};
 pub use self::blur::gaussian_blur;
-pub use self::components::{Component, Components, Connectivity, connected_components, label_components};
+pub use self::components::{
+    Component, Components, Connectivity, connected_components, connected_components_until, label_components,
+};
 #[cfg(feature = "io")]
 pub use self::files::{Listing, find_images, image_stem, is_zarr_folder, list_images, list_label_images, pair_by_stem};
 pub use self::image::{Image, LabelImage, RawLabels};
 pub use self::normalize::{Percentiles, percentile_normalize};
 #[cfg(feature = "io")]
 pub use self::read::{
-    ImageFile, ImageHeader, ReadLimits, ReadOptions, decode_image, decode_labels, open_label_regions, open_regions,
-    read_image, read_image_header, read_image_with, read_label_file, read_label_file_with,
+    ImageFile, ImageHeader, ReadLimits, ReadOptions, decode_image, decode_image_with, decode_labels,
+    decode_labels_with, open_label_regions, open_regions, read_image, read_image_header, read_image_with,
+    read_label_file, read_label_file_with,
 };
 pub use self::resize::{Resized, resize_bilinear, resize_nearest, scaled_size};
 pub use self::resize_aligned::resize_bilinear_aligned;

@@ -7,6 +7,7 @@ use ndarray::{ArrayView2, ArrayView3};
 
 use super::atomic::write_atomically;
 use super::image::LabelImage;
+use crate::budget::reserve;
 use crate::error::{Error, Result};
 
 /// Writes a label image as `folder/stem.png` with 16 bit, or as a 32-bit `folder/stem.tif` when an id exceeds 65,535,
@@ -88,12 +89,14 @@ fn write_unsigned(folder: &Path, stem: &str, labels: &LabelImage, value: fn(i32)
     let largest = labels.iter().map(|&label| value(label)).max().unwrap_or(0);
     if largest <= u32::from(u16::MAX) {
         let path = folder.join(format!("{stem}.png"));
-        let data: Vec<u8> = labels.iter().flat_map(|&label| (value(label) as u16).to_be_bytes()).collect();
+        let mut data: Vec<u8> = reserve(labels.len().saturating_mul(2), "labels to be written")?;
+        data.extend(labels.iter().flat_map(|&label| (value(label) as u16).to_be_bytes()));
         write_png(&path, size, png::ColorType::Grayscale, png::BitDepth::Sixteen, &data)?;
         return Ok(path);
     }
     let path = folder.join(format!("{stem}.tif"));
-    let data: Vec<u32> = labels.iter().map(|&label| value(label)).collect();
+    let mut data: Vec<u32> = reserve(labels.len(), "labels to be written")?;
+    data.extend(labels.iter().map(|&label| value(label)));
     write_atomically(&path, |writer| {
         encode_tiff32(writer, size, &data).map_err(|error| Error::file(&path, format!("could not be written: {error}")))
     })?;

@@ -148,6 +148,7 @@ impl CellposeBatches {
         let count = images.len();
         let mut used = Vec::new();
         for ((image, labels), diameter) in images.into_iter().zip(labels).zip(diameters) {
+            config.cancel.check()?;
             let annotated = PatchOrigins::containing(labels.view(), [1, 1], |label| label >= 0)?;
             if annotated.is_empty() {
                 continue;

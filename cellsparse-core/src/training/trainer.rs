@@ -240,10 +240,10 @@ impl<T: Task> Loop<'_, T> {
         self.average = self.options.average.map(|_| self.state.weights.clone());
         while step < self.options.steps {
             let Ok(batch) = batches.recv() else { break };
-            let batch = batch?;
             let rate =
                 self.options.learning_rate * scheduler.rate(self.done(step, begin.elapsed())) * early_stopping.rate();
-            let report = match self.step(&batch, step, rate) {
+            let made = batch.and_then(|batch| self.step(&batch, step, rate).map(|report| (batch, report)));
+            let (batch, report) = match made {
                 // A step that is not finished leaves no trace; what the others have learned is kept.
                 Err(Error::Cancelled) if step > 0 => {
                     self.check_weights(step, rate)?;
@@ -251,7 +251,7 @@ impl<T: Task> Loop<'_, T> {
                     stopped = StopReason::Cancelled;
                     break;
                 }
-                report => report?,
+                made => made?,
             };
             recycle(batch);
             step += 1;
@@ -260,10 +260,19 @@ impl<T: Task> Loop<'_, T> {
                 early_stopping.saw(report.total);
             }
             let over = self.options.time_budget.is_some() && self.done_by_time(step, begin.elapsed()) >= 1.0;
-            let asked = self.options.cancel.is_cancelled();
+            let mut asked = self.options.cancel.is_cancelled();
             let ends = step == self.options.steps || over || asked || early_stopping.over();
             let epoch_ends = step % self.options.steps_per_epoch == 0 || ends;
-            let validation_loss = if epoch_ends && !asked { self.validate(&mut scheduler)? } else { None };
+            let validation_loss = match epoch_ends && !asked {
+                true => self.validate(&mut scheduler).or_else(|error| match error {
+                    Error::Cancelled => {
+                        asked = true;
+                        Ok(None)
+                    }
+                    error => Err(error),
+                })?,
+                false => None,
+            };
             let event = self.event(step, report, validation_loss, rate, begin.elapsed());
             self.history.push(self.before, &event);
             if epoch_ends || saved.elapsed() >= cost * CHECKPOINT_INTERVAL {
@@ -313,9 +322,12 @@ impl<T: Task> Loop<'_, T> {
         engine.set_weights(&self.state.weights)?;
         let cancel = &self.options.cancel;
         engine.forward_until(&self.state.weights, self.task.input(batch), outputs, cancel)?;
-        // Only calls without gradients leave what the loss remembers as it is, so from here on the step is finished.
         let report = self.task.loss(batch, outputs, Some(output_gradients))?;
-        engine.backward(&self.state.weights, output_gradients, gradients)?;
+        if let Err(error) = engine.backward_until(&self.state.weights, output_gradients, gradients, cancel) {
+            // The loss remembers what it saw; a step that is not finished leaves no trace.
+            self.task.set_carried(self.state.carried);
+            return Err(error);
+        }
         let finite = gradients.iter().all(|values| values.iter().all(|value| value.is_finite()));
         let parts = report.parts.iter().all(|(_, part)| part.is_finite());
         if !(report.total as f32).is_finite() || !parts || !finite {
@@ -359,7 +371,7 @@ impl<T: Task> Loop<'_, T> {
         };
         let weights = self.average.as_ref().unwrap_or(&self.state.weights);
         engine.set_weights(weights)?;
-        engine.forward(weights, task.input(batch), &mut self.buffers.outputs)?;
+        engine.forward_until(weights, task.input(batch), &mut self.buffers.outputs, &self.options.cancel)?;
         let loss = task.loss(batch, &self.buffers.outputs, None)?.total;
         scheduler.validated(loss);
         if loss.is_finite() && self.best.as_ref().is_none_or(|(best, _)| loss < *best) {
@@ -415,5 +427,103 @@ fn blend(average: &mut Weights, weights: &Weights, decay: f32) {
         for (average, new) in average.values.iter_mut().zip(&new.values) {
             *average = decay * *average + (1.0 - decay) * new;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::networks::{Device, ElephantConfig};
+    use crate::training::optimizer::Adam;
+
+    /// A task that asks to stop in the middle of a step: when the loss is known and the gradients are not.
+    struct Raising {
+        cancel: CancelToken,
+        at: f32,
+        carried: Mutex<f32>,
+    }
+
+    impl Task for Raising {
+        type Batch = Vec<f32>;
+
+        fn batch_into(&self, batch: &mut Vec<f32>, _index: u64) -> Result<()> {
+            batch.resize(32 * 32, 0.5);
+            Ok(())
+        }
+
+        fn input<'a>(&self, batch: &'a Vec<f32>) -> &'a [f32] {
+            batch
+        }
+
+        fn loss(
+            &self,
+            _: &Vec<f32>,
+            outputs: &[Vec<f32>],
+            gradients: Option<&mut Vec<Vec<f32>>>,
+        ) -> Result<LossReport> {
+            if let Some(gradients) = gradients {
+                *gradients = outputs.iter().map(|output| vec![1e-3; output.len()]).collect();
+            }
+            let mut carried = self.carried.lock().unwrap();
+            *carried += 1.0;
+            if *carried == self.at {
+                self.cancel.cancel();
+            }
+            Ok(LossReport { total: 1.0, parts: Vec::new() })
+        }
+
+        fn carried(&self) -> f32 {
+            *self.carried.lock().unwrap()
+        }
+
+        fn set_carried(&self, carried: f32) {
+            *self.carried.lock().unwrap() = carried;
+        }
+    }
+
+    /// Trains for at most 5 steps, with a request in the step `at`; gives what came of it, and weights and optimiser.
+    fn stopped_in(at: f32) -> (Result<TrainingOutcome>, TrainingState, f32) {
+        let graph = std::sync::Arc::new(ElephantConfig { widths: vec![2, 2], ..Default::default() }.graph());
+        let weights = Weights::init(&graph, 1);
+        let engine = Engine::new(&graph, &Device::cpu(), [1, 32, 32], true).unwrap();
+        let mut engines = Engines { training: engine, validation: None };
+        let optimizer = Adam::new(&weights).into();
+        let mut state = TrainingState { weights, optimizer, batches: 0, carried: 0.0 };
+        let options = LoopOptions {
+            steps: 5,
+            begun: 0,
+            steps_per_epoch: 5,
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine { warmup: 0.0, floor: 1.0 },
+            weight_decay: 0.0,
+            average: None,
+            fresh_statistics: false,
+            patience: None,
+            stop_early: false,
+            time_budget: None,
+            steps_after: 0.0,
+            cancel: CancelToken::new(),
+        };
+        let task = Raising { cancel: options.cancel.clone(), at, carried: Mutex::new(0.0) };
+        let observer = &mut |_: &Progress| ControlFlow::Continue;
+        let save = &mut |_: &TrainingState, _: &Weights, _: &History| Ok(());
+        let mut history = History::default();
+        let outcome = train(&mut engines, &task, None, &mut state, &mut history, &options, observer, save);
+        let carried = task.carried();
+        (outcome, state, carried)
+    }
+
+    #[test]
+    fn a_step_that_is_stopped_before_its_gradients_leaves_no_trace() {
+        let (outcome, state, carried) = stopped_in(3.0);
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.steps, outcome.stopped), (2, StopReason::Cancelled));
+        assert_eq!((state.batches, state.carried, carried), (2, 2.0, 2.0));
+        let (ended, first, carried) = stopped_in(1.0);
+        assert!(matches!(ended, Err(Error::Cancelled)));
+        assert_eq!((first.batches, carried), (0, 0.0));
+        assert!(first.weights != state.weights);
     }
 }

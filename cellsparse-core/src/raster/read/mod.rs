@@ -34,14 +34,15 @@ pub fn read_image(path: impl AsRef<Path>) -> Result<Image> {
 /// Reads an image file, or the part of it that `options` name, with its pixel size and remarks.
 ///
 /// # Errors
-/// As [`read_image`]; [`Error::File`] also for a plane, time point or channel that the file does not have.
+/// As [`read_image`]; [`Error::File`] also for a plane, time point or channel that the file does not have;
+/// [`Error::Cancelled`].
 pub fn read_image_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<ImageFile> {
     let path = path.as_ref();
     if path.is_dir() {
         zarr::require(path)?;
         return zarr::image(path, options);
     }
-    let source = Source::open(path, options.limits.file_bytes)?;
+    let source = Source::open(path, options.limits.file_bytes)?.until(&options.cancel);
     image_from(&source, options).map_err(|problem| problem.in_file(path))
 }
 
@@ -143,7 +144,7 @@ pub fn read_label_file_with(path: impl AsRef<Path>, options: &ReadOptions) -> Re
         zarr::require(path)?;
         return zarr::labels(path, options);
     }
-    let source = Source::open(path, options.limits.file_bytes)?;
+    let source = Source::open(path, options.limits.file_bytes)?.until(&options.cancel);
     labels_from(&source, options).map_err(|problem| problem.in_file(path))
 }
 
@@ -160,9 +161,16 @@ pub fn read_label_file_with(path: impl AsRef<Path>, options: &ReadOptions) -> Re
 /// [`Error::Image`] for anything that is not one complete image of these formats, or that holds NaN or infinite
 /// samples; [`Error::Limit`] when the header announces more than `limits` allow.
 pub fn decode_image(bytes: &[u8], limits: &ReadLimits) -> Result<Image> {
-    let options = ReadOptions::from(*limits);
-    let file = image_from(&Source::Bytes(bytes), &options).map_err(|problem| problem.in_memory(Error::Image))?;
-    Ok(file.image)
+    Ok(decode_image_with(bytes, &ReadOptions::from(*limits))?.image)
+}
+
+/// Decodes the part of an image file in memory that `options` name, with its pixel size and remarks.
+///
+/// # Errors
+/// As [`decode_image`]; [`Error::Image`] also for a plane, time point or channel that there is not, and [`Error::Cancelled`].
+pub fn decode_image_with(bytes: &[u8], options: &ReadOptions) -> Result<ImageFile> {
+    let source = Source::of(bytes).until(&options.cancel);
+    image_from(&source, options).map_err(|problem| problem.in_memory(Error::Image))
 }
 
 /// Decodes label values from the bytes of a PNG or TIFF file.
@@ -176,8 +184,16 @@ pub fn decode_image(bytes: &[u8], limits: &ReadLimits) -> Result<Image> {
 /// [`Error::Labels`] for colour images, JPEG (its compression changes values), fractional or too large values, and
 /// damaged files; [`Error::Limit`] when the header announces more than `limits` allow.
 pub fn decode_labels(bytes: &[u8], limits: &ReadLimits) -> Result<RawLabels> {
-    let options = ReadOptions::from(*limits);
-    labels_from(&Source::Bytes(bytes), &options).map_err(|problem| problem.in_memory(Error::Labels))
+    decode_labels_with(bytes, &ReadOptions::from(*limits))
+}
+
+/// Decodes the plane and time point of label values in memory that `options` name.
+///
+/// # Errors
+/// As [`decode_labels`]; [`Error::Labels`] also for a plane or time point that there is not, and [`Error::Cancelled`].
+pub fn decode_labels_with(bytes: &[u8], options: &ReadOptions) -> Result<RawLabels> {
+    let source = Source::of(bytes).until(&options.cancel);
+    labels_from(&source, options).map_err(|problem| problem.in_memory(Error::Labels))
 }
 
 /// Why some bytes are no usable image, before it is known which file they came from.
@@ -192,6 +208,7 @@ enum Problem {
     },
     Limit(String),
     Io(std::io::Error),
+    Cancelled,
 }
 
 type Decoded<T> = std::result::Result<T, Problem>;
@@ -209,6 +226,7 @@ impl Problem {
             }
             Problem::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
             Problem::Io(source) => Error::io(path, source),
+            Problem::Cancelled => Error::Cancelled,
         }
     }
 
@@ -218,6 +236,7 @@ impl Problem {
             Problem::Unchosen { reason, option, count } => kind(reason).because(Reason::unchosen(option, count)),
             Problem::Limit(reason) => Error::Limit(reason),
             Problem::Io(source) => kind(source.to_string()),
+            Problem::Cancelled => Error::Cancelled,
         }
     }
 
@@ -285,7 +304,9 @@ fn image_from(source: &Source<'_>, options: &ReadOptions) -> Decoded<ImageFile> 
             Format::Tiff => tiff::image(source, options)?,
             Format::Jpeg => (jpeg::image(source, options)?, None, Vec::new()),
         };
+        source.check()?;
         let image = finish(picked, options, &mut notes)?;
+        source.check()?;
         match image.check() {
             Ok(()) => Ok(ImageFile { image, pixel_size, notes }),
             Err(Error::Image(reason)) => Err(Problem::Unusable(reason)),
@@ -406,6 +427,14 @@ fn buffer(len: usize) -> Decoded<Vec<u8>> {
     buffer.try_reserve_exact(len).map_err(|_| Problem::Limit(format!("not enough free memory for {len} bytes")))?;
     buffer.resize(len, 0);
     Ok(buffer)
+}
+
+/// So many values, or a refusal instead of an abort when memory is short.
+fn gathered<T>(len: usize, values: impl IntoIterator<Item = T>) -> Decoded<Vec<T>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(len).map_err(|_| Problem::Limit(format!("not enough free memory for {len} values")))?;
+    all.extend(values.into_iter().take(len));
+    Ok(all)
 }
 
 /// Interleaved samples to `[H, W, C]`.

@@ -1,6 +1,7 @@
 //! What is read of an image file, and what comes out of it.
 
 use super::{Decoded, Problem};
+use crate::control::CancelToken;
 use crate::raster::Image;
 
 /// What reading one file may cost. Sizes are taken from the header, so a refusal comes before any decoding.
@@ -19,7 +20,7 @@ impl Default for ReadLimits {
 }
 
 /// Which part of a file is read. The default reads a file of one plane whole, without its transparency.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct ReadOptions {
     /// What it may cost.
     pub limits: ReadLimits,
@@ -31,7 +32,19 @@ pub struct ReadOptions {
     /// Channels in the order wanted, counted from 1; all but transparency without it. Transparency can be chosen by its
     /// number. Where a file does not tell what its pages are, this makes channels of pages. Labels ignore it.
     pub channels: Option<Vec<usize>>,
+    /// Raised by another thread to end the reading.
+    pub cancel: CancelToken,
 }
+
+/// Options that read the same are equal, whoever may end it.
+impl PartialEq for ReadOptions {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |options: &Self| (options.limits, options.plane, options.frame);
+        of(self) == of(other) && self.channels == other.channels
+    }
+}
+
+impl Eq for ReadOptions {}
 
 impl From<ReadLimits> for ReadOptions {
     fn from(limits: ReadLimits) -> Self {

@@ -1,11 +1,13 @@
 //! PNG in.
 
-use std::io::Cursor;
+use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
 use png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
 
 use super::source::Source;
-use super::{Decoded, Picked, Problem, RawLabels, ReadLimits, ReadOptions, buffer, channels_last, plane, sample_count};
+use super::{
+    Decoded, Picked, Problem, RawLabels, ReadLimits, ReadOptions, buffer, channels_last, gathered, plane, sample_count,
+};
 use crate::raster::Image;
 
 pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<Picked> {
@@ -19,7 +21,8 @@ pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<Picke
         ColorType::Indexed => return Err(Problem::unusable("the PNG has a palette image without a palette")),
     };
     let image = if frame.depth == 16 {
-        let samples = frame.data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+        let pairs = frame.data.chunks_exact(2);
+        let samples = gathered(pairs.len(), pairs.map(|pair| u16::from_be_bytes([pair[0], pair[1]])))?;
         Image::U16(channels_last(samples, frame.height, frame.width, channels)?)
     } else {
         Image::U8(channels_last(frame.data, frame.height, frame.width, channels)?)
@@ -41,10 +44,14 @@ pub(super) fn labels(source: &Source<'_>, options: &ReadOptions) -> Decoded<RawL
     };
     let values: Vec<u32> = match frame.depth {
         16 => {
-            frame.data.chunks_exact(2 * stride).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).collect()
+            let pixels = frame.data.chunks_exact(2 * stride);
+            gathered(pixels.len(), pixels.map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))))?
         }
-        8 => frame.data.chunks_exact(stride).map(|pixel| u32::from(pixel[0])).collect(),
-        depth => frame.unpack(depth),
+        8 => {
+            let pixels = frame.data.chunks_exact(stride);
+            gathered(pixels.len(), pixels.map(|pixel| u32::from(pixel[0])))?
+        }
+        depth => frame.unpack(depth)?,
     };
     Ok(RawLabels::Unsigned(plane(values, frame.height, frame.width)?))
 }
@@ -74,14 +81,50 @@ struct Frame {
     color: ColorType,
 }
 
+/// A file in memory that is handed to the decoder part by part, with an error once the reading is to stop.
+struct Parts<'a> {
+    bytes: Cursor<&'a [u8]>,
+    source: &'a Source<'a>,
+}
+
+/// Bytes of a part: decompressed, a thousand times as many at most.
+const PART: usize = 1 << 15;
+
+impl BufRead for Parts<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.source.check().is_err() {
+            return Err(io::Error::other("cancelled"));
+        }
+        let rest = self.bytes.fill_buf()?;
+        Ok(&rest[..rest.len().min(PART)])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.bytes.consume(count);
+    }
+}
+
+impl Read for Parts<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.bytes.read(into)
+    }
+}
+
+impl Seek for Parts<'_> {
+    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+        self.bytes.seek(place)
+    }
+}
+
 impl Frame {
     fn decode(source: &Source<'_>, limits: &ReadLimits, transformations: Transformations) -> Decoded<Self> {
         measure(&source.start(HEADER_BYTES)?, limits)?;
         let bytes = source.all()?;
         let bytes = bytes.as_ref();
+        let refuse = |error| source.check().err().unwrap_or_else(|| refuse(error));
         // The decoder's own limit covers rows and metadata, which the pixel limit below does not.
         let own = Limits { bytes: limits.decoded_bytes.saturating_add(1 << 24) };
-        let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), own);
+        let mut decoder = Decoder::new_with_limits(Parts { bytes: Cursor::new(bytes), source }, own);
         decoder.set_transformations(transformations);
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
@@ -100,6 +143,7 @@ impl Frame {
             return Err(refuse_truncated());
         }
         data.truncate(info.buffer_size());
+        source.check()?;
         Ok(Self {
             data,
             height: info.height as usize,
@@ -111,14 +155,15 @@ impl Frame {
     }
 
     /// Values of less than 8 bit, most significant first, every row starting on a new byte.
-    fn unpack(&self, depth: usize) -> Vec<u32> {
+    fn unpack(&self, depth: usize) -> Decoded<Vec<u32>> {
         let mask = (1u32 << depth) - 1;
         let per_byte = 8 / depth;
         let value = |row: &[u8], x: usize| {
             let shift = 8 - depth * (x % per_byte + 1);
             row.get(x / per_byte).map_or(0, |&byte| (u32::from(byte) >> shift) & mask)
         };
-        self.data.chunks_exact(self.line_size).flat_map(|row| (0..self.width).map(move |x| value(row, x))).collect()
+        let rows = self.data.chunks_exact(self.line_size);
+        gathered(self.height * self.width, rows.flat_map(|row| (0..self.width).map(move |x| value(row, x))))
     }
 }
 

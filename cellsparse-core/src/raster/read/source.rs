@@ -6,21 +6,25 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::{Decoded, Problem};
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::raster::require_regular_file;
 
-/// Bytes with a known length, read by place.
-pub(super) enum Source<'a> {
-    /// All of them in memory.
-    Bytes(&'a [u8]),
-    /// A regular file.
-    File {
-        /// The open file.
-        file: File,
-        /// Its length when it was opened.
-        len: u64,
-    },
+/// Bytes with a known length, read by place, until somebody asks to stop.
+pub(super) struct Source<'a> {
+    bytes: Bytes<'a>,
+    cancel: CancelToken,
 }
+
+enum Bytes<'a> {
+    /// All of them in memory.
+    Memory(&'a [u8]),
+    /// A regular file, and its length when it was opened.
+    File { file: File, len: u64 },
+}
+
+/// Bytes that are read of a file before it is asked again whether to stop: a moment of a slow disk.
+const PART: usize = 1 << 22;
 
 impl Source<'static> {
     /// Opens a regular file of at most `most` bytes.
@@ -38,16 +42,33 @@ impl Source<'static> {
                 path.display()
             )));
         }
-        Ok(Source::File { file, len })
+        Ok(Self { bytes: Bytes::File { file, len }, cancel: CancelToken::new() })
+    }
+}
+
+impl<'a> Source<'a> {
+    /// Bytes in memory.
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes: Bytes::Memory(bytes), cancel: CancelToken::new() }
+    }
+
+    /// The same, which nothing is read of once the token is raised.
+    pub(super) fn until(self, cancel: &CancelToken) -> Self {
+        Self { cancel: cancel.clone(), ..self }
+    }
+
+    /// Ends the reading when it is to stop: asked for by everything that takes long with what was read.
+    pub(super) fn check(&self) -> Decoded<()> {
+        if self.cancel.is_cancelled() { Err(Problem::Cancelled) } else { Ok(()) }
     }
 }
 
 impl Source<'_> {
     /// Number of bytes.
     pub(super) fn len(&self) -> u64 {
-        match self {
-            Source::Bytes(bytes) => bytes.len() as u64,
-            Source::File { len, .. } => *len,
+        match &self.bytes {
+            Bytes::Memory(bytes) => bytes.len() as u64,
+            Bytes::File { len, .. } => *len,
         }
     }
 
@@ -56,15 +77,20 @@ impl Source<'_> {
         if offset.checked_add(size as u64).is_none_or(|end| end > self.len()) {
             return Ok(None);
         }
-        match self {
-            Source::Bytes(bytes) => {
+        self.check()?;
+        match &self.bytes {
+            Bytes::Memory(bytes) => {
                 let from = offset as usize;
                 Ok(bytes.get(from..from + size).map(Cow::Borrowed))
             }
-            Source::File { file, .. } => {
+            Bytes::File { file, .. } => {
                 let mut buffer = super::buffer(size)?;
                 let mut file = file;
-                file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut buffer)).map_err(Problem::Io)?;
+                file.seek(SeekFrom::Start(offset)).map_err(Problem::Io)?;
+                for part in buffer.chunks_mut(PART) {
+                    self.check()?;
+                    file.read_exact(part).map_err(Problem::Io)?;
+                }
                 Ok(Some(Cow::Owned(buffer)))
             }
         }

@@ -253,7 +253,7 @@ fn channels_are_chosen_by_number_and_transparency_is_told() {
     let bytes = png_bytes(ColorType::Rgba, BitDepth::Eight, 2, 1, &[1, 2, 3, 4, 5, 6, 7, 8]);
     let read = |channels: Option<&[usize]>| {
         let options = ReadOptions { channels: channels.map(<[usize]>::to_vec), ..ReadOptions::default() };
-        image_from(&Source::Bytes(&bytes), &options).map_err(|problem| problem.in_memory(Error::Image))
+        image_from(&Source::of(&bytes), &options).map_err(|problem| problem.in_memory(Error::Image))
     };
     let file = read(None).unwrap();
     assert_eq!(file.image, Image::U8(array![[[1, 2, 3], [5, 6, 7]]]));
@@ -265,7 +265,7 @@ fn channels_are_chosen_by_number_and_transparency_is_told() {
         assert!(text.contains(words), "{text}");
     }
     let options = ReadOptions { plane: Some(2), ..ReadOptions::default() };
-    let text = format!("{:?}", image_from(&Source::Bytes(&bytes), &options).unwrap_err());
+    let text = format!("{:?}", image_from(&Source::of(&bytes), &options).unwrap_err());
     assert!(text.contains("plane 2") && text.contains("has 1"), "{text}");
 }
 

@@ -149,6 +149,9 @@ pub(super) struct Piece {
     pub(super) columns: usize,
 }
 
+/// Rows after which it is asked whether to stop.
+const PATIENCE: usize = 64;
+
 trait Word: Copy + Default {
     fn from_u64(value: u64) -> Self;
     fn add(self, other: Self, mask: u64) -> Self;
@@ -191,6 +194,9 @@ fn fill<W: Word>(
             let chunk = Chunk::read(source, page, tables, layer * down * across + index, rows)?;
             let Some(chunk) = chunk else { continue };
             for y in 0..rows {
+                if y % PATIENCE == 0 {
+                    source.check()?;
+                }
                 chunk.row(page, y, &mut row)?;
                 let start = ((top + y) * page.width + left) * stride;
                 let target = &mut words[start..start + columns * stride];
@@ -242,7 +248,7 @@ impl<'a> Chunk<'a> {
             return Ok(Some(Self { bytes: from_jpeg(page, tables, &data, rows)?.into(), row_bytes, plain: true }));
         }
         let data = if page.bits_reversed { data.iter().map(|byte| byte.reverse_bits()).collect() } else { data };
-        let bytes = if uncompressed { data } else { decompress(page, &data, rows, size)?.into() };
+        let bytes = if uncompressed { data } else { decompress(source, page, &data, rows, size)?.into() };
         if bytes.len() < size {
             let what = if page.tiled { "tile" } else { "strip" };
             return Err(Problem::unusable(format!(

@@ -4,18 +4,22 @@ use std::io::Read;
 
 use weezl::{BitOrder, LzwStatus, decode};
 
+use super::super::source::Source;
 use super::super::{Decoded, Problem, buffer};
 use super::ccitt;
 use super::page::{Compression, Page};
 
+/// Bytes that are decompressed before it is asked again whether to stop.
+const PART: usize = 1 << 22;
+
 /// Decompresses `data` to at most `size` bytes; a strip or tile of `rows` rows. JPEG is not done here.
 ///
 /// Fewer bytes come back when `data` ends early.
-pub(super) fn decompress(page: &Page, data: &[u8], rows: usize, size: usize) -> Decoded<Vec<u8>> {
+pub(super) fn decompress(source: &Source<'_>, page: &Page, data: &[u8], rows: usize, size: usize) -> Decoded<Vec<u8>> {
     match page.compression {
-        Compression::Lzw => lzw(data, size),
-        Compression::Deflate => stream(flate2::read::ZlibDecoder::new(data), size, "deflate"),
-        Compression::Zstd => zstd(data, size),
+        Compression::Lzw => lzw(source, data, size),
+        Compression::Deflate => stream(source, flate2::read::ZlibDecoder::new(data), size, "deflate"),
+        Compression::Zstd => zstd(source, data, size),
         Compression::PackBits => pack_bits(data, size),
         Compression::CcittRows => ccitt::rows(data, page.chunk_width, rows, size),
         Compression::CcittFax3 { two_dimensional } => ccitt::fax3(data, page.chunk_width, rows, size, two_dimensional),
@@ -34,7 +38,7 @@ fn damaged(method: &str, reason: impl std::fmt::Display) -> Problem {
 
 /// TIFF's LZW, and that of writers before version 5.0 of the specification, which turn bits and code lengths around.
 /// Every stream starts with the code 256: in nine bits from the highest down now, from the lowest up then.
-fn lzw(data: &[u8], size: usize) -> Decoded<Vec<u8>> {
+fn lzw(source: &Source<'_>, data: &[u8], size: usize) -> Decoded<Vec<u8>> {
     let old = matches!(data, [0, second, ..] if second & 1 == 1);
     let mut decoder = if old {
         decode::Decoder::new(BitOrder::Lsb, 8)
@@ -44,7 +48,9 @@ fn lzw(data: &[u8], size: usize) -> Decoded<Vec<u8>> {
     let mut out = buffer(size)?;
     let (mut read, mut written) = (0, 0);
     while written < size {
-        let step = decoder.decode_bytes(&data[read..], &mut out[written..]);
+        source.check()?;
+        let end = size.min(written + PART);
+        let step = decoder.decode_bytes(&data[read..], &mut out[written..end]);
         read += step.consumed_in;
         written += step.consumed_out;
         match step.status {
@@ -57,17 +63,19 @@ fn lzw(data: &[u8], size: usize) -> Decoded<Vec<u8>> {
     Ok(out)
 }
 
-fn zstd(data: &[u8], size: usize) -> Decoded<Vec<u8>> {
+fn zstd(source: &Source<'_>, data: &[u8], size: usize) -> Decoded<Vec<u8>> {
     let decoder = ruzstd::decoding::StreamingDecoder::new(data).map_err(|error| damaged("zstd", error))?;
-    stream(decoder, size, "zstd")
+    stream(source, decoder, size, "zstd")
 }
 
 /// Reads up to `size` bytes; the checksum behind them is not asked for, as strips are often padded.
-fn stream(mut decoder: impl Read, size: usize, method: &str) -> Decoded<Vec<u8>> {
+fn stream(source: &Source<'_>, mut decoder: impl Read, size: usize, method: &str) -> Decoded<Vec<u8>> {
     let mut out = buffer(size)?;
     let mut written = 0;
     while written < size {
-        match decoder.read(&mut out[written..]) {
+        source.check()?;
+        let end = size.min(written + PART);
+        match decoder.read(&mut out[written..end]) {
             Ok(0) => break,
             Ok(count) => written += count,
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
@@ -127,6 +135,7 @@ mod tests {
         let old = weezl::encode::Encoder::new(BitOrder::Lsb, 8).encode(&plain).unwrap();
         assert_eq!(old[..2], [0, 1 | old[1] & 0xfe]);
         for packed in [new, old] {
+            let lzw = |packed: &[u8], size| lzw(&Source::of(packed), packed, size);
             assert_eq!(lzw(&packed, plain.len()).unwrap(), plain);
             assert_eq!(lzw(&packed, 100).unwrap(), plain[..100]);
             assert!(lzw(&packed[..packed.len() / 2], plain.len()).is_ok_and(|part| part.len() < plain.len()));

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::super::rounding::{EXACT_IN_F32, Largest};
-use super::super::{Decoded, Problem, RawLabels, ReadLimits, channels_last, plane, sample_count};
+use super::super::{Decoded, Problem, RawLabels, ReadLimits, channels_last, gathered, plane, sample_count};
 use super::chunks::Words;
 use super::page::{Color, Kind, Page};
 use crate::raster::Image;
@@ -129,18 +129,27 @@ fn whole(values: &[f64], height: usize, width: usize) -> Decoded<RawLabels> {
         )));
     }
     if values.iter().any(|&value| value < 0.0) {
-        return Ok(RawLabels::Signed(plane(values.iter().map(|&value| value as i32).collect(), height, width)?));
+        let numbers = gathered(values.len(), values.iter().map(|&value| value as i32))?;
+        return Ok(RawLabels::Signed(plane(numbers, height, width)?));
     }
-    Ok(RawLabels::Unsigned(plane(values.iter().map(|&value| value as u32).collect(), height, width)?))
+    let numbers = gathered(values.len(), values.iter().map(|&value| value as u32))?;
+    Ok(RawLabels::Unsigned(plane(numbers, height, width)?))
 }
 
 impl Words {
     fn map<T>(self, convert: impl Fn(u64) -> Decoded<T>) -> Decoded<Vec<T>> {
+        fn all<W, T>(words: Vec<W>, convert: impl Fn(W) -> Decoded<T>) -> Decoded<Vec<T>> {
+            let mut values = gathered(words.len(), [])?;
+            for word in words {
+                values.push(convert(word)?);
+            }
+            Ok(values)
+        }
         match self {
-            Words::W8(words) => words.into_iter().map(|word| convert(u64::from(word))).collect(),
-            Words::W16(words) => words.into_iter().map(|word| convert(u64::from(word))).collect(),
-            Words::W32(words) => words.into_iter().map(|word| convert(u64::from(word))).collect(),
-            Words::W64(words) => words.into_iter().map(convert).collect(),
+            Words::W8(words) => all(words, |word| convert(u64::from(word))),
+            Words::W16(words) => all(words, |word| convert(u64::from(word))),
+            Words::W32(words) => all(words, |word| convert(u64::from(word))),
+            Words::W64(words) => all(words, convert),
         }
     }
 }

@@ -50,7 +50,7 @@ impl TiffRegions {
         kept_bytes: usize,
         for_labels: bool,
     ) -> Result<Self> {
-        let source = Source::open(path, u64::MAX)?;
+        let source = Source::open(path, u64::MAX)?.until(&options.cancel);
         within_wall(|| Self::from_source(source, path, options, kept_bytes, for_labels))
             .map_err(|problem| problem.in_file(path))
     }

@@ -139,7 +139,7 @@ pub(in crate::raster::read) fn tiled_tiff() -> Vec<u8> {
 }
 
 fn read_with(bytes: &[u8], options: &ReadOptions) -> Result<super::super::ImageFile> {
-    image_from(&Source::Bytes(bytes), options).map_err(|problem| problem.in_memory(Error::Image))
+    image_from(&Source::of(bytes), options).map_err(|problem| problem.in_memory(Error::Image))
 }
 
 fn read(bytes: &[u8]) -> Image {
@@ -147,7 +147,7 @@ fn read(bytes: &[u8]) -> Image {
 }
 
 fn labels_of(bytes: &[u8]) -> RawLabels {
-    labels_from(&Source::Bytes(bytes), &ReadOptions::default()).unwrap()
+    labels_from(&Source::of(bytes), &ReadOptions::default()).unwrap()
 }
 
 fn refusal(bytes: &[u8]) -> String {
@@ -323,9 +323,9 @@ fn planes_and_time_points_are_chosen() {
     let z = "<OME><Image><Pixels DimensionOrder=\"XYZCT\" SizeC=\"2\" SizeZ=\"3\" SizeT=\"1\"/></Image></OME>";
     let second = read_with(&pages(6, z), &plane(2)).unwrap().image;
     assert_eq!(second, Image::U8(array![[[10, 40], [11, 41]]]));
-    let labels = labels_from(&Source::Bytes(&pages(3, "ImageJ=1\nimages=3\nslices=3\n")), &plane(3)).unwrap();
+    let labels = labels_from(&Source::of(&pages(3, "ImageJ=1\nimages=3\nslices=3\n")), &plane(3)).unwrap();
     assert_eq!(labels, RawLabels::Unsigned(array![[20, 21]]));
-    let single = labels_from(&Source::Bytes(&pages(1, "")), &plane(3)).unwrap();
+    let single = labels_from(&Source::of(&pages(1, "")), &plane(3)).unwrap();
     assert_eq!(single, RawLabels::Unsigned(array![[0, 1]]));
 }
 
@@ -336,7 +336,7 @@ fn pages_without_a_meaning_are_chosen_or_made_channels() {
     assert!(text.contains("stack of 3 pages") && text.contains("as channels"), "{text}");
     assert_eq!(read_with(&bytes, &plane(2)).unwrap().image, Image::U8(array![[[10], [11]]]));
     assert_eq!(read_with(&bytes, &channels(&[3, 1])).unwrap().image, Image::U8(array![[[20, 0], [21, 1]]]));
-    let text = format!("{:?}", labels_from(&Source::Bytes(&bytes), &ReadOptions::default()).unwrap_err());
+    let text = format!("{:?}", labels_from(&Source::of(&bytes), &ReadOptions::default()).unwrap_err());
     assert!(text.contains("choose a plane") && !text.contains("as channels"), "{text}");
 }
 
@@ -475,12 +475,19 @@ fn damaged_files_of_every_kind_never_panic() {
                 let at = random.below(damaged.len());
                 damaged[at] = random.bits() as u8;
             }
-            for options in
-                [limits.into(), ReadOptions { plane: Some(2), frame: Some(1), limits, channels: Some(vec![1]) }]
-            {
+            for options in [
+                limits.into(),
+                ReadOptions {
+                    plane: Some(2),
+                    frame: Some(1),
+                    limits,
+                    channels: Some(vec![1]),
+                    ..ReadOptions::default()
+                },
+            ] {
                 // The wall would hide a panic of this module.
-                let _ = super::image(&Source::Bytes(&damaged), &options);
-                let _ = super::labels(&Source::Bytes(&damaged), &options);
+                let _ = super::image(&Source::of(&damaged), &options);
+                let _ = super::labels(&Source::of(&damaged), &options);
             }
         }
     }

@@ -19,6 +19,7 @@ use super::codecs::{crc32c, decode, most_stored};
 use super::dtype::{DataType, Kind};
 use super::find::{Found, find};
 use super::store::{METADATA, Store};
+use crate::control::CancelToken;
 use crate::error::{Result, counted};
 use crate::raster::Image;
 use crate::raster::regions::{Extent, Region, RegionReader};
@@ -37,6 +38,7 @@ pub(in crate::raster::read) struct ZarrRegions {
     pixel_size: Option<[f64; 2]>,
     notes: Vec<String>,
     limits: ReadLimits,
+    cancel: CancelToken,
     chunks: Mutex<Kept<Key, Vec<u8>>>,
     indices: Mutex<Kept<Key, Vec<u8>>>,
     /// Of the samples that became floats so far.
@@ -128,6 +130,7 @@ impl ZarrRegions {
             pixel_size,
             notes,
             limits: ReadLimits { file_bytes: u64::MAX, ..options.limits },
+            cancel: options.cancel.clone(),
             chunks: Mutex::new(Kept::new(kept_bytes)),
             indices: Mutex::new(Kept::new(INDEX_BYTES)),
             largest: Largest::default(),
@@ -189,6 +192,9 @@ impl ZarrRegions {
 
     /// The bytes of a chunk; `None` for one that is not stored.
     fn chunk(&self, level: usize, key: Key, at: &[usize]) -> Decoded<Option<Arc<Vec<u8>>>> {
+        if self.cancel.is_cancelled() {
+            return Err(Problem::Cancelled);
+        }
         let array = &self.levels[level].array;
         let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         chunks.get(key, || match &array.shard {
