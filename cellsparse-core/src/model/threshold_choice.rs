@@ -88,7 +88,7 @@ mod tests {
             });
             let image = Image::U8(Array3::from_shape_fn((32, 64, 1), |(y, x, _)| (y * x) as u8));
             let data = Dataset::new(vec![image], vec![SparseLabels::from_signed(labels).unwrap()]).unwrap();
-            let drawn = Drawn::new(&model.network, &data, &options).unwrap();
+            let drawn = Drawn::new(&model.network, &data, &TrainOptions::default()).unwrap();
             assert_eq!(drawn.cells(), cells);
             cancel.cancel();
             let budget = Budget::of_free_memory();
