@@ -27,8 +27,11 @@ use ndarray::{Array2, Array3};
 
 use super::{Watch, Work};
 
-/// Names and what makes the work.
-pub const ALL: &[(&str, fn() -> Result<Work>)] = &[
+/// A phase: its name, and what makes the work.
+type Phase = (&'static str, fn() -> Result<Work>);
+
+/// Every phase.
+pub const ALL: &[Phase] = &[
     ("reading: PNG of 10,000 x 10,000, 16 bits", png),
     ("reading: labels in a PNG of 10,000 x 10,000", png_labels),
     ("reading: deflated TIFF of 10,000 x 10,000, 32 bits", tiff),
@@ -330,7 +333,7 @@ fn masks() -> Result<Work> {
 
 fn outlines() -> Result<Work> {
     let labels = LabelImage::from_shape_fn((4000, 4000), |(y, x)| {
-        if noise(y, x) % 5 == 0 { 0 } else { (y / 8 * 500 + x / 8 + 1) as i32 }
+        if noise(y, x).is_multiple_of(5) { 0 } else { (y / 8 * 500 + x / 8 + 1) as i32 }
     });
     begun(move |cancel| to_geojson_until(&labels, &GeoJsonOptions::default(), cancel).map(drop))
 }

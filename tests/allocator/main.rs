@@ -62,12 +62,11 @@ unsafe impl GlobalAlloc for Scarce {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above; a block that is not replaced stays as it is.
         if size > layout.size() && refused(size) {
-            ptr::null_mut()
-        } else {
-            unsafe { System.realloc(block, layout, size) }
+            return ptr::null_mut();
         }
+        // SAFETY: as above; a block that is not replaced stays as it is.
+        unsafe { System.realloc(block, layout, size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

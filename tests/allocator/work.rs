@@ -12,8 +12,11 @@ use ndarray::Array2;
 /// Work that is prepared while there is memory.
 type Work = Box<dyn FnOnce() -> Result<()>>;
 
-/// Every kind of work, by name.
-pub const ALL: &[(&str, fn() -> Work)] = &[
+/// A kind of work: its name, and what prepares it.
+type Kind = (&'static str, fn() -> Work);
+
+/// Every kind of work.
+pub const ALL: &[Kind] = &[
     ("reading of an image", || read("a.png")),
     ("reading of a label image", read_labels),
     ("writing of labels", written),
