@@ -69,7 +69,7 @@ impl<'a> GraphFile<'a> {
         let mut tensor = Message::default();
         tensor.number(1, INT32);
         tensor.message(2, sides(is_list.then_some(Some(values.len())).into_iter()));
-        // One by one and not as bytes: OpenCV 4.11 takes the axis of a concatenation from here without looking whether it is.
+        // One by one and not as bytes, the form in which OpenCV 4.11 reads every whole number.
         tensor.packed(7, &values.iter().map(|value| i64::from(*value)).collect::<Vec<i64>>());
         self.constant(name, &Attribute::Integers, tensor);
     }
