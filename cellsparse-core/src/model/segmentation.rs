@@ -121,7 +121,7 @@ impl Segmentation {
     /// `options.objects` does not count.
     ///
     /// # Errors
-    /// As [`to_geojson`].
+    /// As [`to_geojson`](crate::formats::geojson::to_geojson).
     pub fn geojson(&self, options: &GeoJsonOptions) -> Result<Vec<Feature>> {
         self.geojson_until(options, &CancelToken::new())
     }
