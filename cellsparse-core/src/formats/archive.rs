@@ -13,6 +13,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::{Mutex, PoisonError};
 
 use super::shortened::shortened;
+use crate::raster::checksum::{ZIP, checksum};
 
 const LOCAL_HEADER: u32 = 0x0403_4b50;
 const CENTRAL_HEADER: u32 = 0x0201_4b50;
@@ -169,7 +170,7 @@ impl<'a> Archive<'a> {
         let data = local_data(&self.source, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
         let unpacked = miniz_oxide::inflate::decompress_to_vec_with_limit(&data, limit)
             .map_err(|_| format!("its entry '{}' cannot be unpacked", named()))?;
-        if unpacked.len() as u64 != entry.size || crc32(&unpacked) != entry.crc {
+        if unpacked.len() as u64 != entry.size || checksum::<ZIP>(0, &unpacked) != entry.crc {
             return Err(format!("its entry '{}' does not match its checksum", named()));
         }
         Ok(Some(Cow::Owned(unpacked)))
@@ -190,7 +191,7 @@ impl<'a> Archive<'a> {
             ));
         }
         let data = local_data(&self.source, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
-        if self.has_checksums && crc32(&data) != entry.crc {
+        if self.has_checksums && checksum::<ZIP>(0, &data) != entry.crc {
             return Err(format!("its entry '{}' does not match its checksum", named()));
         }
         Ok(Some(data))
@@ -205,7 +206,7 @@ struct Facts {
 
 impl Write for Facts {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.sum = crc32_of(self.sum, bytes);
+        self.sum = checksum::<ZIP>(self.sum, bytes);
         self.length += bytes.len() as u64;
         Ok(bytes.len())
     }
@@ -259,7 +260,7 @@ impl<W: Write> Packer<W> {
         write: &dyn Fn(&mut dyn Write) -> std::io::Result<()>,
     ) -> std::io::Result<()> {
         let too_large = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "more than a zip archive can hold");
-        let mut facts = Facts { sum: !0, length: 0 };
+        let mut facts = Facts { sum: 0, length: 0 };
         write(&mut facts)?;
         let offset = u32::try_from(self.position).map_err(|_| too_large())?;
         let size = u32::try_from(facts.length).map_err(|_| too_large())?;
@@ -273,7 +274,7 @@ impl<W: Write> Packer<W> {
         for field in [20_u16, 1 << 11, 0, 0, 0x21] {
             common.extend(field.to_le_bytes());
         }
-        for field in [!facts.sum, size, size] {
+        for field in [facts.sum, size, size] {
             common.extend(field.to_le_bytes());
         }
         common.extend(name_length.to_le_bytes());
@@ -397,31 +398,6 @@ fn local_data<'a>(source: &Source<'a>, entry: &Entry) -> Option<Cow<'a, [u8]>> {
     source.get(entry.header.checked_add(before)?, entry.stored_size)
 }
 
-/// CRC-32 with the reversed polynomial 0xEDB88320, the checksum of zip.
-fn crc32(bytes: &[u8]) -> u32 {
-    !crc32_of(!0, bytes)
-}
-
-/// The sum, not yet inverted, after more bytes.
-fn crc32_of(sum: u32, bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut index = 0;
-        while index < 256 {
-            let mut value = index as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                value = if value & 1 == 1 { value >> 1 ^ 0xEDB8_8320 } else { value >> 1 };
-                bit += 1;
-            }
-            table[index] = value;
-            index += 1;
-        }
-        table
-    };
-    bytes.iter().fold(sum, |sum, &byte| sum >> 8 ^ TABLE[usize::from(sum as u8 ^ byte)])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -447,7 +423,6 @@ mod tests {
             assert_eq!((data.as_ptr() as usize - bytes.as_ptr() as usize) % 64, 0);
         }
         assert!(archive.read("none").unwrap().is_none());
-        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 #[cfg(any(feature = "io", feature = "models"))]
 mod atomic;
 mod blur;
+#[cfg(any(feature = "io", feature = "models"))]
+#[cfg_attr(not(all(feature = "io", feature = "keras")), allow(dead_code))]
+pub(crate) mod checksum;
 mod components;
 #[cfg(feature = "io")]
 mod files;

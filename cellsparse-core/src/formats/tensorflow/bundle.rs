@@ -9,6 +9,7 @@ use super::super::numbers::Number;
 use super::super::protobuf_fields::{Field, Fields, varint};
 use super::super::shortened::shortened;
 use super::graph::{Read, element, shape};
+use crate::raster::checksum::{CASTAGNOLI, checksum};
 
 /// Last bytes of an index.
 const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
@@ -93,7 +94,7 @@ impl<'d> Bundle<'d> {
             return Err("is stored in slices, which are not read".into());
         }
         let bytes = (self.data)(entry.part, entry.offset, entry.length)?;
-        if masked(crc32c(0, &bytes)) != entry.checksum && entry.kind != TEXT {
+        if masked(checksum::<CASTAGNOLI>(0, &bytes)) != entry.checksum && entry.kind != TEXT {
             return Err("does not match its checksum".into());
         }
         Ok(bytes)
@@ -212,7 +213,7 @@ fn block(bytes: &[u8], (offset, length): (u64, u64), left: &mut Left) -> Read<Ve
     if trailer[0] != 0 {
         return Err("its index is compressed, which TensorFlow does not do".into());
     }
-    if trailer[1..] != masked(crc32c(crc32c(0, block), &trailer[..1])).to_le_bytes() {
+    if trailer[1..] != masked(checksum::<CASTAGNOLI>(checksum::<CASTAGNOLI>(0, block), &trailer[..1])).to_le_bytes() {
         return Err("a block of its index does not match its checksum".into());
     }
     // Places where names stand whole come last, and how many there are.
@@ -239,34 +240,12 @@ fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// CRC-32C (Castagnoli, reversed polynomial 0x82F63B78) of bytes that follow those with `checksum`.
-fn crc32c(checksum: u32, bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut index = 0;
-        while index < 256 {
-            let mut value = index as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                value = if value & 1 == 1 { value >> 1 ^ 0x82f6_3b78 } else { value >> 1 };
-                bit += 1;
-            }
-            table[index] = value;
-            index += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!checksum, |sum, &byte| sum >> 8 ^ TABLE[usize::from(sum as u8 ^ byte)])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn checksums_are_those_of_castagnoli() {
-        assert_eq!(crc32c(0, b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(crc32c(0, b"1234"), b"56789"), 0xe306_9283);
+    fn checksums_are_masked_as_tensorflow_masks_them() {
         assert_eq!(masked(0), 0xa282_ead8);
     }
 

@@ -15,13 +15,14 @@ use super::super::{
 };
 use super::array::Array;
 use super::axes::Axes;
-use super::codecs::{crc32c, decode, most_stored};
+use super::codecs::{decode, most_stored};
 use super::dtype::{DataType, Kind};
 use super::find::{Found, find};
 use super::store::{METADATA, Store};
 use crate::control::CancelToken;
 use crate::error::{Result, counted};
 use crate::raster::Image;
+use crate::raster::checksum::{CASTAGNOLI, checksum};
 use crate::raster::regions::{Extent, Region, RegionReader};
 
 /// Bytes of the indices of shards that are kept.
@@ -231,7 +232,7 @@ impl ZarrRegions {
             let mut index = file.read(begin, length)?.ok_or_else(|| damaged("is shorter than its index"))?;
             if shard.index_checked {
                 let (bytes, sum) = index.split_last_chunk::<4>().ok_or_else(|| damaged("has no index"))?;
-                if crc32c(bytes) != u32::from_le_bytes(*sum) {
+                if checksum::<CASTAGNOLI>(0, bytes) != u32::from_le_bytes(*sum) {
                     return Err(damaged("has an index with another checksum"));
                 }
                 index.truncate(length - 4);

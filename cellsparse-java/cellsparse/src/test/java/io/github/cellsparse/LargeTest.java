@@ -23,7 +23,7 @@ class LargeTest {
     private static final PredictOptions LOOSE = PredictOptions.builder().probThresh(0.01).build();
 
     /** The drawn image, read as an application would: arrays, or strided buffers. */
-    private static final class Parts implements RegionSource {
+    private static class Parts implements RegionSource {
         private final byte[] pixels = Fields.pixels();
         private final boolean strided;
         private int reads;
@@ -126,22 +126,7 @@ class LargeTest {
             assertEquals("odd", assertThrows(IllegalStateException.class, () -> model.predictLarge(image, odd)).getMessage());
             LargeOptions stopping = loose().listener(event -> false).build();
             assertThrows(CellsparseException.Cancelled.class, () -> model.predictLarge(image, stopping));
-            RegionSource small = new RegionSource() {
-                @Override
-                public int height() {
-                    return Fields.SIDE;
-                }
-
-                @Override
-                public int width() {
-                    return Fields.SIDE;
-                }
-
-                @Override
-                public int channels() {
-                    return 1;
-                }
-
+            RegionSource small = new Parts(false) {
                 @Override
                 public Image.SampleType type() {
                     return Image.SampleType.FLOAT32;
