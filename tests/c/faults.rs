@@ -191,7 +191,8 @@ fn files_that_are_read_and_written_bit_by_bit_are_the_same() {
         run(&mut bench.command(words));
         let whole = files(&out);
         fresh();
-        let (output, _) = bench.on_faulty_disk(words, ".", &[("FAULT_SHORT", "1")]);
+        let (output, cut) = bench.on_faulty_disk(words, ".", &[("FAULT_SHORT", "1")]);
+        assert!(cut, "{words}: no call was cut");
         assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(files(&out) == whole && !whole.is_empty(), "{words}: other files");
     }
@@ -207,6 +208,7 @@ fn what_cannot_be_read_is_an_error_and_never_a_part() {
             let faults = [("FAULT_CALL", "read"), ("FAULT_FROM", &*from), ("FAULT_ERROR", "5")];
             let (output, failed) = bench.on_faulty_disk(words, folder, &faults);
             let told = String::from_utf8_lossy(&output.stderr);
+            assert!(failed || from != "1", "{folder}: no read failed");
             assert_eq!(output.status.success(), !failed, "{folder}, read {from}: {told}");
             assert!(!told.contains("panicked"), "{told}");
         }

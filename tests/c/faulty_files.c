@@ -43,20 +43,24 @@ static int is_meant(int file) {
     return strncmp(path, folder, strlen(folder)) == 0;
 }
 
+/* Lets the test know that there was a fault. */
+static void tell(void) {
+    int log = open(setting("FAULT_LOG"), O_CREAT | O_WRONLY, 0666);
+    if (log >= 0) {
+        close(log);
+    }
+}
+
 /* Whether this call is to fail; errno then says why. */
 static int fails(const char *call, int file) {
     long from = atol(setting("FAULT_FROM"));
-    int log;
     if (from <= 0 || strcmp(call, setting("FAULT_CALL")) != 0 || !is_meant(file)) {
         return 0;
     }
     if (__atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) < from) {
         return 0;
     }
-    log = open(setting("FAULT_LOG"), O_CREAT | O_WRONLY, 0666);
-    if (log >= 0) {
-        close(log);
-    }
+    tell();
     errno = atoi(setting("FAULT_ERROR"));
     return 1;
 }
@@ -66,6 +70,7 @@ static ssize_t part(int file, size_t count) {
     if (*setting("FAULT_SHORT") == '\0' || count < 2 || !is_meant(file)) {
         return (ssize_t)count;
     }
+    tell();
     if (__atomic_add_fetch(&touched, 1, __ATOMIC_SEQ_CST) % 3 == 0) {
         errno = EINTR;
         return -1;
