@@ -1,21 +1,23 @@
 //! A field of any size, made on the fly, segmented by parts: time and the largest memory of the process.
 //!
 //! `cargo run --release --workspace --example large -- --side 8000 [--algorithm stardist] [--memory 1500M] [--threads 2]
-//! [--model FILE] [--out DIR]`
+//! [--model FILE | --filters 32] [--out DIR]`, or `-- --fields DIR` to write the drawn fields and their cells, as `peers.py` does.
 //!
 //! The field repeats drawn ones of 512 pixels, of which there are 16, in an order that depends on their place; seams between
-//! them cut nuclei, which does not matter here. Without a model, one is taught for ten steps.
+//! them cut nuclei, which does not matter here. Without a model, one is taught for a hundred small steps; `--filters` makes
+//! StarDist's network slimmer, where memory and order are looked at and not the network. What a run that was ended left in DIR is taken up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cellsparse_core::annotations::SparseLabels;
 use cellsparse_core::large::{GeoJsonSink, LargeOptions, LargeSink, PyramidSink};
 use cellsparse_core::model::{Algorithm, Architecture};
 use cellsparse_core::raster::regions::{CallbackRegions, Extent, Region};
-use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
-use cellsparse_core::{Dataset, Flow, Image, Model, Result, TrainOptions};
-use ndarray::Array3;
+use cellsparse_core::raster::{write_gray_png8, write_labels};
+use cellsparse_core::synthetic::{AnnotationOptions, Field, FieldOptions, annotate, draw_field};
+use cellsparse_core::{Dataset, Flow, Image, Model, Result, StarDistConfig, TrainOptions};
+use ndarray::{Array3, Axis};
 
 /// Side of a drawn field, and number of different ones.
 const SIDE: usize = 512;
@@ -28,11 +30,16 @@ struct Options {
     threads: Option<usize>,
     model: Option<PathBuf>,
     out: PathBuf,
+    fields: Option<PathBuf>,
+    filters: Option<usize>,
 }
 
 fn main() -> Result<()> {
     let options = options();
-    let fields: Vec<Array3<u8>> = (0..FIELDS).map(drawn).collect::<Result<_>>()?;
+    if let Some(folder) = &options.fields {
+        return write_fields(folder);
+    }
+    let fields: Vec<Array3<u8>> = (0..FIELDS).map(|seed| Ok(grey(&drawn(seed)?.image))).collect::<Result<_>>()?;
     let read = |region: Region, _: usize| {
         let pixel = |(y, x, _): (usize, usize, usize)| {
             let (y, x) = (region.top + y, region.left + x);
@@ -44,7 +51,7 @@ fn main() -> Result<()> {
     let reader = CallbackRegions::new(vec![extent], 1, Some([0.5, 0.5]), read)?;
     let model = match &options.model {
         Some(path) => Model::load(path)?,
-        None => taught(options.algorithm)?,
+        None => taught(&options)?,
     };
     std::fs::create_dir_all(&options.out).map_err(|source| cellsparse_core::Error::io(&options.out, source))?;
     let mut labels = PyramidSink::new(options.out.join("large.ome.tif"), Some("large".into()));
@@ -52,6 +59,7 @@ fn main() -> Result<()> {
     let mut sinks: [&mut dyn LargeSink; 2] = [&mut labels, &mut outlines];
     let mut large = LargeOptions::default();
     (large.predict.memory, large.predict.threads) = (options.memory, options.threads);
+    (large.folder, large.resume) = (Some(options.out.join("parts")), true);
     let begin = Instant::now();
     let mut phases: Vec<(String, f64)> = Vec::new();
     let found = model.predict_large(&reader, &large, &mut sinks, &mut |event| {
@@ -79,22 +87,44 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn drawn(seed: u64) -> Result<Array3<u8>> {
-    let field = draw_field(&FieldOptions { height: SIDE, width: SIDE, ..FieldOptions::default() }, seed)?;
-    match field.image {
-        Image::U8(pixels) => Ok(pixels),
-        other => Ok(other.to_f32().mapv(|value| value as u8)),
+fn drawn(seed: u64) -> Result<Field> {
+    draw_field(&FieldOptions { height: SIDE, width: SIDE, ..FieldOptions::default() }, seed)
+}
+
+fn grey(image: &Image) -> Array3<u8> {
+    match image {
+        Image::U8(pixels) => pixels.clone(),
+        other => other.to_f32().mapv(|value| value as u8),
     }
 }
 
-fn taught(algorithm: Algorithm) -> Result<Model> {
+/// Writes the image `images/NN.png` and the label image `labels/NN.*` of every field.
+fn write_fields(folder: &Path) -> Result<()> {
+    let [images, labels] = ["images", "labels"].map(|name| folder.join(name));
+    for folder in [&images, &labels] {
+        std::fs::create_dir_all(folder).map_err(|source| cellsparse_core::Error::io(folder, source))?;
+    }
+    for seed in 0..FIELDS {
+        let (field, stem) = (drawn(seed)?, format!("{seed:02}"));
+        write_gray_png8(images.join(&stem).with_extension("png"), grey(&field.image).index_axis(Axis(2), 0))?;
+        write_labels(&labels, &stem, &field.truth)?;
+    }
+    Ok(())
+}
+
+fn taught(options: &Options) -> Result<Model> {
     let field = draw_field(&FieldOptions::default(), 99)?;
     let labels = SparseLabels::from_signed(annotate(&field, &AnnotationOptions::default(), 99))?;
     let data = Dataset::new(vec![field.image], vec![labels])?;
-    let mut model = Model::new(Architecture::of(algorithm, 1), 0)?;
-    let options =
-        TrainOptions { steps: Some(10), batch_size: Some(2), patch_size: Some(128), ..TrainOptions::default() };
-    model.train(&data, None, &options, &mut |_| Flow::Continue)?;
+    let mut model = match (options.algorithm, options.filters) {
+        (Algorithm::Stardist, Some(n_filter_base)) => {
+            Model::stardist(StarDistConfig { n_filter_base, ..StarDistConfig::default() }, 0)?
+        }
+        (algorithm, _) => Model::new(Architecture::of(algorithm, 1), 0)?,
+    };
+    let steps =
+        TrainOptions { steps: Some(100), batch_size: Some(2), patch_size: Some(128), ..TrainOptions::default() };
+    model.train(&data, None, &steps, &mut |_| Flow::Continue)?;
     Ok(model)
 }
 
@@ -113,6 +143,8 @@ fn options() -> Options {
         threads: None,
         model: None,
         out: std::env::temp_dir().join("cellsparse-large"),
+        fields: None,
+        filters: None,
     };
     let mut words = std::env::args().skip(1);
     while let (Some(name), Some(value)) = (words.next(), words.next()) {
@@ -124,7 +156,9 @@ fn options() -> Options {
             "--threads" => options.threads = Some(value.parse().unwrap_or_else(|error| wrong(&error))),
             "--model" => options.model = Some(value.into()),
             "--out" => options.out = value.into(),
-            _ => wrong(&"there are --side, --algorithm, --memory, --threads, --model and --out"),
+            "--filters" => options.filters = Some(value.parse().unwrap_or_else(|error| wrong(&error))),
+            "--fields" => options.fields = Some(value.into()),
+            _ => wrong(&"there are --side, --algorithm, --memory, --threads, --model, --filters, --out and --fields"),
         }
     }
     options

@@ -114,6 +114,15 @@ impl Layout {
         (bytes <= isize::MAX as usize).then_some(Self { batch, channels, height, width, lanes })
     }
 
+    /// The map of `height` rows of one image.
+    ///
+    /// # Panics
+    /// If `height` is 0 or larger than that of the map.
+    pub fn of_rows(&self, height: usize) -> Self {
+        assert!((1..=self.height).contains(&height), "rows that the map does not have");
+        Self { batch: 1, height, ..*self }
+    }
+
     /// Images.
     pub fn batch(&self) -> usize {
         self.batch

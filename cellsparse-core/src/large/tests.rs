@@ -13,7 +13,7 @@ use crate::formats::features::csv_string;
 use crate::formats::geojson::{GeoJsonOptions, OutlineRule};
 use crate::geometry::measure::MeasureOptions;
 use crate::metrics::{Criterion, matching};
-use crate::model::{Algorithm, Architecture, Segmentation, TrainOptions};
+use crate::model::{Algorithm, Architecture, Preset, Segmentation, TrainOptions};
 use crate::networks::StarDistConfig;
 use crate::random::Random;
 use crate::raster::regions::ImageRegions;
@@ -28,17 +28,18 @@ fn field(height: usize, width: usize, seed: u64) -> Field {
 fn model(algorithm: Algorithm) -> Model {
     static MODELS: OnceLock<Mutex<BTreeMap<&'static str, Model>>> = OnceLock::new();
     let mut models = MODELS.get_or_init(Mutex::default).lock().unwrap();
-    let taught = models.entry(algorithm.name()).or_insert_with(|| {
-        let field = field(128, 160, 1);
-        let labels = SparseLabels::from_signed(annotate(&field, &AnnotationOptions::default(), 1)).unwrap();
-        let data = Dataset::new(vec![field.image], vec![labels]).unwrap();
-        let mut model = Model::new(Architecture::of(algorithm, 1), 0).unwrap();
-        let steps =
-            TrainOptions { steps: Some(4), batch_size: Some(1), patch_size: Some(96), ..TrainOptions::default() };
-        model.train(&data, None, &steps, &mut |_| Flow::Continue).unwrap();
-        model
-    });
-    taught.clone()
+    models.entry(algorithm.name()).or_insert_with(|| taught(algorithm, Preset::default())).clone()
+}
+
+fn taught(algorithm: Algorithm, preset: Preset) -> Model {
+    let field = field(128, 160, 1);
+    let labels = SparseLabels::from_signed(annotate(&field, &AnnotationOptions::default(), 1)).unwrap();
+    let data = Dataset::new(vec![field.image], vec![labels]).unwrap();
+    let mut model = Model::new(Architecture::of(algorithm, 1), 0).unwrap();
+    let options =
+        TrainOptions { preset, steps: Some(4), batch_size: Some(1), patch_size: Some(96), ..TrainOptions::default() };
+    model.train(&data, None, &options, &mut |_| Flow::Continue).unwrap();
+    model
 }
 
 /// What blocks of that side give.
@@ -181,6 +182,22 @@ fn cells_are_those_of_the_whole_image_but_for_rounding() {
             seam <= usual && seam < 3 * typical.max(5),
             "{algorithm}: {seam} changes on a seam, {typical} elsewhere"
         );
+    }
+}
+
+#[test]
+fn networks_that_see_an_image_as_it_is_find_the_same_by_parts() {
+    let image = field(300, 380, 7).image;
+    let options = LargeOptions { skip_empty: false, ..LargeOptions::default() };
+    let mut cellpose = (model(Algorithm::Cellpose), options.clone());
+    let Architecture::Cellpose(config) = cellpose.0.architecture().clone() else { panic!("not Cellpose") };
+    cellpose.1.predict.diameter = Some(config.diam_mean);
+    // The reference does not scale images to the size of the cells.
+    let elephant = (taught(Algorithm::Elephant, Preset::Reference), options);
+    for (model, options) in [cellpose, elephant] {
+        let whole = model.predict(&image, &options.predict).unwrap();
+        assert!(!whole.objects.is_empty(), "{}", model.algorithm());
+        assert_alike(&by_parts(&model, &image, &options, 101).0, &whole, model.algorithm().name());
     }
 }
 

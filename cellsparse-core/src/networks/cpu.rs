@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use cellsparse_kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_moments, max_pool, upsample, with_team};
 
 use super::arithmetic::Arithmetic;
+use super::bands::{self, Bands, Part};
 use super::graph::{Graph, Node, NodeId, Op, Statistics};
-use super::memory::Pool;
+use super::memory::{NO_SLOT, Places, Pool};
 use super::normalization::ChannelMoments;
 use super::weights::Weights;
 use crate::budget::{bytes_of, no_memory};
@@ -18,8 +19,8 @@ use crate::error::{Error, Result};
 /// A network laid out in memory for one batch size and image size.
 ///
 /// Maps are kept in buffers that are allocated once. In a training plan every map lives until the backward pass has used
-/// it, and then its memory takes gradients; in an inference plan maps share memory. Results do not depend on the number
-/// of threads of the current rayon pool.
+/// it, and then its memory takes gradients; in an inference plan maps share memory, and the largest ones exist in bands of rows
+/// alone. Results depend neither on that nor on the number of threads of the current rayon pool.
 #[derive(Debug)]
 pub struct CpuPlan {
     pub(super) graph: Arc<Graph>,
@@ -36,8 +37,11 @@ pub struct CpuPlan {
     training: bool,
     /// Maps, and gradients during a backward pass.
     pub(super) maps: Pool,
-    /// The buffer of every node's result; [`NO_SLOT`] for concatenations, which are never stored.
+    /// The buffer of every node's result; [`NO_SLOT`] for concatenations, which are never stored, and for what exists in
+    /// bands alone.
     pub(super) slots: Vec<usize>,
+    /// What an inference plan computes in bands.
+    pub(super) bands: Vec<Bands>,
     /// Whether the buffer of a node also holds maps of another size, which leave values around the image.
     resized: Vec<bool>,
     pub(super) workspace: Buffer,
@@ -85,9 +89,6 @@ pub struct NodeTimes {
     pub inputs: Duration,
 }
 
-/// The slot of a node without a buffer.
-pub(super) const NO_SLOT: usize = usize::MAX;
-
 impl CpuPlan {
     /// Lays out `graph` for `batch` images of `height x width` pixels.
     ///
@@ -95,7 +96,12 @@ impl CpuPlan {
     /// [`Error::Config`] when the size is not a multiple of what the network divides by, [`Error::Limit`] when its maps cannot
     /// be addressed or there is no memory for them.
     pub fn new(graph: &Arc<Graph>, method: Method, shape: [usize; 3], training: bool) -> Result<Self> {
-        let mut plan = Self::planned(graph, method, shape, training)?;
+        Self::banded(graph, method, shape, training, bands::ROWS)
+    }
+
+    /// As [`new`](Self::new), with bands of that many rows of the finest maps; no bands for more than a third of an image.
+    pub(super) fn banded(graph: &Arc<Graph>, method: Method, shape: [usize; 3], training: bool, rows: usize) -> Result<Self> {
+        let mut plan = Self::planned(graph, method, shape, training, rows)?;
         let bytes = plan.maps.bytes() as u64;
         let what = || format!("a network for a batch of {} of {} x {} pixels", shape[0], shape[1], shape[2]);
         plan.maps.allocate().map_err(|_| no_memory(bytes, what()))?;
@@ -111,7 +117,13 @@ impl CpuPlan {
     }
 
     /// As [`new`](Self::new), without the memory of maps and work space.
-    fn planned(graph: &Arc<Graph>, method: Method, [batch, height, width]: [usize; 3], training: bool) -> Result<Self> {
+    fn planned(
+        graph: &Arc<Graph>,
+        method: Method,
+        [batch, height, width]: [usize; 3],
+        training: bool,
+        rows: usize,
+    ) -> Result<Self> {
         let divisor = graph.divisor();
         if batch == 0 || height == 0 || width == 0 || height % divisor[0] != 0 || width % divisor[1] != 0 {
             return Err(Error::Config(format!(
@@ -141,9 +153,14 @@ impl CpuPlan {
                 }
             })
             .collect();
+        let parts = if training { Vec::new() } else { Part::of(graph) };
+        let bands: Vec<Bands> =
+            parts.iter().filter_map(|part| part.bands(graph, &layouts, height, rows)).collect();
         let convs = (0..layouts.len())
             .map(|id| match graph.nodes()[id].op {
                 Op::Conv { kernel, .. } => {
+                    let own = bands.iter().find(|bands| bands.part.nodes.contains(&id));
+                    let layouts = own.map_or(&layouts, |bands| &bands.layouts);
                     let sources: Vec<Layout> = graph.sources(id).iter().map(|&s| layouts[s]).collect();
                     Some(Conv::new(level, method, kernel, &sources, layouts[id]))
                 }
@@ -162,6 +179,7 @@ impl CpuPlan {
             training,
             maps: Pool::default(),
             slots: Vec::new(),
+            bands,
             resized: Vec::new(),
             workspace: Buffer::default(),
             times: vec![NodeTimes::default(); graph.nodes().len()],
@@ -181,15 +199,29 @@ impl CpuPlan {
         for &output in graph.outputs() {
             last_use[output] = usize::MAX;
         }
+        self.slots = vec![NO_SLOT; nodes];
+        let mut bands = std::mem::take(&mut self.bands);
         for id in 0..nodes {
+            if let Some(own) = bands.iter_mut().find(|bands| bands.part.nodes.contains(&id)) {
+                if id == *own.part.nodes.start() {
+                    for &kept in own.keeps() {
+                        self.slots[kept] = self.maps.acquire_any(&self.layouts[kept]);
+                    }
+                    own.assign(&graph, &mut self.maps);
+                    let ended = |source: usize| own.part.nodes.contains(&last_use[source]) && is_overwritten(&graph, source);
+                    for &source in own.reads().iter().filter(|&&source| ended(source)) {
+                        self.maps.release(self.slots[source]);
+                    }
+                }
+                continue;
+            }
             let shared = !self.training && is_overwritten(&graph, id);
-            let slot = match graph.nodes()[id].op {
-                Op::Concat { .. } => NO_SLOT,
+            self.slots[id] = match graph.nodes()[id].op {
+                Op::Concat { .. } => continue,
                 _ if shared => self.maps.acquire_any(&self.layouts[id]),
                 _ => self.maps.acquire(&self.layouts[id]),
             };
-            self.slots.push(slot);
-            if slot != NO_SLOT && !self.training {
+            if !self.training {
                 let mut reads = graph.reads(id);
                 reads.sort_unstable();
                 reads.dedup();
@@ -200,7 +232,9 @@ impl CpuPlan {
         }
         let size = |id: usize| (self.layouts[id].height(), self.layouts[id].width());
         let other = |id: usize| (0..nodes).any(|o| self.slots[o] == self.slots[id] && size(o) != size(id));
-        self.resized = (0..nodes).map(|id| self.slots[id] != NO_SLOT && other(id)).collect();
+        let banded = |id: usize| bands.iter().any(|bands| bands.slots.contains(&self.slots[id]));
+        self.resized = (0..nodes).map(|id| self.slots[id] != NO_SLOT && (other(id) || banded(id))).collect();
+        self.bands = bands;
         self.maps.fix();
         if self.training {
             // Which buffers a backward pass finds free depends on those of the pass before: two are enough to know all.
@@ -302,6 +336,12 @@ impl CpuPlan {
         self.layouts[0].pack(input, map);
         self.arithmetic.round(map);
         for id in 1..self.layouts.len() {
+            if let Some(own) = self.bands.iter().position(|bands| bands.part.nodes.contains(&id)) {
+                if id == *self.bands[own].part.nodes.start() {
+                    self.forward_bands(own, weights, cancel)?;
+                }
+                continue;
+            }
             if self.slots[id] == NO_SLOT {
                 continue;
             }
@@ -311,7 +351,10 @@ impl CpuPlan {
             if self.resized[id] {
                 self.layouts[id].clear_border(target.as_mut_slice());
             }
-            self.compute(id, weights, target.as_mut_slice());
+            let places = Places { layouts: &self.layouts, slots: &self.slots };
+            if let Some(moments) = self.compute(id, places, weights, target.as_mut_slice()) {
+                self.moments[id] = moments;
+            }
             if !self.graph.outputs().contains(&id) {
                 self.arithmetic.round(target.as_mut_slice());
             }
@@ -321,13 +364,43 @@ impl CpuPlan {
         Ok(())
     }
 
-    fn compute(&mut self, id: NodeId, weights: &Weights, target: &mut [f32]) {
+    /// Computes the part of the network that `self.bands[own]` describes.
+    fn forward_bands(&mut self, own: usize, weights: &Weights, cancel: &CancelToken) -> Result<()> {
+        let graph = Arc::clone(&self.graph);
+        let bands = &self.bands[own];
+        let places = Places { layouts: &bands.layouts, slots: &bands.slots };
+        for &kept in bands.keeps().iter().filter(|&&kept| self.resized[kept]) {
+            self.layouts[kept].clear_border(self.maps.slice_mut(self.slots[kept]));
+        }
+        bands.part.nodes.clone().for_each(|id| self.times[id].forward = Duration::ZERO);
+        let whole = Places { layouts: &self.layouts, slots: &self.slots };
+        for (n, step) in (0..self.layouts[0].batch()).flat_map(|n| bands.steps.iter().map(move |step| (n, step))) {
+            bands.read(&graph, step, n, whole, &mut self.maps);
+            for id in bands.part.nodes.clone().filter(|&id| places.slots[id] != NO_SLOT) {
+                cancel.check()?;
+                let begin = Instant::now();
+                let mut target = self.maps.take(places.slots[id]);
+                places.layouts[id].clear_border(target.as_mut_slice());
+                self.compute(id, places, weights, target.as_mut_slice());
+                if !graph.outputs().contains(&id) {
+                    self.arithmetic.round(target.as_mut_slice());
+                }
+                self.maps.put(places.slots[id], target);
+                self.times[id].forward += begin.elapsed();
+            }
+            bands.keep(&graph, step, n, whole, &mut self.maps);
+        }
+        Ok(())
+    }
+
+    /// Writes the map of a node to `target`; the moments that a normalisation took.
+    fn compute(&self, id: NodeId, places: Places<'_>, weights: &Weights, target: &mut [f32]) -> Option<ChannelMoments> {
         let sources = self.graph.sources(id);
-        let value = |node: NodeId| self.maps.slice(self.slots[node]);
+        let value = |node: NodeId| self.maps.slice(places.slots[node]);
         let values: Vec<&[f32]> = sources.iter().map(|&source| value(source)).collect();
         let by = |by: [usize; 2]| (by[0], by[1]);
-        let (source, layout) = (sources.first().map(|&s| self.layouts[s]), self.layouts[id]);
-        let (Some(source), Some(&from)) = (source, values.first()) else { return };
+        let (source, layout) = (sources.first().map(|&s| places.layouts[s]), places.layouts[id]);
+        let (Some(source), Some(&from)) = (source, values.first()) else { return None };
         match self.graph.nodes()[id].op {
             Op::Input | Op::Concat { .. } => {}
             Op::Conv { activation, residual, .. } => {
@@ -339,7 +412,7 @@ impl CpuPlan {
             Op::Upsample { by: factor, .. } => upsample(self.level, &source, from, by(factor), &layout, target),
             Op::Norm { style, statistics, epsilon, activation, .. } => {
                 let first = self.offsets[id];
-                let style = style.map(|node| vector(&self.layouts[node], value(node)));
+                let style = style.map(|node| vector(&places.layouts[node], value(node)));
                 let moments = match statistics {
                     Statistics::Group { .. } if !self.given[id].is_empty() => {
                         let [mean, variance] =
@@ -357,7 +430,7 @@ impl CpuPlan {
                 let coefficients =
                     moments.scale_and_shift(weights.values(first), weights.values(first + 1), style.as_deref());
                 affine(self.level, &layout, from, [&coefficients[0], &coefficients[1]], activation.slope(), target);
-                self.moments[id] = moments;
+                return Some(moments);
             }
             Op::GlobalAveragePool { .. } => {
                 let channels = channel_moments(self.level, &source, from);
@@ -373,6 +446,7 @@ impl CpuPlan {
                 layout.pack(&values, target);
             }
         }
+        None
     }
 
     /// Mean and variance of every channel in the last forward pass of one image, for each normalisation over groups of channels.
@@ -412,7 +486,7 @@ impl Graph {
     /// # Errors
     /// [`Error::Config`] when the size is not a multiple of what the network divides by.
     pub fn bytes(&self, shape: [usize; 3], training: bool) -> Result<u64> {
-        Ok(CpuPlan::planned(&Arc::new(self.clone()), Method::Fast, shape, training)?.required())
+        Ok(CpuPlan::planned(&Arc::new(self.clone()), Method::Fast, shape, training, bands::ROWS)?.required())
     }
 }
 

@@ -9,9 +9,9 @@ use cellsparse_kernels::{
 };
 
 use super::arithmetic::Arithmetic;
-use super::cpu::{CpuPlan, NO_SLOT, NodeTimes, length, vector};
+use super::cpu::{CpuPlan, NodeTimes, length, vector};
 use super::graph::{Activation, Graph, NodeId, Op};
-use super::memory::Pool;
+use super::memory::{NO_SLOT, Pool};
 use super::normalization::ChannelMoments;
 use super::weights::Weights;
 use crate::control::CancelToken;

@@ -7,6 +7,18 @@ use cellsparse_kernels::{Buffer, Layout};
 /// Values of a cache line, which buffers are rounded up to.
 const LINE: usize = 16;
 
+/// The slot of a node without a buffer.
+pub(super) const NO_SLOT: usize = usize::MAX;
+
+/// Where the maps of a pass lie.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Places<'a> {
+    /// The layout of every node's map.
+    pub layouts: &'a [Layout],
+    /// The buffer of every node's map.
+    pub slots: &'a [usize],
+}
+
 /// Buffers handed out by number and taken back.
 ///
 /// A buffer is only reused for maps of the same height and width, so that the zeros around every plane stay where they

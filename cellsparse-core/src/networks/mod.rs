@@ -4,6 +4,7 @@
 //! `CandleNetwork` runs the same graph on Candle tensors, on any device, and is the oracle of the former in tests.
 
 mod arithmetic;
+mod bands;
 #[cfg(feature = "candle")]
 mod candle;
 #[cfg(feature = "candle")]

@@ -50,7 +50,9 @@ impl Resized {
     pub fn needed(&self, axis: usize, begin: usize, count: usize) -> [usize; 2] {
         let (n_in, n) = (self.from[axis].max(1), self.to[axis].max(1));
         let first = Between::new(begin, n_in, n).first;
-        let last = Between::new((begin + count).saturating_sub(1).max(begin), n_in, n).second;
+        let last = Between::new((begin + count).saturating_sub(1).max(begin), n_in, n);
+        // A pixel that lies on one of before needs no other: without a resize, exactly what is asked for.
+        let last = if last.share > 0.0 { last.second } else { last.first };
         [first, last - first + 1]
     }
 
@@ -182,6 +184,8 @@ mod tests {
                 assert_eq!(part, expected, "{to:?} {corner:?}");
             }
         }
+        let same = Resized { from: [23, 31], to: [23, 31] };
+        assert_eq!([same.needed(0, 3, 5), same.needed(1, 0, 31)], [[3, 5], [0, 31]]);
     }
 
     #[test]

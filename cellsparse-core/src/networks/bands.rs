@@ -1,0 +1,317 @@
+//! Parts of a network that are computed for a band of rows at a time, so that the largest maps never exist as a whole.
+//!
+//! Between the input and the first pooling, and between the last upsampling and the outputs, a network holds maps that nothing
+//! else reads. In an inference plan these are computed band by band: a window of rows is copied from the maps that go in, and of
+//! what comes out the rows are kept that the edge of the window does not reach. Windows begin at multiples of the tiles of the
+//! kernels, so that every value is that of the whole map, bit for bit.
+
+use std::ops::RangeInclusive;
+
+use cellsparse_kernels::Layout;
+
+use super::graph::{Graph, NodeId, Op, Statistics};
+use super::memory::{NO_SLOT, Places, Pool};
+
+/// Rows of a band, in the finest maps of a part. Less takes less memory, and computes more rows twice: a window has a margin on
+/// both sides.
+pub(super) const ROWS: usize = 128;
+
+/// Rows and columns of the tiles of the kernels.
+const TILE: usize = 4;
+
+/// A part of the network that is computed in bands: nodes that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    pub nodes: RangeInclusive<NodeId>,
+    /// Maps that are read and do not belong to the part.
+    reads: Vec<NodeId>,
+    /// Maps of the part that are read elsewhere, or outputs.
+    keeps: Vec<NodeId>,
+    /// How many times smaller than the input the finest maps are, in rows.
+    scale: usize,
+    /// Rows of the finest maps at each edge of a window that are wrong where the image goes on.
+    margin: usize,
+    /// What windows begin at multiples of, in rows of the finest maps.
+    unit: usize,
+}
+
+/// The rows of one step, in rows of the finest maps of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    /// First row of the window.
+    pub top: usize,
+    /// First row that is kept, and the one behind the last.
+    pub rows: [usize; 2],
+}
+
+/// A part for one size of images.
+#[derive(Debug)]
+pub(super) struct Bands {
+    pub part: Part,
+    pub steps: Vec<Step>,
+    /// The layouts of a window, for the nodes of the part and those that it reads.
+    pub layouts: Vec<Layout>,
+    /// The buffers of a window, for the same nodes.
+    pub slots: Vec<usize>,
+}
+
+impl Part {
+    /// The parts of a network that are computed in bands: what leads to the first pooling, and what leads to the outputs.
+    pub fn of(graph: &Graph) -> Vec<Self> {
+        let pooling = graph.nodes().iter().position(|node| matches!(node.op, Op::MaxPool { .. }));
+        let before = pooling.and_then(|pool| Self::leading_to(graph, &[pool], graph.sources(pool)[0]));
+        let after = graph.outputs().first().and_then(|&output| Self::leading_to(graph, graph.outputs(), output));
+        let mut parts: Vec<Self> = before.into_iter().chain(after).collect();
+        // Those of a network without levels are one.
+        parts.dedup_by(|b, a| b.nodes.start() <= a.nodes.end());
+        parts
+    }
+
+    /// All that nothing else reads than `last` and what leads to it, of the scale of `finest`.
+    fn leading_to(graph: &Graph, last: &[NodeId], finest: NodeId) -> Option<Self> {
+        let nodes = graph.nodes();
+        let scale = nodes[finest].scale;
+        let mut inside = vec![false; nodes.len()];
+        for &id in last {
+            inside[id] = is_local(graph, id);
+        }
+        for id in (1..nodes.len()).rev() {
+            let readers = readers(graph, id);
+            let belongs = nodes[id].scale == scale && is_local(graph, id) && !readers.is_empty();
+            inside[id] |= belongs && readers.into_iter().all(|reader| inside[reader]);
+        }
+        let first = inside.iter().position(|inside| *inside)?;
+        let end = inside.iter().rposition(|inside| *inside)?;
+        let is_whole = (first..=end).all(|id| inside[id] || !is_stored(graph, id));
+        let reads = external(graph, &inside);
+        // Something must be saved: a map that lies between what goes in and what comes out.
+        let keeps: Vec<NodeId> = (first..=end).filter(|&id| inside[id] && is_kept(graph, &inside, id)).collect();
+        let saves = (first..=end).any(|id| inside[id] && !keeps.contains(&id));
+        if !is_whole || !saves || reads.iter().any(|&id| nodes[id].scale[0] == 0) || scale[0] == 0 {
+            return None;
+        }
+        let scales = reads.iter().chain(&keeps).map(|&id| nodes[id].scale[0]);
+        let factors: Vec<usize> = scales.map(|other| other.max(scale[0]) / other.min(scale[0])).collect();
+        let unit = (1..).map(|times| times * TILE).find(|unit| factors.iter().all(|factor| unit % factor == 0))?;
+        let margin = reach(graph, first, end).next_multiple_of(unit);
+        Some(Self { nodes: first..=end, reads, keeps, scale: scale[0], margin, unit })
+    }
+
+    /// The bands of images of that many rows, whose maps have these layouts; none for an image that has not many rows.
+    pub fn bands(&self, graph: &Graph, layouts: &[Layout], height: usize, rows: usize) -> Option<Bands> {
+        let height = height / self.scale;
+        let rows = rows.checked_next_multiple_of(self.unit)?;
+        let window = rows.checked_add(2 * self.margin)?;
+        if height / 2 < window || height % self.unit != 0 {
+            return None;
+        }
+        let steps = (0..height.div_ceil(rows)).map(|step| Step {
+            top: (step * rows).saturating_sub(self.margin).min(height - window),
+            rows: [step * rows, ((step + 1) * rows).min(height)],
+        });
+        let mut bands = Bands {
+            part: self.clone(),
+            steps: steps.collect(),
+            layouts: layouts.to_vec(),
+            slots: vec![NO_SLOT; layouts.len()],
+        };
+        for id in self.nodes.clone().chain(self.reads.iter().copied()) {
+            bands.layouts[id] = layouts[id].of_rows(bands.rows_of(graph, id, window));
+        }
+        Some(bands)
+    }
+
+}
+
+impl Bands {
+    /// Hands out the buffers of a window, which are free again afterwards.
+    pub fn assign(&mut self, graph: &Graph, maps: &mut Pool) {
+        let mut held = Vec::new();
+        for &id in &self.part.reads {
+            self.slots[id] = maps.acquire_any(&self.layouts[id]);
+            held.push(self.slots[id]);
+        }
+        let stored: Vec<NodeId> = self.part.nodes.clone().filter(|&id| is_stored(graph, id)).collect();
+        let last_use = |id: NodeId| readers(graph, id).pop();
+        for &id in &stored {
+            self.slots[id] = maps.acquire_any(&self.layouts[id]);
+            held.push(self.slots[id]);
+            let mut reads = graph.reads(id);
+            reads.sort_unstable();
+            reads.dedup();
+            for source in reads.into_iter().filter(|&source| self.part.nodes.contains(&source)) {
+                if last_use(source) == Some(id) && !self.part.keeps.contains(&source) {
+                    maps.release(self.slots[source]);
+                    held.retain(|slot| *slot != self.slots[source]);
+                }
+            }
+        }
+        held.into_iter().for_each(|slot| maps.release(slot));
+    }
+
+    /// Rows of the map of a node for that many of the finest maps.
+    fn rows_of(&self, graph: &Graph, id: NodeId, rows: usize) -> usize {
+        rows * self.part.scale / graph.nodes()[id].scale[0]
+    }
+
+    /// Copies the window of a step of image `n` out of the maps that the part reads.
+    pub fn read(&self, graph: &Graph, step: &Step, n: usize, whole: Places<'_>, maps: &mut Pool) {
+        for &id in &self.part.reads {
+            let (from, to) = (&whole.layouts[id], &self.layouts[id]);
+            let top = self.rows_of(graph, id, step.top);
+            let mut buffer = maps.take(self.slots[id]);
+            let (source, target) = (maps.slice(whole.slots[id]), buffer.as_mut_slice());
+            let row = from.cols() * from.lanes();
+            for block in 0..from.blocks() {
+                // With the row above and the one below, which are zeros around the image.
+                let source = &source[n * from.image() + block * from.plane() + top * row..];
+                let len = (to.height() + 2) * row;
+                target[block * to.plane()..][..len].copy_from_slice(&source[..len]);
+            }
+            maps.put(self.slots[id], buffer);
+        }
+    }
+
+    /// Copies the rows of a step of image `n` that are right into the maps that are kept.
+    pub fn keep(&self, graph: &Graph, step: &Step, n: usize, whole: Places<'_>, maps: &mut Pool) {
+        for &id in &self.part.keeps {
+            let (from, to) = (&self.layouts[id], &whole.layouts[id]);
+            let [top, begin, end] = [step.top, step.rows[0], step.rows[1]].map(|row| self.rows_of(graph, id, row));
+            let mut buffer = maps.take(whole.slots[id]);
+            let (source, target) = (maps.slice(self.slots[id]), buffer.as_mut_slice());
+            let row = to.cols() * to.lanes();
+            for block in 0..to.blocks() {
+                let source = &source[block * from.plane() + (begin - top + 1) * row..][..(end - begin) * row];
+                let target = &mut target[n * to.image() + block * to.plane() + (begin + 1) * row..];
+                target[..source.len()].copy_from_slice(source);
+            }
+            maps.put(whole.slots[id], buffer);
+        }
+    }
+
+    /// The maps of whole images that are read.
+    pub fn reads(&self) -> &[NodeId] {
+        &self.part.reads
+    }
+
+    /// The maps that are kept.
+    pub fn keeps(&self) -> &[NodeId] {
+        &self.part.keeps
+    }
+}
+
+/// Whether a node has a map of its own.
+fn is_stored(graph: &Graph, id: NodeId) -> bool {
+    !matches!(graph.nodes()[id].op, Op::Concat { .. })
+}
+
+/// Whether a value depends on its surroundings alone.
+fn is_local(graph: &Graph, id: NodeId) -> bool {
+    match graph.nodes()[id].op {
+        Op::Conv { .. } | Op::MaxPool { .. } | Op::Upsample { .. } => graph.nodes()[id].scale[0] > 0,
+        Op::Norm { style, statistics, .. } => style.is_none() && matches!(statistics, Statistics::Batch { .. }),
+        Op::Input | Op::Concat { .. } | Op::GlobalAveragePool { .. } | Op::L2Normalize { .. } => false,
+    }
+}
+
+fn external(graph: &Graph, inside: &[bool]) -> Vec<NodeId> {
+    let mut reads: Vec<NodeId> = (0..inside.len()).filter(|&id| inside[id]).flat_map(|id| graph.reads(id)).collect();
+    reads.retain(|&id| !inside[id]);
+    reads.sort_unstable();
+    reads.dedup();
+    reads
+}
+
+fn is_kept(graph: &Graph, inside: &[bool], id: NodeId) -> bool {
+    graph.outputs().contains(&id) || readers(graph, id).into_iter().any(|reader| !inside[reader])
+}
+
+/// The nodes that read the map of a node.
+fn readers(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+    (id + 1..graph.nodes().len())
+        .filter(|&reader| is_stored(graph, reader) && graph.reads(reader).contains(&id))
+        .collect()
+}
+
+/// Rows of the finest maps that the last ones reach to each side.
+fn reach(graph: &Graph, first: NodeId, end: NodeId) -> usize {
+    let mut reach = vec![0; end + 1];
+    for id in first..=end {
+        let own = usize::from(matches!(graph.nodes()[id].op, Op::Conv { kernel: 3, .. }));
+        reach[id] = own + graph.reads(id).into_iter().map(|source| reach[source]).max().unwrap_or(0);
+    }
+    reach.into_iter().max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cellsparse_kernels::Method;
+
+    use super::super::cpu::CpuPlan;
+    use super::super::{CellposeConfig, ElephantConfig, StarDistConfig, Weights};
+    use super::*;
+    use crate::random::Random;
+
+    fn star(change: impl FnOnce(&mut StarDistConfig)) -> Graph {
+        let mut config =
+            StarDistConfig { n_filter_base: 8, n_depth: 2, net_conv_after_unet: 24, ..StarDistConfig::default() };
+        change(&mut config);
+        config.graph()
+    }
+
+    fn parts(graph: &Graph) -> Vec<[&str; 2]> {
+        let name = |id: NodeId| graph.nodes()[id].name.as_str();
+        Part::of(graph).iter().map(|part| [name(*part.nodes.start()), name(*part.nodes.end())]).collect()
+    }
+
+    #[test]
+    fn the_parts_lead_to_the_first_pooling_and_to_the_outputs() {
+        let grid = star(|_| {});
+        assert_eq!(parts(&grid), [["conv2d", "max_pooling2d"], ["up_0", "dist"]]);
+        // Without a grid, the maps before the first pooling are also read at the end.
+        assert_eq!(parts(&star(|config| config.grid = [1, 1])), [["up_0", "dist"]]);
+        assert_eq!(parts(&star(|config| config.n_classes = Some(2)))[1], ["up_0", "prob_class"]);
+        assert!(parts(&ElephantConfig::default().graph()).is_empty(), "its normalisation needs the whole image");
+    }
+
+    #[test]
+    fn bands_give_what_the_whole_gives() {
+        let graphs = [
+            star(|_| {}),
+            star(|config| config.grid = [1, 1]),
+            star(|config| (config.grid, config.n_channels) = ([4, 2], 3)),
+            star(|config| (config.n_classes, config.batch_norm) = (Some(3), true)),
+            star(|config| (config.net_conv_after_unet, config.n_channels) = (0, 20)),
+            CellposeConfig { widths: vec![8, 20, 16], ..CellposeConfig::default() }.graph(),
+        ];
+        for graph in graphs.map(Arc::new) {
+            let weights = Weights::init(&graph, 3);
+            for (method, shape) in [(Method::Fast, [1, 208, 48]), (Method::Direct, [2, 160, 80])] {
+                let input: Vec<f32> = {
+                    let mut random = Random::new(5, 0);
+                    (0..shape.iter().product::<usize>() * graph.input_channels()).map(|_| random.unit() as f32).collect()
+                };
+                let outputs = |rows: usize| {
+                    let mut plan = CpuPlan::banded(&graph, method, shape, false, rows).unwrap();
+                    plan.set_weights(&weights);
+                    // Twice: what a pass leaves in the buffers changes nothing.
+                    plan.forward(&weights, &vec![7.0; input.len()]);
+                    plan.forward(&weights, &input);
+                    let output = |index: usize| {
+                        let mut values = vec![0.0; plan.output_shape(index).iter().product()];
+                        plan.output(index, &mut values);
+                        values
+                    };
+                    ((0..plan.output_count()).map(output).collect::<Vec<_>>(), plan.bands.len(), plan.bytes())
+                };
+                let (whole, none, bytes) = outputs(usize::MAX);
+                let (banded, parts, less) = outputs(8);
+                assert_eq!((none, parts), (0, Part::of(&graph).len()), "{shape:?}");
+                assert!(parts > 0 && less < bytes, "{less} of {bytes} bytes");
+                assert!(whole == banded, "{:?} {shape:?}: other values", graph.nodes()[1].name);
+            }
+        }
+    }
+}
