@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use cellsparse_core::formats::geojson::GeoJsonOptions;
-use cellsparse_core::large::{Area, LargeOptions, LargeProgress, LargeSink, LargeSummary, Phase, sink_for};
+use cellsparse_core::large::{Area, LARGE, LargeOptions, LargeProgress, LargeSink, LargeSummary, Phase, sink_for};
 use cellsparse_core::model::PredictOptions;
 use cellsparse_core::raster::regions::{Level, RegionReader};
 use cellsparse_core::raster::{ReadLimits, is_zarr_folder, open_regions};
@@ -36,11 +36,14 @@ pub struct LargeArgs {
     pub resume: bool,
 }
 
-/// Pixels from which a pyramid is read by parts whatever the memory.
-pub const PYRAMID: usize = 1 << 24;
-
 /// Bytes of decoded strips and tiles that are kept.
 pub const KEPT_BYTES: usize = 128 << 20;
+
+/// Whether a file is of a kind of which parts can be read.
+pub fn may_be_large(file: &Path) -> bool {
+    let extension = file.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    matches!(extension.as_deref(), Some("tif" | "tiff" | "svs" | "btf")) || is_zarr_folder(file)
+}
 
 /// Where labels and objects go.
 type Sinks<'r> = Vec<Box<dyn LargeSink + 'r>>;
@@ -80,9 +83,7 @@ impl<'a> Large<'a> {
             let reader = open_regions(&part.file, &part.read, KEPT_BYTES)?;
             return Ok(Some((reader, "by parts, as was asked for".into())));
         }
-        let extension = part.file.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-        let is_large_kind = matches!(extension.as_deref(), Some("tif" | "tiff" | "svs" | "btf"));
-        if !is_large_kind && !is_zarr_folder(&part.file) {
+        if !may_be_large(&part.file) {
             return Ok(None);
         }
         let Ok(reader) = open_regions(&part.file, &part.read, KEPT_BYTES) else { return Ok(None) };
@@ -100,7 +101,7 @@ impl<'a> Large<'a> {
         let length = fs::metadata(&part.file).map_or(0, |file| file.len());
         if takes > allowed.left() || samples > limits.decoded_bytes || length > limits.file_bytes {
             Some(format!("by parts, since all of it would take more than {allowed} of memory"))
-        } else if reader.levels().len() > 1 && pixels > PYRAMID {
+        } else if reader.levels().len() > 1 && pixels > LARGE {
             Some("by parts, as a pyramid".into())
         } else {
             None

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use cellsparse_core::annotations::Dataset;
 use cellsparse_core::error::counted;
 use cellsparse_core::model::{
-    Algorithm, Architecture, Device, Model, Normalization, Preset, Start, TrainOptions, TrainingSummary,
-    choose_algorithm, shape_advice,
+    Algorithm, Architecture, Device, Model, Normalization, Start, TrainOptions, TrainingSummary, choose_algorithm,
+    shape_advice,
 };
 use cellsparse_core::{Error, Result};
 use serde_json::{Value, json};
@@ -163,8 +163,7 @@ fn normalization(args: &TrainArgs) -> Result<Normalization> {
         Some(path) => Model::load(path)?.normalization(),
         None => Normalization::default(),
     };
-    let is_usual = known == Normalization::default();
-    Ok(if args.preset == Preset::Reference && is_usual { Normalization::MIN_MAX } else { known })
+    Ok(known.trained_by(args.preset))
 }
 
 /// The starting weights that are named, if it is not a file.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use cellsparse_core::annotations::{Dataset, LabelSource, SparseLabels, advice, choose_encoding};
 use cellsparse_core::error::counted;
 use cellsparse_core::formats::annotation_files::{AnnotationOptions, Matches, match_annotations, read_annotations};
+use cellsparse_core::large::{DrawnOptions, DrawnPart, Place, scaled};
 use cellsparse_core::model::Normalization;
 use cellsparse_core::pseudo_labels::doubtful_background;
-use cellsparse_core::raster::regions::{Extent, Level, Region};
+use cellsparse_core::raster::regions::Level;
 use cellsparse_core::raster::{ImageFile, ReadOptions};
 use cellsparse_core::{Budget, Error, Image, Reason, Result};
 use serde_json::{Value, json};
@@ -67,13 +68,8 @@ impl TrainingData {
         let (slides, of) = &self.slides;
         let cancel = interrupt::token();
         let measured = slides.iter().map(|slide| slide.percentiles(how, &cancel)).collect::<Result<Vec<_>>>()?;
-        let scaled = self.dataset.images().iter().zip(of).map(|(image, slide)| match slide {
-            Some(slide) => Normalization::apply_measured(&measured[*slide], image),
-            None => how.apply(image),
-        });
-        let images = scaled.map(|image| image.map(Image::F32)).collect::<Result<Vec<_>>>()?;
-        let sizes = self.dataset.pixel_sizes().to_vec();
-        self.dataset = Dataset::new(images, self.dataset.labels().to_vec())?.with_pixel_sizes(sizes)?;
+        let of: Vec<_> = of.iter().map(|slide| slide.map(|slide| &measured[slide])).collect();
+        self.dataset = scaled(&self.dataset, &of, how)?;
         Ok(())
     }
 }
@@ -102,8 +98,8 @@ struct Pair<'a> {
     image: Image,
     size: Option<[f64; 2]>,
     files: &'a (PathBuf, PathBuf),
-    /// The large image that it is a part of, and which part.
-    slide: Option<(usize, Region, Extent)>,
+    /// The large image that it is a part of, and where it lies there.
+    slide: Option<(usize, Place)>,
 }
 
 /// Reads images with their annotations, and says in a line how the labels were read. Of several files, those that cannot be
@@ -152,11 +148,7 @@ pub fn read(images: &Path, labels: &Path, how: &Reading) -> Result<TrainingData>
         match parsed.and_then(|parsed| parsed.check_fits(&pair.image).map(|()| parsed)) {
             Ok(parsed) => {
                 let parsed = match pair.slide {
-                    // Before the encoding is known, nobody knows which numbers are cells.
-                    Some((_, part, extent)) => parsed.without_cut(
-                        &[part.top..part.bottom(), part.left..part.right()],
-                        (extent.height, extent.width),
-                    ),
+                    Some((_, place)) => place.without_cut(parsed),
                     None => parsed,
                 };
                 usable.push((pair, parsed));
@@ -205,12 +197,13 @@ fn read_files<'a>(
     };
     let slide = Slide::open(image, &read, how.level, how.memory).map_err(|error| (image.as_path(), error))?;
     if let Some(slide) = slide {
-        let found = slide.read([image, labels], &options, how.patch, how.memory)?;
+        let wanted = DrawnOptions { patch: how.patch, memory: how.memory };
+        let found = slide.read([image, labels], &options, &wanted)?;
         remarks.say(image, &slide.notes());
         left_out.extend(found.unused.iter().map(|what| NotUsed::at(labels, what)));
         let size = how.pixel_size.or(found.pixel_size);
-        let part = |(part, image, source)| {
-            (Pair { image, size, files, slide: Some((slides.len(), part, found.extent)) }, source)
+        let part = |DrawnPart { place, image, labels, .. }| {
+            (Pair { image, size, files, slide: Some((slides.len(), place)) }, labels)
         };
         let parts = found.parts.into_iter().map(part).collect();
         slides.push(slide);

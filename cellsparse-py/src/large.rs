@@ -84,7 +84,15 @@ pub enum Source {
 }
 
 impl Source {
-    fn open(self) -> Result<Box<dyn RegionReader>> {
+    /// The name of the file.
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Source::File(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
+            Source::Object(_) => None,
+        }
+    }
+
+    pub fn open(self) -> Result<Box<dyn RegionReader>> {
         match self {
             Source::File(path) => open_regions(path, &ReadOptions::default(), KEPT_BYTES),
             Source::Object((levels, channels, read)) => {

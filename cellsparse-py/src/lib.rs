@@ -30,7 +30,7 @@ mod _native {
     #[pymodule_export]
     use super::cellpose::{compute_masks, fill_holes_and_remove_small_masks, follow_flows, masks_to_flows};
     #[pymodule_export]
-    use super::dataset::Dataset;
+    use super::dataset::{Dataset, is_large};
     #[pymodule_export]
     use super::labels::{
         class_labels, distance_transform_edt, geojson, image_info, normalize, overlay, read_annotations, read_image,

@@ -196,8 +196,16 @@ impl Model {
         let cancel = options.cancel.clone();
         let (data, validation) = (Arc::clone(&data.0), validation.map(|set| Arc::clone(&set.0)));
         let (mut model, watched) = ((*self.current()).clone(), observer.is_some());
+        let mut options = options;
         let work = move |events: crate::work::Events<(cellsparse_core::Model, TrainingSummary)>| {
             let _held = held;
+            // One image is scaled by the whole that it is a part of, so all are scaled here.
+            options.normalized = data.has_parts() || validation.as_ref().is_some_and(|set| set.has_parts());
+            let how = model.normalization().trained_by(options.preset);
+            let data = data.ready(options.normalized.then_some(how), &options.cancel)?;
+            let validation =
+                validation.as_ref().map(|set| set.ready(options.normalized.then_some(how), &options.cancel));
+            let validation = validation.transpose()?;
             let mut observe = |progress: &_| if watched { events.send(progress) } else { ControlFlow::Continue };
             let summary = model.train(&data, validation.as_deref(), &options, &mut observe)?;
             Ok((model, summary))
@@ -295,7 +303,12 @@ pub fn choose_algorithm(
         ..TrainOptions::default()
     };
     let (data, cancel) = (Arc::clone(&data.0), options.cancel.clone());
-    let work = move |_| cellsparse_core::model::choose_algorithm(&data, &options);
+    let mut options = options;
+    let work = move |_| {
+        options.normalized = data.has_parts();
+        let data = data.ready(options.normalized.then(Normalization::default), &options.cancel)?;
+        cellsparse_core::model::choose_algorithm(&data, &options)
+    };
     let choice = supervise(py, &cancel, work, |_, _| Ok(ControlFlow::Continue))?.into_result(py)?;
     to_json(py, &choice)
 }

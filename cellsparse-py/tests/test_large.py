@@ -183,3 +183,138 @@ def test_zarr_arrays_are_read_and_written_as_they_are(model, tmp_path):
     found = model.predict_large(source, target)
     assert found.labels is target
     assert np.array_equal(target[:], model.predict(image)[0])
+
+
+class Slide:
+    """An image that is made where it is looked at, with drawn cells at two places; counts what is looked at."""
+
+    def __init__(self, side, field, elsewhere, dtype):
+        self.shape, self.dtype, self.field, self.elsewhere = (side, side), np.dtype(dtype), field, elsewhere
+        self.places = [(640, 1280), (side - 400, side - 200)]
+        self.read = 0
+
+    def __getitem__(self, place):
+        (top, bottom, _), (left, right, _) = (axis.indices(self.shape[0]) for axis in place)
+        self.read += (bottom - top) * (right - left)
+        rows, columns = np.arange(top, bottom)[:, np.newaxis], np.arange(left, right)
+        part = np.broadcast_to(self.elsewhere(rows, columns), (bottom - top, right - left)).astype(self.dtype)
+        for y, x in self.places:
+            height, width = self.field.shape
+            first, last = max(y, top), min(y + height, bottom)
+            begin, end = max(x, left), min(x + width, right)
+            if first < last and begin < end:
+                part[first - top : last - top, begin - left : end - left] = self.field[first - y : last - y, begin - x : end - x]
+        return part
+
+
+def small(**options):
+    return {"steps": 1, "batch_size": 1, "patch_size": 96, "progress": False, **options}
+
+
+def texture(rows, columns):
+    return (31 * rows + 17 * columns) % 60
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training_reads_of_a_slide_what_is_around_the_drawn_cells(tmp_path, capsys):
+    field = cs.synthetic.field(seed=1, shape=(128, 160))
+    pixels = np.squeeze(field.image)
+    # Outlines as QuPath exports them, on an image of 4,294 megapixels.
+    image = Slide(65536, pixels, texture, pixels.dtype)
+    drawn = []
+    for y, x in image.places:
+        for feature in cs.to_geojson(np.where(field.truth <= 6, field.truth, 0)):
+            rings = feature["geometry"]["coordinates"]
+            assert feature["geometry"]["type"] == "Polygon"
+            feature["geometry"]["coordinates"] = [[[px + x, py + y] for px, py in ring] for ring in rings]
+            drawn.append(feature)
+    (tmp_path / "slide.geojson").write_text(json.dumps(drawn))
+    model = cs.Elephant(widths=[4, 8])
+    model.train(image, tmp_path / "slide.geojson", **small(progress=True))
+    assert 0 < image.read < 0.01 * 65536**2
+    said = capsys.readouterr().err
+    assert "image 0: 2 parts around what was drawn" in said and "of 4295 megapixels" in said
+    assert model.steps == 1
+
+    # A label image of the same kind; of the image itself, parts and a sample for its percentiles are read.
+    image = Slide(8192, pixels, texture, pixels.dtype)
+    labels = Slide(8192, field.annotation, lambda rows, columns: -1, np.int32)
+    model.train([image], [labels], **small())
+    assert 0 < image.read - 2**24 < 0.02 * 8192**2
+    assert labels.read < 1.1 * 8192**2
+
+    # Beside an image in the memory, and as validation.
+    outlines = tmp_path / "slide.geojson"
+    model.train([image, pixels], [outlines, field.annotation], ([image], [outlines]), **small(pixel_size=[0.5, None]))
+    assert model.pixel_size == (0.5, 0.5)
+    image.places, labels.places = [(0, 0)], [(0, 0)]
+    labels.field = np.where(field.truth == 3, 1, -1)
+    assert cs.choose_algorithm(image, labels, time_budget=0.1).n_channels == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parts_of_an_array_train_like_the_whole_of_it(tmp_path):
+    field = cs.synthetic.field(seed=1, shape=(300, 320))
+    pixels = np.squeeze(field.image)
+    stored = np.memmap(tmp_path / "a.raw", dtype=pixels.dtype, mode="w+", shape=pixels.shape)
+    stored[:] = pixels
+    weights = []
+    # Small arrays of any kind are read whole. So is what lies around the cells, where these are everywhere.
+    for image, labels, memory in [
+        (pixels, field.annotation, None),
+        (stored, field.annotation, None),
+        (Slices(pixels), Slices(field.annotation), None),
+        ([Slices(pixels)], [field.annotation], None),
+        (pixels[np.newaxis], field.annotation[np.newaxis], None),
+    ]:
+        model = cs.Elephant(widths=[4, 8])
+        model.train(image, labels, **small(memory=memory))
+        weights.append(model._model.to_bytes())
+    assert all(other == weights[0] for other in weights)
+    cs.write_labels(tmp_path / "a.png", pixels.astype(np.int32))
+    cs.write_labels(tmp_path / "b.png", field.annotation, label_encoding="wire")
+    model = cs.Elephant(widths=[4, 8])
+    model.train(tmp_path / "a.png", tmp_path / "b.png", **small(label_encoding="wire"))
+    assert model.steps == 1
+
+
+def test_unusable_slides_are_refused(tmp_path):
+    nothing = np.zeros((1, 1), np.uint8)
+    image = Slide(8192, nothing, texture, np.uint8)
+    model = cs.Elephant(widths=[4, 8])
+    with pytest.raises(cs.LabelsError, match="label image 0: nothing is drawn inside of the image"):
+        model.train(image, Slide(8192, nothing, lambda rows, columns: -1, np.int32), **small())
+    with pytest.raises(cs.LabelsError, match="8192 x 8192 pixels .* and the annotations are for 4096 x 4096"):
+        model.train(image, Slide(4096, nothing, lambda rows, columns: 1, np.int32), **small())
+    with pytest.raises(cs.LabelsError, match="0.5 is no label"):
+        model.train(image, Slide(8192, nothing, lambda rows, columns: 0.5, np.float32), **small())
+    with pytest.raises(cs.LabelsError, match=r"it must be \[H, W\]"):
+        model.train([image], [np.zeros((2, 2, 2), np.int32)], **small())
+    with pytest.raises(cs.ImageError, match="1 and 2 label images"):
+        model.train([image], [nothing, nothing], **small())
+    with pytest.raises(cs.NotFoundError):
+        model.train(image, tmp_path / "absent.geojson", **small())
+
+    class Broken(Slide):
+        def __getitem__(self, place):
+            raise OSError("the disk is gone")
+
+    labels = Slide(8192, np.full((20, 20), 3, np.int32), lambda rows, columns: -1, np.int32)
+    with pytest.raises(cs.ImageError, match="image 0: .*the disk is gone"):
+        model.train(Broken(8192, nothing, texture, np.uint8), labels, **small())
+    assert model.steps == 0
+
+
+def test_zarr_arrays_are_trained_on_as_they_are(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    field = cs.synthetic.field(seed=1, shape=(128, 160))
+    pixels = np.squeeze(field.image)
+    image = zarr.open(str(tmp_path / "a.zarr"), mode="w", shape=(8192, 8192), chunks=(512, 512), dtype=pixels.dtype)
+    labels = zarr.open(
+        str(tmp_path / "b.zarr"), mode="w", shape=(8192, 8192), chunks=(512, 512), dtype="int32", fill_value=-1
+    )
+    image[5000:5128, 700:860] = pixels
+    labels[5000:5128, 700:860] = field.annotation
+    model = cs.Elephant(widths=[4, 8])
+    model.train(image, labels, **small())
+    assert model.steps == 1

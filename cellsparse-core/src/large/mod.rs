@@ -19,23 +19,27 @@ mod area;
 mod assemble;
 mod blocks;
 mod drawn;
+mod labels;
 mod outputs;
 mod parts;
 mod progress;
 mod run;
 mod sinks;
 mod spool;
+mod training;
 
 use std::path::PathBuf;
 
 pub use self::area::Area;
 pub use self::drawn::parts_around;
+pub use self::labels::LargeLabels;
 pub use self::outputs::sink_for;
 pub use self::parts::{LargeGroup, LargePlan, keep_block};
 pub use self::progress::{LargeProgress, Phase};
 pub use self::sinks::{
     CsvSink, GeoJsonSink, LargeBlock, LargeShape, LargeSink, MemorySink, OwnObjects, PyramidSink, ZarrSink,
 };
+pub use self::training::{About, DrawnOptions, DrawnPart, DrawnParts, LARGE, Place, read_drawn, scaled, why_by_parts};
 use crate::budget::bytes_of;
 use crate::control::Flow;
 use crate::error::Result;

@@ -120,6 +120,7 @@ pub(super) fn packed_blocks(
     let (_, options) = at_level(reader, options, extent);
     let lattice = Blocks::of(extent, side);
     let setup = Setup::new(model, reader, options.level, &context, &options.predict)?;
+    let setup = if options.skip_empty { setup.with_thumbnail()? } else { setup };
     let mut answers = if setup.searches_whole() { None } else { Some(Blended::new(&setup)?) };
     let mut packed = Vec::new();
     for &index in blocks {

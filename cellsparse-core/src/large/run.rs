@@ -96,6 +96,7 @@ impl Parts<'_> {
     /// Finds the objects of every block that is not done; notes on the whole.
     fn search(&self, context: &Context, teller: &mut Teller<'_>) -> Result<Vec<String>> {
         let setup = Setup::new(self.model, self.reader, self.options.level, context, &self.options.predict)?;
+        let setup = if self.options.skip_empty { setup.with_thumbnail()? } else { setup };
         let mut notes = setup.notes.clone();
         let left_out = if setup.searches_whole() { self.stars(&setup, teller)? } else { self.blended(&setup, teller)? };
         if left_out > 0 {

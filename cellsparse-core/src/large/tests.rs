@@ -1,6 +1,7 @@
 //! Segmentation by parts against that of the whole image.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use ndarray::{Array3, s};
@@ -13,10 +14,10 @@ use crate::formats::features::csv_string;
 use crate::formats::geojson::{GeoJsonOptions, OutlineRule};
 use crate::geometry::measure::MeasureOptions;
 use crate::metrics::{Criterion, matching};
-use crate::model::{Algorithm, Architecture, Preset, Segmentation, TrainOptions};
+use crate::model::{Algorithm, Architecture, Normalization, Preset, Segmentation, TrainOptions};
 use crate::networks::StarDistConfig;
 use crate::random::Random;
-use crate::raster::regions::ImageRegions;
+use crate::raster::regions::{Extent, ImageRegions, Region};
 use crate::raster::{Image, LabelImage, RawLabels, read_label_file};
 use crate::synthetic::{AnnotationOptions, Field, FieldOptions, annotate, draw_field};
 
@@ -105,7 +106,7 @@ fn stars_of_classes_and_of_images_that_are_seen_scaled_are_those_of_the_whole_im
 struct Odd(ImageRegions);
 
 impl RegionReader for Odd {
-    fn levels(&self) -> &[crate::raster::regions::Extent] {
+    fn levels(&self) -> &[Extent] {
         self.0.levels()
     }
 
@@ -121,7 +122,7 @@ impl RegionReader for Odd {
         vec!["rounded".into()]
     }
 
-    fn read(&self, region: crate::raster::regions::Region, level: usize) -> Result<Image> {
+    fn read(&self, region: Region, level: usize) -> Result<Image> {
         self.0.read(region, level)
     }
 }
@@ -337,6 +338,102 @@ fn objects_are_found_where_they_are_wanted_and_empty_parts_are_left_out() {
     for (id, own) in wanted.iter().zip(1..) {
         for (a, b) in all.labels.iter().zip(&some.labels) {
             assert_eq!(a == id, *b == own, "object {id}");
+        }
+    }
+}
+
+/// An image with smaller copies, that counts the pixels of the largest level that are read right of a column.
+struct Pyramid {
+    levels: Vec<ImageRegions>,
+    extents: Vec<Extent>,
+    beyond: usize,
+    read: AtomicUsize,
+}
+
+impl Pyramid {
+    fn new(pixels: &Array3<f32>, copies: usize, smaller: Smaller, beyond: usize) -> Self {
+        let mut levels = vec![pixels.clone()];
+        for at in 0..copies {
+            levels.push(smaller(&levels[at]));
+        }
+        let levels: Vec<_> =
+            levels.into_iter().map(|pixels| ImageRegions::new(Image::F32(pixels), None).unwrap()).collect();
+        let extents = levels.iter().map(|level| level.levels()[0]).collect();
+        Self { levels, extents, beyond, read: AtomicUsize::new(0) }
+    }
+}
+
+impl RegionReader for Pyramid {
+    fn levels(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    fn channels(&self) -> usize {
+        self.levels[0].channels()
+    }
+
+    fn read(&self, region: Region, level: usize) -> Result<Image> {
+        if level == 0 {
+            let columns = region.right().saturating_sub(region.left.max(self.beyond));
+            self.read.fetch_add(region.height * columns, Ordering::Relaxed);
+        }
+        self.levels[level].read(region, 0)
+    }
+}
+
+/// How a smaller copy is made.
+type Smaller = fn(&Array3<f32>) -> Array3<f32>;
+
+fn averaged(pixels: &Array3<f32>) -> Array3<f32> {
+    let (height, width, channels) = pixels.dim();
+    Array3::from_shape_fn((height / 2, width / 2, channels), |(y, x, c)| {
+        let four = pixels.slice(s![2 * y..2 * y + 2, 2 * x..2 * x + 2, c]);
+        four.mean().unwrap_or(0.0)
+    })
+}
+
+fn thinned_out(pixels: &Array3<f32>) -> Array3<f32> {
+    pixels.slice(s![..;2, ..;2, ..]).to_owned()
+}
+
+#[test]
+fn what_a_smaller_copy_shows_to_be_empty_is_not_read() {
+    // Nuclei on the left, noise on the right; light on a dark ground, and dark on a white one.
+    let drawn = field(300, 300, 4).image.to_f32();
+    let mut random = Random::new(8, 0);
+    let mut pixels = Array3::from_shape_fn((300, 2000, 1), |_| 20.0 + random.normal() as f32);
+    pixels.slice_mut(s![.., ..300, ..]).assign(&drawn);
+    for &algorithm in Algorithm::ALL {
+        for bright in [false, true] {
+            let model = model(algorithm);
+            let pixels = if bright { pixels.mapv(|value| 255.0 - value) } else { pixels.clone() };
+            let mut options = LargeOptions::default();
+            // Percentiles, for which all pixels are read, are not measured.
+            options.predict.normalized = true;
+            options.predict.tile = (algorithm != Algorithm::Cellpose).then_some(256);
+            let pixels = Normalization::default().apply(&Image::F32(pixels)).unwrap();
+            let run = |copies: usize, smaller: Smaller| {
+                let reader = Pyramid::new(&pixels, copies, smaller, 900);
+                let mut memory = MemorySink::default();
+                let run = || run::run(&model, &reader, &options, 200, &mut [&mut memory], &mut |_| Flow::Continue);
+                let summary = model.in_pool(None, run).unwrap();
+                (memory.into_segmentation(), summary.notes, reader.read.into_inner())
+            };
+            let (whole, notes, all) = run(0, averaged);
+            let what = format!("{algorithm}, bright: {bright}");
+            assert!(notes.iter().any(|note| note.contains("left out")), "{what}: {notes:?}");
+            assert!(bright || whole.objects.len() > 10, "{what}: {}", whole.objects.len());
+            let copies: [(usize, Smaller); 2] =
+                if bright { [(1, averaged), (3, averaged)] } else { [(2, averaged), (2, thinned_out)] };
+            for (copies, smaller) in copies {
+                let (found, same_notes, read) = run(copies, smaller);
+                assert_eq!((&found.labels, &same_notes), (&whole.labels, &notes), "{what}");
+                // Every pixel at least once less. Cellpose reads squares for comparison there and nothing else; the others measure
+                // the size of cells, and statistics, on the whole image.
+                let right = 300 * 1100;
+                assert!(read + right <= all, "{what}: {read} pixels instead of {all}");
+                assert!(algorithm != Algorithm::Cellpose || read * 4 < right, "{what}: {read} of {right} pixels");
+            }
         }
     }
 }

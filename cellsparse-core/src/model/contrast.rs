@@ -53,6 +53,9 @@ const TIMES: f64 = 8.0;
 const FAINTER: f64 = 20.0;
 const DOUBTFUL: f64 = 20.0;
 
+/// Share of the limit below which a copy of an image is certain to show nothing.
+const SURE: f64 = 0.5;
+
 impl Seen {
     /// What the images of a training show. `scaled` says that their samples were scaled before.
     pub fn of(data: &Dataset, scaled: bool) -> Self {
@@ -96,7 +99,7 @@ impl Seen {
     /// Why an image shows nothing, if it does not. `scaled` says that its samples were scaled before.
     pub fn nothing_in(&self, image: &Image, scaled: bool) -> Option<String> {
         let Relief { height, ratio } = relief(image.to_f32().view(), self.diameter);
-        let limit = (self.ratio / TIMES).clamp(NOTHING[0], NOTHING[1]).min(0.6 * self.ratio);
+        let limit = self.limit();
         if height <= 0.0 {
             return Some("the image is the same everywhere, single pixels aside".into());
         }
@@ -112,6 +115,20 @@ impl Seen {
             return Some(format!("its contrast is {:.0} times weaker than in training", self.relief / height));
         }
         None
+    }
+
+    /// Whether [`nothing_in`](Self::nothing_in) an image is certain from a `copy` `[H, W, C]` of it whose pixels are `factor` times as wide
+    /// and have `noise` times the noise of means of the pixels below: by half the limit, since blocks of pixels differ.
+    pub fn surely_nothing_in(&self, copy: ArrayView3<'_, f32>, factor: f64, noise: f64) -> bool {
+        let own = (self.diameter / BLOCKS).floor().max(1.0);
+        let block = (own / factor).round().max(1.0);
+        let Relief { height, ratio } = relief(copy, BLOCKS * block);
+        height <= 0.0 || ratio * noise < SURE * self.limit()
+    }
+
+    /// The ratio below which an image shows nothing.
+    fn limit(&self) -> f64 {
+        (self.ratio / TIMES).clamp(NOTHING[0], NOTHING[1]).min(0.6 * self.ratio)
     }
 }
 
@@ -223,7 +240,7 @@ fn block_means(channel: ArrayView2<'_, f32>, side: usize, [low, high]: [f64; 2])
 
 /// The standard deviation of the noise (Immerkaer, "Fast noise variance estimation", 1996): the mean size of a second
 /// difference in both directions, to which slopes add nothing.
-fn noise(image: ArrayView2<'_, f32>) -> f64 {
+pub(super) fn noise(image: ArrayView2<'_, f32>) -> f64 {
     let (rows, columns) = image.dim();
     if rows < 3 || columns < 3 {
         return 0.0;
@@ -314,5 +331,34 @@ mod tests {
         assert!(trained.nothing_in(&faint(100.0), false).is_some());
         // Another kind of samples has another scale.
         assert!(seen.bits == 8 && seen.nothing_in(&faint(30.0), true).is_none());
+    }
+
+    #[test]
+    fn what_a_copy_shows_to_be_empty_is_empty() {
+        let (seen, _) = seen();
+        let mut sure = [0; 2];
+        for seed in 0..4 {
+            let field = draw_field(&FieldOptions { height: 192, width: 192, ..FieldOptions::default() }, seed).unwrap();
+            let drawn = field.truth.mapv(|value| if value > 0 { 1.0 } else { 0.0 });
+            let mut random = Random::new(seed, 0);
+            // Down to cells that are as faint as the noise, and none.
+            for contrast in [3.0, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.0] {
+                let image = Array3::from_shape_fn((192, 192, 1), |(y, x, _)| {
+                    100.0 + 5.0 * (contrast * drawn[[y, x]] + random.normal() as f32)
+                });
+                let empty = seen.nothing_in(&Image::F32(image.clone()), true).is_some();
+                for (kind, noise) in [1.0, 2.0].into_iter().enumerate() {
+                    let copy = Array3::from_shape_fn((96, 96, 1), |(y, x, _)| {
+                        let side = if kind == 0 { 2 } else { 1 };
+                        let below = image.slice(ndarray::s![2 * y..2 * y + side, 2 * x..2 * x + side, 0]);
+                        below.mean().unwrap_or(0.0)
+                    });
+                    let surely = seen.surely_nothing_in(copy.view(), 2.0, noise);
+                    assert!(empty || !surely, "contrast {contrast}, kind {kind}, seed {seed}");
+                    sure[kind] += usize::from(surely);
+                }
+            }
+        }
+        assert!(sure[0] >= 4, "noise alone is known to be empty: {sure:?}");
     }
 }

@@ -3,6 +3,7 @@
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
+use super::options::Preset;
 use crate::error::{Error, Reason, Result};
 use crate::raster::{Image, Percentiles};
 
@@ -28,6 +29,12 @@ impl Default for Normalization {
 impl Normalization {
     /// Minimum and maximum, as the server of cellsparse-api 0.2 does.
     pub const MIN_MAX: Self = Self { pmin: 0.0, pmax: 100.0 };
+
+    /// How a model with this normalisation scales intensities once it is trained by a preset: the reference has minimum and maximum
+    /// instead of the usual percentiles, and keeps others.
+    pub fn trained_by(self, preset: Preset) -> Self {
+        if preset == Preset::Reference && self == Self::default() { Self::MIN_MAX } else { self }
+    }
 
     /// Refuses percentiles that are out of range or out of order.
     ///

@@ -11,7 +11,6 @@ use super::device;
 use super::drawn::Drawn;
 use super::facade::Model;
 use super::fit::{Run, validation_batch};
-use super::normalization::Normalization;
 use super::options::{PredictOptions, Preset, Start, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
 use super::recipe::{Begin, Recipe};
@@ -151,9 +150,7 @@ impl Model {
         let begin = fresh.begin(options, &mut notes)?;
         let mut algorithm = self.settings()?;
         let mut recipe = Recipe::new(&*algorithm, options, begin)?;
-        if options.preset == Preset::Reference && self.network.normalization == Normalization::default() {
-            fresh.network.normalization = Normalization::MIN_MAX;
-        }
+        fresh.network.normalization = self.network.normalization.trained_by(options.preset);
         let scaled = options.preset != Preset::Reference && !algorithm.scales_itself();
         if scaled && self.untrained {
             fresh.network.scale = WorkingScale::of(data, options.normalized);

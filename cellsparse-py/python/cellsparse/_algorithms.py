@@ -306,9 +306,10 @@ def choose_algorithm(
     >>> choice.model(seed=3).algorithm == choice.algorithm
     True
     """
+    data = dataset(images, labels, label_encoding, None, pixel_size, None, memory)
     found = json.loads(
         _native.choose_algorithm(
-            dataset(images, labels, label_encoding, None, pixel_size),
+            data,
             init=init,
             time_budget=None if time_budget is None else _arrays.number("time_budget", time_budget),
             seed=_arrays.whole("seed", seed),
@@ -318,6 +319,5 @@ def choose_algorithm(
             memory=None if memory is None else str(memory),
         )
     )
-    pixels, _ = _arrays.pairs(images, labels)
     scores = {trial["algorithm"]: trial["score"] for trial in found["trials"]}
-    return Choice(found["algorithm"], scores, found["reason"], int(pixels[0].shape[2]))
+    return Choice(found["algorithm"], scores, found["reason"], data.channels())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arrays, _native
-from ._errors import ConfigError, ImageError, ResultWarning
+from ._errors import ConfigError, ImageError, LabelsError, ResultWarning
 
 if TYPE_CHECKING:
     from ._models import Model
@@ -66,6 +66,60 @@ def source(image: Any) -> Source:
         return np.ascontiguousarray(_arrays.image(np.asarray(part)))
 
     return shapes, channels, read
+
+
+def is_file(value: object) -> bool:
+    """Whether a value names a file."""
+    return isinstance(value, (str, os.PathLike))
+
+
+def is_sliced(value: Any) -> bool:
+    """Whether a value is an array of two or three axes of which parts can be taken."""
+    shape = getattr(value, "shape", None)
+    return isinstance(shape, tuple) and len(shape) in (2, 3) and hasattr(value, "__getitem__")
+
+
+def is_large(image: Any, memory: str | None) -> bool:
+    """Whether a training reads only parts of an array."""
+    if not is_sliced(image):
+        return False
+    rows, columns, channels = (*image.shape, 1)[:3]
+    in_memory = isinstance(image, np.ndarray) and not isinstance(image, np.memmap)
+    return _native.is_large((int(rows), int(columns), int(channels)), in_memory, memory)
+
+
+def whole(value: Any) -> Any:
+    """An array that NumPy does not take for one although its slices are, as an array of NumPy; anything else as it is."""
+    if not is_sliced(value) or hasattr(value, "__array__"):
+        return value
+    return np.asarray(value[0 : value.shape[0], 0 : value.shape[1]])
+
+
+class _Plane:
+    """One plane of a stack, of which nothing is read before it is sliced."""
+
+    def __init__(self, stack: Any, place: int) -> None:
+        self.shape = tuple(stack.shape[1:])
+        self._stack, self._place = stack, place
+
+    def __getitem__(self, place: tuple[slice, slice]) -> Any:
+        return self._stack[(self._place, *place)]
+
+
+def planes(stack: Any) -> list[Any]:
+    """The images of a stack `[N, H, W]`."""
+    if isinstance(stack, np.ndarray):
+        return list(stack)
+    return [_Plane(stack, place) for place in range(stack.shape[0])]
+
+
+def labels(value: Any, what: str) -> tuple[Source, bool]:
+    """A label image of which parts are read, and whether its numbers are signed."""
+    array = value if is_sliced(value) else np.asarray(value)
+    if len(array.shape) != 2:
+        raise LabelsError(f"{what} has the shape {tuple(array.shape)}; it must be [H, W]")
+    kind = np.asarray(array[0:1, 0:1]).dtype.kind
+    return source(array), kind not in "ub"
 
 
 def options(model: Model, given: dict[str, Any]) -> dict[str, Any]:

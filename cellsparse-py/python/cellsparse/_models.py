@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _arrays, _large, _native
-from ._data import PixelSizes, dataset
+from ._data import Arrays, PixelSizes, dataset
 from ._errors import AnnotationWarning, ConfigError, ImageError, ResultWarning
 from ._history import History, TrainingEvent
 from ._large import LargeSegmentation
@@ -99,9 +99,9 @@ class Model:
 
     def train(
         self,
-        images: ArrayLike | Sequence[ArrayLike],
-        labels: ArrayLike | Sequence[ArrayLike],
-        validation: tuple[ArrayLike | Sequence[ArrayLike], ArrayLike | Sequence[ArrayLike]] | None = None,
+        images: Arrays,
+        labels: Arrays,
+        validation: tuple[Arrays, Arrays] | None = None,
         steps: int | None = None,
         batch_size: int | None = None,
         patch_size: int | None = None,
@@ -130,8 +130,12 @@ class Model:
         Parameters
         ----------
         images : list of [H, W] or [H, W, C], a stack [N, H, W(, C)], or one image
-            Images may differ in size. They are scaled by their own percentiles (`normalization`).
+            Images may differ in size. They are scaled by their own percentiles (`normalization`). Beside arrays of NumPy, these
+            are anything with a shape that can be sliced, such as a memory map or an array of zarr or dask, and paths. Of a
+            large one (more than 2**24 pixels outside of the memory, or more than fits into it) only the parts around what was
+            drawn are read, and are scaled by the percentiles of the whole image.
         labels : list of [H, W], a stack [N, H, W], or one label image
+            Arrays of these kinds, or paths of files that `read_annotations` takes, such as outlines drawn in QuPath.
             Below 0 unlabelled (ignored), 0 background, 1 and up cells. Without values below 0, `label_encoding` says what 0
             and 1 mean. Ids need not be consecutive. Images without a cell are welcome beside others.
         validation : (images, labels), optional
@@ -215,7 +219,8 @@ class Model:
         >>> len(history), model.steps
         (2, 2)
         """
-        data = dataset(images, labels, label_encoding, classes, pixel_size)
+        patch = None if patch_size is None else _arrays.whole("patch_size", patch_size, 1, 4096)
+        data = dataset(images, labels, label_encoding, classes, pixel_size, patch, memory)
         checked = None
         if validation is not None:
             try:
@@ -223,12 +228,19 @@ class Model:
             except (TypeError, ValueError):
                 raise ConfigError("option: validation must be a pair (images, labels)") from None
             # A list belongs to the images of the training alone.
-            checked = dataset(images, labels, label_encoding, None, None if isinstance(pixel_size, list) else pixel_size)
+            sizes = None if isinstance(pixel_size, list) else pixel_size
+            checked = dataset(images, labels, label_encoding, None, sizes, patch, memory)
         encoding, meaning, reason = data.encoding()
         if progress and label_encoding == "auto" and encoding != "signed":
             print(f"labels: {encoding} ({meaning}), because {reason}", file=sys.stderr)
         for hint in data.advice():
             warnings.warn(hint, AnnotationWarning, stacklevel=2)
+        for part in [data] if checked is None else [data, checked]:
+            read, unused = part.notes()
+            for what in unused:
+                warnings.warn(f"not used of {what}", AnnotationWarning, stacklevel=2)
+            for note in read if progress else ():
+                print(note, file=sys.stderr)
         before = self.steps
         with Progress(progress, callback, str(self.algorithm)) as shown:
             summary = self._model.train(
@@ -236,7 +248,7 @@ class Model:
                 checked,
                 steps=None if steps is None else _arrays.whole("steps", steps, 1),
                 batch_size=None if batch_size is None else _arrays.whole("batch_size", batch_size, 1, 256),
-                patch_size=None if patch_size is None else _arrays.whole("patch_size", patch_size, 1, 4096),
+                patch_size=patch,
                 learning_rate=None if learning_rate is None else _arrays.number("learning_rate", learning_rate),
                 preset=preset,
                 init=self._init if init is None else init,

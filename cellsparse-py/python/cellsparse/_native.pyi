@@ -12,6 +12,7 @@ __all__ = [
     "Sam",
     "SamEmbedding",
     "predict_large",
+    "is_large",
     "large_plan",
     "large_blocks",
     "large_keep",
@@ -58,14 +59,18 @@ _Objects = tuple[list[int], list[NDArray[np.float32]], list[float], list[int | N
 class Dataset:
     def __new__(
         cls,
-        images: list[_Array],
-        labels: list[_Array],
+        images: list[Any],
+        labels: list[Any],
         encoding: str,
         classes: list[dict[int, int | None]] | None,
         pixel_sizes: list[tuple[float, float] | None] | None,
+        patch: int | None,
+        memory: str | None,
     ) -> Dataset: ...
     def advice(self) -> list[str]: ...
     def encoding(self) -> tuple[str, str, str]: ...
+    def notes(self) -> tuple[list[str], list[str]]: ...
+    def channels(self) -> int: ...
     def __len__(self) -> int: ...
 
 @final
@@ -152,6 +157,7 @@ class SamEmbedding:
 
     def shape(self) -> list[int]: ...
 
+def is_large(shape: tuple[int, int, int], in_memory: bool, memory: str | None) -> bool: ...
 def predict_large(
     model: Model,
     source: _Source,

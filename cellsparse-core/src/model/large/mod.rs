@@ -7,6 +7,7 @@ mod blended;
 mod intensities;
 mod source;
 mod stars;
+mod thumbnail;
 
 use std::hash::Hasher;
 use std::ops::Range;
@@ -18,6 +19,7 @@ pub(crate) use self::blended::Blended;
 use self::intensities::percentiles;
 use self::source::{Scaled, Source};
 pub(crate) use self::stars::{Row, StarSearch, Survivors};
+use self::thumbnail::Thumbnail;
 use super::device;
 use super::facade::Model;
 use super::options::PredictOptions;
@@ -111,6 +113,8 @@ pub(crate) struct Setup<'a> {
     /// With the thresholds of this run.
     algorithm: AnyAlgorithm<'a>,
     source: Source<'a>,
+    /// A smaller copy that shows where there is nothing.
+    thumbnail: Option<Thumbnail<'a>>,
     device: Device,
     budget: Budget,
     zoom: f64,
@@ -147,6 +151,7 @@ impl<'a> Setup<'a> {
             options,
             algorithm: model.architecture.with(model.thresholds.zoomed(zoom).with(options)?)?,
             source,
+            thumbnail: None,
             device,
             budget,
             zoom,
@@ -195,11 +200,24 @@ impl<'a> Setup<'a> {
         Ok(((network + 4) as f64 / scale).ceil() as usize + 4)
     }
 
+    /// Looks for a smaller copy among the levels of the image, so that [`is_empty`](Self::is_empty) reads less where there is nothing.
+    pub fn with_thumbnail(mut self) -> Result<Self> {
+        if let Some(seen) = self.model.seen {
+            self.thumbnail = Thumbnail::of(&self.source, seen.zoomed(self.zoom).diameter)?;
+        }
+        Ok(self)
+    }
+
     /// Whether nothing as large as a cell stands out of a part.
     pub fn is_empty(&self, region: Region) -> Result<bool> {
-        let Some(seen) = self.model.seen else { return Ok(false) };
+        let Some(seen) = self.model.seen.map(|seen| seen.zoomed(self.zoom)) else { return Ok(false) };
+        if let Some(thumbnail) = &self.thumbnail
+            && thumbnail.shows_nothing(region, &seen)?
+        {
+            return Ok(true);
+        }
         let pixels = self.source.normalized(region)?;
-        Ok(seen.zoomed(self.zoom).nothing_in(&crate::raster::Image::F32(pixels), true).is_some())
+        Ok(seen.nothing_in(&crate::raster::Image::F32(pixels), true).is_some())
     }
 
     /// Refuses a part that would not fit into the memory.

@@ -11,8 +11,8 @@ use crate::raster::{Percentiles, Resized, gaussian_blur};
 /// An image with one scaling of its intensities.
 pub(super) struct Source<'a> {
     network: &'a Network,
-    reader: &'a dyn RegionReader,
-    level: usize,
+    pub reader: &'a dyn RegionReader,
+    pub level: usize,
     scaling: Option<Percentiles>,
     pub extent: Extent,
 }
@@ -30,6 +30,11 @@ impl<'a> Source<'a> {
         let extent = reader.levels().get(level).copied().unwrap_or(Extent { height: 0, width: 0 });
         Region::whole(extent).check(reader.levels(), level)?;
         Ok(Self { network, reader, level, scaling, extent })
+    }
+
+    /// Another level, with the same scaling.
+    pub fn at(&self, level: usize) -> Result<Self> {
+        Self::new(self.network, self.reader, level, self.scaling.clone())
     }
 
     /// The part `[height, width, C]` with scaled intensities and the channels of the network.
