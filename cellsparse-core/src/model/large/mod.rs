@@ -199,7 +199,8 @@ impl<'a> Setup<'a> {
     pub fn is_empty(&self, region: Region) -> Result<bool> {
         let Some(seen) = self.model.seen else { return Ok(false) };
         let pixels = self.source.normalized(region)?;
-        Ok(seen.zoomed(self.zoom).nothing_in(&crate::raster::Image::F32(pixels), true).is_some())
+        let pixels = crate::raster::Image::F32(pixels);
+        Ok(seen.zoomed(self.zoom).nothing_in(&pixels, true, &self.options.cancel)?.is_some())
     }
 
     /// Refuses a part that would not fit into the memory.
