@@ -26,7 +26,9 @@ HEAD = """
     def train():
         def callback(event):
             begun.set()
-        model.train(image, labels, steps=100000, batch_size=2, patch_size=64, progress=False, callback=callback)
+        model.train(
+            image, labels, steps=100000, batch_size=2, patch_size=64, init="none", progress=False, callback=callback
+        )
 
     def choose():
         begun.set()
@@ -116,7 +118,7 @@ def test_a_fork_during_calls_leaves_a_parent_and_a_child_that_work():
         if child == 0:
             # The threads of the parent, and what they hold, did not come along.
             assert np.array_equal(model.predict(image).labels, expected)
-            history = model.train(image, labels, steps=1, batch_size=2, patch_size=64, progress=False)
+            history = model.train(image, labels, steps=1, batch_size=2, patch_size=64, init="none", progress=False)
             assert len(history) == 1 and cs.watershed(image, expected).shape == image.shape
             sys.exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
