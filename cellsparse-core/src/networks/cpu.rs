@@ -10,7 +10,7 @@ use super::arithmetic::Arithmetic;
 use super::bands::{self, Bands, Part};
 use super::graph::{Graph, Node, NodeId, Op, Statistics};
 use super::memory::{NO_SLOT, Places, Pool};
-use super::normalization::ChannelMoments;
+use super::normalization::{ChannelMoments, ImageStatistics};
 use super::weights::Weights;
 use crate::budget::{bytes_of, no_memory};
 use crate::control::CancelToken;
@@ -49,36 +49,6 @@ pub struct CpuPlan {
     resized: Vec<bool>,
     pub(super) workspace: Buffer,
     pub(super) times: Vec<NodeTimes>,
-}
-
-/// Mean and variance of every channel for each node of a network that normalises over groups of channels; nothing for others.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct ImageStatistics(Vec<Vec<[f64; 2]>>);
-
-impl ImageStatistics {
-    /// Those of an image that consists of parts of one size with these statistics.
-    pub fn of_parts(parts: &[Self]) -> Self {
-        let Some(first) = parts.first() else { return Self::default() };
-        let share = 1.0 / parts.len() as f64;
-        let mut sums: Vec<Vec<[f64; 2]>> = first.0.iter().map(|node| vec![[0.0; 2]; node.len()]).collect();
-        for part in parts {
-            for (sum, [mean, _]) in sums.iter_mut().flatten().zip(part.0.iter().flatten()) {
-                sum[0] += share * mean;
-            }
-        }
-        for part in parts {
-            // About the common mean, so that nothing cancels.
-            for (sum, [mean, variance]) in sums.iter_mut().flatten().zip(part.0.iter().flatten()) {
-                sum[1] += share * (variance + (mean - sum[0]).powi(2));
-            }
-        }
-        Self(sums)
-    }
-
-    /// Whether no node normalises over groups of channels.
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(Vec::is_empty)
-    }
 }
 
 /// How long a node took in the last forward and backward pass.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 #[cfg(feature = "candle")]
 use super::candle_engine::CandleEngine;
-use super::cpu::{CpuPlan, ImageStatistics};
+use super::cpu::CpuPlan;
 use super::device::Device;
 use super::graph::Graph;
+use super::normalization::ImageStatistics;
 use super::weights::Weights;
 use crate::budget::resized;
 use crate::control::CancelToken;

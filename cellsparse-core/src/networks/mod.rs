@@ -26,11 +26,12 @@ pub use self::arithmetic::Arithmetic;
 #[cfg(feature = "candle")]
 pub use self::candle::{CandleNetwork, CandlePass, Precision};
 pub use self::cellpose::CellposeConfig;
-pub use self::cpu::{CpuPlan, ImageStatistics, NodeTimes};
+pub use self::cpu::{CpuPlan, NodeTimes};
 pub use self::device::Device;
 pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;
 pub use self::graph::{Activation, Graph, Init, Initializer, Node, NodeId, Op, ParameterSpec, Statistics};
+pub use self::normalization::ImageStatistics;
 pub use self::stardist::StarDistConfig;
 pub use self::state_dict::{StateDictEntry, from_state_dict, state_dict_entries, to_state_dict};
 pub use self::weights::{Parameter, ParameterMut, Weights};
