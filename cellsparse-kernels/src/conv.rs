@@ -164,6 +164,16 @@ impl Conv {
         }
     }
 
+    /// Gives back the memory of the weights of the forward pass, until it takes others.
+    pub fn forget_weights(&mut self) {
+        self.packed = Buffer::default();
+    }
+
+    /// Whether it has weights for the forward pass.
+    pub fn has_weights(&self) -> bool {
+        self.packed.len() > 0
+    }
+
     /// Prepares [`input_gradient`](Self::input_gradient) for these weights.
     pub fn set_transposed_weights(&mut self, weights: &[f32]) {
         let (inputs, outputs) = self.totals();

@@ -34,6 +34,8 @@ pub struct CpuPlan {
     /// Index of every node's first parameter.
     pub(super) offsets: Vec<usize>,
     training: bool,
+    /// Whether the weights of a convolution are packed as it runs, and forgotten behind it.
+    is_sparing: bool,
     /// Maps, and gradients during a backward pass.
     pub(super) maps: Pool,
     /// The buffer of every node's result; [`NO_SLOT`] for concatenations, which are never stored.
@@ -110,6 +112,12 @@ impl CpuPlan {
         self
     }
 
+    /// The same plan, which takes memory for the packed weights of one layer at a time instead of all. Plans for training keep theirs.
+    pub fn sparing(mut self) -> Self {
+        self.is_sparing = !self.training;
+        self
+    }
+
     /// As [`new`](Self::new), without the memory of maps and work space.
     fn planned(graph: &Arc<Graph>, method: Method, [batch, height, width]: [usize; 3], training: bool) -> Result<Self> {
         let divisor = graph.divisor();
@@ -160,6 +168,7 @@ impl CpuPlan {
             convs,
             offsets: graph.parameter_offsets(),
             training,
+            is_sparing: false,
             maps: Pool::default(),
             slots: Vec::new(),
             resized: Vec::new(),
@@ -219,11 +228,11 @@ impl CpuPlan {
         let outputs = self.graph.outputs().iter().map(|&node| copies * values(&self.layouts[node]));
         let convs = self.convs.iter().flatten();
         let packed = convs.clone().map(|conv| 4 * conv.weight_values(self.training) as u64);
+        let packed = if self.is_sparing { packed.max().unwrap_or(0) } else { packed.fold(0, u64::saturating_add) };
         let workspace = convs.map(|conv| 4 * conv.workspace() as u64).max().filter(|_| self.training);
-        [self.maps.bytes() as u64, workspace.unwrap_or(0), copies * values(&self.layouts[0])]
+        [self.maps.bytes() as u64, workspace.unwrap_or(0), copies * values(&self.layouts[0]), packed]
             .into_iter()
             .chain(outputs)
-            .chain(packed)
             .fold(0, u64::saturating_add)
     }
 
@@ -261,23 +270,22 @@ impl CpuPlan {
 
     /// Takes new weights; a training plan also prepares the backward pass.
     pub fn set_weights(&mut self, weights: &Weights) {
-        with_team(|| self.pack_weights(weights));
+        if !self.is_sparing {
+            with_team(|| (0..self.convs.len()).for_each(|id| self.pack_weights(id, weights)));
+        }
     }
 
-    fn pack_weights(&mut self, weights: &Weights) {
-        for id in 0..self.convs.len() {
-            if let Some(conv) = &mut self.convs[id] {
-                let mut kernel = Cow::Borrowed(weights.values(self.offsets[id]));
-                if self.arithmetic != Arithmetic::F32 {
-                    self.arithmetic.round(kernel.to_mut());
-                }
-                let biased = matches!(self.graph.nodes()[id].op, Op::Conv { bias: true, .. });
-                conv.set_weights(&kernel, if biased { weights.values(self.offsets[id] + 1) } else { &[] });
-                let reads_input = self.graph.sources(id).contains(&0);
-                if self.training && !reads_input {
-                    conv.set_transposed_weights(&kernel);
-                }
-            }
+    fn pack_weights(&mut self, id: NodeId, weights: &Weights) {
+        let Some(conv) = &mut self.convs[id] else { return };
+        let mut kernel = Cow::Borrowed(weights.values(self.offsets[id]));
+        if self.arithmetic != Arithmetic::F32 {
+            self.arithmetic.round(kernel.to_mut());
+        }
+        let biased = matches!(self.graph.nodes()[id].op, Op::Conv { bias: true, .. });
+        conv.set_weights(&kernel, if biased { weights.values(self.offsets[id] + 1) } else { &[] });
+        let reads_input = self.graph.sources(id).contains(&0);
+        if self.training && !reads_input {
+            conv.set_transposed_weights(&kernel);
         }
     }
 
@@ -311,7 +319,13 @@ impl CpuPlan {
             if self.resized[id] {
                 self.layouts[id].clear_border(target.as_mut_slice());
             }
+            if self.is_sparing {
+                self.pack_weights(id, weights);
+            }
             self.compute(id, weights, target.as_mut_slice());
+            if let Some(conv) = self.convs[id].as_mut().filter(|_| self.is_sparing) {
+                conv.forget_weights();
+            }
             if !self.graph.outputs().contains(&id) {
                 self.arithmetic.round(target.as_mut_slice());
             }
@@ -414,6 +428,14 @@ impl Graph {
     pub fn bytes(&self, shape: [usize; 3], training: bool) -> Result<u64> {
         Ok(CpuPlan::planned(&Arc::new(self.clone()), Method::Fast, shape, training)?.required())
     }
+
+    /// The same for an engine that spares memory and does not train.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn sparing_bytes(&self, shape: [usize; 3]) -> Result<u64> {
+        Ok(CpuPlan::planned(&Arc::new(self.clone()), Method::Direct, shape, false)?.sparing().required())
+    }
 }
 
 /// The values of a vector node, `[batch][channels]`.
@@ -444,6 +466,32 @@ fn is_convolved_only(graph: &Graph) -> bool {
 mod tests {
     use super::*;
     use crate::networks::{CellposeConfig, ElephantConfig, StarDistConfig};
+
+    #[test]
+    fn a_sparing_plan_computes_the_same_with_the_weights_of_one_layer() {
+        let graph =
+            StarDistConfig { n_filter_base: 8, n_depth: 2, net_conv_after_unet: 8, ..Default::default() }.graph();
+        let graph = Arc::new(graph);
+        let weights = Weights::init(&graph, 1);
+        let input: Vec<f32> = (0..48 * 32).map(|index| (index % 7) as f32 / 7.0).collect();
+        let outputs = |mut plan: CpuPlan| {
+            plan.set_weights(&weights);
+            let runs = [0, 1].map(|_| {
+                plan.forward(&weights, &input);
+                let mut values = vec![0.0; plan.output_shape(1).iter().product()];
+                plan.output(1, &mut values);
+                values
+            });
+            let kept = plan.convs.iter().flatten().filter(|conv| conv.has_weights()).count();
+            (runs, kept)
+        };
+        let plan = || CpuPlan::new(&graph, Method::Direct, [1, 48, 32], false).unwrap();
+        let ((usual, all), (sparing, none)) = (outputs(plan()), outputs(plan().sparing()));
+        assert!(usual == sparing && all > 9 && none == 0, "{all} and {none} layers");
+        assert!(plan().sparing().required() < plan().required());
+        assert_eq!(graph.sparing_bytes([1, 48, 32]).unwrap(), plan().sparing().required());
+        assert!(!CpuPlan::new(&graph, Method::Direct, [1, 48, 32], true).unwrap().sparing().is_sparing);
+    }
 
     #[test]
     fn what_a_plan_takes_is_known_before() {
