@@ -83,6 +83,16 @@ def near(found: np.ndarray, expected: np.ndarray, what: str) -> None:
     check(apart <= TOLERANCE, what)
 
 
+def renumbered(labels: np.ndarray, expected: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The label image with the numbers of objects exchanged whose probabilities differ by rounding alone: those are counted in their order."""
+    exchanged = labels.copy()
+    for number in np.unique(labels[labels != expected]):
+        others = np.unique(expected[labels == number])
+        if number and len(others) == 1 and others[0] and abs(probabilities[number - 1] - probabilities[others[0] - 1]) < 2e-6:
+            exchanged[labels == number] = others[0]
+    return exchanged
+
+
 def field(seed: int, shape: tuple[int, int], channels: int) -> np.ndarray:
     """Round spots of varied size and brightness with noise, [H, W] or [H, W, C], 8 bits."""
     rng = np.random.default_rng(seed)
@@ -384,7 +394,7 @@ def check_tensorflow(folder: pathlib.Path) -> None:
     from stardist.models import StarDist2D
 
     for kind, settings in KINDS.items():
-        original = stardist(folder, f"tf_{kind}", seed=3, **settings)
+        original = stardist(folder, f"tf_{kind}", **settings)
         ours = folder / f"tf_{kind}.safetensors"
         convert(original.logdir, ours)
         sources = exports(original, folder / f"exports_{kind}")
@@ -392,9 +402,10 @@ def check_tensorflow(folder: pathlib.Path) -> None:
         image = field(7, (128, 192), settings["n_channel_in"]).reshape(1, 128, 192, -1) / np.float32(128)
         prob, dist = original.keras_model.predict(image, verbose=0)[:2]
         found = images(folder / f"{kind}_images", settings["n_channel_in"], 5 if kind in ("fluo", "he") else 2)
-        labels = {}
+        labels, probabilities = {}, {}
         for name, pixels in found.items():
-            labels[name] = original.predict_instances(normalized(pixels), show_tile_progress=False, verbose=False)[0]
+            labels[name], facts = original.predict_instances(normalized(pixels), show_tile_progress=False, verbose=False)
+            probabilities[name] = facts["prob"]
         for source in sources:
             target = folder / f"{kind}_{source.name}.safetensors"
             convert(source, target)
@@ -411,6 +422,8 @@ def check_tensorflow(folder: pathlib.Path) -> None:
             run("predict", "--model", target, "--images", folder / f"{kind}_images", "--out", out)
             for name, expected in labels.items():
                 own = cv2.imread(str(out / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+                if is_rounded:
+                    own = renumbered(own, expected, probabilities[name])
                 check(np.array_equal(expected, own), f"{kind}, {source.name}: labels of {name}, {(expected != own).sum()} pixels")
         counts = [int(found.max()) for found in labels.values()]
         say(f"tensorflow, {kind}: {', '.join(source.name for source in sources)} give {counts} objects, the package's label images")

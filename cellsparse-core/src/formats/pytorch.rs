@@ -145,8 +145,9 @@ fn parse_sequence(file: &Source<'_>) -> std::result::Result<StateDict, String> {
     let unreadable = || "it cannot be read".to_string();
     // Descriptions are short, and the whole file is read where they are not.
     let head = file.get(0, file.len().min(HEAD)).ok_or_else(unreadable)?;
-    if let Ok(found) = pickles(&head) {
-        return parse_blocks(&found, file);
+    let found = pickles(&head);
+    if found.is_ok() || head.len() as u64 == file.len() {
+        return parse_blocks(&found?, file);
     }
     parse_blocks(&pickles(&file.get(0, file.len()).ok_or_else(unreadable)?)?, file)
 }

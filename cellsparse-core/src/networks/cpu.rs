@@ -34,8 +34,9 @@ pub struct CpuPlan {
     /// Index of every node's first parameter.
     pub(super) offsets: Vec<usize>,
     training: bool,
-    /// Whether the weights of a convolution are packed as it runs, and forgotten behind it.
+    /// Whether the weights of a convolution are packed as it runs, all into this memory.
     is_sparing: bool,
+    packed: Buffer,
     /// Maps, and gradients during a backward pass.
     pub(super) maps: Pool,
     /// The buffer of every node's result; [`NO_SLOT`] for concatenations, which are never stored.
@@ -169,6 +170,7 @@ impl CpuPlan {
             offsets: graph.parameter_offsets(),
             training,
             is_sparing: false,
+            packed: Buffer::default(),
             maps: Pool::default(),
             slots: Vec::new(),
             resized: Vec::new(),
@@ -270,7 +272,11 @@ impl CpuPlan {
 
     /// Takes new weights; a training plan also prepares the backward pass.
     pub fn set_weights(&mut self, weights: &Weights) {
-        if !self.is_sparing {
+        if self.is_sparing {
+            // At once, as memory that grows is taken twice.
+            let most = self.convs.iter().flatten().map(|conv| conv.weight_values(false)).max();
+            self.packed.grow(most.unwrap_or(0));
+        } else {
             with_team(|| (0..self.convs.len()).for_each(|id| self.pack_weights(id, weights)));
         }
     }
@@ -282,7 +288,12 @@ impl CpuPlan {
             self.arithmetic.round(kernel.to_mut());
         }
         let biased = matches!(self.graph.nodes()[id].op, Op::Conv { bias: true, .. });
-        conv.set_weights(&kernel, if biased { weights.values(self.offsets[id] + 1) } else { &[] });
+        let bias = if biased { weights.values(self.offsets[id] + 1) } else { &[] };
+        if self.is_sparing {
+            conv.set_weights_in(std::mem::take(&mut self.packed), &kernel, bias);
+        } else {
+            conv.set_weights(&kernel, bias);
+        }
         let reads_input = self.graph.sources(id).contains(&0);
         if self.training && !reads_input {
             conv.set_transposed_weights(&kernel);
@@ -324,7 +335,7 @@ impl CpuPlan {
             }
             self.compute(id, weights, target.as_mut_slice());
             if let Some(conv) = self.convs[id].as_mut().filter(|_| self.is_sparing) {
-                conv.forget_weights();
+                self.packed = conv.take_memory();
             }
             if !self.graph.outputs().contains(&id) {
                 self.arithmetic.round(target.as_mut_slice());
@@ -482,7 +493,8 @@ mod tests {
                 plan.output(1, &mut values);
                 values
             });
-            let kept = plan.convs.iter().flatten().filter(|conv| conv.has_weights()).count();
+            let kept =
+                plan.convs.iter_mut().flatten().map(|conv| usize::from(!conv.take_memory().is_empty())).sum::<usize>();
             (runs, kept)
         };
         let plan = || CpuPlan::new(&graph, Method::Direct, [1, 48, 32], false).unwrap();

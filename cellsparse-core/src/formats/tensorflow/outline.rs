@@ -205,7 +205,7 @@ mod tests {
         tensor
     }
 
-    fn field<'b>(bytes: &'b [u8], wanted: u64) -> &'b [u8] {
+    fn field(bytes: &[u8], wanted: u64) -> &[u8] {
         Fields::of(bytes).map(Result::unwrap).find(|(field, _)| *field == wanted).unwrap().1.bytes().unwrap()
     }
 
