@@ -164,6 +164,19 @@ impl Conv {
         }
     }
 
+    /// Takes weights as [`set_weights`](Self::set_weights), into memory that another convolution may have had.
+    pub fn set_weights_in(&mut self, mut memory: Buffer, weights: &[f32], bias: &[f32]) {
+        // Lanes beyond the channels are not written.
+        memory.as_mut_slice().fill(0.0);
+        self.packed = memory;
+        self.set_weights(weights, bias);
+    }
+
+    /// Gives the memory of the weights of the forward pass back, until it takes others.
+    pub fn take_memory(&mut self) -> Buffer {
+        std::mem::take(&mut self.packed)
+    }
+
     /// Prepares [`input_gradient`](Self::input_gradient) for these weights.
     pub fn set_transposed_weights(&mut self, weights: &[f32]) {
         let (inputs, outputs) = self.totals();

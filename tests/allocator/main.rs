@@ -4,11 +4,14 @@
 //! Each attempt is a process of its own, in which one large allocation fails, or all from one on. Small ones are not refused: they end
 //! any program in Rust.
 //!
+//! And memory that is not needed: the peak of conversions of models.
+//!
 //! | variable | meaning |
 //! |---|---|
 //! | `CELLSPARSE_SCARCE_ALL` | every allocation of each kind of work, instead of some of them |
 //! | `CELLSPARSE_SCARCE_BYTES` | size from which an allocation is large |
 
+mod conversions;
 mod work;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -4,6 +4,8 @@
 //! beside the checkout (`../shared`, or `CELLSPARSE_SHARED`) when it is there.
 #![allow(dead_code)]
 
+pub mod archive;
+
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};

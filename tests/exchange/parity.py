@@ -11,6 +11,7 @@ TensorFlow 2.15.1, cellpose 3.1.1.3 with its OpenCV). Networks have seeded rando
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -82,6 +83,16 @@ def near(found: np.ndarray, expected: np.ndarray, what: str) -> None:
     check(apart <= TOLERANCE, what)
 
 
+def renumbered(labels: np.ndarray, expected: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The label image with the numbers of objects exchanged whose probabilities differ by rounding alone: those are counted in their order."""
+    exchanged = labels.copy()
+    for number in np.unique(labels[labels != expected]):
+        others = np.unique(expected[labels == number])
+        if number and len(others) == 1 and others[0] and abs(probabilities[number - 1] - probabilities[others[0] - 1]) < 2e-6:
+            exchanged[labels == number] = others[0]
+    return exchanged
+
+
 def field(seed: int, shape: tuple[int, int], channels: int) -> np.ndarray:
     """Round spots of varied size and brightness with noise, [H, W] or [H, W, C], 8 bits."""
     rng = np.random.default_rng(seed)
@@ -131,12 +142,15 @@ def stardist(folder: pathlib.Path, name: str, seed: int = 0, **settings: object)
     return model
 
 
+# The sizes of 2D_versatile_fluo and 2D_versatile_he, grids of 1, 2 and 4, several channels, classes, batch normalisation.
 KINDS = {
     "fluo": dict(n_rays=32, grid=(2, 2), n_channel_in=1),
     "he": dict(n_rays=32, grid=(2, 2), n_channel_in=3),
     "classes": dict(n_rays=16, grid=(1, 2), n_channel_in=2, n_classes=2, unet_n_filter_base=8, unet_batch_norm=True),
     "plain": dict(n_rays=8, grid=(1, 1), n_channel_in=1, unet_n_filter_base=4, unet_n_depth=2, net_conv_after_unet=0),
     "coarse": dict(n_rays=24, grid=(4, 4), n_channel_in=1, unet_n_filter_base=8, unet_n_conv_per_depth=3),
+    "norm": dict(n_rays=32, grid=(2, 2), n_channel_in=1, unet_n_filter_base=16, unet_batch_norm=True),
+    "all": dict(n_rays=16, grid=(4, 4), n_channel_in=3, n_classes=3, unet_n_filter_base=8, unet_batch_norm=True),
 }
 
 
@@ -199,66 +213,131 @@ def check_stardist(folder: pathlib.Path) -> None:
             counts.append(int(expected.max()))
         check(min(counts) > 0, f"{kind}: {counts} objects")
         say(f"stardist, {kind}: {counts} objects in {len(counts)} images, the same by both and by what was written")
+        if kind == "fluo":
+            check_pretrained(folder, back, found, original)
 
 
-def version_1(model, folder: pathlib.Path) -> None:
-    """The network as old programs have it: variables of TensorFlow 1 and their graph, saved and frozen."""
+def check_pretrained(folder: pathlib.Path, written: pathlib.Path, found: dict[str, np.ndarray], original) -> None:
+    """A folder that was written, packed and registered, is a pretrained model of the package, and exports itself for Fiji."""
+    from csbdeep.models import register_model
+    from stardist.models import StarDist2D
+
+    packed = folder / "pretrained.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part in written.iterdir():
+            archive.write(part, part.name)
+    register_model(StarDist2D, "of_cellsparse", packed.as_uri(), hashlib.md5(packed.read_bytes()).hexdigest())
+    home = os.environ.get("HOME")
+    # Keras keeps what it fetches in the home folder.
+    os.environ["HOME"] = str(folder)
+    try:
+        fetched = StarDist2D.from_pretrained("of_cellsparse")
+    finally:
+        os.environ["HOME"] = home or ""
+    for name, image in found.items():
+        expected, _ = original.predict_instances(normalized(image), show_tile_progress=False, verbose=False)
+        labels, _ = fetched.predict_instances(normalized(image), show_tile_progress=False, verbose=False)
+        check(np.array_equal(expected, labels), f"pretrained: labels of {name}")
+    fetched.export_TF(str(folder / "fetched_SavedModel.zip"))
+    for source in (packed, folder / "fetched_SavedModel.zip"):
+        target = folder / f"from_{source.stem}.safetensors"
+        convert(source, target)
+        equal(folder / f"{original.name}.safetensors", target, source.name)
+    say("stardist, from_pretrained: takes the folder as a .zip, predicts the same labels, and exports it for Fiji")
+
+
+# How programs of TensorFlow 1 hold a batch normalisation: one operation, those that it consists of, or what is left of it
+# when constants were multiplied out, by themselves or into the convolution.
+NORMS = ("fused", "plain", "folded", "merged")
+
+
+def version_1(model, folder: pathlib.Path, norm: str) -> list[pathlib.Path]:
+    """The network as old programs have it, with its probabilities and distances: variables of TensorFlow 1 and their graph, saved and
+    frozen."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
-    layers, count = {}, 0
-    for layer in model.keras_model.layers:
-        name = layer.name
-        # Keras counts on within a process.
-        if re.fullmatch(r"conv2d(_\d+)?", name):
-            name = f"conv2d_{count}" if count else "conv2d"
-            count += 1
-        layers[name] = layer.get_weights()
+    number = lambda name: int(name.rsplit("_", 1)[1]) if name[-1].isdigit() else 0
+    layers = {layer.name: layer.get_weights() for layer in model.keras_model.layers if layer.get_weights()}
+    # Keras counts on within a process.
+    for kind in ("conv2d", "batch_normalization"):
+        own = sorted((name for name in layers if re.fullmatch(kind + r"(_\d+)?", name)), key=number)
+        layers |= {f"{kind} {index}": layers.pop(name) for index, name in enumerate(own)}
     config = model.config
+    counts = {"conv2d": 0, "batch_normalization": 0}
+
+    def following(kind: str) -> str:
+        counts[kind] += 1
+        return f"{kind} {counts[kind] - 1}"
+
     with tf.Graph().as_default(), v1.Session() as session:
-        def conv(name: str, x, relu: bool = True):
+        def variable(name: str, value: np.ndarray):
+            return v1.get_variable(name, initializer=value)
+
+        def normalised(x, weights: list[np.ndarray]):
+            gamma, beta, mean, variance = weights
+            if norm == "folded":
+                scale = gamma / np.sqrt(variance + 1e-3)
+                return x * tf.constant(scale) + tf.constant(beta - mean * scale)
+            names = zip(("gamma", "beta", "moving_mean", "moving_variance"), weights)
+            gamma, beta, mean, variance = (variable(name, value) for name, value in names)
+            if norm == "plain":
+                return tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-3)
+            return v1.nn.fused_batch_norm(x, gamma, beta, mean, variance, epsilon=1e-3, is_training=False)[0]
+
+        def conv(name: str, x, relu: bool = True, block: bool = False):
             kernel, bias = layers[name]
-            with v1.variable_scope(name, use_resource=False):
-                kernel = v1.get_variable("kernel", initializer=kernel)
-                bias = v1.get_variable("bias", initializer=bias)
-            x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME", name=f"{name}/convolution"), bias)
+            weights = layers[following("batch_normalization")] if block and config.unet_batch_norm else None
+            if weights is not None and norm == "merged":
+                gamma, beta, mean, variance = weights
+                scale = gamma / np.sqrt(variance + 1e-3)
+                kernel, bias, weights = kernel * scale, (bias - mean) * scale + beta, None
+            with v1.variable_scope(name.replace(" ", "_"), use_resource=False):
+                x = tf.nn.bias_add(tf.nn.conv2d(x, variable("kernel", kernel), 1, "SAME"), variable("bias", bias))
+                x = x if weights is None else normalised(x, weights)
             return tf.nn.relu(x) if relu else x
 
         def up(x, by):
             return v1.image.resize_nearest_neighbor(x, tf.shape(x)[1:3] * tf.constant(by, tf.int32))
 
         x = image = v1.placeholder(tf.float32, (None, None, None, config.n_channel_in), name="input")
-        count, pooled = 0, [1, 1]
+        pooled = [1, 1]
         while tuple(pooled) != tuple(config.grid):
             by = [2 if g > p else 1 for g, p in zip(config.grid, pooled)]
             for _ in range(config.unet_n_conv_per_depth):
-                x = conv("conv2d" + (f"_{count}" if count else ""), x)
-                count += 1
+                x = conv(following("conv2d"), x)
             x = tf.nn.max_pool2d(x, by, by, "VALID")
             pooled = [p * b for p, b in zip(pooled, by)]
         skips = []
         for n in range(config.unet_n_depth):
             for i in range(config.unet_n_conv_per_depth):
-                x = conv(f"down_level_{n}_no_{i}", x)
+                x = conv(f"down_level_{n}_no_{i}", x, block=True)
             skips.append(x)
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
         last = config.unet_n_conv_per_depth
         for i in [*range(last - 1), last]:
-            x = conv(f"middle_{i}", x)
+            x = conv(f"middle_{i}", x, block=True)
         for n in reversed(range(config.unet_n_depth)):
             x = tf.concat([up(x, [2, 2]), skips[n]], -1)
             for i in [*range(last - 1), last]:
-                x = conv(f"up_level_{n}_no_{i}", x)
+                x = conv(f"up_level_{n}_no_{i}", x, block=True)
         if config.net_conv_after_unet:
             x = conv("features", x)
         output = tf.concat([tf.sigmoid(conv("prob", x, False)), conv("dist", x, False)], -1, name="output")
         session.run(v1.global_variables_initializer())
-        builder = v1.saved_model.Builder(str(folder / "version_1"))
+        name = f"version_1_{norm}" if config.unet_batch_norm else "version_1"
+        builder = v1.saved_model.Builder(str(folder / name))
         signature = v1.saved_model.predict_signature_def({"input": image}, {"output": output})
         builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
         builder.save()
         frozen = v1.graph_util.convert_variables_to_constants(session, session.graph_def, ["output"])
-        (folder / "version_1.pb").write_bytes(frozen.SerializeToString())
+        for node in frozen.node:
+            # TensorFlow 1 had the first version of this operation, with the same inputs.
+            if node.op == "FusedBatchNormV3":
+                node.op = "FusedBatchNorm"
+                del node.attr["U"]
+        (folder / f"{name}.pb").write_bytes(frozen.SerializeToString())
+    return [folder / name, folder / f"{name}.pb"]
 
 
 def exports(model, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -276,10 +355,21 @@ def exports(model, folder: pathlib.Path) -> list[pathlib.Path]:
     # Last, as Keras 2.15 refuses further use of a network that was copied into a graph of version 1.
     model.export_TF(str(folder / "TF_SavedModel.zip"))
     found = [folder / name for name in ("TF_SavedModel.zip", "keras", "frozen.pb")]
-    if not model.config.unet_batch_norm and model.config.n_classes is None:
-        version_1(model, folder)
-        found += [folder / "version_1", folder / "version_1.pb"]
+    for norm in NORMS if model.config.unet_batch_norm else NORMS[:1]:
+        found += version_1(model, folder, norm)
     return found
+
+
+def frozen_graph(path: pathlib.Path, image: np.ndarray) -> np.ndarray:
+    """What a frozen graph answers, by the names that this library gives."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        graph = v1.GraphDef()
+        graph.ParseFromString(path.read_bytes())
+        tf.import_graph_def(graph, name="")
+        return session.run("output:0", {"input:0": image})
 
 
 def saved_model(path: pathlib.Path, image: np.ndarray) -> np.ndarray:
@@ -303,24 +393,41 @@ def check_tensorflow(folder: pathlib.Path) -> None:
     import tensorflow as tf
     from stardist.models import StarDist2D
 
-    v1 = tf.compat.v1
     for kind, settings in KINDS.items():
-        original = stardist(folder, f"tf_{kind}", seed=3, **settings)
+        original = stardist(folder, f"tf_{kind}", **settings)
         ours = folder / f"tf_{kind}.safetensors"
         convert(original.logdir, ours)
         sources = exports(original, folder / f"exports_{kind}")
         original = StarDist2D(None, name=original.name, basedir=str(folder))
+        image = field(7, (128, 192), settings["n_channel_in"]).reshape(1, 128, 192, -1) / np.float32(128)
+        prob, dist = original.keras_model.predict(image, verbose=0)[:2]
+        found = images(folder / f"{kind}_images", settings["n_channel_in"], 5 if kind in ("fluo", "he") else 2)
+        labels, probabilities = {}, {}
+        for name, pixels in found.items():
+            labels[name], facts = original.predict_instances(normalized(pixels), show_tile_progress=False, verbose=False)
+            probabilities[name] = facts["prob"]
         for source in sources:
             target = folder / f"{kind}_{source.name}.safetensors"
             convert(source, target)
-            if settings.get("n_classes") is None or source.suffix != ".zip":
+            # Exports of the package and version 1 are without classes; constants that were multiplied out are other weights.
+            is_whole = settings.get("n_classes") is None or source.name in ("keras", "frozen.pb")
+            is_rounded = any(norm in source.name for norm in NORMS[1:])
+            if is_whole and not is_rounded:
                 equal(ours, target, f"{kind}, {source.name}")
             thresholds = json.loads(run_json("info", target))["thresholds"]["stardist"]
             check(abs(thresholds["prob"] - 0.55) < 1e-6 and abs(thresholds["nms"] - 0.35) < 1e-6, str(thresholds))
-        say(f"tensorflow, {kind}: {', '.join(source.name for source in sources)} give the weights of the folder")
+            convert(target, folder / "again.pb")
+            near(frozen_graph(folder / "again.pb", image), np.concatenate([prob, dist], -1), f"maps of {source.name}")
+            out = folder / f"{kind}_{source.name}_out"
+            run("predict", "--model", target, "--images", folder / f"{kind}_images", "--out", out)
+            for name, expected in labels.items():
+                own = cv2.imread(str(out / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+                if is_rounded:
+                    own = renumbered(own, expected, probabilities[name])
+                check(np.array_equal(expected, own), f"{kind}, {source.name}: labels of {name}, {(expected != own).sum()} pixels")
+        counts = [int(found.max()) for found in labels.values()]
+        say(f"tensorflow, {kind}: {', '.join(source.name for source in sources)} give {counts} objects, the package's label images")
 
-        image = field(7, (128, 192), settings["n_channel_in"]).reshape(1, 128, 192, -1) / np.float32(128)
-        prob, dist = original.keras_model.predict(image, verbose=0)[:2]
         convert(ours, folder / f"{kind}_SavedModel.zip")
         found = saved_model(folder / f"{kind}_SavedModel.zip", image)
         near(found, saved_model(folder / f"exports_{kind}" / "TF_SavedModel.zip", image), "saved model and that of the package")
@@ -333,11 +440,7 @@ def check_tensorflow(folder: pathlib.Path) -> None:
         frozen = folder / f"{kind}_frozen.pb"
         convert(ours, frozen)
         expected = np.concatenate([prob, dist], -1)
-        with tf.Graph().as_default(), v1.Session() as session:
-            graph = v1.GraphDef()
-            graph.ParseFromString(frozen.read_bytes())
-            tf.import_graph_def(graph, name="")
-            near(session.run("output:0", {"input:0": image}), expected, "frozen graph")
+        near(frozen_graph(frozen, image), expected, "frozen graph")
         network = cv2.dnn.readNetFromTensorflow(str(frozen))
         for part in (image, image[:, 16:112, 64:128]):
             network.setInput(np.ascontiguousarray(part.transpose(0, 3, 1, 2)))
@@ -408,8 +511,10 @@ def record(folder: pathlib.Path) -> None:
             for part in ("config.json", "thresholds.json", "weights_best.h5"):
                 shutil.copy(model.logdir / part, target)
             for source in exports(model, scratch / f"exports_{name}"):
-                if source.name == "version_1":
-                    shutil.copytree(source, target / source.name)
+                if source.is_dir() and source.name.startswith("version_1"):
+                    # Of batch normalisations the frozen forms are enough.
+                    if source.name == "version_1":
+                        shutil.copytree(source, target / source.name)
                 elif source.is_dir():
                     with zipfile.ZipFile(target / f"{source.name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
                         for part in ["saved_model.pb", *(f"variables/{p.name}" for p in (source / "variables").iterdir())]:

@@ -1,4 +1,4 @@
-//! Damaged programs of TensorFlow, and weights of Keras that are written and read again.
+//! Damaged programs of TensorFlow and archives of models, and weights of Keras that are written and read again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use cellsparse_core::formats::keras::decode_keras;
 use cellsparse_core::formats::keras_writer::KerasWeights;
 use cellsparse_core::formats::tensorflow::{TensorFlowModel, decode_frozen_graph, decode_saved_model};
+use cellsparse_core::networks::CellposeConfig;
 use cellsparse_core::{Error, Model};
+use cellsparse_tests::archive::{Entry, stored_entries, write_zip};
 use cellsparse_tests::fixtures;
 
 use crate::mutation::mutated;
@@ -40,7 +42,8 @@ fn judge(found: Result<TensorFlowModel, Error>, length: usize) -> Result<bool, S
 
 #[test]
 fn frozen_graphs_are_read_or_refused() {
-    let seeds = ["plain/frozen.pb", "plain/version_1.pb", "norm/frozen.pb"].map(bytes);
+    let norms = ["norm/frozen.pb", "norm/version_1_fused.pb", "norm/version_1_plain.pb", "norm/version_1_folded.pb"];
+    let seeds = [["plain/frozen.pb", "plain/version_1.pb"].map(bytes).to_vec(), norms.map(bytes).to_vec()].concat();
     fuzz("frozen graph", 200, |random| {
         let bytes = mutated(random, &seeds);
         judge(decode_frozen_graph(&bytes, Path::new("a.pb")), bytes.len())
@@ -59,6 +62,67 @@ fn saved_models_are_read_or_refused() {
         let variables = if random.chance(0.95) { Some([&index[..], &data[..]]) } else { None };
         let length = parts.iter().map(Vec::len).sum();
         judge(decode_saved_model(description, variables, Path::new("a")), length)
+    });
+}
+
+/// Archives of every program, each with its entries.
+fn archives(folder: &Path) -> Vec<Vec<Entry>> {
+    let files = |parts: &[(&str, PathBuf)]| -> Vec<Entry> {
+        parts.iter().map(|(name, path)| (name.to_string(), fs::read(path).unwrap())).collect()
+    };
+    let program = ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"];
+    let keras = |name: &str| fixtures().join("stardist/keras2").join(name);
+    let mut archives = vec![
+        files(&program.map(|part| (part, path("plain/version_1").join(part)))),
+        files(&["config.json", "thresholds.json", "weights_best.h5"].map(|part| (part, keras(part)))),
+    ];
+    let described = format!(
+        "type: model\nconfig:\n  stardist:\n    weights: weights_best.h5\n    config: {}\n",
+        fs::read_to_string(keras("config.json")).unwrap()
+    );
+    let weights = fs::read(keras("weights_best.h5")).unwrap();
+    archives.push(vec![("rdf.yaml".into(), described.into_bytes()), ("weights_best.h5".into(), weights)]);
+    let star = Model::import(path("plain"), None).unwrap().model;
+    let cells = CellposeConfig { widths: vec![2, 4], ..Default::default() };
+    let cells = Model::cellpose(cells, 0).unwrap();
+    for (model, name) in [(&star, "a_SavedModel.zip"), (&star, "a.zip"), (&cells, "b.zip"), (&cells, "b.pth")] {
+        model.export(folder.join(name)).unwrap();
+        archives.push(stored_entries(&fs::read(folder.join(name)).unwrap()));
+    }
+    archives
+}
+
+#[test]
+fn archives_of_models_are_read_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let archives = archives(folder.path());
+    let file = folder.path().join("model.zip");
+    fuzz("archive", 200, |random| {
+        let mut entries = archives[random.below(archives.len())].clone();
+        let whole = random.chance(0.3);
+        let within: usize = entries.iter().map(|(_, content)| content.len()).sum();
+        if !whole {
+            // Checksums are right, so that what is within is looked at.
+            let changed = random.below(entries.len());
+            entries[changed].1 = mutated(random, &[entries[changed].1.clone()]);
+            if random.chance(0.1) {
+                let name = mutated(random, &[entries[changed].0.clone().into_bytes()]);
+                entries[changed].0 = String::from_utf8_lossy(&name).into_owned();
+            }
+        }
+        let mut bytes = Vec::new();
+        write_zip(&mut bytes, &entries, random.chance(0.5)).map_err(|error| error.to_string())?;
+        if whole {
+            bytes = mutated(random, &[bytes]);
+        }
+        fs::write(&file, &bytes).map_err(|error| error.to_string())?;
+        match Model::import(&file, None) {
+            Ok(found) if found.model.weights().count() > 16 * within + (1 << 18) => {
+                Err(format!("{} weights from {within} bytes", found.model.weights().count()))
+            }
+            Ok(_) => Ok(true),
+            Err(error) => check_message(&error).map(|()| false),
+        }
     });
 }
 

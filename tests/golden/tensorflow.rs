@@ -7,7 +7,10 @@ use cellsparse_core::Error;
 use cellsparse_core::formats::foreign::WeightsKind;
 use cellsparse_core::formats::tensorflow::{Layer, decode_frozen_graph, read_tensorflow};
 use cellsparse_core::model::{Model, StarThresholds, Thresholds};
+use cellsparse_core::networks::Method;
 use cellsparse_tests::fixtures;
+
+use crate::network::{assert_close, outputs};
 
 fn path(name: &str) -> PathBuf {
     fixtures().join("stardist/tensorflow").join(name)
@@ -47,6 +50,24 @@ fn batch_normalisation_and_classes_are_read() {
     for parameter in without.weights().parameters() {
         let same = whole.weights().parameters().iter().find(|other| other.spec.name == parameter.spec.name).unwrap();
         assert_eq!(parameter.values, same.values, "{}", parameter.spec.name);
+    }
+}
+
+#[test]
+fn batch_normalisation_of_version_1_is_read_in_every_form() {
+    let whole = imported(&path("norm/TF_SavedModel.zip"));
+    let shape = [1, 16, 24];
+    let input: Vec<f32> =
+        (0..shape.iter().product()).map(|index: usize| (index * 37 % 101) as f32 / 50.0 - 0.5).collect();
+    let maps = |model: &Model| outputs(model.graph(), model.weights(), &input, shape, Method::Direct);
+    let expected = maps(&whole);
+    for (name, is_same) in [("fused", true), ("plain", false), ("folded", false), ("merged", false)] {
+        let found = imported(&path("norm").join(format!("version_1_{name}.pb")));
+        assert_eq!(found.weights() == whole.weights(), is_same, "{name}");
+        assert_eq!(found.architecture() == whole.architecture(), name != "merged", "{name}");
+        for (found, expected) in maps(&found).iter().zip(&expected) {
+            assert_close(name, found, expected, 2e-6);
+        }
     }
 }
 

@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 #[cfg(feature = "models")]
 use std::fs::File;
 use std::io::Write;
-#[cfg(feature = "models")]
-use std::io::{Read as _, Seek as _, SeekFrom};
-#[cfg(feature = "models")]
-use std::sync::{Mutex, PoisonError};
 
+#[cfg(feature = "keras")]
+use super::deflated::Deflated;
 use super::shortened::shortened;
+use super::source::Source;
 use crate::raster::checksum::{ZIP, checksum};
 
 const LOCAL_HEADER: u32 = 0x0403_4b50;
@@ -30,42 +29,6 @@ pub(super) struct Archive<'a> {
     entries: BTreeMap<String, Entry>,
     /// PyTorch can be told to leave the checksums out; then all of them are 0.
     has_checksums: bool,
-}
-
-enum Source<'a> {
-    #[cfg_attr(not(feature = "io"), allow(dead_code, reason = "regions of ImageJ are read from memory"))]
-    Bytes(&'a [u8]),
-    #[cfg(feature = "models")]
-    File(Mutex<File>, u64),
-}
-
-impl<'a> Source<'a> {
-    fn len(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            #[cfg(feature = "models")]
-            Self::File(_, len) => *len,
-        }
-    }
-
-    /// So many bytes from `start` on, nothing when they are not there.
-    fn get(&self, start: u64, length: u64) -> Option<Cow<'a, [u8]>> {
-        let end = start.checked_add(length).filter(|end| *end <= self.len())?;
-        match self {
-            Self::Bytes(bytes) => {
-                Some(Cow::Borrowed(bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?))
-            }
-            #[cfg(feature = "models")]
-            Self::File(file, _) => {
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start(start)).ok()?;
-                let mut bytes = Vec::new();
-                bytes.try_reserve_exact(usize::try_from(length).ok()?).ok()?;
-                (&*file).take(length).read_to_end(&mut bytes).ok()?;
-                (bytes.len() as u64 == length).then_some(Cow::Owned(bytes))
-            }
-        }
-    }
 }
 
 struct Entry {
@@ -95,11 +58,11 @@ impl<'a> Archive<'a> {
     /// Reads the table of contents of an archive in a file, which is kept open.
     #[cfg(feature = "models")]
     pub(super) fn of_file(file: File) -> Result<Archive<'static>, String> {
-        let length = file.metadata().map_err(|error| format!("its size is not told: {error}"))?.len();
-        Archive::of(Source::File(Mutex::new(file), length), false)
+        Archive::of(Source::of_file(file).map_err(|error| format!("its size is not told: {error}"))?, false)
     }
 
-    fn of(source: Source<'a>, repeated: bool) -> Result<Self, String> {
+    /// Reads the table of contents of an archive; entries of one name are `repeated`, or refused.
+    pub(super) fn of(source: Source<'a>, repeated: bool) -> Result<Self, String> {
         let (count, start, end) = directory(&source).ok_or("its zip directory is missing")?;
         let length = end.checked_sub(start).filter(|length| *length <= MAX_DIRECTORY);
         let table = length.and_then(|length| source.get(start, length)).ok_or("its zip directory is missing")?;
@@ -148,22 +111,45 @@ impl<'a> Archive<'a> {
         names.into_iter().map(|(_, name)| name).collect()
     }
 
+    /// The content of a stored entry, compared with its checksum, of which ranges are read; nothing when there is no entry of that
+    /// name.
+    #[cfg(feature = "models")]
+    pub(super) fn stored(&self, name: &str) -> Result<Option<Source<'a>>, String> {
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        check_stored(name, entry)?;
+        let data = data_of(&self.source, entry).ok_or_else(|| format!("its entry '{}' is cut off", shortened(name)))?;
+        let mut sum = 0;
+        if self.has_checksums {
+            data.pieces(0, data.len(), |bytes| sum = checksum::<ZIP>(sum, bytes))
+                .ok_or_else(|| format!("its entry '{}' cannot be read", shortened(name)))?;
+        }
+        if sum != entry.crc {
+            return Err(format!("its entry '{}' does not match its checksum", shortened(name)));
+        }
+        Ok(Some(data))
+    }
+
+    /// The same for an entry that may be deflated, of at most `limit` bytes.
+    #[cfg(feature = "keras")]
+    pub(super) fn content(&self, name: &str, limit: u64) -> Result<Option<Source<'a>>, String> {
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        check_size(name, entry, limit)?;
+        if entry.flags & 1 != 0 || entry.method == 0 {
+            return self.stored(name);
+        }
+        let data = data_of(&self.source, entry).ok_or_else(|| format!("its entry '{}' is cut off", shortened(name)))?;
+        let content = Deflated::new(data, entry.size, entry.crc);
+        let content = content.ok_or_else(|| format!("its entry '{}' cannot be unpacked", shortened(name)))?;
+        Ok(Some(Source::Deflated(content.into())))
+    }
+
     /// The bytes of a stored or deflated entry of at most `limit` bytes, compared with its checksum; nothing when there is no
     /// entry of that name.
     #[cfg(feature = "io")]
     pub(super) fn unpack(&self, name: &str, limit: usize) -> Result<Option<Cow<'a, [u8]>>, String> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let named = || shortened(name);
-        if entry.size > limit as u64 {
-            return Err(format!("its entry '{}' has {} bytes, and {limit} are read at most", named(), entry.size));
-        }
-        if !matches!(entry.method, 0 | 8) {
-            return Err(format!(
-                "its entry '{}' is packed by method {}; only stored and deflated ones are read",
-                named(),
-                entry.method
-            ));
-        }
+        check_size(name, entry, limit as u64)?;
         if entry.flags & 1 != 0 || entry.method == 0 {
             return self.read(name);
         }
@@ -180,16 +166,7 @@ impl<'a> Archive<'a> {
     pub(super) fn read(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, String> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let named = || shortened(name);
-        if entry.flags & 1 != 0 {
-            return Err(format!("its entry '{}' is encrypted", named()));
-        }
-        if entry.method != 0 || entry.stored_size != entry.size {
-            return Err(format!(
-                "its entry '{}' is compressed, which PyTorch never does; unpack the archive and pack it again without \
-                 compression (zip -0)",
-                named()
-            ));
-        }
+        check_stored(name, entry)?;
         let data = local_data(&self.source, entry).ok_or_else(|| format!("its entry '{}' is cut off", named()))?;
         if self.has_checksums && checksum::<ZIP>(0, &data) != entry.crc {
             return Err(format!("its entry '{}' does not match its checksum", named()));
@@ -389,13 +366,53 @@ fn central_entry(bytes: &[u8], at: usize) -> Option<(&[u8], Entry, usize)> {
     Some((&record[46..name_end], entry, at + extra_end + lengths[2]))
 }
 
-fn local_data<'a>(source: &Source<'a>, entry: &Entry) -> Option<Cow<'a, [u8]>> {
+/// Refuses an entry that is not stored as it is.
+fn check_stored(name: &str, entry: &Entry) -> Result<(), String> {
+    if entry.flags & 1 != 0 {
+        return Err(format!("its entry '{}' is encrypted", shortened(name)));
+    }
+    if entry.method != 0 || entry.stored_size != entry.size {
+        return Err(format!(
+            "its entry '{}' is compressed, which PyTorch never does; unpack the archive and pack it again without compression \
+             (zip -0)",
+            shortened(name)
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses an entry of more than `limit` bytes, and one that is packed in another way.
+#[cfg(feature = "io")]
+fn check_size(name: &str, entry: &Entry, limit: u64) -> Result<(), String> {
+    let named = shortened(name);
+    if entry.size > limit {
+        return Err(format!("its entry '{named}' has {} bytes, and {limit} are read at most", entry.size));
+    }
+    if !matches!(entry.method, 0 | 8) {
+        return Err(format!(
+            "its entry '{named}' is packed by method {}; only stored and deflated ones are read",
+            entry.method
+        ));
+    }
+    Ok(())
+}
+
+/// Where the data of an entry begin.
+fn begin_of(source: &Source<'_>, entry: &Entry) -> Option<u64> {
     let header = source.get(entry.header, 30)?;
     if u32_at(&header, 0)? != LOCAL_HEADER {
         return None;
     }
-    let before = 30 + u64::from(u16_at(&header, 26)?) + u64::from(u16_at(&header, 28)?);
-    source.get(entry.header.checked_add(before)?, entry.stored_size)
+    entry.header.checked_add(30 + u64::from(u16_at(&header, 26)?) + u64::from(u16_at(&header, 28)?))
+}
+
+fn local_data<'a>(source: &Source<'a>, entry: &Entry) -> Option<Cow<'a, [u8]>> {
+    source.get(begin_of(source, entry)?, entry.stored_size)
+}
+
+#[cfg(feature = "models")]
+fn data_of<'a>(source: &Source<'a>, entry: &Entry) -> Option<Source<'a>> {
+    source.part(begin_of(source, entry)?, entry.stored_size)
 }
 
 #[cfg(test)]
@@ -444,6 +461,33 @@ mod tests {
         encrypted[directory + 8] |= 1;
         assert!(Archive::open(&encrypted).unwrap().read("a").unwrap_err().contains("encrypted"));
         assert!(Archive::open(&packed(&[("a", b"1"), ("a", b"2")])).err().unwrap().contains("twice"));
+    }
+
+    #[cfg(feature = "keras")]
+    #[test]
+    fn ranges_of_entries_are_read_and_damage_is_noticed_before() {
+        let bytes = packed(&[("a", b"123456789"), ("b", b"")]);
+        let archive = Archive::open(&bytes).unwrap();
+        let content = archive.content("a", 9).unwrap().unwrap();
+        assert_eq!((content.len(), &content.get(2, 3).unwrap()[..]), (9, &b"345"[..]));
+        assert!(archive.content("none", 9).unwrap().is_none());
+        assert!(archive.content("a", 8).err().unwrap().contains("has 9 bytes, and 8 are read at most"));
+        assert_eq!(archive.content("b", 0).unwrap().unwrap().len(), 0);
+        // The same entries, deflated: a block that is stored (RFC 1951, 3.2.4).
+        let block = [&[1, 9, 0, 0xf6, 0xff][..], b"123456789"].concat();
+        let mut deflated = packed(&[("a", &block)]);
+        let directory = deflated.len() - 22 - 47;
+        deflated[directory + 10] = 8;
+        deflated[directory + 16..directory + 20].copy_from_slice(&checksum::<ZIP>(0, b"123456789").to_le_bytes());
+        deflated[directory + 24] = 9;
+        let content = Archive::open(&deflated).unwrap().content("a", 9).unwrap().unwrap();
+        assert_eq!(&content.get(2, 3).unwrap()[..], b"345");
+        for (bytes, said) in [(&bytes, "checksum"), (&deflated, "cannot be unpacked")] {
+            let mut bytes = bytes.clone();
+            let at = bytes.windows(5).position(|window| window == b"12345").unwrap();
+            bytes[at] ^= 1;
+            assert!(Archive::open(&bytes).unwrap().content("a", 9).err().unwrap().contains(said));
+        }
     }
 
     #[cfg(feature = "io")]

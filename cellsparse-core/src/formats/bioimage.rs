@@ -2,7 +2,7 @@
 //!
 //! Source: the model description 0.5 of bioimage.io (`bioimageio.spec.model.v0_5`). What goes into the description is in `model`.
 
-use std::io::{self, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use ndarray::{ArrayD, ArrayView3};
@@ -17,7 +17,7 @@ use crate::raster::{encode_rgb_png, write_atomically};
 /// The model of this library within a package that it wrote.
 pub const OWN_MODEL: &str = "cellsparse.safetensors";
 /// Largest model of this library that is read from a package: 4 GiB.
-const MAX_MODEL: usize = u32::MAX as usize;
+const MAX_MODEL: u64 = u32::MAX as u64;
 
 /// What writes a file, the same each time.
 pub type Content<'a> = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'a>;
@@ -101,19 +101,23 @@ fn write_npy(writer: &mut dyn Write, array: &ArrayD<f32>) -> io::Result<()> {
     array.iter().try_for_each(|value| writer.write_all(&value.to_le_bytes()))
 }
 
-/// The model of this library in a package, if it wrote the package: the content of a `.safetensors` file.
+/// The model of this library in a package, if it wrote the package: the content of a `.safetensors` file, read as it is asked
+/// for. That of an archive was compared with its checksum.
 ///
 /// # Errors
 /// [`Error::File`] for a damaged archive, [`Error::Io`].
-pub fn own_model(path: &Path) -> Result<Option<Vec<u8>>> {
+pub fn own_model(path: &Path) -> Result<Option<Box<dyn Read>>> {
     let failed = |source| Error::io(path, source);
     if path.is_dir() {
         let inner = path.join(OWN_MODEL);
-        return if inner.is_file() { std::fs::read(&inner).map(Some).map_err(failed) } else { Ok(None) };
+        return match inner.is_file() {
+            true => Ok(Some(Box::new(BufReader::new(std::fs::File::open(&inner).map_err(failed)?)))),
+            false => Ok(None),
+        };
     }
     let archive = Archive::of_file(std::fs::File::open(path).map_err(failed)?);
-    let found = archive.and_then(|archive| archive.unpack(OWN_MODEL, MAX_MODEL));
-    Ok(found.map_err(|reason| Error::file(path, reason))?.map(std::borrow::Cow::into_owned))
+    let found = archive.and_then(|archive| archive.content(OWN_MODEL, MAX_MODEL));
+    Ok(found.map_err(|reason| Error::file(path, reason))?.map(|content| Box::new(content.reader()) as Box<dyn Read>))
 }
 
 #[cfg(test)]
@@ -134,7 +138,9 @@ mod tests {
         assert!(own_model(&path).unwrap().is_none());
         package.text(OWN_MODEL, "weights".into());
         package.save(&path).unwrap();
-        assert_eq!(own_model(&path).unwrap().unwrap(), b"weights");
+        let mut model = Vec::new();
+        own_model(&path).unwrap().unwrap().read_to_end(&mut model).unwrap();
+        assert_eq!(model, b"weights");
         let bytes = std::fs::read(&path).unwrap();
         let archive = Archive::open(&bytes).unwrap();
         assert_eq!(&archive.read("rdf.yaml").unwrap().unwrap()[..], b"type: \"model\"\n");

@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hdf5_reader::group::Group;
-use hdf5_reader::{BytesStorage, Dataset, Datatype, FileStorage, Hdf5File, OpenOptions, Storage};
+use hdf5_reader::{BytesStorage, Dataset, Datatype, FileStorage, Hdf5File, OpenOptions, RangeRequestStorage, Storage};
 
 use super::numbers::Number;
 use super::shortened::shortened;
+use super::source::Source;
 use super::state_dict::{NamedArray, StateDict};
 use crate::error::{Error, Result, contain_panic};
 use crate::raster::require_regular_file;
@@ -51,6 +52,14 @@ pub fn read_keras(path: impl AsRef<Path>) -> Result<StateDict> {
 pub fn decode_keras(bytes: Vec<u8>, name: &Path) -> Result<StateDict> {
     let length = bytes.len() as u64;
     read(Arc::new(BytesStorage::new(bytes)), length, name)
+}
+
+/// Reads what [`read_keras`] reads from an entry of an archive; errors call it `name`.
+pub(super) fn read_keras_within(entry: Source<'static>, name: &Path) -> Result<StateDict> {
+    let length = entry.len();
+    let missing = || hdf5_reader::error::Error::Io(std::io::Error::other("the archive cannot be read"));
+    let range = move |offset, length| Ok(entry.get(offset, length as u64).ok_or_else(missing)?.into_owned());
+    read(Arc::new(RangeRequestStorage::new(length, range)), length, name)
 }
 
 fn read(storage: Arc<dyn Storage>, length: u64, path: &Path) -> Result<StateDict> {
@@ -163,7 +172,17 @@ impl Found {
         let in_array = |reason: String| format!("its array '{}' cannot be read: {reason}", shortened(&name));
         let values: Vec<f32> = match size {
             2 => dataset.read_native_bytes().map(|bytes| halves(&bytes)),
-            4 => dataset.read_array::<f32>().map(|array| array.into_iter().collect()),
+            // Moved where it is row-major, as arrays of files are.
+            4 => dataset.read_array::<f32>().map(|array| match array.is_standard_layout() && !array.is_empty() {
+                true => {
+                    let count = array.len();
+                    let (mut values, start) = array.into_raw_vec_and_offset();
+                    values.drain(..start.unwrap_or(0));
+                    values.truncate(count);
+                    values
+                }
+                false => array.into_iter().collect(),
+            }),
             8 => dataset.read_array::<f64>().map(|array| array.into_iter().map(|value| value as f32).collect()),
             _ => return Err(in_array(format!("it has floats of {size} bytes"))),
         }

@@ -7,6 +7,8 @@ mod archive;
 pub mod base64;
 #[cfg(feature = "keras")]
 pub mod bioimage;
+#[cfg(feature = "keras")]
+mod deflated;
 pub mod features;
 #[cfg(feature = "models")]
 pub mod foreign;
@@ -42,6 +44,7 @@ pub mod pytorch;
 #[cfg(feature = "models")]
 pub mod quantized;
 mod shortened;
+mod source;
 #[cfg(feature = "keras")]
 pub mod stardist_model;
 #[cfg(feature = "models")]

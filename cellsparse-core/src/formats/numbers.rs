@@ -27,6 +27,14 @@ impl Number {
         }
     }
 
+    /// Adds all elements of `bytes`, rounded to 32-bit floats.
+    pub(super) fn append(self, bytes: &[u8], values: &mut Vec<f32>) {
+        match self {
+            Number::F32 => values.extend(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))),
+            _ => values.extend((0..bytes.len() / self.size()).filter_map(|index| self.read(bytes, index))),
+        }
+    }
+
     /// Element `index` of `bytes` rounded to a 32-bit float, or nothing when `bytes` is too short.
     pub(super) fn read(self, bytes: &[u8], index: usize) -> Option<f32> {
         Some(match self {

@@ -7,13 +7,14 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use super::archive::{Archive, Packer};
+use super::numbers::put_floats;
 use super::pickle::{self, Pickle, Tensor, Value};
 use super::shortened::shortened;
-use super::tensors::{PlainArray, check_file, read_file};
+use super::source::Source;
+use super::tensors::{PlainArray, check_file};
 use crate::error::{Error, Result, counted};
 use crate::raster::write_atomically;
 
@@ -35,6 +36,8 @@ const MAX_NAME: usize = 512;
 const MAX_DEPTH: usize = 6;
 /// Values that are read beyond one for each byte of the file: views may repeat numbers, and small files use that most.
 const SPARE_VALUES: usize = 1 << 16;
+/// Bytes in which the descriptions of the older form are looked for, before the numbers.
+const HEAD: u64 = 1 << 22;
 
 /// Reads the weights of a PyTorch file as 32-bit floats, in the order of the file.
 ///
@@ -47,9 +50,15 @@ const SPARE_VALUES: usize = 1 << 16;
 /// damaged, is not of PyTorch, names a function beyond those of a state dict, or holds no tensors.
 pub fn read_state_dict(path: impl AsRef<Path>) -> Result<StateDict> {
     let path = path.as_ref();
-    let found = match open_archive(path)? {
-        Some(archive) => archive.and_then(|archive| parse_archive(&archive)),
-        None => parse(&read_file(path)?),
+    check_file(path)?;
+    let failed = |source| Error::io(path, source);
+    let file = Source::of_file(File::open(path).map_err(failed)?).map_err(failed)?;
+    let found = match file.get(0, 2.min(file.len())).as_deref() {
+        Some(b"PK") => Archive::of(file, false).and_then(|archive| parse_archive(&archive)),
+        Some([0x80, 2..=5]) => parse_sequence(&file),
+        Some([]) => Err("it is empty".to_string()),
+        Some(_) => Err("it begins like no PyTorch file; it may be damaged or of another format".to_string()),
+        None => return Err(failed(std::io::Error::other("it cannot be read"))),
     };
     found.map_err(|reason| Error::file(path, format!("not a file of PyTorch weights that can be read: {reason}")))
 }
@@ -62,16 +71,41 @@ pub fn read_state_dict(path: impl AsRef<Path>) -> Result<StateDict> {
 /// whole number; [`Error::Limit`] beyond 4 GiB or 65,000 arrays; [`Error::Io`], [`Error::NotFound`] when the file cannot
 /// be written.
 pub fn write_state_dict<'a>(path: impl AsRef<Path>, arrays: impl IntoIterator<Item = PlainArray<'a>>) -> Result<()> {
+    let made = |(name, shape, values): PlainArray<'a>| MadeArray {
+        name,
+        shape: shape.to_vec(),
+        count: values.len(),
+        make: Box::new(move || Cow::Borrowed(values)),
+    };
+    write_made_state_dict(path, arrays.into_iter().map(made).collect())
+}
+
+/// An array that is made when it is written.
+pub struct MadeArray<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its number of values.
+    pub count: usize,
+    /// Makes its values, row-major.
+    pub make: Box<dyn Fn() -> Cow<'a, [f32]> + 'a>,
+}
+
+/// As [`write_state_dict`], for arrays that are made one after the other.
+///
+/// # Errors
+/// As [`write_state_dict`].
+pub fn write_made_state_dict(path: impl AsRef<Path>, arrays: Vec<MadeArray<'_>>) -> Result<()> {
     let path = path.as_ref();
-    let arrays: Vec<PlainArray<'a>> = arrays.into_iter().collect();
     if arrays.len() > 65_000 {
         return Err(Error::Limit(format!("{} arrays; a PyTorch file is written with at most 65000", arrays.len())));
     }
     let mut names = HashSet::new();
-    for (name, shape, values) in &arrays {
-        check_array(name, shape, values)?;
-        if !names.insert(name.as_str()) {
-            return Err(Error::Weights(format!("two arrays have the name '{}'", shortened(name))));
+    for array in &arrays {
+        check_array(array)?;
+        if !names.insert(array.name.as_str()) {
+            return Err(Error::Weights(format!("two arrays have the name '{}'", shortened(&array.name))));
         }
     }
     write_atomically(path, |writer| {
@@ -82,24 +116,6 @@ pub fn write_state_dict<'a>(path: impl AsRef<Path>, arrays: impl IntoIterator<It
             _ => Error::io(path, source),
         })
     })
-}
-
-/// The archive that a file is; nothing for a file that is none.
-fn open_archive(path: &Path) -> Result<Option<std::result::Result<Archive<'static>, String>>> {
-    check_file(path)?;
-    let failed = |source| Error::io(path, source);
-    let mut file = File::open(path).map_err(failed)?;
-    let mut head = Vec::new();
-    file.by_ref().take(2).read_to_end(&mut head).map_err(failed)?;
-    Ok((head == b"PK").then(|| Archive::of_file(file)))
-}
-
-fn parse(bytes: &[u8]) -> std::result::Result<StateDict, String> {
-    match bytes {
-        [0x80, 2..=5, ..] => parse_sequence(bytes),
-        [] => Err("it is empty".to_string()),
-        _ => Err("it begins like no PyTorch file; it may be damaged or of another format".to_string()),
-    }
 }
 
 fn parse_archive(archive: &Archive<'_>) -> std::result::Result<StateDict, String> {
@@ -118,14 +134,33 @@ fn parse_archive(archive: &Archive<'_>) -> std::result::Result<StateDict, String
     let (pickle, root, _) = pickle::read(&description)?;
     let block = |key: &str| {
         let name = format!("{folder}data/{key}");
-        archive.read(&name)?.ok_or_else(|| format!("its entry '{}' is missing", shortened(&name)))
+        archive.stored(&name)?.ok_or_else(|| format!("its entry '{}' is missing", shortened(&name)))
     };
     collect(&pickle, root, block, archive.len())
 }
 
 /// The older form: magic number, version, facts of the machine, the objects, the keys of the storages, and for each
 /// storage its number of elements (64 bit) and its data.
-fn parse_sequence(bytes: &[u8]) -> std::result::Result<StateDict, String> {
+fn parse_sequence(file: &Source<'_>) -> std::result::Result<StateDict, String> {
+    let unreadable = || "it cannot be read".to_string();
+    // Descriptions are short, and the whole file is read where they are not.
+    let head = file.get(0, file.len().min(HEAD)).ok_or_else(unreadable)?;
+    let found = pickles(&head);
+    if found.is_ok() || head.len() as u64 == file.len() {
+        return parse_blocks(&found?, file);
+    }
+    parse_blocks(&pickles(&file.get(0, file.len()).ok_or_else(unreadable)?)?, file)
+}
+
+/// The pickles of a file of the older form.
+struct Pickles<'b> {
+    objects: (Pickle<'b>, Value<'b>),
+    keys: (Pickle<'b>, Value<'b>),
+    /// Bytes of all.
+    length: usize,
+}
+
+fn pickles(bytes: &[u8]) -> std::result::Result<Pickles<'_>, String> {
     let mut at = 0;
     let mut next = || -> std::result::Result<_, String> {
         let (pickle, root, length) = pickle::read(bytes.get(at..).unwrap_or_default())?;
@@ -143,40 +178,43 @@ fn parse_sequence(bytes: &[u8]) -> std::result::Result<StateDict, String> {
     if matches!(facts, Value::Dict(index) if machine.dicts.get(index).is_some_and(|dict| dict.contains(&endian))) {
         return Err("its numbers are big-endian; load and save it on an ordinary computer".into());
     }
-    let (pickle, root) = next()?;
-    let (keys, list) = next()?;
+    let (objects, keys) = (next()?, next()?);
+    Ok(Pickles { objects, keys, length: at })
+}
+
+fn parse_blocks(found: &Pickles<'_>, file: &Source<'_>) -> std::result::Result<StateDict, String> {
+    let Pickles { objects: (pickle, root), keys: (keys, list), length } = found;
     let sizes: HashMap<&str, usize> =
         pickle.storages.iter().map(|storage| (storage.key, storage.number.size())).collect();
     let keys = match list {
-        Value::List(index) => keys.lists.get(index).map(Vec::as_slice).unwrap_or_default(),
+        Value::List(index) => keys.lists.get(*index).map(Vec::as_slice).unwrap_or_default(),
         _ => return Err("its list of blocks is damaged".into()),
     };
     let mut blocks = HashMap::new();
+    let mut at = *length as u64;
     for key in keys {
         let Value::Text(key) = *key else { return Err("its list of blocks is damaged".into()) };
         let size = sizes.get(key).ok_or("its list of blocks does not fit its tensors")?;
-        let data = block(bytes, &mut at, *size).ok_or("it is cut off within its numbers")?;
+        let data = block(file, &mut at, *size as u64).ok_or("it is cut off within its numbers")?;
         blocks.insert(key, data);
     }
-    let block = |key: &str| {
-        blocks.get(key).copied().map(Cow::Borrowed).ok_or_else(|| "a block of its numbers is missing".to_string())
-    };
-    collect(&pickle, root, block, bytes.len())
+    let block = |key: &str| blocks.get(key).cloned().ok_or_else(|| "a block of its numbers is missing".to_string());
+    collect(pickle, *root, block, usize::try_from(file.len()).unwrap_or(usize::MAX))
 }
 
-fn block<'a>(bytes: &'a [u8], at: &mut usize, element: usize) -> Option<&'a [u8]> {
-    let start = at.checked_add(8)?;
-    let count = u64::from_le_bytes(bytes.get(*at..start)?.try_into().ok()?);
-    let end = start.checked_add(usize::try_from(count).ok()?.checked_mul(element)?)?;
-    *at = end;
-    bytes.get(start..end)
+fn block<'a>(file: &Source<'a>, at: &mut u64, element: u64) -> Option<Source<'a>> {
+    let count = u64::from_le_bytes(*file.get(*at, 8)?.first_chunk()?);
+    let (start, length) = (at.checked_add(8)?, count.checked_mul(element)?);
+    let data = file.part(start, length)?;
+    *at = start + length;
+    Some(data)
 }
 
 /// The weights of a pickle; `block` finds the numbers of a storage, which are asked for one storage at a time.
 fn collect<'b>(
     pickle: &Pickle<'_>,
     root: Value<'_>,
-    block: impl Fn(&str) -> std::result::Result<Cow<'b, [u8]>, String>,
+    block: impl Fn(&str) -> std::result::Result<Source<'b>, String>,
     file_size: usize,
 ) -> std::result::Result<StateDict, String> {
     let mut notes = Vec::new();
@@ -327,12 +365,12 @@ fn quoted(names: &[String]) -> String {
 fn values(
     pickle: &Pickle<'_>,
     tensor: &Tensor,
-    data: &[u8],
+    data: &Source<'_>,
     budget: &mut usize,
 ) -> std::result::Result<Vec<f32>, String> {
     let storage = pickle.storages.get(tensor.storage).ok_or("has no block of numbers")?;
     let number = storage.number;
-    if storage.length.checked_mul(number.size()) != Some(data.len()) {
+    if storage.length.checked_mul(number.size()).map(|length| length as u64) != Some(data.len()) {
         return Err(format!(
             "should have a block of {} numbers of {} bytes, and the block has {} bytes",
             storage.length,
@@ -359,19 +397,24 @@ fn values(
     // The stride of an axis of length 1 is never used, and may be anything.
     let strides: Vec<usize> =
         shape.iter().zip(&tensor.strides).map(|(&side, &stride)| if side == 1 { 0 } else { stride }).collect();
-    let last = shape
+    let reach = shape
         .iter()
         .zip(&strides)
-        .try_fold(tensor.offset, |last, (&side, &stride)| last.checked_add(stride.checked_mul(side - 1)?));
-    if last.is_none_or(|last| last >= length) {
-        return Err(beyond());
-    }
+        .try_fold(0_usize, |reach, (&side, &stride)| reach.checked_add(stride.checked_mul(side - 1)?));
+    let reach = reach.filter(|reach| reach.checked_add(tensor.offset).is_some_and(|last| last < length));
+    let reach = reach.ok_or_else(beyond)?;
     *budget -= extent;
+    let first = ((start + tensor.offset) * number.size()) as u64;
+    let unreadable = || "cannot be read, or there is no memory for it".to_string();
+    if is_row_major(shape, &strides) {
+        return data.floats(first, extent, number).ok_or_else(unreadable);
+    }
+    let bytes = data.get(first, ((reach + 1) * number.size()) as u64).ok_or_else(unreadable)?;
     let mut values = Vec::with_capacity(extent);
     let mut index = vec![0; rank];
-    let mut position = start + tensor.offset;
+    let mut position = 0;
     for _ in 0..extent {
-        values.push(number.read(data, position).ok_or_else(beyond)?);
+        values.push(number.read(&bytes, position).ok_or_else(beyond)?);
         for axis in (0..rank).rev() {
             index[axis] += 1;
             if index[axis] < shape[axis] {
@@ -385,20 +428,29 @@ fn values(
     Ok(values)
 }
 
-fn check_array(name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
+/// Whether values lie one after the other in row-major order; strides of axes of length 1 are 0.
+fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
+    let mut expected = 1_usize;
+    shape.iter().zip(strides).rev().all(|(&side, &stride)| {
+        let fits = side == 1 || stride == expected;
+        expected = expected.saturating_mul(side);
+        fits
+    })
+}
+
+fn check_array(array: &MadeArray<'_>) -> Result<()> {
+    let MadeArray { name, shape, count, make } = array;
     // Empty axes count as one in the first product, which bounds every product of the shape.
     let bound = shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side.max(1)));
-    if bound.is_none() || shape.iter().product::<usize>() != values.len() {
-        return Err(Error::Weights(format!(
-            "array '{}' has the shape {shape:?} and {} values",
-            shortened(name),
-            values.len()
-        )));
+    if bound.is_none() || shape.iter().product::<usize>() != *count {
+        return Err(Error::Weights(format!("array '{}' has the shape {shape:?} and {count} values", shortened(name))));
     }
     if name.len() > MAX_NAME {
         return Err(Error::Weights(format!("the name '{}' has more than {MAX_NAME} bytes", shortened(name))));
     }
-    if let Some(value) = values.iter().find(|value| name.ends_with(COUNTER) && value.fract() != 0.0) {
+    if name.ends_with(COUNTER)
+        && let Some(value) = make().iter().find(|value| value.fract() != 0.0)
+    {
         return Err(Error::Weights(format!(
             "'{}' counts batches and holds {value}, which is not a whole number",
             shortened(name)
@@ -407,38 +459,38 @@ fn check_array(name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
     Ok(())
 }
 
-fn pack(arrays: &[PlainArray<'_>], writer: impl std::io::Write) -> std::io::Result<()> {
+fn pack(arrays: &[MadeArray<'_>], writer: impl std::io::Write) -> std::io::Result<()> {
     let mut packer = Packer::new(writer);
     packer.add("archive/data.pkl", &described(arrays)?)?;
     packer.add("archive/byteorder", b"little")?;
-    for (index, (name, _, values)) in arrays.iter().enumerate() {
-        let data: Vec<u8> = if name.ends_with(COUNTER) {
-            values.iter().flat_map(|value| (*value as i64).to_le_bytes()).collect()
-        } else {
-            values.iter().flat_map(|value| value.to_le_bytes()).collect()
-        };
-        packer.add(&format!("archive/data/{index}"), &data)?;
+    for (index, array) in arrays.iter().enumerate() {
+        let values = (array.make)();
+        let counts = array.name.ends_with(COUNTER);
+        packer.add_made(&format!("archive/data/{index}"), &|writer: &mut dyn std::io::Write| match counts {
+            true => values.iter().try_for_each(|value| writer.write_all(&(*value as i64).to_le_bytes())),
+            false => put_floats(writer, values.iter()),
+        })?;
     }
     packer.add("archive/version", b"3\n")?;
     packer.finish()
 }
 
 /// The pickle of an `OrderedDict` of tensors, in protocol 2.
-fn described(arrays: &[PlainArray<'_>]) -> std::io::Result<Vec<u8>> {
+fn described(arrays: &[MadeArray<'_>]) -> std::io::Result<Vec<u8>> {
     const EMPTY_DICT: &[u8] = b"ccollections\nOrderedDict\n)R";
     let mut out = b"\x80\x02".to_vec();
     out.extend(EMPTY_DICT);
     out.push(b'(');
-    for (index, (name, shape, values)) in arrays.iter().enumerate() {
+    for (index, MadeArray { name, shape, count, .. }) in arrays.iter().enumerate() {
         put_text(&mut out, name)?;
         out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
         put_text(&mut out, "storage")?;
         out.extend(if name.ends_with(COUNTER) { &b"ctorch\nLongStorage\n"[..] } else { b"ctorch\nFloatStorage\n" });
         put_text(&mut out, &index.to_string())?;
         put_text(&mut out, "cpu")?;
-        put_int(&mut out, values.len())?;
+        put_int(&mut out, *count)?;
         out.extend(b"tQK\x00(");
-        for side in *shape {
+        for side in shape {
             put_int(&mut out, *side)?;
         }
         out.extend(b"t(");

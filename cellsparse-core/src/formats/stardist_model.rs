@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::archive::Archive;
 use super::foreign::{DESCRIPTIONS, WeightsKind};
-use super::keras::{decode_keras, read_keras};
+use super::keras::{read_keras, read_keras_within};
 use super::shortened::shortened;
 use super::state_dict::StateDict;
 use super::yaml;
@@ -29,7 +29,7 @@ pub const FACTS: &str = "cellsparse.json";
 /// Largest configuration or description that is read: 1 MiB.
 const MAX_TEXT: usize = 1 << 20;
 /// Largest file of weights in an archive: 4 GiB.
-const MAX_WEIGHTS: usize = u32::MAX as usize;
+const MAX_WEIGHTS: u64 = u32::MAX as u64;
 
 /// What a model of the StarDist package is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,12 +240,6 @@ impl<'a> Packed<'a> {
         let folder = folders.min_by_key(|folder| folder.len()).unwrap_or_default().to_string();
         Self { archive, folder, path }
     }
-
-    fn bytes(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>> {
-        let name = format!("{}{name}", self.folder);
-        let found = self.archive.unpack(&name, limit).map_err(|reason| Error::file(self.path, reason))?;
-        Ok(found.map(std::borrow::Cow::into_owned))
-    }
 }
 
 impl Parts for Packed<'_> {
@@ -259,14 +253,18 @@ impl Parts for Packed<'_> {
     }
 
     fn text(&self, name: &str) -> Result<Option<String>> {
-        let Some(bytes) = self.bytes(name, MAX_TEXT)? else { return Ok(None) };
-        String::from_utf8(bytes).map(Some).map_err(|_| Error::file(self.path(name), "is not a text in UTF-8"))
+        let found = self.archive.unpack(&format!("{}{name}", self.folder), MAX_TEXT);
+        let Some(bytes) = found.map_err(|reason| Error::file(self.path, reason))? else { return Ok(None) };
+        String::from_utf8(bytes.into_owned())
+            .map(Some)
+            .map_err(|_| Error::file(self.path(name), "is not a text in UTF-8"))
     }
 
     fn weights(&self, name: &str) -> Result<StateDict> {
-        let bytes = self.bytes(name, MAX_WEIGHTS)?;
-        let bytes = bytes.ok_or_else(|| Error::file(self.path, format!("has no entry '{}'", shortened(name))))?;
-        decode_keras(bytes, &self.path(name))
+        let found = self.archive.content(&format!("{}{name}", self.folder), MAX_WEIGHTS);
+        let found = found.map_err(|reason| Error::file(self.path, reason))?;
+        let entry = found.ok_or_else(|| Error::file(self.path, format!("has no entry '{}'", shortened(name))))?;
+        read_keras_within(entry, &self.path(name))
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -6,10 +6,11 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::{Dtype, SafeTensorError};
 
 use super::numbers::Number;
 use super::shortened::shortened;
+use super::source::Source;
 use super::state_dict::{NamedArray, StateDict};
 use crate::budget::{bytes_of, no_memory};
 use crate::error::{Error, Result};
@@ -246,27 +247,30 @@ fn check_type(name: &str, dtype: Dtype, path: &Path) -> Result<()> {
 /// # Errors
 /// As [`read_tensors`]; [`Error::File`] also for element types that are neither floats nor integers of 64 bit at most.
 pub fn read_foreign_tensors(path: &Path) -> Result<StateDict> {
-    let bytes = read_file(path)?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, error))?;
-    let mut views = tensors.tensors();
+    check_file(path)?;
+    let failed = |source| Error::io(path, source);
+    let mut file = File::open(path).map_err(failed)?;
+    let (start, metadata) = read_metadata(&mut file, path)?;
+    let file = Source::of_file(file).map_err(failed)?;
+    if Some(file.len()) != start.checked_add(metadata.data_len() as u64) {
+        return Err(damaged(path, SafeTensorError::MetadataIncompleteBuffer));
+    }
+    let mut infos: Vec<(String, &TensorInfo)> = metadata.tensors().into_iter().collect();
     // Empty arrays begin where the next one does; the file has no order for them but this.
-    views.sort_by(|(a, x), (b, y)| (x.data().as_ptr(), x.data().len(), a).cmp(&(y.data().as_ptr(), y.data().len(), b)));
-    let mut arrays = Vec::with_capacity(views.len());
-    for (name, view) in views {
-        let number = number(view.dtype()).ok_or_else(|| {
-            Error::file(path, format!("array '{}' is {:?}, which is not read", shortened(&name), view.dtype()))
+    infos.sort_by(|(a, x), (b, y)| (x.data_offsets, a).cmp(&(y.data_offsets, b)));
+    let mut arrays = Vec::with_capacity(infos.len());
+    for (name, info) in infos {
+        let number = number(info.dtype).ok_or_else(|| {
+            Error::file(path, format!("array '{}' is {:?}, which is not read", shortened(&name), info.dtype))
         })?;
-        let data = view.data();
-        let values = (0..data.len() / number.size()).filter_map(|index| number.read(data, index)).collect();
-        arrays.push(NamedArray { name, shape: view.shape().to_vec(), values });
+        let (begin, end) = info.data_offsets;
+        let values = file.floats(start + begin as u64, (end - begin) / number.size(), number);
+        let values = values.ok_or_else(|| {
+            Error::file(path, format!("array '{}' cannot be read, or there is no memory for it", shortened(&name)))
+        })?;
+        arrays.push(NamedArray { name, shape: info.shape.clone(), values });
     }
     Ok(StateDict { arrays, notes: Vec::new() })
-}
-
-/// A file of weights, whole.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    check_file(path)?;
-    std::fs::read(path).map_err(|source| Error::io(path, source))
 }
 
 /// Refuses what is no regular file of at most 4 GiB.

@@ -284,11 +284,11 @@ pub(super) trait SegmentationAlgorithm {
         Ok(())
     }
 
-    /// The state dict of the original package, given the `entries` of the network's parameters.
+    /// What the state dict of the original package has beside the network's parameters, whose `names` are given.
     ///
     /// # Errors
     /// [`Error::Weights`](crate::Error::Weights) when the original is not a PyTorch program.
-    fn state_dict(&self, entries: Vec<StateEntry>) -> Result<Vec<StateEntry>>;
+    fn more_state(&self, names: &[&str]) -> Result<Vec<StateEntry>>;
 
     /// The network, and the thresholds (probability, overlap), in terms of the StarDist package; none when it is none of the package's.
     #[cfg(feature = "keras")]

@@ -53,7 +53,7 @@ impl Model {
     /// [`predict`](Self::predict).
     pub fn save_bioimage(&self, path: impl AsRef<Path>, about: &PackageDescription) -> Result<()> {
         let image = self.test_image();
-        let answers = self.answers(&image)?;
+        let (answers, picture) = self.sparing(|work| Ok((self.answers(&image, work)?, self.picture(&image, work)?)))?;
         let name = match &about.name {
             Some(name) => name.clone(),
             None => format!("cellsparse {} network", self.algorithm()),
@@ -72,7 +72,7 @@ impl Model {
             package.array(&format!("test_{}.npy", output.name), first(answer.clone()));
         }
         package.text("README.md", self.documentation(&name, about));
-        package.picture("cover.png", self.picture(image)?.view())?;
+        package.picture("cover.png", picture.view())?;
         package.file(OWN_MODEL, Box::new(|writer| self.to_writer(writer).map_err(std::io::Error::other)));
         package.save(path.as_ref())
     }
@@ -100,25 +100,25 @@ impl Model {
     }
 
     /// What the network answers, as the file of the network gives it: `[h, w, channels]` for each output.
-    fn answers(&self, image: &Array3<f32>) -> Result<Vec<Array3<f32>>> {
+    fn answers(&self, image: &Array3<f32>, work: &Work<'_>) -> Result<Vec<Array3<f32>>> {
         let (height, width, _) = image.dim();
         let input = self.network.input(&Image::F32(image.clone()), false)?;
-        let mut found = self.sparing(|work| self.network.run(work, [1, height, width], fill_from(input.view())))?;
+        let mut found = self.network.run(work, [1, height, width], fill_from(input.view()))?;
         let found = found.pop().unwrap_or_default();
         Ok(self.algorithm().facts().outputs.iter().zip(found).map(|(output, values)| output.of(values)).collect())
     }
 
     /// The image with the outlines of the objects that the model finds in it.
-    fn picture(&self, image: Array3<f32>) -> Result<Array3<u8>> {
-        let shown = Image::F32(image);
+    fn picture(&self, image: &Array3<f32>, work: &Work<'_>) -> Result<Array3<u8>> {
+        let shown = Image::F32(image.clone());
         let input = self.network.input(&shown, false)?;
         let options = PredictOptions::default();
-        let found = self.sparing(|work| self.settings()?.segment(&self.network, input.view(), &options, work))?;
+        let found = self.settings()?.segment(&self.network, input.view(), &options, work)?;
         overlay(&shown, &found.segmentation.labels, None)
     }
 
-    /// Works with networks that take as much memory as the weights, a network at a time, and keeps none of them: weights of a
-    /// hundred megabytes are prepared for speed in half a gigabyte.
+    /// Works with a network that takes memory for the weights of one layer at a time, and does not keep it: weights of a hundred
+    /// megabytes are prepared for speed in half a gigabyte.
     fn sparing<T: Send>(&self, compute: impl FnOnce(&Work<'_>) -> Result<T> + Send) -> Result<T> {
         let device = Device::sparing_cpu();
         self.network.engines.clear();
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn outputs_are_probabilities() {
         let model = Model::elephant(ElephantConfig { widths: vec![4, 8], ..Default::default() }, 1).unwrap();
-        let answers = model.answers(&model.test_image()).unwrap();
+        let answers = model.sparing(|work| model.answers(&model.test_image(), work)).unwrap();
         assert!(answers[0].lanes(Axis(2)).into_iter().all(|pixel| (pixel.sum() - 1.0).abs() < 1e-5));
     }
 }

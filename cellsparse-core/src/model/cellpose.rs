@@ -325,15 +325,13 @@ impl SegmentationAlgorithm for Cellpose<'_> {
         Ok(())
     }
 
-    fn state_dict(&self, mut entries: Vec<StateEntry>) -> Result<Vec<StateEntry>> {
-        let counters: Vec<StateEntry> = entries
-            .iter()
-            .filter_map(|(name, ..)| name.strip_suffix("running_var"))
-            .map(|layer| (format!("{layer}num_batches_tracked"), Vec::new(), vec![0.0]))
-            .collect();
-        entries.push(("diam_mean".into(), vec![1], vec![self.config.diam_mean]));
-        entries.push(("diam_labels".into(), vec![1], vec![self.thresholds.diameter]));
-        entries.extend(counters);
+    fn more_state(&self, names: &[&str]) -> Result<Vec<StateEntry>> {
+        let mut entries = vec![
+            ("diam_mean".to_string(), vec![1], vec![self.config.diam_mean]),
+            ("diam_labels".to_string(), vec![1], vec![self.thresholds.diameter]),
+        ];
+        let counted = names.iter().filter_map(|name| name.strip_suffix("running_var"));
+        entries.extend(counted.map(|layer| (format!("{layer}num_batches_tracked"), Vec::new(), vec![0.0])));
         Ok(entries)
     }
 }

@@ -13,9 +13,8 @@ use super::normalization::Normalization;
 use super::options::PredictOptions;
 use super::tensorflow::TensorFlowForm;
 use crate::error::{Error, Result};
-use crate::formats::bioimage::own_model;
+use crate::formats::bioimage::{OWN_MODEL, own_model};
 use crate::formats::foreign::{WeightsKind, read_weights};
-use crate::formats::pytorch::write_state_dict;
 use crate::formats::stardist_model::read_stardist_model;
 use crate::formats::tensorflow::read_tensorflow;
 use crate::raster::require_regular_file;
@@ -146,11 +145,7 @@ impl Model {
     fn export_as(&self, form: Form, path: &Path, package: &PackageDescription) -> Result<()> {
         match form {
             Form::Cellsparse => self.save(path),
-            Form::PyTorch => {
-                let arrays = self.to_state_dict()?;
-                let arrays = arrays.iter().map(|(name, shape, values)| (name.clone(), &shape[..], &values[..]));
-                write_state_dict(path, arrays)
-            }
+            Form::PyTorch => self.save_state_dict(path),
             Form::Onnx => self.save_onnx(path),
             Form::Bioimage => self.save_bioimage(path, package),
             Form::StarDist => self.save_stardist(path),
@@ -202,7 +197,7 @@ fn import(path: &Path, config: Option<&Path>) -> Result<(Exchanged, PackageDescr
     let own = if kind == WeightsKind::Bioimage { own_model(path)? } else { None };
     let (mut model, notes) = match (kind, own) {
         (WeightsKind::Cellsparse, _) => (Model::load(path)?, Vec::new()),
-        (_, Some(bytes)) => (Model::from_reader(&bytes[..])?, Vec::new()),
+        (_, Some(reader)) => (Model::read_named(reader, &path.join(OWN_MODEL))?, Vec::new()),
         (WeightsKind::TensorFlow, _) => in_file(path, read_tensorflow(path).and_then(Model::from_tensorflow))?,
         _ if is_stardist => in_file(path, read_stardist_model(path, config).and_then(Model::from_stardist))?,
         _ => {

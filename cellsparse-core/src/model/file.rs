@@ -57,7 +57,13 @@ impl Model {
     /// # Errors
     /// As [`load`](Self::load); the path in an error is `model`.
     pub fn from_reader(reader: impl Read) -> Result<Self> {
-        read(reader)
+        Self::read_named(reader, Path::new(STREAM))
+    }
+
+    /// As [`from_reader`](Self::from_reader); errors call the source `name`.
+    pub(super) fn read_named(reader: impl Read, name: &Path) -> Result<Self> {
+        let (arrays, json) = read_tensors_from(reader, name)?;
+        model(arrays, &json, name)
     }
 
     /// Writes the content of the file that [`save`](Self::save) writes. A writer that is not in memory should be buffered.
@@ -240,12 +246,6 @@ fn load(path: &Path) -> Result<Model> {
 }
 
 /// A model from what [`Parts::write`] wrote.
-fn read(source: impl Read) -> Result<Model> {
-    let name = Path::new(STREAM);
-    let (arrays, json) = read_tensors_from(source, name)?;
-    model(arrays, &json, name)
-}
-
 /// What the header of a file says. The values of the arrays are not read, so their checksum is not compared.
 fn peek(path: &Path) -> Result<ModelInfo> {
     let (shapes, json) = peek_tensors(path)?;

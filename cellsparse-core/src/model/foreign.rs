@@ -1,11 +1,15 @@
 //! Models from the PyTorch state dicts of Cellpose and elephant-core, and back.
 
+use std::borrow::Cow;
+use std::path::Path;
+
 use super::algorithm::StateEntry;
 use super::facade::Model;
 use super::registry::Architecture;
 use crate::error::{Error, Result, counted};
+use crate::formats::pytorch::{MadeArray, write_made_state_dict};
 use crate::formats::tensors::NamedArrays;
-use crate::networks::to_state_dict;
+use crate::networks::{state_dict_entries, to_state_dict};
 
 impl Model {
     /// The model that a state dict of Cellpose (2 or 3) or elephant-core belongs to: names tell the algorithm, shapes the
@@ -39,6 +43,30 @@ impl Model {
     /// # Errors
     /// [`Error::Weights`] for StarDist, whose original is not a PyTorch program.
     pub fn to_state_dict(&self) -> Result<Vec<StateEntry>> {
-        self.settings()?.state_dict(to_state_dict(&self.network.graph, &self.network.weights))
+        let mut entries = to_state_dict(&self.network.graph, &self.network.weights);
+        let names: Vec<&str> = entries.iter().map(|(name, ..)| name.as_str()).collect();
+        let more = self.settings()?.more_state(&names)?;
+        entries.extend(more);
+        Ok(entries)
+    }
+
+    /// Writes the state dict as a PyTorch file, an array at a time.
+    pub(super) fn save_state_dict(&self, path: &Path) -> Result<()> {
+        let entries = state_dict_entries(&self.network.graph, &self.network.weights);
+        let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let more = self.settings()?.more_state(&names)?;
+        let of_network = entries.into_iter().map(|entry| MadeArray {
+            name: entry.name.clone(),
+            shape: entry.shape.clone(),
+            count: entry.shape.iter().product(),
+            make: Box::new(move || entry.values()),
+        });
+        let others = more.iter().map(|(name, shape, values)| MadeArray {
+            name: name.clone(),
+            shape: shape.clone(),
+            count: values.len(),
+            make: Box::new(move || Cow::Borrowed(&values[..])),
+        });
+        write_made_state_dict(path, of_network.chain(others).collect())
     }
 }

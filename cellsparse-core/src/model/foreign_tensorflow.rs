@@ -50,6 +50,7 @@ fn kind(layer: &Layer) -> &'static str {
         Layer::Input => "the image",
         Layer::Conv { .. } => "a convolution without bias",
         Layer::Bias { .. } => "a convolution without activation",
+        Layer::Scale { .. } => "a scaling of channels",
         Layer::BatchNorm { .. } => "a batch normalisation without activation",
         Layer::Relu { .. } => "a ReLU",
         Layer::Sigmoid { .. } => "a sigmoid",
@@ -120,7 +121,8 @@ impl Heads {
                     way.push(Step::Up);
                     *input
                 }
-                Layer::BatchNorm { input, .. } => {
+                // One that is written as multiplication and addition has no statistics of its own.
+                Layer::BatchNorm { input, .. } | Layer::Scale { input, .. } => {
                     batch_norm = true;
                     *input
                 }
@@ -269,6 +271,18 @@ impl Match<'_, '_> {
             }
             Op::Norm { input, activation, .. } => {
                 let id = activated(self.layers, *activation)?;
+                if let Layer::Bias { input: scale, values } = &mut self.layers[id] {
+                    let (scale, channels) = (*scale, values.1.len());
+                    give("beta", values);
+                    let Layer::Scale { input: from, values } = &mut self.layers[scale] else {
+                        return Err(other(&self.layers[scale]));
+                    };
+                    give("gamma", values);
+                    // With these statistics nothing but the multiplication and the addition is left.
+                    give("moving_mean", &mut (vec![channels], vec![0.0; channels]));
+                    give("moving_variance", &mut (vec![channels], vec![1.0 - EPSILON; channels]));
+                    return Ok(vec![(*input, *from)]);
+                }
                 let Layer::BatchNorm { input: from, gamma, beta, mean, variance, epsilon } = &mut self.layers[id]
                 else {
                     return Err(other(&self.layers[id]));

@@ -118,7 +118,11 @@ impl Network {
 
     /// Bytes that the network takes for batches of that shape, `[batch, height, width]`; 0 on a device with memory of its own.
     pub fn bytes(&self, shape: [usize; 3], device: &Device) -> Result<u64> {
-        if device.is_cpu() { self.graph.bytes(shape, false) } else { Ok(0) }
+        match device.is_cpu() {
+            true if device.is_sparing() => self.graph.sparing_bytes(shape),
+            true => self.graph.bytes(shape, false),
+            false => Ok(0),
+        }
     }
 
     /// The first of several shapes for which there is memory.

@@ -344,7 +344,7 @@ impl SegmentationAlgorithm for StarDist<'_> {
         Some((self.config.clone(), [self.thresholds.prob, self.thresholds.nms]))
     }
 
-    fn state_dict(&self, _entries: Vec<StateEntry>) -> Result<Vec<StateEntry>> {
+    fn more_state(&self, _names: &[&str]) -> Result<Vec<StateEntry>> {
         Err(Error::Weights(
             "a model of stardist has no PyTorch form; only networks that come from PyTorch programs have one".into(),
         ))

@@ -35,6 +35,9 @@ pub struct CpuPlan {
     /// Index of every node's first parameter.
     pub(super) offsets: Vec<usize>,
     training: bool,
+    /// Whether the weights of a convolution are packed as it runs, all into this memory.
+    is_sparing: bool,
+    packed: Buffer,
     /// Maps, and gradients during a backward pass.
     pub(super) maps: Pool,
     /// The buffer of every node's result; [`NO_SLOT`] for concatenations, which are never stored, and for what exists in
@@ -116,6 +119,12 @@ impl CpuPlan {
         self
     }
 
+    /// The same plan, which takes memory for the packed weights of one layer at a time instead of all. Plans for training keep theirs.
+    pub fn sparing(mut self) -> Self {
+        self.is_sparing = !self.training;
+        self
+    }
+
     /// As [`new`](Self::new), without the memory of maps and work space.
     fn planned(
         graph: &Arc<Graph>,
@@ -177,6 +186,8 @@ impl CpuPlan {
             convs,
             offsets: graph.parameter_offsets(),
             training,
+            is_sparing: false,
+            packed: Buffer::default(),
             maps: Pool::default(),
             slots: Vec::new(),
             bands,
@@ -253,11 +264,11 @@ impl CpuPlan {
         let outputs = self.graph.outputs().iter().map(|&node| copies * values(&self.layouts[node]));
         let convs = self.convs.iter().flatten();
         let packed = convs.clone().map(|conv| 4 * conv.weight_values(self.training) as u64);
+        let packed = if self.is_sparing { packed.max().unwrap_or(0) } else { packed.fold(0, u64::saturating_add) };
         let workspace = convs.map(|conv| 4 * conv.workspace() as u64).max().filter(|_| self.training);
-        [self.maps.bytes() as u64, workspace.unwrap_or(0), copies * values(&self.layouts[0])]
+        [self.maps.bytes() as u64, workspace.unwrap_or(0), copies * values(&self.layouts[0]), packed]
             .into_iter()
             .chain(outputs)
-            .chain(packed)
             .fold(0, u64::saturating_add)
     }
 
@@ -295,23 +306,31 @@ impl CpuPlan {
 
     /// Takes new weights; a training plan also prepares the backward pass.
     pub fn set_weights(&mut self, weights: &Weights) {
-        with_team(|| self.pack_weights(weights));
+        if self.is_sparing {
+            // At once, as memory that grows is taken twice.
+            let most = self.convs.iter().flatten().map(|conv| conv.weight_values(false)).max();
+            self.packed.grow(most.unwrap_or(0));
+        } else {
+            with_team(|| (0..self.convs.len()).for_each(|id| self.pack_weights(id, weights)));
+        }
     }
 
-    fn pack_weights(&mut self, weights: &Weights) {
-        for id in 0..self.convs.len() {
-            if let Some(conv) = &mut self.convs[id] {
-                let mut kernel = Cow::Borrowed(weights.values(self.offsets[id]));
-                if self.arithmetic != Arithmetic::F32 {
-                    self.arithmetic.round(kernel.to_mut());
-                }
-                let biased = matches!(self.graph.nodes()[id].op, Op::Conv { bias: true, .. });
-                conv.set_weights(&kernel, if biased { weights.values(self.offsets[id] + 1) } else { &[] });
-                let reads_input = self.graph.sources(id).contains(&0);
-                if self.training && !reads_input {
-                    conv.set_transposed_weights(&kernel);
-                }
-            }
+    fn pack_weights(&mut self, id: NodeId, weights: &Weights) {
+        let Some(conv) = &mut self.convs[id] else { return };
+        let mut kernel = Cow::Borrowed(weights.values(self.offsets[id]));
+        if self.arithmetic != Arithmetic::F32 {
+            self.arithmetic.round(kernel.to_mut());
+        }
+        let biased = matches!(self.graph.nodes()[id].op, Op::Conv { bias: true, .. });
+        let bias = if biased { weights.values(self.offsets[id] + 1) } else { &[] };
+        if self.is_sparing {
+            conv.set_weights_in(std::mem::take(&mut self.packed), &kernel, bias);
+        } else {
+            conv.set_weights(&kernel, bias);
+        }
+        let reads_input = self.graph.sources(id).contains(&0);
+        if self.training && !reads_input {
+            conv.set_transposed_weights(&kernel);
         }
     }
 
@@ -335,9 +354,16 @@ impl CpuPlan {
         let map = self.maps.slice_mut(self.slots[0]);
         self.layouts[0].pack(input, map);
         self.arithmetic.round(map);
+        let bands = std::mem::take(&mut self.bands);
+        let done = self.forward_nodes(&bands, weights, cancel);
+        self.bands = bands;
+        done
+    }
+
+    fn forward_nodes(&mut self, bands: &[Bands], weights: &Weights, cancel: &CancelToken) -> Result<()> {
         for id in 1..self.layouts.len() {
-            if let Some(own) = self.bands.iter().position(|bands| bands.part.nodes.contains(&id)) {
-                if id == *self.bands[own].part.nodes.start() {
+            if let Some(own) = bands.iter().find(|bands| bands.part.nodes.contains(&id)) {
+                if id == *own.part.nodes.start() {
                     self.forward_bands(own, weights, cancel)?;
                 }
                 continue;
@@ -351,46 +377,55 @@ impl CpuPlan {
             if self.resized[id] {
                 self.layouts[id].clear_border(target.as_mut_slice());
             }
-            let places = Places { layouts: &self.layouts, slots: &self.slots };
-            if let Some(moments) = self.compute(id, places, weights, target.as_mut_slice()) {
-                self.moments[id] = moments;
-            }
-            if !self.graph.outputs().contains(&id) {
-                self.arithmetic.round(target.as_mut_slice());
-            }
+            self.run(id, None, weights, target.as_mut_slice());
             self.maps.put(self.slots[id], target);
             self.times[id].forward = begin.elapsed();
         }
         Ok(())
     }
 
-    /// Computes the part of the network that `self.bands[own]` describes.
-    fn forward_bands(&mut self, own: usize, weights: &Weights, cancel: &CancelToken) -> Result<()> {
+    /// Computes the nodes of a part of the network band by band.
+    fn forward_bands(&mut self, bands: &Bands, weights: &Weights, cancel: &CancelToken) -> Result<()> {
         let graph = Arc::clone(&self.graph);
-        let bands = &self.bands[own];
-        let places = Places { layouts: &bands.layouts, slots: &bands.slots };
         for &kept in bands.keeps().iter().filter(|&&kept| self.resized[kept]) {
             self.layouts[kept].clear_border(self.maps.slice_mut(self.slots[kept]));
         }
         bands.part.nodes.clone().for_each(|id| self.times[id].forward = Duration::ZERO);
-        let whole = Places { layouts: &self.layouts, slots: &self.slots };
         for (n, step) in (0..self.layouts[0].batch()).flat_map(|n| bands.steps.iter().map(move |step| (n, step))) {
+            let whole = Places { layouts: &self.layouts, slots: &self.slots };
             bands.read(&graph, step, n, whole, &mut self.maps);
-            for id in bands.part.nodes.clone().filter(|&id| places.slots[id] != NO_SLOT) {
+            for id in bands.part.nodes.clone().filter(|&id| bands.slots[id] != NO_SLOT) {
                 cancel.check()?;
                 let begin = Instant::now();
-                let mut target = self.maps.take(places.slots[id]);
-                places.layouts[id].clear_border(target.as_mut_slice());
-                self.compute(id, places, weights, target.as_mut_slice());
-                if !graph.outputs().contains(&id) {
-                    self.arithmetic.round(target.as_mut_slice());
-                }
-                self.maps.put(places.slots[id], target);
+                let mut target = self.maps.take(bands.slots[id]);
+                bands.layouts[id].clear_border(target.as_mut_slice());
+                self.run(id, Some(bands), weights, target.as_mut_slice());
+                self.maps.put(bands.slots[id], target);
                 self.times[id].forward += begin.elapsed();
             }
+            let whole = Places { layouts: &self.layouts, slots: &self.slots };
             bands.keep(&graph, step, n, whole, &mut self.maps);
         }
         Ok(())
+    }
+
+    /// Computes a node, of the whole images or of the rows of `bands` at hand.
+    fn run(&mut self, id: NodeId, bands: Option<&Bands>, weights: &Weights, target: &mut [f32]) {
+        if self.is_sparing {
+            self.pack_weights(id, weights);
+        }
+        let whole = Places { layouts: &self.layouts, slots: &self.slots };
+        let places = bands.map_or(whole, |bands| Places { layouts: &bands.layouts, slots: &bands.slots });
+        let moments = self.compute(id, places, weights, target);
+        if let Some(moments) = moments {
+            self.moments[id] = moments;
+        }
+        if let Some(conv) = self.convs[id].as_mut().filter(|_| self.is_sparing) {
+            self.packed = conv.take_memory();
+        }
+        if !self.graph.outputs().contains(&id) {
+            self.arithmetic.round(target);
+        }
     }
 
     /// Writes the map of a node to `target`; the moments that a normalisation took.
@@ -488,6 +523,14 @@ impl Graph {
     pub fn bytes(&self, shape: [usize; 3], training: bool) -> Result<u64> {
         Ok(CpuPlan::planned(&Arc::new(self.clone()), Method::Fast, shape, training, bands::ROWS)?.required())
     }
+
+    /// The same for an engine that spares memory and does not train.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn sparing_bytes(&self, shape: [usize; 3]) -> Result<u64> {
+        Ok(CpuPlan::planned(&Arc::new(self.clone()), Method::Direct, shape, false, bands::ROWS)?.sparing().required())
+    }
 }
 
 /// The values of a vector node, `[batch][channels]`.
@@ -518,6 +561,33 @@ fn is_convolved_only(graph: &Graph) -> bool {
 mod tests {
     use super::*;
     use crate::networks::{CellposeConfig, ElephantConfig, StarDistConfig};
+
+    #[test]
+    fn a_sparing_plan_computes_the_same_with_the_weights_of_one_layer() {
+        let graph =
+            StarDistConfig { n_filter_base: 8, n_depth: 2, net_conv_after_unet: 8, ..Default::default() }.graph();
+        let graph = Arc::new(graph);
+        let weights = Weights::init(&graph, 1);
+        let input: Vec<f32> = (0..48 * 32).map(|index| (index % 7) as f32 / 7.0).collect();
+        let outputs = |mut plan: CpuPlan| {
+            plan.set_weights(&weights);
+            let runs = [0, 1].map(|_| {
+                plan.forward(&weights, &input);
+                let mut values = vec![0.0; plan.output_shape(1).iter().product()];
+                plan.output(1, &mut values);
+                values
+            });
+            let kept =
+                plan.convs.iter_mut().flatten().map(|conv| usize::from(!conv.take_memory().is_empty())).sum::<usize>();
+            (runs, kept)
+        };
+        let plan = || CpuPlan::new(&graph, Method::Direct, [1, 48, 32], false).unwrap();
+        let ((usual, all), (sparing, none)) = (outputs(plan()), outputs(plan().sparing()));
+        assert!(usual == sparing && all > 9 && none == 0, "{all} and {none} layers");
+        assert!(plan().sparing().required() < plan().required());
+        assert_eq!(graph.sparing_bytes([1, 48, 32]).unwrap(), plan().sparing().required());
+        assert!(!CpuPlan::new(&graph, Method::Direct, [1, 48, 32], true).unwrap().sparing().is_sparing);
+    }
 
     #[test]
     fn what_a_plan_takes_is_known_before() {

@@ -27,9 +27,14 @@ impl Device {
         Self(Kind::Cpu(arithmetic, Method::Fast))
     }
 
-    /// The CPU, sparing memory instead of time: kernels take the memory of the weights and not several times that.
+    /// The CPU, sparing memory instead of time: the kernels of one layer at a time take memory beside the weights.
     pub fn sparing_cpu() -> Self {
         Self(Kind::Cpu(Arithmetic::F32, Method::Direct))
+    }
+
+    /// Whether it spares memory instead of time.
+    pub fn is_sparing(&self) -> bool {
+        self.method() == Method::Direct
     }
 
     /// How the CPU computes convolutions.

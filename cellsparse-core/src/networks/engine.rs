@@ -37,7 +37,7 @@ impl Engine {
         }
         debug_assert!(device.is_cpu(), "without Candle there is no other device");
         let plan = CpuPlan::new(graph, device.method(), shape, training)?.with_arithmetic(device.arithmetic());
-        Ok(Self(Executor::Cpu(Box::new(plan))))
+        Ok(Self(Executor::Cpu(Box::new(if device.is_sparing() { plan.sparing() } else { plan }))))
     }
 
     /// Bytes of maps, gradients and work space on the CPU; 0 on another device.

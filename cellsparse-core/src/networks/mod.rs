@@ -32,7 +32,7 @@ pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;
 pub use self::graph::{Activation, Graph, Init, Initializer, Node, NodeId, Op, ParameterSpec, Statistics};
 pub use self::stardist::StarDistConfig;
-pub use self::state_dict::{from_state_dict, to_state_dict};
+pub use self::state_dict::{StateDictEntry, from_state_dict, state_dict_entries, to_state_dict};
 pub use self::weights::{Parameter, ParameterMut, Weights};
 #[doc(no_inline)]
 pub use cellsparse_kernels::{Level, Method};

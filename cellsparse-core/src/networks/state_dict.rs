@@ -1,5 +1,6 @@
 //! The names and shapes of PyTorch state dicts, for networks whose layers have PyTorch's names.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::graph::Graph;
@@ -45,6 +46,38 @@ pub fn from_state_dict(graph: &Graph, arrays: Arrays) -> Result<Weights> {
 /// The state dict of `weights`, in the network's order: name, shape, values. A fully connected layer's matrix is `[out, in]`,
 /// a kernel `[out, in, k, k]`.
 pub fn to_state_dict(graph: &Graph, weights: &Weights) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let owned = |entry: StateDictEntry<'_>| {
+        let values = entry.values().into_owned();
+        (entry.name, entry.shape, values)
+    };
+    state_dict_entries(graph, weights).into_iter().map(owned).collect()
+}
+
+/// An entry of a state dict whose values are not made yet.
+#[derive(Debug, Clone)]
+pub struct StateDictEntry<'w> {
+    /// Its name.
+    pub name: String,
+    /// Its shape, as PyTorch has it.
+    pub shape: Vec<usize>,
+    /// Values as the network has them.
+    stored: &'w [f32],
+    /// `[taps, in, out]` of a kernel.
+    kernel: Option<[usize; 3]>,
+}
+
+impl<'w> StateDictEntry<'w> {
+    /// Its values in row-major order.
+    pub fn values(&self) -> Cow<'w, [f32]> {
+        match self.kernel {
+            Some(sides) => Cow::Owned(from_kernel(sides, self.stored)),
+            None => Cow::Borrowed(self.stored),
+        }
+    }
+}
+
+/// The entries of [`to_state_dict`], made one at a time.
+pub fn state_dict_entries<'w>(graph: &Graph, weights: &'w Weights) -> Vec<StateDictEntry<'w>> {
     let mut entries = Vec::new();
     for (id, node) in graph.nodes().iter().enumerate() {
         for spec in graph.node_parameters(id) {
@@ -52,11 +85,15 @@ pub fn to_state_dict(graph: &Graph, weights: &Weights) -> Vec<(String, Vec<usize
                 continue;
             };
             let Some((layer, part)) = split(&spec.name) else { continue };
-            let (shape, values) = match part {
-                "kernel" => from_kernel(&spec.shape, &parameter.values, node.scale == [0, 0]),
-                _ => (spec.shape.clone(), parameter.values.clone()),
+            let (shape, kernel) = match *spec.shape {
+                [rows, columns, inputs, outputs] if part == "kernel" => {
+                    let is_matrix = node.scale == [0, 0];
+                    let shape = if is_matrix { vec![outputs, inputs] } else { vec![outputs, inputs, rows, columns] };
+                    (shape, Some([rows * columns, inputs, outputs]))
+                }
+                _ => (spec.shape.clone(), None),
             };
-            entries.push((torch_name(layer, part), shape, values));
+            entries.push(StateDictEntry { name: torch_name(layer, part), shape, stored: &parameter.values, kernel });
         }
     }
     entries
@@ -96,13 +133,12 @@ fn to_kernel(shape: &[usize], values: &[f32]) -> (Vec<usize>, Vec<f32>) {
     (vec![rows, columns, inputs, outputs], result)
 }
 
-fn from_kernel(shape: &[usize], values: &[f32], matrix: bool) -> (Vec<usize>, Vec<f32>) {
-    let [rows, columns, inputs, outputs] = *shape else { return (shape.to_vec(), values.to_vec()) };
-    let taps = rows * columns;
+/// `[taps, in, out]` as `[out, in, taps]`.
+fn from_kernel([taps, inputs, outputs]: [usize; 3], values: &[f32]) -> Vec<f32> {
     let mut result = vec![0.0; values.len()];
     for (index, value) in values.iter().enumerate() {
         let (tap, i, o) = (index / (inputs * outputs), index / outputs % inputs, index % outputs);
         result[(o * inputs + i) * taps + tap] = *value;
     }
-    (if matrix { vec![outputs, inputs] } else { vec![outputs, inputs, rows, columns] }, result)
+    result
 }

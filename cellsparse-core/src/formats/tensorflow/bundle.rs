@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::numbers::Number;
 use super::super::protobuf_fields::{Field, Fields, varint};
 use super::super::shortened::shortened;
+use super::super::source::Source;
 use super::graph::{Read, element, shape};
 use crate::raster::checksum::{CASTAGNOLI, checksum};
 
@@ -23,8 +23,8 @@ const OBJECTS: &str = "_CHECKPOINTABLE_OBJECT_GRAPH";
 /// The element type of texts.
 const TEXT: u64 = 7;
 
-/// Gives bytes of a part of the data: part, offset, length.
-pub(super) type Data<'d> = dyn Fn(u32, u64, u64) -> Read<Vec<u8>> + 'd;
+/// The parts of the data, of which some may be missing or damaged.
+pub(super) type Parts<'d> = Vec<Read<Option<Source<'d>>>>;
 
 /// Where an array lies.
 #[derive(Debug, Clone, Default)]
@@ -43,22 +43,22 @@ pub(super) struct Bundle<'d> {
     entries: BTreeMap<String, Entry>,
     /// Names of variables, with the keys of their arrays; none where two have one.
     keys: HashMap<String, Option<String>>,
-    data: Box<Data<'d>>,
+    parts: Parts<'d>,
 }
 
 impl<'d> Bundle<'d> {
-    /// The checkpoint of an index.
-    pub fn read(index: &[u8], data: impl FnOnce(u32) -> Box<Data<'d>>) -> Read<Self> {
+    /// The checkpoint of an index; `parts` gives its data, of which there are so many parts.
+    pub fn read(index: &[u8], parts: impl FnOnce(u32) -> Parts<'d>) -> Read<Self> {
         let mut entries = BTreeMap::new();
-        let mut parts = 1;
+        let mut count = 1;
         for (key, value) in table(index)? {
             if key.is_empty() {
-                parts = header(&value)?;
+                count = header(&value)?;
                 continue;
             }
             entries.insert(String::from_utf8(key).map_err(|_| "a name that is not UTF-8")?, entry(&value)?);
         }
-        let mut bundle = Self { entries, keys: HashMap::new(), data: data(parts) };
+        let mut bundle = Self { entries, keys: HashMap::new(), parts: parts(count) };
         if bundle.entries.contains_key(OBJECTS) {
             bundle.keys = names(&bundle.text(OBJECTS)?)?;
         }
@@ -81,23 +81,30 @@ impl<'d> Bundle<'d> {
         let count = count.filter(|count| *count <= most && (*count * number.size()) as u64 == entry.length);
         let count =
             count.ok_or_else(|| in_array(format!("has the shape {:?} in {} bytes", entry.shape, entry.length)))?;
-        let bytes = self.bytes(entry).map_err(in_array)?;
-        let values = match number {
-            Number::F32 => bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-            _ => (0..count).filter_map(|index| number.read(&bytes, index)).collect(),
-        };
+        let mut values = Vec::new();
+        values.try_reserve_exact(count).map_err(|_| in_array("is larger than the memory".into()))?;
+        self.read_pieces(entry, |bytes| number.append(bytes, &mut values)).map_err(in_array)?;
         Ok((entry.shape.clone(), values))
     }
 
-    fn bytes(&self, entry: &Entry) -> Read<Vec<u8>> {
+    /// Gives the bytes of an entry piece by piece, and compares their checksum.
+    fn read_pieces(&self, entry: &Entry, mut take: impl FnMut(&[u8])) -> Read<()> {
         if entry.is_sliced {
             return Err("is stored in slices, which are not read".into());
         }
-        let bytes = (self.data)(entry.part, entry.offset, entry.length)?;
-        if masked(checksum::<CASTAGNOLI>(0, &bytes)) != entry.checksum && entry.kind != TEXT {
+        let missing = || "has data that are missing".to_string();
+        let data = self.parts.get(entry.part as usize).ok_or_else(missing)?.as_ref().map_err(Clone::clone)?;
+        let data = data.as_ref().ok_or_else(missing)?;
+        let mut sum = 0;
+        let read = data.pieces(entry.offset, entry.length, |bytes| {
+            sum = checksum::<CASTAGNOLI>(sum, bytes);
+            take(bytes);
+        });
+        read.ok_or("has data that are missing or cut off")?;
+        if masked(sum) != entry.checksum && entry.kind != TEXT {
             return Err("does not match its checksum".into());
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// A single text.
@@ -109,7 +116,8 @@ impl<'d> Bundle<'d> {
             return Err(format!("'{key}' has {} bytes", entry.length));
         }
         // Its length, the checksum of the length, its bytes.
-        let bytes = self.bytes(entry)?;
+        let mut bytes = Vec::new();
+        self.read_pieces(entry, |piece| bytes.extend_from_slice(piece))?;
         let mut rest = bytes.as_slice();
         let length = varint(&mut rest).and_then(|length| usize::try_from(length).ok());
         let text = rest.get(4..).filter(|text| Some(text.len()) == length);
@@ -127,7 +135,8 @@ fn header(bytes: &[u8]) -> Read<u32> {
             _ => {}
         }
     }
-    if parts > 1024 { Err(format!("it has {parts} parts")) } else { Ok(parts) }
+    // Each is a file that is kept open.
+    if parts > 256 { Err(format!("it has {parts} parts")) } else { Ok(parts) }
 }
 
 fn entry(bytes: &[u8]) -> Read<Entry> {
@@ -252,7 +261,7 @@ mod tests {
     #[test]
     fn what_is_no_index_is_refused() {
         for bytes in [vec![], vec![0; 47], vec![0; 48], [vec![255; 40], MAGIC.to_le_bytes().to_vec()].concat()] {
-            assert!(Bundle::read(&bytes, |_| Box::new(|_, _, _| Ok(Vec::new()))).is_err());
+            assert!(Bundle::read(&bytes, |_| Vec::new()).is_err());
         }
     }
 }

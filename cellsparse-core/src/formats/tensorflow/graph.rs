@@ -2,13 +2,15 @@
 //!
 //! Source of the field numbers: `graph.proto`, `node_def.proto`, `attr_value.proto`, `function.proto`, `op_def.proto`, `tensor.proto`,
 //! `tensor_shape.proto` and `meta_graph.proto` of TensorFlow 2.15, which has only added to those of version 1. Nothing is copied from
-//! the bytes of the file but the values of constants.
+//! the bytes of the outline but the values of constants.
 
 use std::collections::HashMap;
 
 use super::super::numbers::Number;
 use super::super::protobuf_fields::{Field, Fields, packed};
 use super::super::shortened::shortened;
+use super::super::source::Source;
+use super::outline::{PLACE, place};
 
 /// Most nodes of a graph and its functions together, and most inputs and attributes of them. Networks have some hundreds.
 const MOST_NODES: usize = 1 << 16;
@@ -292,18 +294,21 @@ pub(super) struct Constant<'b> {
     kind: u64,
     /// Row-major, little-endian.
     content: &'b [u8],
+    /// Offset and length of the content in the file, where it is left out of the graph.
+    place: Option<[u64; 2]>,
     /// The fields with one value each, or with packed ones; the last value stands for all that are missing.
     values: Vec<Field<'b>>,
 }
 
 impl<'b> Constant<'b> {
     fn read(bytes: &'b [u8]) -> Read<Self> {
-        let mut constant = Self { shape: Vec::new(), kind: 0, content: &[], values: Vec::new() };
+        let mut constant = Self { shape: Vec::new(), kind: 0, content: &[], place: None, values: Vec::new() };
         for field in Fields::of(bytes) {
             match field? {
                 (1, Field::Number(kind)) => constant.kind = kind,
                 (2, Field::Bytes(sides)) => constant.shape = shape(sides)?,
                 (4, Field::Bytes(content)) => constant.content = content,
+                (PLACE, Field::Bytes(bytes)) => constant.place = place(bytes),
                 // Floats, doubles, integers of 32 and 64 bits, halves.
                 (5 | 6 | 7 | 10 | 13, value) => {
                     if constant.values.len() >= MOST_PARTS {
@@ -322,11 +327,19 @@ impl<'b> Constant<'b> {
         self.shape.iter().try_fold(1_usize, |product, side| product.checked_mul(*side))
     }
 
-    /// Its values as floats, of which `most` are taken at most.
-    pub fn floats(&self, most: usize) -> Read<Vec<f32>> {
+    /// Its values as floats, of which `most` are taken at most; those that are left out of the graph are read from `file`.
+    pub fn floats(&self, most: usize, file: &Source<'_>) -> Read<Vec<f32>> {
         let number = element(self.kind).ok_or_else(|| format!("an array of the type {}", self.kind))?;
         let count = self.count().filter(|count| *count <= most);
         let count = count.ok_or_else(|| format!("an array of shape {:?}, more than the file can hold", self.shape))?;
+        if let Some([offset, length]) = self.place {
+            let there = length / number.size() as u64;
+            if there < count as u64 {
+                return Err(format!("a constant of {count} values, of which {there} are there"));
+            }
+            let values = file.floats(offset, count, number);
+            return values.ok_or_else(|| "an array that cannot be read, or for which there is no memory".into());
+        }
         let mut values = Vec::with_capacity(count);
         if !self.content.is_empty() || self.values.is_empty() {
             let there = self.content.len() / number.size();
@@ -406,7 +419,7 @@ mod tests {
     }
 
     fn floats(bytes: &[u8]) -> Read<Vec<f32>> {
-        Constant::read(bytes)?.floats(100)
+        Constant::read(bytes)?.floats(100, &Source::Bytes(&[]))
     }
 
     #[test]

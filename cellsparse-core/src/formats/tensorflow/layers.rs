@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::shortened::shortened;
+use super::super::source::Source;
 use super::bundle::Bundle;
 use super::graph::{Constant, Node, Read, StoredGraph};
 
@@ -13,6 +14,8 @@ const DEEPEST: usize = 16;
 /// Most layers, and most steps from a name to what it stands for.
 const MOST_LAYERS: usize = 1 << 12;
 const MOST_STEPS: usize = 256;
+/// Most computations from an array to what a layer takes: a batch normalisation has four.
+const DEEPEST_ARRAY: usize = 6;
 
 /// The number of a layer.
 pub type LayerId = usize;
@@ -30,6 +33,8 @@ pub enum Layer {
     Conv { input: LayerId, kernel: Array },
     /// A number for each channel that is added.
     Bias { input: LayerId, values: Array },
+    /// A number for each channel by which it is multiplied.
+    Scale { input: LayerId, values: Array },
     /// Normalisation by stored statistics.
     BatchNorm { input: LayerId, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: f32 },
     /// Negative values become 0.
@@ -61,10 +66,19 @@ struct Frame {
     depth: usize,
 }
 
+/// Where the values of arrays are.
+#[derive(Clone, Copy)]
+pub(super) struct Contents<'g> {
+    /// The file of the graph.
+    pub file: &'g Source<'g>,
+    /// The checkpoint, if there is one.
+    pub variables: Option<&'g Bundle<'g>>,
+}
+
 /// Follows a graph from its outputs.
 pub(super) struct Walk<'g, 'b> {
     graph: &'g StoredGraph<'b>,
-    variables: Option<&'g Bundle<'g>>,
+    contents: Contents<'g>,
     frames: Vec<Frame>,
     /// The frames that calls have entered.
     entered: HashMap<Place, usize>,
@@ -78,10 +92,10 @@ pub(super) struct Walk<'g, 'b> {
 
 impl<'g, 'b> Walk<'g, 'b> {
     /// Begins at the graph; arrays of `most` values are taken in all.
-    pub fn new(graph: &'g StoredGraph<'b>, variables: Option<&'g Bundle<'g>>, most: usize) -> Self {
+    pub fn new(graph: &'g StoredGraph<'b>, contents: Contents<'g>, most: usize) -> Self {
         let frames = vec![Frame { body: 0, call: None, first: 0, depth: 0 }];
         let (entered, known) = (HashMap::new(), HashMap::new());
-        Self { graph, variables, frames, entered, left: most, layers: Vec::new(), known, conditions: 0 }
+        Self { graph, contents, frames, entered, left: most, layers: Vec::new(), known, conditions: 0 }
     }
 
     /// The layer that computes an output of the graph, `NODE:INDEX`.
@@ -242,11 +256,12 @@ impl<'g, 'b> Walk<'g, 'b> {
             | "FusedBatchNorm"
             | "FusedBatchNormV2"
             | "FusedBatchNormV3" => 0..1,
-            // What is added to a map may stand on either side.
-            "Add" | "AddV2" => {
+            // What is added to a map, or multiplies it, may stand on either side.
+            "Add" | "AddV2" | "Mul" => {
                 let first = self.input(place, 0)?;
-                if is_array(self.node(first)) { 1..2 } else { 0..1 }
+                if self.is_array(first, 0)? { 1..2 } else { 0..1 }
             }
+            "Sub" => 0..1,
             "Conv2DBackpropInput" => 2..3,
             "ConcatV2" => 0..node.inputs.len().saturating_sub(1),
             other => {
@@ -277,10 +292,16 @@ impl<'g, 'b> Walk<'g, 'b> {
                 Layer::Conv { input, kernel: self.array(place, 1)? }
             }
             "BiasAdd" => Layer::Bias { input, values: self.array(place, 1)? },
-            "Add" | "AddV2" => {
+            "Add" | "AddV2" | "Mul" => {
                 let first = self.input(place, 0)?;
-                let other = usize::from(!is_array(self.node(first)));
-                Layer::Bias { input, values: self.array(place, other)? }
+                let other = usize::from(!self.is_array(first, 0)?);
+                let values = self.vector(place, other)?;
+                if node.operation == "Mul" { Layer::Scale { input, values } } else { Layer::Bias { input, values } }
+            }
+            "Sub" => {
+                let (shape, mut values) = self.vector(place, 1)?;
+                values.iter_mut().for_each(|value| *value = -*value);
+                Layer::Bias { input, values: (shape, values) }
             }
             "Relu" => Layer::Relu { input },
             "Sigmoid" => Layer::Sigmoid { input },
@@ -335,7 +356,7 @@ impl<'g, 'b> Walk<'g, 'b> {
             return Ok(None);
         }
         let sides = [self.input(size, 0)?, self.input(size, 1)?];
-        let Some(factor) = sides.iter().position(|side| is_array(self.node(*side))) else { return Ok(None) };
+        let Some(factor) = sides.iter().position(|side| holds_array(self.node(*side))) else { return Ok(None) };
         let mut other = sides[1 - factor];
         while matches!(self.node(other).operation, "StridedSlice" | "Cast") {
             other = self.input(other, 0)?;
@@ -354,6 +375,69 @@ impl<'g, 'b> Walk<'g, 'b> {
         })
     }
 
+    /// Whether a node is an array, or is computed of arrays alone.
+    fn is_array(&mut self, place: Place, depth: usize) -> Read<bool> {
+        let node = self.node(place);
+        if holds_array(node) {
+            return Ok(true);
+        }
+        if !OF_ARRAYS.contains(&node.operation) || depth > DEEPEST_ARRAY || node.inputs.len() > 2 {
+            return Ok(false);
+        }
+        for index in 0..node.inputs.len() {
+            let input = self.input(place, index)?;
+            if !self.is_array(input, depth + 1)? {
+                return Ok(false);
+            }
+        }
+        Ok(!node.inputs.is_empty())
+    }
+
+    /// The array that an input of a node is or is computed to, a number for each channel.
+    fn vector(&mut self, place: Place, index: usize) -> Read<Array> {
+        let input = self.input(place, index)?;
+        if holds_array(self.node(input)) {
+            let (shape, values) = self.array(place, index)?;
+            // Sides of length 1 before the channels say nothing.
+            let is_vector = shape.last() == Some(&values.len());
+            return Ok((if is_vector { vec![values.len()] } else { shape }, values));
+        }
+        let values = self.computed(input, 0)?;
+        Ok((vec![values.len()], values.into_iter().map(|value| value as f32).collect()))
+    }
+
+    /// Computes an array of arrays. A single number counts for every channel.
+    fn computed(&mut self, place: Place, depth: usize) -> Read<Vec<f64>> {
+        let node = self.node(place);
+        let wrong = |what: &str| format!("its {} '{}' {what}", node.operation, shortened(node.name));
+        if depth > DEEPEST_ARRAY || !OF_ARRAYS.contains(&node.operation) {
+            return Err(wrong("is no array that networks of StarDist have"));
+        }
+        let mut sides = Vec::new();
+        for index in 0..if matches!(node.operation, "Rsqrt" | "Neg") { 1 } else { 2 } {
+            let input = self.input(place, index)?;
+            sides.push(match holds_array(self.node(input)) {
+                true => self.array(place, index)?.1.into_iter().map(f64::from).collect(),
+                false => self.computed(input, depth + 1)?,
+            });
+        }
+        let [first, rest @ ..] = &sides[..] else { return Err(lacks(node)) };
+        let Some(second) = rest.first() else {
+            let of_one = |value: &f64| if node.operation == "Neg" { -value } else { 1.0 / value.sqrt() };
+            return Ok(first.iter().map(of_one).collect());
+        };
+        if first.len() != second.len() && first.len() != 1 && second.len() != 1 {
+            return Err(wrong("computes with arrays of different lengths"));
+        }
+        let at = |values: &[f64], index: usize| values.get(index).or(values.first()).copied().unwrap_or_default();
+        let pairs = (0..first.len().max(second.len())).map(|index| (at(first, index), at(second, index)));
+        Ok(match node.operation {
+            "Sub" => pairs.map(|(a, b)| a - b).collect(),
+            "Mul" => pairs.map(|(a, b)| a * b).collect(),
+            _ => pairs.map(|(a, b)| a + b).collect(),
+        })
+    }
+
     /// The array that an input of a node is.
     fn array(&mut self, place: Place, index: usize) -> Read<Array> {
         let place = self.input(place, index)?;
@@ -363,11 +447,11 @@ impl<'g, 'b> Walk<'g, 'b> {
                 let constant = node.constant().ok_or_else(|| lacks(node))?;
                 let in_node = |reason| format!("its constant '{}': {reason}", shortened(node.name));
                 let constant: Constant<'_> = constant.map_err(in_node)?;
-                let values = constant.floats(self.left).map_err(in_node)?;
+                let values = constant.floats(self.left, self.contents.file).map_err(in_node)?;
                 (constant.shape, values)
             }
             "VariableV2" | "Variable" | "VarHandleOp" => {
-                let variables = self.variables.ok_or_else(|| {
+                let variables = self.contents.variables.ok_or_else(|| {
                     format!("its variable '{}' has no values in the file; freeze the graph", shortened(node.name))
                 })?;
                 let name = node.text("shared_name").filter(|name| !name.is_empty()).unwrap_or(node.name);
@@ -387,9 +471,12 @@ impl<'g, 'b> Walk<'g, 'b> {
     }
 }
 
-fn is_array(node: &Node<'_>) -> bool {
+fn holds_array(node: &Node<'_>) -> bool {
     matches!(node.operation, "Const" | "VariableV2" | "Variable" | "VarHandleOp")
 }
+
+/// What is computed of the arrays of a batch normalisation that is written as multiplication and addition.
+const OF_ARRAYS: [&str; 6] = ["Add", "AddV2", "Sub", "Mul", "Rsqrt", "Neg"];
 
 fn lacks(node: &Node<'_>) -> String {
     format!("its node '{}' ({}) lacks an input or a value", shortened(node.name), shortened(node.operation))

@@ -4,6 +4,7 @@
 mod bundle;
 mod graph;
 mod layers;
+mod outline;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -12,12 +13,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use self::bundle::{Bundle, Data};
+use self::bundle::{Bundle, Parts};
 use self::graph::{Read, StoredGraph, entry_of};
-use self::layers::Walk;
 pub use self::layers::{Array, Layer, LayerId};
+use self::layers::{Contents, Walk};
+use self::outline::{Kind, outline};
 use super::archive::Archive;
 use super::protobuf_fields::{Field, Fields};
+use super::source::Source;
 use super::stardist_model::{FACTS, StoredThresholds, THRESHOLDS};
 use crate::error::{Error, Result};
 use crate::raster::require_regular_file;
@@ -27,6 +30,8 @@ pub const SAVED_MODEL: &str = "saved_model.pb";
 const INDEX: &str = "variables/variables.index";
 /// Largest graph that is read: 2 GiB, more than a message can have.
 const MOST_GRAPH: u64 = 1 << 31;
+/// Largest part of the data of variables: 4 GiB.
+const MOST_DATA: u64 = u32::MAX as u64;
 /// Largest index, and largest text beside a model.
 const MOST_INDEX: u64 = 1 << 26;
 const MOST_TEXT: u64 = 1 << 20;
@@ -71,14 +76,13 @@ pub fn read_tensorflow(path: impl AsRef<Path>) -> Result<TensorFlowModel> {
     if facts.len() > MOST_GRAPH {
         return Err(Error::Limit(format!("{}: {} bytes; a graph has at most 2 GiB", path.display(), facts.len())));
     }
-    let mut bytes = Vec::new();
-    file.take(MOST_GRAPH).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
     // A saved model begins with its version.
-    if bytes.first() == Some(&8) {
+    if head[0] == 8 {
         let folder = path.parent().unwrap_or(Path::new(""));
         return read_saved_model(&Files::Folder(folder), path, folder.parent());
     }
-    let mut model = decode_frozen_graph(&bytes, path)?;
+    let file = Source::of_file(file).map_err(|source| Error::io(path, source))?;
+    let mut model = frozen(&file).map_err(|reason| refused(path, &reason))?;
     (model.thresholds, model.facts) = beside(&Files::Folder(path.parent().unwrap_or(Path::new(""))), path)?;
     Ok(model)
 }
@@ -88,7 +92,7 @@ pub fn read_tensorflow(path: impl AsRef<Path>) -> Result<TensorFlowModel> {
 /// # Errors
 /// As [`read_tensorflow`].
 pub fn decode_frozen_graph(bytes: &[u8], name: &Path) -> Result<TensorFlowModel> {
-    frozen(bytes).map_err(|reason| refused(name, &reason))
+    frozen(&Source::Bytes(bytes)).map_err(|reason| refused(name, &reason))
 }
 
 /// Reads the parts of a saved model from memory: its description and, if it has variables, their index and their only part of
@@ -97,19 +101,9 @@ pub fn decode_frozen_graph(bytes: &[u8], name: &Path) -> Result<TensorFlowModel>
 /// # Errors
 /// As [`read_tensorflow`].
 pub fn decode_saved_model(description: &[u8], variables: Option<[&[u8]; 2]>, name: &Path) -> Result<TensorFlowModel> {
-    let bundle = variables.map(|[index, data]| {
-        Bundle::read(index, |_| {
-            Box::new(move |part, offset, length| {
-                let cut = || "has data that are cut off".to_string();
-                let start = usize::try_from(offset).map_err(|_| cut())?;
-                let length = usize::try_from(length).map_err(|_| cut())?;
-                let range = start.checked_add(length).and_then(|end| data.get(start..end));
-                range.filter(|_| part == 0).map(<[u8]>::to_vec).ok_or_else(cut)
-            })
-        })
-    });
+    let bundle = variables.map(|[index, data]| Bundle::read(index, |_| vec![Ok(Some(Source::Bytes(data)))]));
     let length = variables.map_or(0, |[_, data]| data.len()) as u64;
-    let found = bundle.transpose().and_then(|bundle| saved(description, bundle.as_ref(), length));
+    let found = bundle.transpose().and_then(|bundle| saved(&Source::Bytes(description), bundle.as_ref(), length));
     found.map_err(|reason| refused(name, &reason))
 }
 
@@ -149,60 +143,43 @@ impl Files<'_> {
         }
     }
 
-    /// The variables, if there are some, and the bytes of all their data.
-    fn variables(&self) -> Read<Option<(Bundle<'_>, u64)>> {
-        let Some(index) = self.read(INDEX, MOST_INDEX)? else { return Ok(None) };
-        let mut total = 0;
-        let bundle = Bundle::read(&index, |parts| {
-            let name = move |part: u32| format!("variables/variables.data-{part:05}-of-{parts:05}");
-            match self {
-                Self::Folder(folder) => {
-                    for part in 0..parts {
-                        total += std::fs::metadata(folder.join(name(part))).map_or(0, |facts| facts.len());
-                    }
-                    Box::new(move |part, offset, length| range_of(&folder.join(name(part)), offset, length))
-                        as Box<Data<'_>>
+    /// A file of at most `most` bytes, of which ranges are read, if it is there.
+    fn source(&self, name: &str, most: u64) -> Read<Option<Source<'static>>> {
+        match self {
+            Self::Archive(archive, folder) => archive.content(&format!("{folder}{name}"), most),
+            Self::Folder(folder) => {
+                let path = folder.join(name);
+                if !path.is_file() {
+                    return Ok(None);
                 }
-                Self::Archive(..) => {
-                    // Packed parts are unpacked whole, once.
-                    let read = |part| self.read(&name(part), u64::from(u32::MAX)).map(Option::unwrap_or_default);
-                    let parts: Vec<Read<Cow<'_, [u8]>>> = (0..parts).map(read).collect();
-                    total = parts.iter().flatten().map(|bytes| bytes.len() as u64).sum();
-                    Box::new(move |part, offset, length| within(&parts, part, offset, length)) as Box<Data<'_>>
+                let failed = |error: &dyn std::fmt::Display| format!("its file '{name}' cannot be read: {error}");
+                require_regular_file(&path).map_err(|error| failed(&error))?;
+                let file = File::open(path).and_then(Source::of_file).map_err(|error| failed(&error))?;
+                if file.len() > most {
+                    return Err(format!("its file '{name}' has more than {most} bytes"));
                 }
+                Ok(Some(file))
             }
+        }
+    }
+
+    /// The variables, if there are some, and the bytes of all their data.
+    fn variables(&self) -> Read<Option<(Bundle<'static>, u64)>> {
+        let Some(index) = self.read(INDEX, MOST_INDEX)? else { return Ok(None) };
+        let mut total = 0_u64;
+        let bundle = Bundle::read(&index, |count| {
+            let name = |part: u32| format!("variables/variables.data-{part:05}-of-{count:05}");
+            let parts: Parts<'static> = (0..count).map(|part| self.source(&name(part), MOST_DATA)).collect();
+            total = parts.iter().flatten().flatten().map(Source::len).fold(0, u64::saturating_add);
+            parts
         })?;
         Ok(Some((bundle, total)))
     }
 }
 
-/// So many bytes of a part of the data.
-fn within(parts: &[Read<Cow<'_, [u8]>>], part: u32, offset: u64, length: u64) -> Read<Vec<u8>> {
-    let cut = || "has data that are missing or cut off".to_string();
-    let bytes = parts.get(part as usize).ok_or_else(cut)?.as_ref().map_err(Clone::clone)?;
-    let start = usize::try_from(offset).map_err(|_| cut())?;
-    let end = usize::try_from(length).ok().and_then(|length| start.checked_add(length));
-    end.and_then(|end| bytes.get(start..end)).map(<[u8]>::to_vec).ok_or_else(cut)
-}
-
-/// So many bytes of a file.
-fn range_of(path: &Path, offset: u64, length: u64) -> Read<Vec<u8>> {
-    let cut = |_| "has data that are missing or cut off".to_string();
-    require_regular_file(path).map_err(|error| error.to_string())?;
-    let mut file = File::open(path).map_err(cut)?;
-    let there = file.metadata().map_err(cut)?.len();
-    if offset.checked_add(length).is_none_or(|end| end > there) {
-        return Err("has data that are cut off".into());
-    }
-    file.seek(SeekFrom::Start(offset)).map_err(cut)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    file.take(length).read_to_end(&mut bytes).map_err(cut)?;
-    Ok(bytes)
-}
-
 fn read_saved_model(files: &Files<'_>, path: &Path, outer: Option<&Path>) -> Result<TensorFlowModel> {
     let found = || {
-        let description = files.read(SAVED_MODEL, MOST_GRAPH)?.ok_or_else(|| format!("it has no {SAVED_MODEL}"))?;
+        let description = files.source(SAVED_MODEL, MOST_GRAPH)?.ok_or_else(|| format!("it has no {SAVED_MODEL}"))?;
         let variables = files.variables()?;
         let (bundle, length) = variables.map_or((None, 0), |(bundle, length)| (Some(bundle), length));
         saved(&description, bundle.as_ref(), length)
@@ -233,8 +210,9 @@ fn most_values(length: u64) -> usize {
     usize::try_from(length.saturating_mul(MOST_PACKED) / 4 + SPARE_VALUES).unwrap_or(usize::MAX)
 }
 
-fn frozen(bytes: &[u8]) -> Read<TensorFlowModel> {
-    let graph = StoredGraph::read(bytes)?;
+fn frozen(file: &Source<'_>) -> Read<TensorFlowModel> {
+    let bytes = outline(file, Kind::Graph)?;
+    let graph = StoredGraph::read(&bytes)?;
     let body = &graph.bodies[0];
     let name = |input: &str| input.split(':').next().unwrap_or_default().to_string();
     let read: std::collections::HashSet<String> =
@@ -242,12 +220,13 @@ fn frozen(bytes: &[u8]) -> Read<TensorFlowModel> {
     let ends = body.nodes.iter().filter(|node| !read.contains(node.name));
     let is_map = |operation: &str| !matches!(operation, "NoOp" | "Const" | "Placeholder" | "Assert");
     let ends: Vec<String> = ends.filter(|node| is_map(node.operation)).map(|node| node.name.to_string()).collect();
-    network(&graph, None, &ends, bytes.len() as u64)
+    network(&graph, Contents { file, variables: None }, &ends, file.len())
 }
 
-fn saved(description: &[u8], variables: Option<&Bundle<'_>>, length: u64) -> Read<TensorFlowModel> {
+fn saved(file: &Source<'_>, variables: Option<&Bundle<'_>>, length: u64) -> Read<TensorFlowModel> {
+    let description = outline(file, Kind::SavedModel)?;
     let mut chosen = None;
-    for field in Fields::of(description) {
+    for field in Fields::of(&description) {
         let (2, Field::Bytes(meta)) = field? else { continue };
         if chosen.is_none() || tags(meta)?.contains(&"serve") {
             chosen = Some(meta);
@@ -275,7 +254,7 @@ fn saved(description: &[u8], variables: Option<&Bundle<'_>>, length: u64) -> Rea
         outputs.extend(name.and_then(|(_, name)| name.text()).map(str::to_string));
     }
     let graph = StoredGraph::read(graph.ok_or("it has no graph")?)?;
-    network(&graph, variables, &outputs, length.saturating_add(description.len() as u64))
+    network(&graph, Contents { file, variables }, &outputs, length.saturating_add(file.len()))
 }
 
 /// The tags of a graph of a saved model.
@@ -292,16 +271,11 @@ fn tags(meta: &[u8]) -> Read<Vec<&str>> {
     Ok(tags)
 }
 
-fn network(
-    graph: &StoredGraph<'_>,
-    variables: Option<&Bundle<'_>>,
-    outputs: &[String],
-    length: u64,
-) -> Read<TensorFlowModel> {
+fn network(graph: &StoredGraph<'_>, contents: Contents<'_>, outputs: &[String], length: u64) -> Read<TensorFlowModel> {
     if outputs.is_empty() || outputs.len() > 16 {
         return Err(format!("it has {} outputs", outputs.len()));
     }
-    let mut walk = Walk::new(graph, variables, most_values(length));
+    let mut walk = Walk::new(graph, contents, most_values(length));
     let outputs = outputs.iter().map(|name| walk.output(name)).collect::<Read<Vec<LayerId>>>()?;
     Ok(TensorFlowModel { layers: walk.layers, outputs, thresholds: None, facts: None })
 }
