@@ -102,7 +102,7 @@ impl Part {
         let height = height / self.scale;
         let rows = rows.checked_next_multiple_of(self.unit)?;
         let window = rows.checked_add(2 * self.margin)?;
-        if height / 2 < window || height % self.unit != 0 {
+        if height / 2 < window || !height.is_multiple_of(self.unit) {
             return None;
         }
         let steps = (0..height.div_ceil(rows)).map(|step| Step {
@@ -120,7 +120,6 @@ impl Part {
         }
         Some(bands)
     }
-
 }
 
 impl Bands {
@@ -291,7 +290,9 @@ mod tests {
             for (method, shape) in [(Method::Fast, [1, 208, 48]), (Method::Direct, [2, 160, 80])] {
                 let input: Vec<f32> = {
                     let mut random = Random::new(5, 0);
-                    (0..shape.iter().product::<usize>() * graph.input_channels()).map(|_| random.unit() as f32).collect()
+                    (0..shape.iter().product::<usize>() * graph.input_channels())
+                        .map(|_| random.unit() as f32)
+                        .collect()
                 };
                 let outputs = |rows: usize| {
                     let mut plan = CpuPlan::banded(&graph, method, shape, false, rows).unwrap();

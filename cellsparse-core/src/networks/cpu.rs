@@ -103,7 +103,13 @@ impl CpuPlan {
     }
 
     /// As [`new`](Self::new), with bands of that many rows of the finest maps; no bands for more than a third of an image.
-    pub(super) fn banded(graph: &Arc<Graph>, method: Method, shape: [usize; 3], training: bool, rows: usize) -> Result<Self> {
+    pub(super) fn banded(
+        graph: &Arc<Graph>,
+        method: Method,
+        shape: [usize; 3],
+        training: bool,
+        rows: usize,
+    ) -> Result<Self> {
         let mut plan = Self::planned(graph, method, shape, training, rows)?;
         let bytes = plan.maps.bytes() as u64;
         let what = || format!("a network for a batch of {} of {} x {} pixels", shape[0], shape[1], shape[2]);
@@ -163,8 +169,7 @@ impl CpuPlan {
             })
             .collect();
         let parts = if training { Vec::new() } else { Part::of(graph) };
-        let bands: Vec<Bands> =
-            parts.iter().filter_map(|part| part.bands(graph, &layouts, height, rows)).collect();
+        let bands: Vec<Bands> = parts.iter().filter_map(|part| part.bands(graph, &layouts, height, rows)).collect();
         let convs = (0..layouts.len())
             .map(|id| match graph.nodes()[id].op {
                 Op::Conv { kernel, .. } => {
@@ -219,7 +224,8 @@ impl CpuPlan {
                         self.slots[kept] = self.maps.acquire_any(&self.layouts[kept]);
                     }
                     own.assign(&graph, &mut self.maps);
-                    let ended = |source: usize| own.part.nodes.contains(&last_use[source]) && is_overwritten(&graph, source);
+                    let ended =
+                        |source: usize| own.part.nodes.contains(&last_use[source]) && is_overwritten(&graph, source);
                     for &source in own.reads().iter().filter(|&&source| ended(source)) {
                         self.maps.release(self.slots[source]);
                     }
