@@ -66,7 +66,7 @@ fn crowd(count: usize) -> StarCandidates {
     let points = (0..count).map(|_| [random.uniform(0.0, side) as i32, random.uniform(0.0, side) as i32]).collect();
     let prob = (0..count).map(|_| random.unit() as f32).collect();
     let dist = Array2::from_shape_fn((count, 32), |_| random.uniform(14.0, 16.0) as f32);
-    StarCandidates { points, prob, dist }.sorted()
+    StarCandidates { points, prob, dist }.sorted().unwrap()
 }
 
 fn suppression(criterion: &mut Criterion) {

@@ -21,8 +21,8 @@ fn main() -> Result<()> {
     let (probability, distances) = perfect_maps(&truth)?;
 
     // Every cell of the grid above the threshold proposes a polygon; those that overlap a better one are removed.
-    let proposed = candidates(probability.view(), distances.view(), GRID, 0.5, BORDER)?.sorted();
-    let found = proposed.select(&non_maximum_suppression(&proposed, 0.4)?);
+    let proposed = candidates(probability.view(), distances.view(), GRID, 0.5, BORDER)?.sorted()?;
+    let found = proposed.select(&non_maximum_suppression(&proposed, 0.4)?)?;
     let centres: Vec<[f64; 2]> = found.points.iter().map(|point| point.map(f64::from)).collect();
     let shape = [truth.nrows(), truth.ncols()];
     let labels = polygons_to_label(found.dist.view(), &centres, shape, Some(&found.prob), [1.0; 2])?;

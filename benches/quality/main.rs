@@ -261,7 +261,7 @@ fn scored(
                 let picture = overlay(&image, &segmentation.labels, None)?;
                 write_rgb_png(Path::new(folder).join(file), picture.view())?;
             }
-            let truth = fill_label_holes(truth.view());
+            let truth = fill_label_holes(truth.view())?;
             reliability.add(&truth, &segmentation)?;
             pairs.push((truth, segmentation.labels));
         }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ndarray::{Array, ArrayView, Dimension, IntoDimension};
+
 use crate::error::{Error, Result};
 
 /// Bytes that a call may take at a time, beyond what was there before it.
@@ -103,6 +105,82 @@ pub fn zeros<T: Clone + Default>(len: usize, what: &str) -> Result<Vec<T>> {
     let mut values = reserve(len, what)?;
     values.resize(len, T::default());
     Ok(values)
+}
+
+/// So many of the `values`, or a refusal.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn gathered<T>(len: usize, values: impl IntoIterator<Item = T>, what: &str) -> Result<Vec<T>> {
+    let mut all = reserve(len, what)?;
+    all.extend(values.into_iter().take(len));
+    Ok(all)
+}
+
+/// Makes a list exactly `len` values long, of default values where it grows, or a refusal; the list is then as it was.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn resized<T: Clone + Default>(list: &mut Vec<T>, len: usize, what: &str) -> Result<()> {
+    let more = len.saturating_sub(list.len());
+    list.try_reserve_exact(more).map_err(|_| no_memory((more as u64).saturating_mul(size_of::<T>() as u64), what))?;
+    list.resize(len, T::default());
+    Ok(())
+}
+
+/// Puts a value behind a list that grows, or a refusal.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn pushed<T>(list: &mut Vec<T>, value: T, what: &str) -> Result<()> {
+    if list.len() == list.capacity() {
+        let bytes = 2 * list.len() as u64 * size_of::<T>() as u64;
+        list.try_reserve(1).map_err(|_| no_memory(bytes, what))?;
+    }
+    list.push(value);
+    Ok(())
+}
+
+/// As [`pushed`], for loops that go on until it suits them to stop: whether there was memory; the value is lost without it.
+#[inline]
+pub fn try_push<T>(list: &mut Vec<T>, value: T) -> bool {
+    let room = list.len() < list.capacity() || list.try_reserve(1).is_ok();
+    if room {
+        list.push(value);
+    }
+    room
+}
+
+/// An array of default values (zeros), or a refusal.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn array<T: Clone + Default, D: Dimension>(shape: impl IntoDimension<Dim = D>, what: &str) -> Result<Array<T, D>> {
+    let shape = shape.into_dimension();
+    let len = shape.slice().iter().try_fold(1_usize, |len, side| len.checked_mul(*side));
+    let values = zeros(len.unwrap_or(usize::MAX), what)?;
+    Array::from_shape_vec(shape, values).map_err(|error| Error::Internal(format!("{what}: {error}")))
+}
+
+/// What `map` makes of every value of an array, or a refusal.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn mapped<T: Copy, U, D: Dimension>(
+    from: ArrayView<'_, T, D>,
+    what: &str,
+    map: impl FnMut(T) -> U,
+) -> Result<Array<U, D>> {
+    let values = gathered(from.len(), from.iter().copied().map(map), what)?;
+    Array::from_shape_vec(from.raw_dim(), values).map_err(|error| Error::Internal(format!("{what}: {error}")))
+}
+
+/// A copy of an array, or a refusal.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn copied<T: Copy, D: Dimension>(from: ArrayView<'_, T, D>, what: &str) -> Result<Array<T, D>> {
+    mapped(from, what, |value| value)
 }
 
 /// The product of sizes as bytes of `each`, the largest number there is when it is larger.
@@ -305,6 +383,15 @@ mod tests {
         assert!(message.contains("beside 512 MiB, 1.0 GiB are allowed"), "{message}");
         assert!(matches!(reserve::<u64>(usize::MAX, "a list"), Err(Error::Limit(_))));
         assert_eq!(zeros::<f32>(3, "a list").unwrap(), [0.0; 3]);
+        assert!(matches!(array::<f32, _>((usize::MAX, 2), "a map"), Err(Error::Limit(_))));
+        assert_eq!(array::<i32, _>((2, 1), "a map").unwrap(), ndarray::array![[0], [0]]);
+        let map = ndarray::array![[1, 2], [3, 4]];
+        assert_eq!(mapped(map.t(), "a map", |value| 2 * value).unwrap(), ndarray::array![[2, 6], [4, 8]]);
+        let mut list = vec![7_u8];
+        pushed(&mut list, 8, "a list").unwrap();
+        assert!(matches!(resized(&mut list, usize::MAX, "a list"), Err(Error::Limit(_))) && list == [7, 8]);
+        resized(&mut list, 3, "a list").unwrap();
+        assert_eq!(list, [7, 8, 0]);
         assert_eq!(bytes_of(&[usize::MAX, 4], 4), u64::MAX);
     }
 }

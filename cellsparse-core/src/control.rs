@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -111,6 +111,8 @@ pub struct CancelToken {
     answered: usize,
     /// No request is ever answered: what comes after it is not wanted either.
     for_good: bool,
+    /// When the time is over that the work may take, request or not.
+    end: Option<Instant>,
 }
 
 impl CancelToken {
@@ -126,7 +128,7 @@ impl CancelToken {
 
     /// Whether [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) > self.answered
+        self.asked.load(Ordering::Relaxed) > self.answered || self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     /// [`Error::Cancelled`] when [`cancel`](Self::cancel) was called.
@@ -140,7 +142,13 @@ impl CancelToken {
     /// The same token for work that follows the answer to all requests so far: it is raised by the next one.
     pub fn renewed(&self) -> Self {
         let answered = if self.for_good { self.answered } else { self.asked.load(Ordering::Relaxed) };
-        Self { asked: Arc::clone(&self.asked), answered, for_good: self.for_good }
+        Self { asked: Arc::clone(&self.asked), answered, for_good: self.for_good, end: None }
+    }
+
+    /// The same token for work that may take no longer than that: it is also raised when the time is over.
+    #[cfg(feature = "models")]
+    pub(crate) fn within(&self, time: Duration) -> Self {
+        Self { end: Instant::now().checked_add(time), ..self.clone() }
     }
 
     /// The same token for work whose result nobody wants once it is raised: it stays raised when it is
@@ -176,6 +184,53 @@ mod tests {
         assert!(!last.renewed().is_cancelled());
         token.cancel();
         assert!(last.is_cancelled() && last.renewed().is_cancelled() && !token.renewed().is_cancelled());
+    }
+
+    #[cfg(feature = "models")]
+    #[test]
+    fn a_token_with_an_end_is_raised_by_a_request_and_by_time() {
+        let token = CancelToken::new();
+        let (soon, later) = (token.within(Duration::ZERO), token.within(Duration::from_secs(3600)));
+        assert!(soon.is_cancelled() && !later.is_cancelled() && !token.is_cancelled());
+        token.cancel();
+        assert!(later.is_cancelled());
+    }
+
+    /// What a thread does to a token next.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Deed {
+        Cancel,
+        Look,
+        Renew,
+    }
+
+    #[test]
+    fn in_every_order_of_requests_and_looks_none_is_lost() {
+        use Deed::{Cancel, Look, Renew};
+        // One thread works, answers, and works on; three ask it to stop.
+        let worker = [Look, Look, Renew, Look, Renew, Look];
+        let mut orders = 0;
+        for places in 0..1_u32 << 9 {
+            if places.count_ones() != 3 {
+                continue;
+            }
+            let token = CancelToken::new();
+            let (mut current, mut unanswered) = (token.clone(), 0);
+            let mut work = worker.iter();
+            for place in 0..9 {
+                match if places >> place & 1 == 1 { Cancel } else { *work.next().unwrap() } {
+                    Cancel => {
+                        token.clone().cancel();
+                        unanswered += 1;
+                    }
+                    Look => assert_eq!(current.is_cancelled(), unanswered > 0, "{places:b} at {place}"),
+                    Renew => (current, unanswered) = (current.renewed(), 0),
+                }
+            }
+            assert!(current.is_cancelled() == (unanswered > 0) && token.is_cancelled());
+            orders += 1;
+        }
+        assert_eq!(orders, 84);
     }
 
     #[test]

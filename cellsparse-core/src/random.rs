@@ -51,11 +51,15 @@ impl Random {
 
     /// A random permutation of `0..n` (Fisher-Yates).
     pub fn permutation(&mut self, n: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..n).collect();
-        for i in (1..n).rev() {
-            order.swap(i, self.below(i + 1));
+        self.shuffled((0..n).collect())
+    }
+
+    /// The same values in random order (Fisher-Yates).
+    pub fn shuffled<T>(&mut self, mut values: Vec<T>) -> Vec<T> {
+        for i in (1..values.len()).rev() {
+            values.swap(i, self.below(i + 1));
         }
-        order
+        values
     }
 }
 

@@ -1,6 +1,7 @@
 //! One convolution layer: packed weights, forward pass, input gradient, weight gradient.
 
 use std::cell::RefCell;
+use std::collections::TryReserveError;
 
 use super::direct::{self, DirectGradient};
 use super::layers::Store;
@@ -148,6 +149,22 @@ impl Conv {
 
     fn totals(&self) -> (usize, usize) {
         pack::totals(&self.forward)
+    }
+
+    /// Takes the memory that [`set_weights`](Self::set_weights) fills, and with `transposed` that of
+    /// [`set_transposed_weights`](Self::set_transposed_weights), which then take none.
+    ///
+    /// # Errors
+    /// The allocator's.
+    pub fn try_reserve(&mut self, transposed: bool) -> Result<(), TryReserveError> {
+        let factor = if self.winograd { winograd::FREQUENCIES } else { 1 };
+        self.packed.try_grow(factor * self.forward.len())?;
+        if transposed {
+            let (inputs, outputs) = self.totals();
+            self.packed_transposed.try_grow(factor * self.backward.len())?;
+            self.transposed.try_reserve_exact(self.kernel * self.kernel * inputs * outputs)?;
+        }
+        Ok(())
     }
 
     /// Takes new weights (HWIO) and biases, which may be missing. Subnormal ones (below 1.2e-38) are taken as zeros, since

@@ -32,7 +32,7 @@ pub fn follow_flows<'py>(
         let scaled = flows.mapv_into(|flow| 5.0 * flow);
         let field = FlowField::new(scaled.view(), Array2::from_elem((rows, columns), true).view())?;
         let pixels: Vec<[usize; 2]> = (0..rows).flat_map(|y| (0..columns).map(move |x| [y, x])).collect();
-        let ends = flow_following::follow_flows(&field, &pixels, steps, interpolate);
+        let ends = flow_following::follow_flows(&field, &pixels, steps, interpolate)?;
         Ok(Array3::from_shape_fn((2, rows, columns), |(axis, y, x)| ends[y * columns + x][axis]))
     })?;
     Ok(ends.into_pyarray(py))
@@ -70,6 +70,5 @@ pub fn fill_holes_and_remove_small_masks<'py>(
     min_size: usize,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
     let masks = arrays::plane(&masks);
-    Ok(compute(py, move || Ok(mask_cleaning::fill_holes_and_remove_small_masks(masks.view(), min_size)))?
-        .into_pyarray(py))
+    Ok(compute(py, move || mask_cleaning::fill_holes_and_remove_small_masks(masks.view(), min_size))?.into_pyarray(py))
 }

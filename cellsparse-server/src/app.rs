@@ -169,6 +169,9 @@ impl Drop for QueuePlace<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
     #[test]
@@ -181,5 +184,95 @@ mod tests {
         assert!(turns.queue().is_err(), "it counts while it waits");
         drop(last);
         assert!(turns.queue().is_ok());
+    }
+
+    /// A client: it comes, waits for a turn until it sees that it has one, and goes at the end of it; or it goes while it waits.
+    #[derive(Default)]
+    enum Client<'a> {
+        #[default]
+        Outside,
+        Waits(Turn<'a>),
+        Works(#[allow(dead_code, reason = "held")] OwnedSemaphorePermit),
+    }
+
+    type Turn<'a> = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, Refusal>> + 'a>>;
+
+    fn look(mut turn: Turn<'_>) -> Client<'_> {
+        match turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(turn) => Client::Works(turn.expect("the queue is open")),
+            Poll::Pending => Client::Waits(turn),
+        }
+    }
+
+    /// Lets clients make their next moves in that order, beside plain bookkeeping: the number of refused ones. The client `leaving`
+    /// never waits for long.
+    fn play(at_a_time: usize, most: usize, leaving: usize, order: &[usize]) -> usize {
+        let turns = Permits::new(at_a_time, most, "trainings");
+        let mut clients: Vec<Client<'_>> = Vec::new();
+        clients.resize_with(order.iter().max().map_or(0, |last| last + 1), Client::default);
+        // Those that wait, the first to come first: turns are given in this order, whoever looks when.
+        let (mut queue, mut working, mut refused) = (Vec::<usize>::new(), 0, 0);
+        let everybody = (0..clients.len()).filter(|who| *who != leaving);
+        for who in order.iter().copied().chain(everybody.clone()).chain(everybody) {
+            let first = queue.iter().position(|other| *other == who);
+            clients[who] = match std::mem::take(&mut clients[who]) {
+                Client::Outside => match turns.queue() {
+                    Ok(place) => {
+                        assert!(queue.len() < most, "{order:?}");
+                        let client = look(Box::pin(place.turn()));
+                        let free = working + queue.len() < at_a_time;
+                        assert_eq!(matches!(client, Client::Works(_)), free, "{order:?}");
+                        if free {
+                            working += 1
+                        } else {
+                            queue.push(who)
+                        }
+                        client
+                    }
+                    Err(_) => {
+                        assert_eq!(queue.len(), most, "{order:?}");
+                        refused += 1;
+                        Client::Outside
+                    }
+                },
+                Client::Waits(turn) if who == leaving => {
+                    drop(turn);
+                    queue.retain(|other| *other != who);
+                    Client::Outside
+                }
+                Client::Waits(turn) => {
+                    let client = look(turn);
+                    let due = first.is_some_and(|place| working + place < at_a_time);
+                    assert_eq!(matches!(client, Client::Works(_)), due, "{order:?}: {who} of {queue:?}");
+                    if due {
+                        queue.retain(|other| *other != who);
+                        working += 1;
+                    }
+                    client
+                }
+                Client::Works(turn) => {
+                    drop(turn);
+                    working -= 1;
+                    Client::Outside
+                }
+            };
+            assert!(working <= at_a_time, "{order:?}: {working} at a time");
+            assert_eq!(turns.waiting.load(Ordering::SeqCst), queue.len(), "{order:?}");
+        }
+        refused
+    }
+
+    #[test]
+    fn every_order_of_clients_gives_turns_to_the_first_and_loses_none() {
+        let (mut orders, mut refused) = (0, 0);
+        let moves = 8;
+        for number in 0..4_usize.pow(moves) {
+            let order: Vec<usize> = (0..moves).map(|place| number / 4_usize.pow(place) % 4).collect();
+            for (at_a_time, most) in [(1, 2), (2, 1)] {
+                refused += play(at_a_time, most, 3, &order);
+                orders += 1;
+            }
+        }
+        assert!(orders == 131_072 && refused > 1000, "{orders} orders, {refused} refused");
     }
 }

@@ -337,4 +337,135 @@ mod tests {
         live.stop_all();
         assert!(third.is_cancelled() && !waiting.begin(&second));
     }
+
+    /// What a thread does next; each is one section under the lock, or none of the others can come between its parts.
+    #[derive(Debug, Clone, Copy)]
+    enum Deed {
+        Wait,
+        Begin,
+        Finish,
+        GoAway,
+        Stop,
+        StopAll,
+        StopRunning,
+    }
+
+    /// What is known of a training by plain bookkeeping.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum State {
+        Outside,
+        Waits { called_off: bool },
+        Runs { asked: bool },
+    }
+
+    /// Plays the deeds of all threads in that order, beside plain bookkeeping. False when the order cannot happen: of the trainings
+    /// of a model one runs at a time.
+    fn play(threads: &[&[Deed]], order: &[usize]) -> bool {
+        let live = Live::default();
+        let mut at = vec![0; threads.len()];
+        let mut states = vec![State::Outside; threads.len()];
+        let mut waiting: Vec<Option<Waiting<'_>>> = threads.iter().map(|_| None).collect();
+        let tokens: Vec<CancelToken> = threads.iter().map(|_| CancelToken::new()).collect();
+        let runs = |states: &[State]| states.iter().any(|state| matches!(state, State::Runs { .. }));
+        let waits = |states: &[State]| states.iter().filter(|state| matches!(state, State::Waits { .. })).count();
+        let raise = |states: &mut [State], run: bool, wait: bool| {
+            for state in states {
+                match state {
+                    State::Runs { asked } => *asked |= run,
+                    State::Waits { called_off } => *called_off |= wait,
+                    State::Outside => {}
+                }
+            }
+        };
+        for &thread in order {
+            let deed = threads[thread][at[thread]];
+            at[thread] += 1;
+            match deed {
+                Deed::Wait => {
+                    waiting[thread] = Some(live.wait());
+                    states[thread] = State::Waits { called_off: false };
+                }
+                Deed::Begin if runs(&states) => return false,
+                Deed::Begin => {
+                    let called_off = states[thread] == State::Waits { called_off: true };
+                    let begun = waiting[thread].take().unwrap().begin(&tokens[thread]);
+                    assert_eq!(begun, !called_off, "{order:?}");
+                    states[thread] = if begun { State::Runs { asked: false } } else { State::Outside };
+                }
+                Deed::GoAway => {
+                    waiting[thread] = None;
+                    states[thread] = State::Outside;
+                }
+                Deed::Finish if states[thread] == State::Outside => {}
+                Deed::Finish => {
+                    live.finish(Outcome::Failed { detail: String::new() });
+                    states[thread] = State::Outside;
+                }
+                Deed::Stop => {
+                    let running = runs(&states);
+                    assert_eq!(live.stop(), running || waits(&states) > 0, "{order:?}");
+                    raise(&mut states, true, !running);
+                }
+                Deed::StopAll => {
+                    live.stop_all();
+                    raise(&mut states, true, true);
+                }
+                Deed::StopRunning => {
+                    live.stop_running();
+                    raise(&mut states, true, false);
+                }
+            }
+            let status = live.status();
+            assert_eq!(status.queued, waits(&states), "{order:?}");
+            let named = if runs(&states) {
+                "training"
+            } else if status.queued > 0 {
+                "queued"
+            } else {
+                "idle"
+            };
+            assert_eq!(status.state, named, "{order:?}");
+            for (state, token) in states.iter().zip(&tokens) {
+                if let State::Runs { asked } = state {
+                    assert_eq!(token.is_cancelled(), *asked, "{order:?}");
+                }
+            }
+        }
+        true
+    }
+
+    /// Plays every order of the deeds; how many there are.
+    fn play_all(threads: &[&[Deed]]) -> usize {
+        fn extend(threads: &[&[Deed]], done: &mut [usize], order: &mut Vec<usize>, played: &mut usize) {
+            if threads.iter().zip(&*done).all(|(deeds, done)| deeds.len() == *done) {
+                *played += usize::from(play(threads, order));
+            }
+            for thread in 0..threads.len() {
+                if done[thread] < threads[thread].len() {
+                    done[thread] += 1;
+                    order.push(thread);
+                    extend(threads, done, order, played);
+                    order.pop();
+                    done[thread] -= 1;
+                }
+            }
+        }
+        let mut played = 0;
+        extend(threads, &mut vec![0; threads.len()], &mut Vec::new(), &mut played);
+        played
+    }
+
+    #[test]
+    fn every_order_of_trainings_and_stops_is_what_bookkeeping_says() {
+        let trained = &[Deed::Wait, Deed::Begin, Deed::Finish][..];
+        let left = &[Deed::Wait, Deed::GoAway][..];
+        let [stop, all, running] = [&[Deed::Stop][..], &[Deed::StopAll][..], &[Deed::StopRunning][..]];
+        let orders = [
+            play_all(&[trained, trained, stop, stop]),
+            play_all(&[trained, trained, left, stop]),
+            play_all(&[trained, trained, all, stop]),
+            play_all(&[trained, trained, running, stop]),
+        ];
+        assert!(orders.iter().sum::<usize>() > 1000, "{orders:?}");
+    }
 }

@@ -50,7 +50,7 @@ fn labels_are_parsed_or_refused_and_completed_without_change() {
         let image = Array3::from_shape_fn((shape.0, shape.1, 1), |(y, x, _)| {
             labels.labels()[[y, x]].clamp(-1, 1) as f32 + random.uniform(0.0, 0.5) as f32
         });
-        let drawn = background_rim(labels.labels(), random.below(4));
+        let drawn = background_rim(labels.labels(), random.below(4)).unwrap();
         let completed = add_pseudo_labels(image.view(), &drawn, 1);
         if drawn.iter().zip(&completed).any(|(old, new)| *old >= 0 && old != new) {
             return Err("what was drawn was changed".into());

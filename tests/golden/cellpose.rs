@@ -57,7 +57,7 @@ fn flows_of_masks() {
             assert!(difference < 1e-6, "{name} {:?}: {difference}", file.info());
         }
         let centres = file.i32("v3_cpu_centres_in_bbox");
-        let cells = LabelRuns::new(labels.view());
+        let cells = LabelRuns::new(labels.view()).unwrap();
         assert_eq!(centres.shape()[0], cells.len());
         for (cell, expected) in cells.iter().zip(centres.outer_iter()) {
             let [y, x] = cell_centre(cell, FlowRule::Reference);
@@ -251,15 +251,16 @@ fn compare_crops(input: &Fixture, output: &Fixture, case: &str, prefix: &str, to
         let draws: [f64; 5] = std::array::from_fn(|k| draws[[i, k]]);
         let matrix = [0, 1].map(|row| [0, 1, 2].map(|column| matrices[[i, row, column]]));
         let patch = Patch { flip: draws[0] > 0.5, theta: std::f64::consts::TAU * draws[1], matrix };
-        let (image, targets) = (channel_last(x.index_axis(Axis(0), i)), channel_last(y.index_axis(Axis(0), i)));
+        let (image, targets) =
+            (channel_last(x.index_axis(Axis(0), i)).unwrap(), channel_last(y.index_axis(Axis(0), i)).unwrap());
         let mut cut = [vec![9.0; size[0] * size[1] * 2], vec![9.0; size[0] * size[1] * 3]];
         let [cut_image, cut_targets] = &mut cut;
         patch.cut(size, image.view(), targets.view(), Outside::Background, cut_image, cut_targets).unwrap();
-        let expected = channel_last(samples.index_axis(Axis(0), i));
+        let expected = channel_last(samples.index_axis(Axis(0), i)).unwrap();
         for (found, expected) in cut_image.iter().zip(&expected) {
             assert!((found - expected).abs() < tolerances[0], "{case} {i} {prefix}: {found} {expected}");
         }
-        let expected = channel_last(labels.index_axis(Axis(0), i));
+        let expected = channel_last(labels.index_axis(Axis(0), i)).unwrap();
         let mut other = 0;
         for (found, expected) in cut_targets.chunks(3).zip(expected.lanes(Axis(2))) {
             other += usize::from(found[0] != expected[0]);

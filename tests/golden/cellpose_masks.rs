@@ -75,7 +75,7 @@ fn pixels_end_where_the_reference_ends() {
         let starts = file.i32("v3_inds").into_dimensionality::<Ix2>().unwrap();
         let starts: Vec<[usize; 2]> = starts.columns().into_iter().map(|p| [p[0] as usize, p[1] as usize]).collect();
         assert_eq!(starts.len(), inside.iter().filter(|inside| **inside).count());
-        let ends = follow_flows(&field, &starts, options.steps, options.interpolate);
+        let ends = follow_flows(&field, &starts, options.steps, options.interpolate).unwrap();
         let expected = file.f32("v3_p").into_dimensionality::<Ix2>().unwrap();
         let distances: Vec<f32> = ends
             .iter()
@@ -128,16 +128,18 @@ fn holes_and_small_cells() {
             let min_size = size.parse::<i32>().unwrap().max(0) as usize;
             let (input, expected) = (labels(&file, &format!("{case}.in")), labels(&file, &name));
             match rule {
-                "v2" => assert_eq!(fill_holes_and_renumber_as_fork(input.view(), min_size), expected, "{name}"),
+                "v2" => {
+                    assert_eq!(fill_holes_and_renumber_as_fork(input.view(), min_size).unwrap(), expected, "{name}")
+                }
                 "v3fixed" => {
-                    let found = fill_holes_and_remove_small_masks(input.view(), min_size);
+                    let found = fill_holes_and_remove_small_masks(input.view(), min_size).unwrap();
                     assert!(same_cells(&found, &expected), "{name}");
                 }
                 _ => continue,
             }
             cases += 1;
         }
-        let edges = exclude_on_edges(labels(&file, "edges.in").view());
+        let edges = exclude_on_edges(labels(&file, "edges.in").view()).unwrap();
         assert_eq!(edges, labels(&file, "edges.removed"));
     }
     assert!(cases >= 10);

@@ -10,6 +10,7 @@ use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 
 use super::ome_tiff::{description, per_centimetre};
+use crate::budget::{array, mapped};
 use crate::error::{Error, Result};
 use crate::raster::GrowingFile;
 
@@ -78,7 +79,8 @@ impl LabelPyramid {
             let size = size.map(|side| side.div_ceil(1 << halvings));
             let tiles = size.map(|side| side.div_ceil(TILE));
             // The full image is not gathered: its tiles are written as they come.
-            let waiting = if halvings == 0 { Array2::zeros((0, 0)) } else { Array2::zeros((TILE, tiles[1] * TILE)) };
+            let sides = if halvings == 0 { (0, 0) } else { (TILE, tiles[1] * TILE) };
+            let waiting = array(sides, "the smaller copies of a label image")?;
             levels.push(Level { halvings, size, tiles: vec![(0, 0); tiles[0] * tiles[1]], waiting });
             if size[0].max(size[1]) <= SMALLEST {
                 break;
@@ -125,7 +127,7 @@ impl LabelPyramid {
             self.end_band()?;
         }
         self.band = [top, bottom];
-        let labels = labels.mapv(|label| label as u32);
+        let labels = mapped(labels, "the labels of a part", |label| label as u32)?;
         let places: Vec<[usize; 2]> = (0..height.div_ceil(TILE))
             .flat_map(|row| (0..width.div_ceil(TILE)).map(move |column| [row * TILE, column * TILE]))
             .collect();

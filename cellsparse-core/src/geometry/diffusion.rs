@@ -15,6 +15,7 @@ use ndarray::{Array3, ArrayView2};
 use rayon::prelude::*;
 
 use super::label_runs::{LabelRuns, LabelledRuns, Run};
+use crate::budget::{array, gathered};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
@@ -56,13 +57,17 @@ pub fn label_flows(labels: ArrayView2<'_, i32>, rule: FlowRule) -> Result<Array3
 /// As of [`label_flows`], and [`Error::Cancelled`].
 pub fn label_flows_until(labels: ArrayView2<'_, i32>, rule: FlowRule, cancel: &CancelToken) -> Result<Array3<f32>> {
     let (height, width) = labels.dim();
-    let cells = LabelRuns::new(labels);
+    let cells = LabelRuns::new(labels)?;
     cancel.check()?;
-    let flows = map_cell_flows(&cells, rule, cancel, |cell| cell.flows.to_vec())?;
-    let mut out = Array3::zeros((2, height, width));
+    let copy = |cell: CellFlows<'_>| gathered(cell.flows.len(), cell.flows.iter().copied(), "the flows of a cell");
+    let flows = map_cell_flows(&cells, rule, cancel, copy)?;
+    let mut out: Array3<f32> = array((2, height, width), "the flows of a label image")?;
     for (cell, flows) in cells.iter().zip(flows) {
-        let mut flows = flows.into_iter();
-        for run in cell.runs {
+        let mut flows = flows?.into_iter();
+        for (number, run) in cell.runs.iter().enumerate() {
+            if number % PATIENCE == 0 {
+                cancel.check()?;
+            }
             for (column, flow) in (run.begin..run.end).zip(&mut flows) {
                 out[[0, run.row, column]] = flow[0];
                 out[[1, run.row, column]] = flow[1];
@@ -155,6 +160,9 @@ fn median(cell: LabelledRuns<'_>) -> [f64; 2] {
 /// added: what is smaller by 40 powers of ten is 0 in 32 bits.
 const FELT: f64 = 1e-100;
 
+/// Runs of pixels after which it is asked whether to stop.
+const PATIENCE: usize = 256;
+
 /// Steps after which it is looked whether anything still changes.
 const LOOK: usize = 64;
 
@@ -182,6 +190,7 @@ struct Window {
 impl Scratch {
     fn compute(&mut self, cell: LabelledRuns<'_>, rule: FlowRule, cancel: &CancelToken) -> Result<()> {
         self.flows.clear();
+        self.flows.try_reserve(cell.area()).map_err(|_| too_large(cell.extent()[0], cell.extent()[1]))?;
         let [height, width] = cell.extent();
         let steps = match rule {
             FlowRule::Reference => 2 * (height + width + 4),
@@ -193,7 +202,8 @@ impl Scratch {
         let stride = self.place(cell.runs, bounds)?;
         let source = (centre[0] + 1 - bounds[0]) * stride + centre[1] + 1 - bounds[1];
         let area: usize = self.spans.iter().map(|(_, len)| len).sum();
-        let side = self.block_side(area, steps, stride);
+        cancel.check()?;
+        let side = self.block_side(area, steps, stride, cancel)?;
         if side > 1 {
             self.coarse(side, steps, source, stride, cancel)?;
         } else {
@@ -202,8 +212,7 @@ impl Scratch {
         if rule == FlowRule::Fork {
             self.take_logarithms(stride);
         }
-        self.gradients(cell, rule, stride);
-        Ok(())
+        self.gradients(cell, rule, stride, cancel)
     }
 
     /// Runs `steps` steps, without those that change nothing.
@@ -327,13 +336,16 @@ impl Scratch {
         }
     }
 
-    fn gradients(&mut self, cell: LabelledRuns<'_>, rule: FlowRule, stride: usize) {
+    fn gradients(&mut self, cell: LabelledRuns<'_>, rule: FlowRule, stride: usize, cancel: &CancelToken) -> Result<()> {
         let floor = match rule {
             FlowRule::Reference => 1e-60,
             FlowRule::Fork => 1e-20,
         };
         let mut piece = self.piece.iter().zip(&self.spans).peekable();
         for (index, run) in cell.runs.iter().enumerate() {
+            if index % PATIENCE == 0 {
+                cancel.check()?;
+            }
             match piece.next_if(|(heated, _)| **heated == index) {
                 Some((_, &(at, len))) => self.flows.extend((at..at + len).map(|at| {
                     let dy = self.heat[at + stride] - self.heat[at - stride];
@@ -344,6 +356,7 @@ impl Scratch {
                 None => self.flows.extend(std::iter::repeat_n([0.0; 2], run.len())),
             }
         }
+        Ok(())
     }
 }
 
@@ -387,7 +400,7 @@ mod tests {
         labels.slice_mut(s![4..6, 5..8]).fill(0);
         labels.slice_mut(s![9..12, 8..11]).fill(3);
         labels.slice_mut(s![0..2, 12..15]).fill(3);
-        let cells = LabelRuns::new(labels.view());
+        let cells = LabelRuns::new(labels.view()).unwrap();
         let cell = cells.object(0).unwrap();
         let centre = cell_centre(cell, FlowRule::Reference);
         let heat = slow(&labels, 3, centre, 2 * (12 + 12 + 4));
@@ -410,7 +423,7 @@ mod tests {
         let mut labels = Array2::zeros((9, 1000));
         labels.slice_mut(s![1..4, 5..995]).fill(1);
         labels.slice_mut(s![3..8, 400..405]).fill(1);
-        let cells = LabelRuns::new(labels.view());
+        let cells = LabelRuns::new(labels.view()).unwrap();
         let cell = cells.object(0).unwrap();
         let [height, width] = cell.extent();
         let heat = slow(&labels, 1, cell_centre(cell, FlowRule::Reference), 2 * (height + width + 4));

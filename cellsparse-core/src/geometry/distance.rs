@@ -7,6 +7,8 @@
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
+use crate::budget::array;
+use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
 /// Distance of every `true` pixel to the nearest `false` pixel, between pixel centres, in pixels.
@@ -15,6 +17,17 @@ use crate::error::{Error, Result};
 /// `false` pixel is infinitely far from one everywhere.
 pub fn distance_transform_edt(mask: ArrayView2<'_, bool>) -> Array2<f64> {
     region_distances(mask, [1.0, 1.0], f64::sqrt)
+}
+
+/// As [`distance_transform_edt`], and ends early when `cancel` is raised.
+///
+/// # Errors
+/// [`Error::Cancelled`].
+pub(crate) fn distance_transform_edt_until(mask: ArrayView2<'_, bool>, cancel: &CancelToken) -> Result<Array2<f64>> {
+    let mut distances = array(mask.dim(), "the distances in an image")?;
+    region_distances_into(mask, [1.0, 1.0], f64::sqrt, cancel, &mut distances);
+    // What was stopped is unfinished.
+    cancel.check().map(|()| distances)
 }
 
 /// The square of [`distance_transform_edt`], exact; `u64::MAX` everywhere for a mask without a `false` pixel.
@@ -42,6 +55,17 @@ pub fn distance_transform_edt_sampled(mask: ArrayView2<'_, bool>, sampling: [f64
 /// another object, so an object that covers the whole image is infinitely far from its boundary everywhere.
 pub fn label_distances(labels: ArrayView2<'_, i32>) -> Array2<f64> {
     region_distances(labels, [1.0, 1.0], f64::sqrt)
+}
+
+/// [`label_distances`], or a refusal where there is no memory.
+///
+/// # Errors
+/// [`Error::Limit`].
+pub fn try_label_distances(labels: ArrayView2<'_, i32>) -> Result<Array2<f64>> {
+    let mut distances = array(labels.dim(), "the distances in a label image")?;
+    // A token that nobody can raise.
+    region_distances_into(labels, [1.0, 1.0], f64::sqrt, &CancelToken::new(), &mut distances);
+    Ok(distances)
 }
 
 /// The value of a pixel: pixels of equal value form a region.
@@ -73,21 +97,38 @@ fn region_distances<T: Pixel>(
     sampling: [f64; 2],
     finish: impl Fn(f64) -> f64 + Sync,
 ) -> Array2<f64> {
+    let mut distances = Array2::zeros(pixels.dim());
+    // A token that nobody can raise.
+    region_distances_into(pixels, sampling, finish, &CancelToken::new(), &mut distances);
+    distances
+}
+
+/// Writes the [`region_distances`] over zeros, unfinished when `cancel` is raised.
+fn region_distances_into<T: Pixel>(
+    pixels: ArrayView2<'_, T>,
+    sampling: [f64; 2],
+    finish: impl Fn(f64) -> f64 + Sync,
+    cancel: &CancelToken,
+    distances: &mut Array2<f64>,
+) {
     let (height, width) = pixels.dim();
-    let mut distances = Array2::<f64>::zeros((height, width));
     if height == 0 || width == 0 {
-        return distances;
+        return;
     }
     let pixels = pixels.as_standard_layout();
     distances
         .axis_chunks_iter_mut(Axis(1), STRIP)
         .into_par_iter()
         .zip(pixels.axis_chunks_iter(Axis(1), STRIP))
-        .for_each(|(distances, pixels)| column_distances(pixels, distances, sampling[0]));
+        .for_each(|(distances, pixels)| {
+            if !cancel.is_cancelled() {
+                column_distances(pixels, distances, sampling[0]);
+            }
+        });
     distances.axis_iter_mut(Axis(0)).into_par_iter().zip(pixels.axis_iter(Axis(0))).for_each_init(
         Envelope::default,
         |envelope, (mut out, row)| {
-            if let (Some(out), Some(row)) = (out.as_slice_mut(), row.as_slice()) {
+            if let (Some(out), Some(row), false) = (out.as_slice_mut(), row.as_slice(), cancel.is_cancelled()) {
                 let mut start = 0;
                 for run in row.chunk_by(|a, b| a == b) {
                     let end = start + run.len();
@@ -100,7 +141,6 @@ fn region_distances<T: Pixel>(
             }
         },
     );
-    distances
 }
 
 /// Turns the column distances of one run of a row, from column `start` on, into distances in the plane. `bounded`
@@ -268,6 +308,16 @@ mod tests {
         assert_eq!(distance_transform_edt(mask.t()), expected.t());
         let squares = distance_transform_squared(mask.view());
         assert!(squares.iter().zip(&expected).all(|(square, distance)| (*square as f64).sqrt() == *distance));
+    }
+
+    #[test]
+    fn distances_end_when_they_are_cancelled() {
+        let mask = Array2::from_elem((20, 31), true);
+        let cancel = CancelToken::new();
+        let found = distance_transform_edt_until(mask.view(), &cancel).unwrap();
+        assert_eq!(found, distance_transform_edt(mask.view()));
+        cancel.cancel();
+        assert!(matches!(distance_transform_edt_until(mask.view(), &cancel), Err(Error::Cancelled)));
     }
 
     #[test]

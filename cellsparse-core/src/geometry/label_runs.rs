@@ -2,6 +2,9 @@
 
 use ndarray::ArrayView2;
 
+use crate::budget::{gathered, pushed};
+use crate::error::Result;
+
 /// Neighbouring pixels of one row with one label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
@@ -59,7 +62,11 @@ pub struct LabelRuns {
 
 impl LabelRuns {
     /// Collects the objects (values of at least 1) of a label image `[H, W]`.
-    pub fn new(labels: ArrayView2<'_, i32>) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) where there is no memory for them.
+    pub fn new(labels: ArrayView2<'_, i32>) -> Result<Self> {
+        let what = "the objects of a label image";
         let mut found: Vec<(i32, Run)> = Vec::new();
         for (row, values) in labels.outer_iter().enumerate() {
             let mut open: Option<(i32, Run)> = None;
@@ -67,15 +74,19 @@ impl LabelRuns {
                 match &mut open {
                     Some((current, run)) if *current == label => run.end = column + 1,
                     _ => {
-                        found.extend(open.take());
+                        if let Some(run) = open.take() {
+                            pushed(&mut found, run, what)?;
+                        }
                         open = (label > 0).then_some((label, Run { row, begin: column, end: column + 1 }));
                     }
                 }
             }
-            found.extend(open);
+            if let Some(run) = open {
+                pushed(&mut found, run, what)?;
+            }
         }
-        // The sort is stable: within an object, the runs stay in row-major order.
-        found.sort_by_key(|(label, _)| *label);
+        // Within an object, the runs stay in row-major order.
+        found.sort_unstable_by_key(|(label, run)| (*label, run.row, run.begin));
         let mut objects: Vec<(i32, usize, [usize; 4])> = Vec::new();
         for (index, (label, run)) in found.iter().enumerate() {
             match objects.last_mut() {
@@ -84,10 +95,10 @@ impl LabelRuns {
                     bounds[2] = run.row;
                     bounds[3] = bounds[3].max(run.end - 1);
                 }
-                _ => objects.push((*label, index, [run.row, run.begin, run.row, run.end - 1])),
+                _ => pushed(&mut objects, (*label, index, [run.row, run.begin, run.row, run.end - 1]), what)?,
             }
         }
-        Self { runs: found.into_iter().map(|(_, run)| run).collect(), objects }
+        Ok(Self { runs: gathered(found.len(), found.into_iter().map(|(_, run)| run), what)?, objects })
     }
 
     /// Number of objects.
@@ -122,14 +133,14 @@ mod tests {
     #[test]
     fn objects_are_split_into_runs() {
         let labels = array![[7, 7, 0, 7], [-1, 2, 2, 7], [2, 2, -1, -1]];
-        let runs = LabelRuns::new(labels.view());
+        let runs = LabelRuns::new(labels.view()).unwrap();
         let objects: Vec<_> = runs.iter().collect();
         assert_eq!(objects.iter().map(|object| object.label).collect::<Vec<_>>(), [2, 7]);
         assert_eq!(objects[0].runs, [Run { row: 1, begin: 1, end: 3 }, Run { row: 2, begin: 0, end: 2 }]);
         assert_eq!((objects[0].bounds, objects[0].area()), ([1, 0, 2, 2], 4));
         assert_eq!((objects[1].bounds, objects[1].area(), objects[1].extent()), ([0, 0, 1, 3], 4, [2, 4]));
         assert!(runs.object(2).is_none());
-        assert!(LabelRuns::new(Array2::zeros((0, 3)).view()).is_empty());
-        assert!(LabelRuns::new(Array2::from_elem((3, 0), 1).view()).is_empty());
+        assert!(LabelRuns::new(Array2::zeros((0, 3)).view()).unwrap().is_empty());
+        assert!(LabelRuns::new(Array2::from_elem((3, 0), 1).view()).unwrap().is_empty());
     }
 }

@@ -85,7 +85,7 @@ pub fn measure(labels: &LabelImage, options: &MeasureOptions<'_>) -> Result<Vec<
             image.width()
         )));
     }
-    let objects = LabelRuns::new(labels.view());
+    let objects = LabelRuns::new(labels.view())?;
     let measured = objects.iter().map(|object| {
         let mut found = shape_of(&object, labels.view());
         found.area_um2 = options.pixel_size.map(|[height, width]| found.area as f64 * height * width);

@@ -7,6 +7,7 @@ use super::blocks::Blocks;
 use super::progress::{Phase, Teller};
 use super::sinks::{LargeBlock, LargeShape, LargeSink, OwnObjects};
 use super::spool::Spool;
+use crate::budget::array;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::label_runs::Run;
@@ -36,16 +37,20 @@ pub(super) fn assemble(
         cancel.check()?;
         held.forget_above(block, blocks.across);
         let region = blocks.region(block);
-        let mut labels = LabelImage::zeros((region.height, region.width));
+        let mut labels: LabelImage = array((region.height, region.width), "the labels of a part")?;
         for other in (0..blocks.len()).filter(|other| index.bounds[*other].is_some_and(|bounds| bounds.meets(&region)))
         {
             let objects = held.get(other)?;
             let numbered = objects.iter().zip(&index.ids[other]).filter_map(|(object, id)| Some((object, (*id)?)));
             numbered.for_each(|(object, id)| paint(&mut labels, region, &object.runs, id));
         }
-        let own = own(&held.get(block)?, &index.ids[block]);
+        cancel.check()?;
+        let own = own(&held.get(block)?, &index.ids[block])?;
         let block = LargeBlock { region, labels: &labels, own: &own };
-        sinks.iter_mut().try_for_each(|sink| sink.block(&block))?;
+        sinks.iter_mut().try_for_each(|sink| {
+            cancel.check()?;
+            sink.block(&block)
+        })?;
         teller.tick()?;
     }
     sinks.iter_mut().try_for_each(|sink| sink.finish())?;
@@ -161,7 +166,7 @@ fn paint(labels: &mut LabelImage, region: Region, runs: &[Run], id: i32) {
 }
 
 /// The numbered objects of a block in a label image that holds all of them.
-fn own(objects: &[Found], ids: &[Option<i32>]) -> OwnObjects {
+fn own(objects: &[Found], ids: &[Option<i32>]) -> Result<OwnObjects> {
     let numbered: Vec<(&Found, i32)> = objects.iter().zip(ids).filter_map(|(one, id)| Some((one, (*id)?))).collect();
     let region = numbered.iter().map(|(object, _)| {
         let [rows, columns] = object.bounds();
@@ -169,16 +174,16 @@ fn own(objects: &[Found], ids: &[Option<i32>]) -> OwnObjects {
     });
     let Some(region) = region.reduce(Region::joined) else {
         let region = Region { top: 0, left: 0, height: 0, width: 0 };
-        return OwnObjects { region, labels: LabelImage::zeros((0, 0)), list: Vec::new() };
+        return Ok(OwnObjects { region, labels: LabelImage::zeros((0, 0)), list: Vec::new() });
     };
-    let mut labels = LabelImage::zeros((region.height, region.width));
+    let mut labels: LabelImage = array((region.height, region.width), "the objects of a part")?;
     let mut list = Vec::new();
     for (object, id) in numbered {
         paint(&mut labels, region, &object.runs, id);
         list.push((id, object.probability, object.class.map(usize::from)));
     }
     list.sort_by_key(|(id, ..)| *id);
-    OwnObjects { region, labels, list }
+    Ok(OwnObjects { region, labels, list })
 }
 
 /// The blocks that were read last.

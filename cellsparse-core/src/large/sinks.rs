@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::s;
 
+use crate::budget::array;
 use crate::error::{Error, Result};
 use crate::formats::features::{Features, columns, csv_string};
 use crate::formats::geojson::{GeoJsonOptions, Geometry, ObjectInfo, geojson_string, to_geojson};
@@ -99,7 +100,7 @@ impl MemorySink {
 
 impl LargeSink for MemorySink {
     fn begin(&mut self, shape: &LargeShape) -> Result<()> {
-        self.labels = LabelImage::zeros((shape.height, shape.width));
+        self.labels = array((shape.height, shape.width), "the labels of an image")?;
         self.objects.clear();
         Ok(())
     }

@@ -5,3 +5,5 @@ mod matching;
 mod overlaps;
 
 pub use self::matching::{Criterion, Match, Matching, matching, matching_dataset};
+#[cfg(feature = "models")]
+pub(crate) use self::overlaps::pair_runs;

@@ -32,14 +32,7 @@ impl Overlaps {
         if let Some(id) = y_pred.iter().find(|id| **id < 0) {
             return Err(Error::Labels(format!("the predicted labels hold {id}; predictions are 0 or an object id")));
         }
-        // Neighbouring pixels mostly repeat a pair, so runs are counted before sorting.
-        let mut runs: Vec<(i32, i32, usize)> = Vec::new();
-        for (&t, &p) in y_true.iter().zip(y_pred).filter(|(t, _)| **t >= 0) {
-            match runs.last_mut() {
-                Some(run) if (run.0, run.1) == (t, p) => run.2 += 1,
-                _ => runs.push((t, p, 1)),
-            }
-        }
+        let mut runs: Vec<(i32, i32, usize)> = pair_runs(y_true, y_pred).filter(|(t, ..)| *t >= 0).collect();
         runs.sort_unstable();
         let (true_ids, true_sizes) = sizes(runs.iter().map(|run| (run.0, run.2)).collect());
         let (pred_ids, pred_sizes) = sizes(runs.iter().map(|run| (run.1, run.2)).collect());
@@ -67,6 +60,23 @@ impl Overlaps {
         let pair = |&(row, column, pixels): &_| Pair { row, column, score: score(row, column, pixels) };
         self.shared.iter().map(pair).collect()
     }
+}
+
+/// The values of two label images at the same pixels in raster order, each pair with the number of neighbours that repeat it: mostly
+/// many, so that what is done for every pair is done seldom.
+pub(crate) fn pair_runs<'a>(
+    one: &'a LabelImage,
+    other: &'a LabelImage,
+) -> impl Iterator<Item = (i32, i32, usize)> + use<'a> {
+    let mut pairs = one.iter().copied().zip(other.iter().copied()).peekable();
+    std::iter::from_fn(move || {
+        let pair = pairs.next()?;
+        let mut pixels = 1;
+        while pairs.next_if_eq(&pair).is_some() {
+            pixels += 1;
+        }
+        Some((pair.0, pair.1, pixels))
+    })
 }
 
 /// The ids above 0, ascending, with the sum of their pixels.

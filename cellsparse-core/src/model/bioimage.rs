@@ -102,7 +102,7 @@ impl Model {
     /// What the network answers, as the file of the network gives it: `[h, w, channels]` for each output.
     fn answers(&self, image: &Array3<f32>, work: &Work<'_>) -> Result<Vec<Array3<f32>>> {
         let (height, width, _) = image.dim();
-        let input = self.network.input(&Image::F32(image.clone()), false)?;
+        let input = self.network.input(&Image::F32(image.clone()), false, &CancelToken::new())?;
         let mut found = self.network.run(work, [1, height, width], fill_from(input.view()))?;
         let found = found.pop().unwrap_or_default();
         Ok(self.algorithm().facts().outputs.iter().zip(found).map(|(output, values)| output.of(values)).collect())
@@ -111,7 +111,7 @@ impl Model {
     /// The image with the outlines of the objects that the model finds in it.
     fn picture(&self, image: &Array3<f32>, work: &Work<'_>) -> Result<Array3<u8>> {
         let shown = Image::F32(image.clone());
-        let input = self.network.input(&shown, false)?;
+        let input = self.network.input(&shown, false, &CancelToken::new())?;
         let options = PredictOptions::default();
         let found = self.settings()?.segment(&self.network, input.view(), &options, work)?;
         overlay(&shown, &found.segmentation.labels, None)

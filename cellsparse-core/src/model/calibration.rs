@@ -1,5 +1,6 @@
 //! Annotated images, or the parts of them that are annotated, on which thresholds are chosen at the end of a training.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView3, s};
@@ -9,6 +10,8 @@ use super::options::TrainOptions;
 use super::work::Work;
 use super::working_scale::Nearest;
 use crate::annotations::{Dataset, SparseLabels, forget_cut_objects};
+use crate::budget::copied;
+use crate::control::CancelToken;
 use crate::error::Result;
 use crate::raster::{Image, LabelImage};
 
@@ -22,6 +25,10 @@ const PIXELS_OF_ONE: [usize; 2] = [1 << 20, 1 << 22];
 
 /// Drawn cells that say enough about thresholds, in all images together: of more, a part is judged.
 const CELLS: usize = 4096;
+
+/// Pixels of what is judged when nobody waits, at most: as the network sees them, and of the image.
+const SEEN_AT_ONCE: f64 = 16_384.0;
+const AT_ONCE: f64 = 65_536.0;
 
 /// Side of the blocks in whose steps the part of an image is looked for that is judged.
 const BLOCK: usize = 64;
@@ -37,7 +44,7 @@ pub(super) struct CalibrationSet<'a> {
 
 /// A part of an image, and what is known of it `[H, W]`.
 struct Part<'a> {
-    image: &'a Image,
+    image: Cow<'a, Image>,
     window: [Range<usize>; 2],
     labels: LabelImage,
 }
@@ -45,7 +52,10 @@ struct Part<'a> {
 impl<'a> CalibrationSet<'a> {
     /// Some images of `set`, which a network sees at `scale`. What was drawn counts, and where nothing was drawn what
     /// `completed` says, the labels that the network was trained on.
-    pub fn new(set: &'a Dataset, completed: Option<&[LabelImage]>, scale: f64, options: &TrainOptions) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) where there is no memory.
+    pub fn new(set: &'a Dataset, completed: Option<&[LabelImage]>, scale: f64, options: &TrainOptions) -> Result<Self> {
         let step = set.len().div_ceil(IMAGES).max(1);
         let count = set.len().div_ceil(step).max(1);
         let most = (PIXELS / count).clamp(PIXELS_OF_ONE[0], PIXELS_OF_ONE[1]);
@@ -54,7 +64,8 @@ impl<'a> CalibrationSet<'a> {
             let whole = set.labels()[index].labels();
             let window = busiest(whole, enough(&set.labels()[index], most, count));
             let [rows, columns] = window.clone();
-            let mut labels = whole.slice(s![rows.clone(), columns.clone()]).to_owned();
+            let mut labels =
+                copied(whole.slice(s![rows.clone(), columns.clone()]), "labels that thresholds are chosen on")?;
             if let Some(completed) = completed.and_then(|completed| completed.get(index)) {
                 let source = Nearest::new(completed.dim(), whole.dim());
                 labels.indexed_iter_mut().filter(|(_, label)| **label < 0).for_each(|((y, x), label)| {
@@ -62,9 +73,41 @@ impl<'a> CalibrationSet<'a> {
                 });
             }
             forget_cut_objects(&mut labels, &window, whole.dim());
-            Part { image: &set.images()[index], window, labels }
+            Ok(Part { image: Cow::Borrowed(&set.images()[index]), window, labels })
         };
-        Self { images: (0..set.len()).step_by(step).map(known).collect(), normalized: options.normalized }
+        let images = (0..set.len()).step_by(step).map(known).collect::<Result<_>>()?;
+        Ok(Self { images, normalized: options.normalized })
+    }
+
+    /// The part with most of the drawn cells that is judged at once by a network that sees it at `scale`, ready for it; `None`
+    /// where none of the cells is whole.
+    ///
+    /// # Errors
+    /// [`Error::Image`](crate::Error::Image) for an unusable image, [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn excerpt(
+        &self,
+        network: &Network,
+        scale: f64,
+        cancel: &CancelToken,
+    ) -> Result<Option<CalibrationSet<'static>>> {
+        let drawn = |part: &&Part<'_>| part.labels.iter().filter(|label| **label > 0).count();
+        let Some(Part { image, window, labels }) = self.images.iter().max_by_key(drawn) else { return Ok(None) };
+        let inside = busiest(labels, at_once(scale));
+        let [rows, columns] = inside.clone();
+        let mut known = labels.slice(s![rows.clone(), columns.clone()]).to_owned();
+        forget_cut_objects(&mut known, &inside, labels.dim());
+        if known.iter().all(|label| *label <= 0) {
+            return Ok(None);
+        }
+        let image = network.input(image, self.normalized, cancel)?;
+        let [top, left] = [window[0].start, window[1].start];
+        let place = s![top + rows.start..top + rows.end, left + columns.start..left + columns.end, ..];
+        let part = Part {
+            image: Cow::Owned(Image::F32(image.slice(place).to_owned())),
+            window: [0..known.nrows(), 0..known.ncols()],
+            labels: known,
+        };
+        Ok(Some(CalibrationSet { images: vec![part], normalized: true }))
     }
 
     /// Number of images.
@@ -89,12 +132,17 @@ impl<'a> CalibrationSet<'a> {
         let mut found = Vec::new();
         for Part { image, window: [rows, columns], labels } in &self.images {
             work.cancel.check()?;
-            let image = network.input(image, self.normalized)?;
+            let image = network.input(image, self.normalized, &work.cancel)?;
             let scale = scale_for(image.view())?;
             found.push((predict(image.slice(s![rows.clone(), columns.clone(), ..]), scale)?, labels));
         }
         Ok(found)
     }
+}
+
+/// Pixels of an image, which a network sees at `scale`, that are judged in a moment.
+pub(super) fn at_once(scale: f64) -> usize {
+    (SEEN_AT_ONCE / scale.powi(2)).min(AT_ONCE) as usize
 }
 
 /// Pixels of one of `images` images to look at, `most` at most: fewer where these hold more cells than are needed.

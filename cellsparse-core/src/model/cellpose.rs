@@ -17,7 +17,7 @@ use super::segmentation::{Segmentation, from_labels};
 use super::threshold_search::{check_range, check_smallest_object, choose, highest, zoomed_area};
 use super::work::Work;
 use super::working_scale::scaled_sides;
-use crate::budget::bytes_of;
+use crate::budget::{array, bytes_of, copied, mapped};
 use crate::control::CancelToken;
 use crate::error::Result;
 use crate::formats::tensors::NamedArrays;
@@ -382,12 +382,7 @@ fn maps(
     let inside = blended.slice(s![top..top + sides[0], left..left + sides[1], ..]);
     let output: CowArray<'_, f32, Ix3> =
         if same { inside.into() } else { resize_bilinear(inside, height, width)?.into() };
-    let plane = |channel: usize| output.slice(s![.., .., channel]);
-    let mut flows = Array3::zeros((2, height, width));
-    for channel in 0..2 {
-        flows.slice_mut(s![channel, .., ..]).assign(&plane(channel));
-    }
-    Ok(FlowMaps { flows, cellprob: plane(2).to_owned() })
+    FlowMaps::new(output.view())
 }
 
 /// How an image at the network's scale is read: zeros around it, overlapping tiles, blended. With `augment`, tiles overlap by
@@ -504,6 +499,20 @@ impl Tiling {
 }
 
 impl FlowMaps {
+    /// From the network's maps `[H, W, 3]` of an image.
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) where there is no memory.
+    pub fn new(maps: ArrayView3<'_, f32>) -> Result<Self> {
+        let (height, width, _) = maps.dim();
+        let what = "the flows of an image";
+        let mut flows: Array3<f32> = array((2, height, width), what)?;
+        for channel in 0..2 {
+            flows.slice_mut(s![channel, .., ..]).assign(&maps.slice(s![.., .., channel]));
+        }
+        Ok(Self { flows, cellprob: copied(maps.slice(s![.., .., 2]), what)? })
+    }
+
     /// Follows the flows and keeps what looks like cells.
     pub fn segment(
         &self,
@@ -513,12 +522,15 @@ impl FlowMaps {
         cancel: &CancelToken,
     ) -> Result<Segmentation> {
         let labels = self.labels(config, thresholds, min_area, cancel)?;
-        from_labels(labels, self.probability().view(), cancel)
+        from_labels(labels, self.probability()?.view(), cancel)
     }
 
     /// The probability `[H, W]` of belonging to a cell.
-    pub fn probability(&self) -> Array2<f32> {
-        self.cellprob.mapv(|logit| 1.0 / (1.0 + (-logit).exp()))
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn probability(&self) -> Result<Array2<f32>> {
+        mapped(self.cellprob.view(), "the probabilities of an image", |logit| 1.0 / (1.0 + (-logit).exp()))
     }
 
     /// The label image of [`segment`](Self::segment).
@@ -537,7 +549,9 @@ impl FlowMaps {
         };
         let options = MaskOptions { min_size: 0, ..options };
         let mut labels = compute_masks_until(self.flows.view(), self.cellprob.view(), &options, cancel)?;
+        cancel.check()?;
         remove_small_labels(&mut labels, thresholds.smallest_object.max(min_area));
+        cancel.check()?;
         relabel_sequential(&labels, 1)
     }
 }

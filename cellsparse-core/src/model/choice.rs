@@ -1,6 +1,6 @@
 //! Which algorithm suits the drawn cells: each trains briefly on half of them and is tried on the other half.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use super::pixel_size::at_one_pixel_size;
 use super::registry::{Algorithm, Architecture};
 use crate::annotations::{Dataset, SparseLabels};
 use crate::budget::Budget;
-use crate::control::ControlFlow;
+use crate::control::{CancelToken, ControlFlow};
 use crate::error::{Error, Result};
+use crate::metrics::pair_runs;
 use crate::raster::{Image, LabelImage};
 
 /// The algorithm that finds drawn cells best that it was not shown.
@@ -69,7 +70,7 @@ fn choose(data: &Dataset, options: &TrainOptions) -> Result<Choice> {
     let data = excerpt(data)?;
     let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
     let data = at_one_pixel_size(None, &data, None, options, budget)?.data.into_owned();
-    let folds = folds(&data)?;
+    let folds = folds(&data, &options.cancel)?;
     let mut candidates = Algorithm::ALL.to_vec();
     candidates.sort_by_key(|algorithm| algorithm.facts().rank);
     let budget = options.time_budget.map(|budget| budget.mul_f64(SHARE / (candidates.len() * folds.len()) as f64));
@@ -151,6 +152,7 @@ fn trial(algorithm: Algorithm, fold: &Fold, options: &TrainOptions, budget: Opti
     let mut sum = Score::default();
     for (image, wanted) in &fold.held_out {
         sum.add(score(wanted, &model.predict(image, &predict)?.labels));
+        options.cancel.check()?;
     }
     Ok(sum)
 }
@@ -160,17 +162,17 @@ fn score(wanted: &LabelImage, found: &LabelImage) -> Score {
     let mut cells: BTreeMap<i32, usize> = BTreeMap::new();
     let mut objects: BTreeMap<i32, (usize, usize)> = BTreeMap::new();
     let mut shared: BTreeMap<(i32, i32), usize> = BTreeMap::new();
-    for (&cell, &object) in wanted.iter().zip(found) {
+    for (cell, object, pixels) in pair_runs(wanted, found) {
         if cell > 0 {
-            *cells.entry(cell).or_default() += 1;
+            *cells.entry(cell).or_default() += pixels;
         }
         if object > 0 {
             let (area, on_background) = objects.entry(object).or_default();
-            *area += 1;
-            *on_background += usize::from(cell == 0);
+            *area += pixels;
+            *on_background += if cell == 0 { pixels } else { 0 };
         }
         if cell > 0 && object > 0 {
-            *shared.entry((cell, object)).or_default() += 1;
+            *shared.entry((cell, object)).or_default() += pixels;
         }
     }
     let mut best: BTreeMap<i32, f64> = cells.keys().map(|id| (*id, 0.0)).collect();
@@ -185,7 +187,10 @@ fn score(wanted: &LabelImage, found: &LabelImage) -> Score {
 
 /// Two halves of the drawn cells, each to train on while the other one is left out; one fold of everything when there is
 /// only one cell.
-fn folds(data: &Dataset) -> Result<Vec<Fold>> {
+///
+/// # Errors
+/// [`Error::Cancelled`].
+fn folds(data: &Dataset, cancel: &CancelToken) -> Result<Vec<Fold>> {
     let mut cells: Vec<(usize, usize, i32)> = Vec::new();
     for (index, labels) in data.labels().iter().enumerate() {
         cells.extend(labels.areas().iter().map(|(&id, &area)| (area, index, id)));
@@ -200,20 +205,29 @@ fn folds(data: &Dataset) -> Result<Vec<Fold>> {
     for half in 0..2 {
         let (mut images, mut labels, mut held_out) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (image, drawn)) in data.images().iter().zip(data.labels()).enumerate() {
-            let left_out: Vec<i32> = cells
+            let left_out: BTreeSet<i32> = cells
                 .iter()
                 .enumerate()
                 .filter(|(position, cell)| position % 2 == half && cell.1 == index)
                 .map(|(_, cell)| cell.2)
                 .collect();
-            let keep =
-                |out: bool| drawn.labels().mapv(|id| if id > 0 && left_out.contains(&id) != out { -1 } else { id });
+            let keep = |out: bool| -> Result<LabelImage> {
+                cancel.check()?;
+                // Neighbouring pixels mostly have one id.
+                let mut latest = (0, 0);
+                Ok(drawn.labels().mapv(|id| {
+                    if id != latest.0 {
+                        latest = (id, if id > 0 && left_out.contains(&id) != out { -1 } else { id });
+                    }
+                    latest.1
+                }))
+            };
             if left_out.len() < drawn.object_count() {
                 images.push(image.clone());
-                labels.push(SparseLabels::from_signed(keep(false))?);
+                labels.push(SparseLabels::from_signed(keep(false)?)?);
             }
             if !left_out.is_empty() {
-                held_out.push((image.clone(), keep(true)));
+                held_out.push((image.clone(), keep(true)?));
             }
         }
         folds.push(Fold { train: Dataset::new(images, labels)?, held_out });
@@ -272,7 +286,7 @@ mod tests {
         let labels = SparseLabels::from_signed(array![[1, 0, 2, 2, -1, 3, 3, 3, 0, 4, 4, 4, 4, 0]]).unwrap();
         let image = Image::U8(ndarray::Array3::zeros((1, 14, 1)));
         let data = Dataset::new(vec![image], vec![labels]).unwrap();
-        let folds = folds(&data).unwrap();
+        let folds = folds(&data, &CancelToken::new()).unwrap();
         assert_eq!(folds.len(), 2);
         for fold in &folds {
             let shown: Vec<i32> = fold.train.labels()[0].ids().collect();

@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::{FARTHEST, Normalization};
 use crate::annotations::Dataset;
+use crate::budget::{array, copied, mapped, zeros};
+use crate::control::CancelToken;
+use crate::error::{Error, Result};
 use crate::geometry::disc_diameter;
-use crate::raster::{Image, Percentiles, gaussian_blur};
+use crate::raster::{Image, Percentiles, try_gaussian_blur};
 
 /// What was seen in training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -58,13 +61,16 @@ const SURE: f64 = 0.5;
 
 impl Seen {
     /// What the images of a training show. `scaled` says that their samples were scaled before.
-    pub fn of(data: &Dataset, scaled: bool) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Limit`] where there is no memory.
+    pub fn of(data: &Dataset, scaled: bool, cancel: &CancelToken) -> Result<Self> {
         let mut areas: Vec<usize> = data.labels().iter().flat_map(|labels| labels.areas().values().copied()).collect();
         areas.sort_unstable();
         let diameter = areas.get(areas.len() / 2).map_or(BLOCKS, |median| disc_diameter(*median as f64));
         let mut seen = Self { diameter, ratio: f64::INFINITY, relief: f64::INFINITY, bits: 0 };
         for image in data.images() {
-            let relief = relief(image.to_f32().view(), diameter);
+            let relief = relief(image.try_to_f32()?.view(), diameter, cancel)?;
             seen.ratio = seen.ratio.min(relief.ratio);
             seen.relief = seen.relief.min(relief.height);
             seen.bits = bits(image);
@@ -75,7 +81,7 @@ impl Seen {
         // JSON has no infinity.
         seen.ratio = seen.ratio.min(1e9);
         seen.relief = seen.relief.min(1e30);
-        seen
+        Ok(seen)
     }
 
     /// Whether the numbers can be those of images.
@@ -97,8 +103,16 @@ impl Seen {
     }
 
     /// Why an image shows nothing, if it does not. `scaled` says that its samples were scaled before.
-    pub fn nothing_in(&self, image: &Image, scaled: bool) -> Option<String> {
-        let Relief { height, ratio } = relief(image.to_f32().view(), self.diameter);
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Limit`] where there is no memory.
+    pub fn nothing_in(&self, image: &Image, scaled: bool, cancel: &CancelToken) -> Result<Option<String>> {
+        let relief = relief(image.try_to_f32()?.view(), self.diameter, cancel)?;
+        Ok(self.nothing_of(relief, scaled, bits(image)))
+    }
+
+    /// As [`nothing_in`](Self::nothing_in), of what stands out of an image with samples of so many bits.
+    fn nothing_of(&self, Relief { height, ratio }: Relief, scaled: bool, bits: u32) -> Option<String> {
         let limit = self.limit();
         if height <= 0.0 {
             return Some("the image is the same everywhere, single pixels aside".into());
@@ -110,7 +124,7 @@ impl Seen {
                 self.ratio
             ));
         }
-        let comparable = !scaled && self.relief > 0.0 && bits(image) == self.bits;
+        let comparable = !scaled && self.relief > 0.0 && bits == self.bits;
         if comparable && ratio < DOUBTFUL && height * FAINTER < self.relief {
             return Some(format!("its contrast is {:.0} times weaker than in training", self.relief / height));
         }
@@ -119,11 +133,20 @@ impl Seen {
 
     /// Whether [`nothing_in`](Self::nothing_in) an image is certain from a `copy` `[H, W, C]` of it whose pixels are `factor` times as wide
     /// and have `noise` times the noise of means of the pixels below: by half the limit, since blocks of pixels differ.
-    pub fn surely_nothing_in(&self, copy: ArrayView3<'_, f32>, factor: f64, noise: f64) -> bool {
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Limit`] where there is no memory.
+    pub fn surely_nothing_in(
+        &self,
+        copy: ArrayView3<'_, f32>,
+        factor: f64,
+        noise: f64,
+        cancel: &CancelToken,
+    ) -> Result<bool> {
         let own = (self.diameter / BLOCKS).floor().max(1.0);
         let block = (own / factor).round().max(1.0);
-        let Relief { height, ratio } = relief(copy, BLOCKS * block);
-        height <= 0.0 || ratio * noise < SURE * self.limit()
+        let Relief { height, ratio } = relief(copy, BLOCKS * block, cancel)?;
+        Ok(height <= 0.0 || ratio * noise < SURE * self.limit())
     }
 
     /// The ratio below which an image shows nothing.
@@ -141,16 +164,21 @@ fn bits(image: &Image) -> u32 {
 }
 
 /// What stands out of an image `[H, W, C]` with cells of that diameter in pixels.
-fn relief(image: ArrayView3<'_, f32>, diameter: f64) -> Relief {
+fn relief(image: ArrayView3<'_, f32>, diameter: f64, cancel: &CancelToken) -> Result<Relief> {
     let mut best = Relief { height: 0.0, ratio: 0.0 };
-    for (channel, limits) in image.axis_iter(Axis(2)).zip(limits(image)) {
+    for (channel, limits) in image.axis_iter(Axis(2)).zip(limits(image, cancel)?) {
+        cancel.check()?;
         let shortest = channel.nrows().min(channel.ncols());
         let block = ((diameter / BLOCKS) as usize).min(shortest / FEWEST).max(1);
-        let blocks = block_means(channel, block, limits);
+        let blocks = block_means(channel, block, limits)?;
+        cancel.check()?;
         // Single pixels and pairs are noise, however bright.
-        let solid = block_means(without_specks(channel).view(), block, limits);
-        let [fine, coarse] = BLURS.map(|sigma| gaussian_blur(solid.view(), sigma));
-        let band = fine - coarse;
+        let solid = without_specks(channel)?;
+        cancel.check()?;
+        let solid = block_means(solid.view(), block, limits)?;
+        cancel.check()?;
+        let mut band = try_gaussian_blur(solid.view(), BLURS[0])?;
+        band -= &try_gaussian_blur(solid.view(), BLURS[1])?;
         let highest = band.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let height = f64::from(highest - band.iter().copied().fold(f32::INFINITY, f32::min));
         // Rounding in the blurs is not a relief.
@@ -158,19 +186,22 @@ fn relief(image: ArrayView3<'_, f32>, diameter: f64) -> Relief {
         if !height.is_finite() || height <= 1e-5 * f64::from(largest) {
             continue;
         }
+        cancel.check()?;
         let ratio = (height / noise(blocks.view()).max(1e-12)).min(1e9);
         if ratio > best.ratio {
             best = Relief { height, ratio };
         }
     }
-    best
+    Ok(best)
 }
 
 /// The intensities of each channel that a network would see as they are.
-fn limits(image: ArrayView3<'_, f32>) -> Vec<[f64; 2]> {
+fn limits(image: ArrayView3<'_, f32>, cancel: &CancelToken) -> Result<Vec<[f64; 2]>> {
     let usual = Normalization::default();
-    let Ok(Percentiles { low, high }) = Percentiles::measure(image, usual.pmin, usual.pmax) else {
-        return vec![[f64::NEG_INFINITY, f64::INFINITY]; image.len_of(Axis(2))];
+    let measured = Percentiles::measure_until(image, usual.pmin, usual.pmax, cancel);
+    cancel.check()?;
+    let Ok(Percentiles { low, high }) = measured else {
+        return Ok(vec![[f64::NEG_INFINITY, f64::INFINITY]; image.len_of(Axis(2))]);
     };
     let limits = low.iter().zip(&high).map(|(low, high)| {
         let (low, high) = (f64::from(*low), f64::from(*high));
@@ -182,23 +213,26 @@ fn limits(image: ArrayView3<'_, f32>) -> Vec<[f64; 2]> {
             [f64::NEG_INFINITY, f64::INFINITY]
         }
     });
-    limits.collect()
+    Ok(limits.collect())
 }
 
 /// The image with every pixel brought between the second smallest and the second largest of those around it, which takes away
 /// single ones and pairs and leaves lines.
-fn without_specks(image: ArrayView2<'_, f32>) -> Array2<f32> {
+fn without_specks(image: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+    let what = "what stands out of an image";
     let (rows, columns) = image.dim();
     if rows < 3 || columns < 3 {
-        return image.to_owned();
+        return copied(image, what);
     }
     // One pixel more at each side, mirrored at the outermost ones.
     let mirrored = |index: usize, len: usize| if index == 0 { 1 } else { (index - 1).min(2 * len - 1 - index) };
-    let padded =
-        Array2::from_shape_fn((rows + 2, columns + 2), |(y, x)| image[[mirrored(y, rows), mirrored(x, columns)]]);
     let width = columns + 2;
-    let (padded, _) = padded.into_raw_vec_and_offset();
-    let mut result = vec![0.0; rows * columns];
+    let mut padded: Vec<f32> = zeros((rows + 2) * width, what)?;
+    for (y, line) in padded.chunks_exact_mut(width).enumerate() {
+        let row = image.row(mirrored(y, rows));
+        line.iter_mut().enumerate().for_each(|(x, value)| *value = row[mirrored(x, columns)]);
+    }
+    let mut result: Vec<f32> = zeros(rows * columns, what)?;
     for (y, row) in result.chunks_exact_mut(columns).enumerate() {
         let line = |dy: usize, dx: usize| &padded[(y + dy) * width + dx..][..columns];
         let own = line(1, 1);
@@ -212,7 +246,7 @@ fn without_specks(image: ArrayView2<'_, f32>) -> Array2<f32> {
             row[x] = smaller(larger(own[x], low[1]), high[1]);
         }
     }
-    Array2::from_shape_vec((rows, columns), result).unwrap_or_else(|_| image.to_owned())
+    Array2::from_shape_vec((rows, columns), result).map_err(|error| Error::Internal(format!("{what}: {error}")))
 }
 
 /// The smaller of two numbers, in one instruction where none is NaN; so is the larger.
@@ -226,16 +260,17 @@ fn larger(a: f32, b: f32) -> f32 {
 
 /// Means over squares of `side` pixels, of which each is taken to lie within the limits; what is left over at the far
 /// edges is left out.
-fn block_means(channel: ArrayView2<'_, f32>, side: usize, [low, high]: [f64; 2]) -> Array2<f32> {
+fn block_means(channel: ArrayView2<'_, f32>, side: usize, [low, high]: [f64; 2]) -> Result<Array2<f32>> {
+    let what = "what stands out of an image";
     let shape = ((channel.nrows() / side).max(1), (channel.ncols() / side).max(1));
-    let mut sums = Array2::<f64>::zeros(shape);
+    let mut sums: Array2<f64> = array(shape, what)?;
     for ((row, column), value) in channel.indexed_iter() {
         if let Some(sum) = sums.get_mut((row / side, column / side)) {
             *sum += f64::from(*value).clamp(low, high);
         }
     }
     let pixels = (side * side) as f64;
-    sums.mapv(|sum| (sum / pixels) as f32)
+    mapped(sums.view(), what, |sum| (sum / pixels) as f32)
 }
 
 /// The standard deviation of the noise (Immerkaer, "Fast noise variance estimation", 1996): the mean size of a second
@@ -270,13 +305,17 @@ mod tests {
         let field = draw_field(&FieldOptions { height: 128, width: 128, ..FieldOptions::default() }, 1).unwrap();
         let labels = annotate(&field, &AnnotationOptions::default(), 1);
         let data = Dataset::new(vec![field.image.clone()], vec![SparseLabels::from_signed(labels).unwrap()]).unwrap();
-        (Seen::of(&data, false), field.image)
+        (Seen::of(&data, false, &CancelToken::new()).unwrap(), field.image)
+    }
+
+    fn nothing(seen: &Seen, image: &Image, scaled: bool) -> Option<String> {
+        seen.nothing_in(image, scaled, &CancelToken::new()).unwrap()
     }
 
     #[test]
     fn noise_and_flat_images_of_every_size_show_nothing_and_cells_do() {
         let (seen, cells) = seen();
-        assert_eq!(seen.nothing_in(&cells, false), None, "{seen:?}");
+        assert_eq!(nothing(&seen, &cells, false), None, "{seen:?}");
         let mut random = Random::new(3, 0);
         for side in [20, 64, 300] {
             let mut draw = |kind: usize| {
@@ -291,8 +330,8 @@ mod tests {
             for kind in 0..5 {
                 let image = draw(kind);
                 for image in [Image::U8(image.mapv(|value| value as u8)), Image::F32(image)] {
-                    assert!(seen.nothing_in(&image, false).is_some(), "kind {kind}, side {side}");
-                    assert!(seen.nothing_in(&image, true).is_some(), "kind {kind}, side {side}");
+                    assert!(nothing(&seen, &image, false).is_some(), "kind {kind}, side {side}");
+                    assert!(nothing(&seen, &image, true).is_some(), "kind {kind}, side {side}");
                 }
             }
         }
@@ -304,7 +343,7 @@ mod tests {
         for seed in 0..5 {
             let mut random = Random::new(seed, 0);
             let image = Array3::from_shape_fn((256, 256, 1), |_| if random.chance(0.0033) { 255_u8 } else { 10 });
-            assert!(seen.nothing_in(&Image::U8(image), false).is_some(), "seed {seed}");
+            assert!(nothing(&seen, &Image::U8(image), false).is_some(), "seed {seed}");
         }
     }
 
@@ -314,7 +353,7 @@ mod tests {
         for value in [1e8, -1e30, f32::MAX] {
             let mut pixels = cells.to_f32();
             pixels[[60, 70, 0]] = value;
-            assert_eq!(seen.nothing_in(&Image::F32(pixels), true), None, "{value}");
+            assert_eq!(nothing(&seen, &Image::F32(pixels), true), None, "{value}");
         }
     }
 
@@ -327,10 +366,10 @@ mod tests {
             Image::F32(cells.to_f32().mapv(|v| mean + (v - mean) / times + 0.1 * random.normal() as f32))
         };
         let trained = Seen { bits: 32, ..seen };
-        assert_eq!(trained.nothing_in(&faint(2.0), false), None);
-        assert!(trained.nothing_in(&faint(100.0), false).is_some());
+        assert_eq!(nothing(&trained, &faint(2.0), false), None);
+        assert!(nothing(&trained, &faint(100.0), false).is_some());
         // Another kind of samples has another scale.
-        assert!(seen.bits == 8 && seen.nothing_in(&faint(30.0), true).is_none());
+        assert!(seen.bits == 8 && nothing(&seen, &faint(30.0), true).is_none());
     }
 
     #[test]
@@ -346,14 +385,14 @@ mod tests {
                 let image = Array3::from_shape_fn((192, 192, 1), |(y, x, _)| {
                     100.0 + 5.0 * (contrast * drawn[[y, x]] + random.normal() as f32)
                 });
-                let empty = seen.nothing_in(&Image::F32(image.clone()), true).is_some();
+                let empty = nothing(&seen, &Image::F32(image.clone()), true).is_some();
                 for (kind, noise) in [1.0, 2.0].into_iter().enumerate() {
                     let copy = Array3::from_shape_fn((96, 96, 1), |(y, x, _)| {
                         let side = if kind == 0 { 2 } else { 1 };
                         let below = image.slice(ndarray::s![2 * y..2 * y + side, 2 * x..2 * x + side, 0]);
                         below.mean().unwrap_or(0.0)
                     });
-                    let surely = seen.surely_nothing_in(copy.view(), 2.0, noise);
+                    let surely = seen.surely_nothing_in(copy.view(), 2.0, noise, &CancelToken::new()).unwrap();
                     assert!(empty || !surely, "contrast {contrast}, kind {kind}, seed {seed}");
                     sure[kind] += usize::from(surely);
                 }

@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 
 use ndarray::{Array3, ArrayView3, s};
 
-use super::calibration::{busiest, enough};
+use super::calibration::{at_once, busiest, enough};
 use super::network::Network;
 use super::options::TrainOptions;
 use crate::annotations::{Dataset, forget_cut_objects};
+use crate::budget::copied;
 use crate::error::Result;
 use crate::raster::LabelImage;
 
 /// Images that are looked at, at most, and their pixels together: a second or two.
 const IMAGES: usize = 8;
 const PIXELS: usize = 1 << 21;
+
+const WHAT: &str = "the drawn parts of a training image";
 
 /// The margin around what was drawn in an image, in diameters of the cells.
 const MARGIN: f64 = 3.0;
@@ -31,7 +34,7 @@ impl Drawn {
         for index in (0..data.len()).step_by(step) {
             let labels = &data.labels()[index];
             options.cancel.check()?;
-            let image = network.input(&data.images()[index], options.normalized)?;
+            let image = network.input(&data.images()[index], options.normalized, &options.cancel)?;
             options.cancel.check()?;
             let margin = (MARGIN * labels.median_diameter()) as usize + 16;
             let mut window = around_cells(labels.labels(), margin);
@@ -40,16 +43,29 @@ impl Drawn {
                 window = busiest(labels.labels(), most);
             }
             let [rows, columns] = window.clone();
-            let part = image.slice(s![rows.clone(), columns.clone(), ..]).to_owned();
+            let part = copied(image.slice(s![rows.clone(), columns.clone(), ..]), WHAT)?;
             pixels += part.len();
             if pixels > PIXELS && !parts.is_empty() {
                 break;
             }
-            let mut drawn = labels.labels().slice(s![rows, columns]).to_owned();
+            let mut drawn = copied(labels.labels().slice(s![rows, columns]), WHAT)?;
             forget_cut_objects(&mut drawn, &window, labels.labels().dim());
             parts.push((part, drawn));
         }
         Ok(Self { parts })
+    }
+
+    /// The part with most of the drawn cells that is judged at once by a network that sees it at `scale`; `None` where none of the
+    /// cells is whole.
+    pub fn excerpt(&self, scale: f64) -> Option<Self> {
+        let drawn = |(_, labels): &&(_, LabelImage)| labels.iter().filter(|label| **label > 0).count();
+        let (image, labels) = self.parts.iter().max_by_key(drawn)?;
+        let window = busiest(labels, at_once(scale));
+        let [rows, columns] = window.clone();
+        let mut inside = labels.slice(s![rows.clone(), columns.clone()]).to_owned();
+        forget_cut_objects(&mut inside, &window, labels.dim());
+        let excerpt = Self { parts: vec![(image.slice(s![rows, columns, ..]).to_owned(), inside)] };
+        (excerpt.cells() > 0).then_some(excerpt)
     }
 
     /// Each of them, with what was drawn there.

@@ -19,7 +19,7 @@ use super::threshold_search::{
 };
 use super::work::Work;
 use super::working_scale::{SeenCells, resample, scaled_bytes, scaled_sides};
-use crate::budget::bytes_of;
+use crate::budget::{bytes_of, copied, mapped};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::formats::tensors::NamedArrays;
@@ -350,7 +350,7 @@ pub(super) fn whole(
     } else if height.min(width) < divisor[0].max(divisor[1]) {
         // Too small to be stretched to something that looks the same.
         let padded = read(&mut |input| read_reflected(image, [0, 0], sides[1], input))?;
-        padded.slice(s![..height, ..width, ..]).to_owned()
+        copied(padded.slice(s![..height, ..width, ..]), "the answer of a network")?
     } else {
         let stretched = resize_bilinear_aligned(image, sides)?;
         let logs = read(&mut |input| fill_from(stretched.view())(input))?;
@@ -379,12 +379,15 @@ fn segment(
     cancel: &CancelToken,
 ) -> Result<Segmentation> {
     let labels = labels(probabilities, thresholds, postprocess, min_area, cancel)?;
-    from_labels(labels, foreground(probabilities).view(), cancel)
+    from_labels(labels, foreground(probabilities)?.view(), cancel)
 }
 
 /// The probability `[H, W]` of belonging to a cell.
-pub(super) fn foreground(probabilities: ArrayView3<'_, f32>) -> Array2<f32> {
-    probabilities.slice(s![.., .., 0]).mapv(|background| 1.0 - background)
+///
+/// # Errors
+/// [`Error::Limit`] where there is no memory.
+pub(super) fn foreground(probabilities: ArrayView3<'_, f32>) -> Result<Array2<f32>> {
+    mapped(probabilities.slice(s![.., .., 0]), "the probabilities of an image", |background| 1.0 - background)
 }
 
 /// The label image of [`segment`].

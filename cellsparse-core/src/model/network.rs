@@ -8,7 +8,8 @@ use super::engines::EngineCache;
 use super::normalization::{FARTHEST, Normalization};
 use super::work::Work;
 use super::working_scale::WorkingScale;
-use crate::budget::zeros;
+use crate::budget::{array, gathered, zeros};
+use crate::control::CancelToken;
 use crate::error::{Error, Reason, Result, counted};
 use crate::networks::{Device, Engine, Graph, ImageStatistics, Weights};
 use crate::raster::Image;
@@ -43,20 +44,27 @@ impl Network {
     /// the network takes.
     ///
     /// # Errors
-    /// [`Error::Image`] when the image is unusable or its channels do not fit.
-    pub fn input(&self, image: &Image, normalized: bool) -> Result<Array3<f32>> {
-        Ok(self.input_and_notes(image, normalized)?.0)
+    /// [`Error::Image`] when the image is unusable or its channels do not fit, [`Error::Cancelled`].
+    pub fn input(&self, image: &Image, normalized: bool, cancel: &CancelToken) -> Result<Array3<f32>> {
+        Ok(self.input_and_notes(image, normalized, cancel)?.0)
     }
 
     /// [`input`](Self::input), and what a user should know of it.
-    pub fn input_and_notes(&self, image: &Image, normalized: bool) -> Result<(Array3<f32>, Vec<String>)> {
+    pub fn input_and_notes(
+        &self,
+        image: &Image,
+        normalized: bool,
+        cancel: &CancelToken,
+    ) -> Result<(Array3<f32>, Vec<String>)> {
         self.check_channels(image.channels())?;
         let averaged = self.averaged("the image has", image.channels());
         if normalized {
             image.check()?;
-            return Ok((self.fit_channels(image.to_f32())?, averaged.into_iter().collect()));
+            cancel.check()?;
+            return Ok((self.fit_channels(image.try_to_f32()?)?, averaged.into_iter().collect()));
         }
-        let (scaled, moved) = self.normalization.apply_and_count(image)?;
+        let (scaled, moved) = self.normalization.apply_and_count(image, cancel)?;
+        cancel.check()?;
         let note = (moved > 0).then(|| {
             let lie = if moved == 1 { "intensity lies" } else { "intensities lie" };
             let they = if moved == 1 { "it is" } else { "they are" };
@@ -107,7 +115,7 @@ impl Network {
         if found == wanted {
             return Ok(image);
         }
-        let mut result = Array3::zeros((height, width, wanted));
+        let mut result: Array3<f32> = array((height, width, wanted), "an image as the network sees it")?;
         for (pixel, mut to) in image.lanes(Axis(2)).into_iter().zip(result.lanes_mut(Axis(2))) {
             // In 64 bits, where no sum of 32-bit numbers overflows.
             let sum: f64 = pixel.iter().map(|value| f64::from(*value)).sum();
@@ -204,7 +212,10 @@ impl Network {
             let len = rows * columns * node.channels;
             // From the last image on, so that nothing is moved and the first one keeps the buffer.
             for (index, result) in results.iter_mut().enumerate().rev() {
-                let own = if index == 0 { std::mem::take(&mut values) } else { values.split_off(index * len) };
+                let own = match index {
+                    0 => std::mem::take(&mut values),
+                    _ => gathered(len, values.drain(index * len..), "the output of the network")?,
+                };
                 let array = Array3::from_shape_vec((rows, columns, node.channels), own);
                 result.push(array.map_err(|error| Error::Internal(format!("output of the network: {error}")))?);
             }

@@ -4,6 +4,7 @@ use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
 use super::options::Preset;
+use crate::control::CancelToken;
 use crate::error::{Error, Reason, Result};
 use crate::raster::{Image, Percentiles};
 
@@ -59,7 +60,7 @@ impl Normalization {
     /// # Errors
     /// [`Error::Image`] for an image without pixels or with samples that are not finite.
     pub fn apply(&self, image: &Image) -> Result<Array3<f32>> {
-        Ok(self.apply_and_count(image)?.0)
+        Ok(self.apply_and_count(image, &CancelToken::new())?.0)
     }
 
     /// A part `[H, W, C]` of an image, scaled by the `percentiles` of the whole as [`apply`](Self::apply) scales a whole by its own.
@@ -68,16 +69,20 @@ impl Normalization {
     /// As there; [`Error::Image`] for another number of channels.
     pub fn apply_measured(percentiles: &Percentiles, part: &Image) -> Result<Array3<f32>> {
         part.check()?;
-        let mut scaled = percentiles.apply_in_place(part.to_f32())?;
+        let mut scaled = percentiles.apply_in_place(part.try_to_f32()?)?;
         scaled.mapv_inplace(|value| value.clamp(-FARTHEST, FARTHEST));
         Ok(scaled)
     }
 
-    /// [`apply`](Self::apply), and the number of samples that were so far from the others that they were moved to [`FARTHEST`].
-    pub(super) fn apply_and_count(&self, image: &Image) -> Result<(Array3<f32>, usize)> {
+    /// [`apply`](Self::apply), and the number of samples that were so far from the others that they were moved to [`FARTHEST`];
+    /// ends early when `cancel` is raised.
+    pub(super) fn apply_and_count(&self, image: &Image, cancel: &CancelToken) -> Result<(Array3<f32>, usize)> {
         image.check()?;
-        let pixels = image.to_f32();
-        let mut scaled = Percentiles::measure(pixels.view(), self.pmin, self.pmax)?.apply_in_place(pixels)?;
+        cancel.check()?;
+        let pixels = image.try_to_f32()?;
+        let measured = Percentiles::measure_until(pixels.view(), self.pmin, self.pmax, cancel)?;
+        let mut scaled = measured.apply_in_place(pixels)?;
+        cancel.check()?;
         let mut moved = 0;
         scaled.mapv_inplace(|value| {
             moved += usize::from(value.abs() > FARTHEST);
@@ -97,7 +102,8 @@ mod tests {
         let usual = Normalization::default().apply(&Image::F32(pixels.clone())).unwrap();
         pixels[[3, 4, 0]] = 1e8;
         pixels[[30, 4, 0]] = f32::MIN;
-        let (scaled, moved) = Normalization::default().apply_and_count(&Image::F32(pixels)).unwrap();
+        let (scaled, moved) =
+            Normalization::default().apply_and_count(&Image::F32(pixels), &CancelToken::new()).unwrap();
         assert_eq!((scaled[[3, 4, 0]], scaled[[30, 4, 0]], moved), (FARTHEST, -FARTHEST, 2));
         assert!((scaled[[20, 20, 0]] - usual[[20, 20, 0]]).abs() < 0.02, "the others stay what they are");
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
+use crate::metrics::pair_runs;
 use crate::raster::LabelImage;
 
 /// By how much the mean overlap with the drawn cells must grow before thresholds depart from the default ones; of
@@ -59,14 +60,15 @@ impl Fit {
         let mut sizes = BTreeMap::<i32, f64>::new();
         let mut areas = BTreeMap::<i32, f64>::new();
         let mut common = BTreeMap::<(i32, i32), f64>::new();
-        for (&cell, &object) in drawn.iter().zip(found) {
+        for (cell, object, pixels) in pair_runs(drawn, found) {
+            let pixels = pixels as f64;
             if cell > 0 {
-                *sizes.entry(cell).or_default() += 1.0;
+                *sizes.entry(cell).or_default() += pixels;
             }
             if object > 0 {
-                *areas.entry(object).or_default() += 1.0;
+                *areas.entry(object).or_default() += pixels;
                 if cell >= 0 {
-                    *common.entry((cell, object)).or_default() += 1.0;
+                    *common.entry((cell, object)).or_default() += pixels;
                 }
             }
         }

@@ -204,7 +204,7 @@ fn scaled_image(image: &Image, factor: f64) -> Result<Image> {
     if factor == 1.0 {
         return Ok(image.clone());
     }
-    let scaled: Array3<f32> = resample(image.to_f32().into(), factor)?.into_owned();
+    let scaled: Array3<f32> = resample(image.try_to_f32()?.into(), factor)?.into_owned();
     Ok(match image {
         Image::U8(_) => Image::U8(scaled.mapv(|value| value.round() as u8)),
         Image::U16(_) => Image::U16(scaled.mapv(|value| value.round() as u16)),
@@ -219,7 +219,7 @@ fn scaled_labels(drawn: &SparseLabels, factor: f64) -> Result<SparseLabels> {
     }
     let (height, width) = drawn.labels().dim();
     let [rows, columns] = [scaled_size(height, factor)?.max(1), scaled_size(width, factor)?.max(1)];
-    let scaled = SparseLabels::from_signed(nearest(drawn.labels(), rows, columns))?;
+    let scaled = SparseLabels::from_signed(nearest(drawn.labels(), rows, columns)?)?;
     let Some(classes) = drawn.classes() else { return Ok(scaled) };
     let left = classes.iter().filter(|(id, _)| scaled.areas().contains_key(id));
     let left = left.map(|(id, class)| (*id, *class)).collect();

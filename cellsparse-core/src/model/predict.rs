@@ -36,12 +36,13 @@ impl Model {
         // All of it in one pool: the one of the whole process does not survive a fork.
         self.network.engines.install(options.threads, || {
             let zoom = self.zoom(options)?;
-            let reason = self.seen.and_then(|seen| seen.zoomed(zoom.0).nothing_in(image, options.normalized));
-            if let Some(reason) = reason {
+            if let Some(seen) = self.seen
+                && let Some(reason) = seen.zoomed(zoom.0).nothing_in(image, options.normalized, &options.cancel)?
+            {
                 return Ok(nothing([height, width], &reason));
             }
             options.cancel.check()?;
-            let (image, notes) = self.network.input_and_notes(image, options.normalized)?;
+            let (image, notes) = self.network.input_and_notes(image, options.normalized, &options.cancel)?;
             let mut found = self.segment(image.view(), options, zoom, budget.less(taken))?;
             found.notes.extend(notes);
             Ok(found)
@@ -59,7 +60,9 @@ impl Model {
         self.network.engines.install(options.threads, || {
             let zoom = self.zoom(options)?;
             let seen = self.seen.map(|seen| seen.zoomed(zoom.0));
-            if let Some(reason) = seen.and_then(|seen| seen.nothing_in(&Image::F32(image.to_owned()), true)) {
+            let cancel = &options.cancel;
+            let reason = seen.map(|seen| seen.nothing_in(&Image::F32(image.to_owned()), true, cancel)).transpose()?;
+            if let Some(reason) = reason.flatten() {
                 return Ok(nothing([height, width], &reason));
             }
             let budget = options.memory.unwrap_or_else(Budget::of_free_memory);

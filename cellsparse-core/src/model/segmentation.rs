@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use ndarray::ArrayView2;
 
+use crate::budget::zeros;
 use crate::control::CancelToken;
 use crate::error::Result;
 use crate::formats::features::{Column, Features, columns};
@@ -163,7 +164,8 @@ pub(super) fn from_labels(
     cancel: &CancelToken,
 ) -> Result<Segmentation> {
     cancel.check()?;
-    let mut sums: Vec<(f64, usize)> = vec![(0.0, 0); labels.iter().copied().max().unwrap_or(0).max(0) as usize + 1];
+    let count = labels.iter().copied().max().unwrap_or(0).max(0) as usize + 1;
+    let mut sums: Vec<(f64, usize)> = zeros(count, "the objects of an image")?;
     for (&id, &value) in labels.iter().zip(&confidence) {
         if let Some((sum, count)) = sums.get_mut(id.max(0) as usize) {
             *sum += f64::from(value);

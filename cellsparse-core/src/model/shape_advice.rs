@@ -129,7 +129,7 @@ fn shape(cell: &Array2<bool>) -> Option<Shape> {
     // Some tens of points are enough to find one that sees nearly as much as the best.
     let from = pixels.iter().step_by(pixels.len().div_ceil(64).max(1));
     let seen = from.map(|from| pixels.iter().filter(|to| sees(cell, *from, **to)).count()).max().unwrap_or(0);
-    let filled = fill_label_holes(cell.mapv(i32::from).view());
+    let filled = fill_label_holes(cell.mapv(i32::from).view()).ok()?;
     Some(Shape {
         elongation: (large / small.max(1e-9)).sqrt(),
         seen: seen as f64 / pixels.len() as f64,

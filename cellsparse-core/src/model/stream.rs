@@ -108,7 +108,7 @@ impl Model {
         for (image, truth) in pool {
             let drawn = (random.uniform(SIZES[0].ln(), SIZES[1].ln())).exp();
             let scale = if scales_itself { 1.0 } else { image_factor(&truth) * drawn };
-            let input = self.network.input(&image, options.normalized)?;
+            let input = self.network.input(&image, options.normalized, &options.cancel)?;
             images.push(resample(input.into(), scale)?.into_owned());
             labels.push(resample_labels(&truth, scale)?);
         }

@@ -3,16 +3,10 @@
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
 use super::facade::Model;
-use super::options::TrainOptions;
 use super::recipe::Begin;
 use super::registry::Thresholds;
 use super::work::Work;
-use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::networks::Device;
-
-/// Pixels of the images that thresholds are chosen on after a training was stopped, at most: a few seconds.
-const PIXELS_AFTER_A_STOP: f64 = 4e6;
 
 /// Drawn cells for which a model departs from thresholds that it has from others: the fit of fewer is chance.
 const CELLS_AGAINST_OTHERS: usize = 5;
@@ -23,23 +17,12 @@ impl Model {
     pub(super) fn settle_thresholds(
         &mut self,
         begin: Begin,
-        set: Option<CalibrationSet<'_>>,
+        set: Option<&CalibrationSet<'_>>,
         drawn: Option<&Drawn>,
-        stopped: bool,
-        options: &TrainOptions,
-        device: &Device,
-        budget: Budget,
+        work: &Work<'_>,
     ) -> Vec<String> {
         let drawn = drawn.filter(|drawn| begin != Begin::Trained || drawn.cells() >= CELLS_AGAINST_OTHERS);
-        let pixels = set.as_ref().map(CalibrationSet::pixels).or(drawn.map(Drawn::pixels));
-        // Nobody who stops a training waits for large images.
-        if stopped && pixels.unwrap_or(0.0) > PIXELS_AFTER_A_STOP {
-            return vec!["the training was stopped, and its images are large: the usual thresholds are taken".into()];
-        }
-        // The request that ended the training was answered; the next one ends the choice.
-        let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
-        let work = Work::plain(device, &cancel, budget);
-        match self.chosen_thresholds(set.as_ref(), drawn, &work) {
+        match self.chosen_thresholds(set, drawn, work) {
             Ok(chosen) => {
                 self.thresholds = chosen;
                 Vec::new()
@@ -71,7 +54,9 @@ mod tests {
 
     use super::*;
     use crate::annotations::{Dataset, SparseLabels};
-    use crate::model::Architecture;
+    use crate::budget::Budget;
+    use crate::model::{Architecture, TrainOptions};
+    use crate::networks::Device;
     use crate::raster::{Image, LabelImage};
     use crate::{Algorithm, CancelToken};
 
@@ -79,7 +64,6 @@ mod tests {
     fn a_few_cells_move_no_thresholds_that_others_gave() {
         let model = Model::new(Architecture::of(Algorithm::Elephant, 1), 0).unwrap();
         let cancel = CancelToken::new();
-        let options = TrainOptions { cancel: cancel.clone(), ..TrainOptions::default() };
         // Whether anything is chosen shows by the request to stop, which the choice hears.
         let is_chosen = |cells: usize, begin: Begin| {
             let labels = LabelImage::from_shape_fn((32, 64), |(y, x)| match (y < 6, x % 8 < 6, x / 8) {
@@ -91,10 +75,9 @@ mod tests {
             let drawn = Drawn::new(&model.network, &data, &TrainOptions::default()).unwrap();
             assert_eq!(drawn.cells(), cells);
             cancel.cancel();
-            let budget = Budget::of_free_memory();
-            let notes =
-                model.clone().settle_thresholds(begin, None, Some(&drawn), false, &options, &Device::cpu(), budget);
-            !notes.is_empty()
+            let device = Device::cpu();
+            let work = Work::plain(&device, &cancel, Budget::of_free_memory());
+            !model.clone().settle_thresholds(begin, None, Some(&drawn), &work).is_empty()
         };
         assert_eq!([2, 4, 5].map(|cells| is_chosen(cells, Begin::Trained)), [false, false, true]);
         assert!(is_chosen(2, Begin::Starter));

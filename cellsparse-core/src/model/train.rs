@@ -11,6 +11,7 @@ use super::device;
 use super::drawn::Drawn;
 use super::facade::Model;
 use super::fit::{Run, validation_batch};
+use super::network::Network;
 use super::options::{PredictOptions, Preset, Start, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
 use super::recipe::{Begin, Recipe};
@@ -23,7 +24,7 @@ use super::work::Work;
 use super::working_scale::WorkingScale;
 use crate::annotations::Dataset;
 use crate::budget::Budget;
-use crate::control::{ControlFlow, Progress, StopReason};
+use crate::control::{CancelToken, ControlFlow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Device, Weights};
 use crate::training::trainer::TrainingOutcome;
@@ -60,12 +61,37 @@ struct Ending {
     notes: Vec<String>,
 }
 
+/// What a trained model is judged on.
+struct Judged<'a> {
+    /// What its thresholds are chosen on, if it is not what was drawn.
+    set: Option<CalibrationSet<'a>>,
+    /// What was drawn; none when the weights are kept whatever they are worth.
+    drawn: Option<Drawn>,
+    /// Pixels of the smallest object that is taken for a cell.
+    smallest: f32,
+}
+
+impl Judged<'_> {
+    /// A part of it for a network that sees it at `scale` and has a moment.
+    fn at_once(&self, network: &Network, scale: f64, cancel: &CancelToken) -> Result<Judged<'static>> {
+        Ok(Judged {
+            set: self.set.as_ref().map(|set| set.excerpt(network, scale, cancel)).transpose()?.flatten(),
+            drawn: self.drawn.as_ref().and_then(|drawn| drawn.excerpt(scale)),
+            smallest: self.smallest,
+        })
+    }
+}
+
 /// What can be gone back to after a training.
 struct Before {
     weights: Weights,
     thresholds: Thresholds,
     scale: WorkingScale,
 }
+
+/// Time in which a training that was stopped is made usable: its thresholds and the comparison with the weights before it come from
+/// a part of what was drawn that takes less, and stay as they are where even that takes longer.
+const AFTER_A_STOP: Duration = Duration::from_millis(250);
 
 /// Fraction of a step that goes forward.
 const FORWARD: f64 = 0.35;
@@ -161,12 +187,12 @@ impl Model {
         let (images, labels) = training_data(&fresh.network, data, options)?;
         options.cancel.check()?;
         let factor = fresh.network.scale.factor;
-        let calibration = match validation {
+        let set = match validation {
             // The reference keeps its thresholds.
             _ if options.preset == Preset::Reference || options.keep_thresholds => None,
-            Some(set) => Some(CalibrationSet::new(set, None, factor, options)),
+            Some(set) => Some(CalibrationSet::new(set, None, factor, options)?),
             None if algorithm.calibrates_on_training_data() => {
-                Some(CalibrationSet::new(data, Some(&labels), factor, options))
+                Some(CalibrationSet::new(data, Some(&labels), factor, options)?)
             }
             None => None,
         };
@@ -174,12 +200,14 @@ impl Model {
             Preset::Reference => None,
             _ => Some(Drawn::new(&fresh.network, data, options)?),
         };
+        let judged = Judged { set, drawn, smallest: smallest_object(data.labels().iter()) };
         options.cancel.check()?;
         let started = fresh.network.weights.clone();
         if let Some(budget) = &mut recipe.limits.time_budget {
             *budget = budget.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
-            let scored = if begin == Begin::Random { 1.0 } else { 2.0 } * drawn.as_ref().map_or(0.0, Drawn::pixels);
-            let pixels = (calibration.as_ref().map_or(0.0, CalibrationSet::pixels) + scored) * factor.powi(2);
+            let scored =
+                if begin == Begin::Random { 1.0 } else { 2.0 } * judged.drawn.as_ref().map_or(0.0, Drawn::pixels);
+            let pixels = (judged.set.as_ref().map_or(0.0, CalibrationSet::pixels) + scored) * factor.powi(2);
             recipe.limits.steps_after = FORWARD * pixels / (recipe.batch_size * patch * patch) as f64;
         }
         if options.preset != Preset::Reference && begin == Begin::Random && self.untrained {
@@ -201,46 +229,57 @@ impl Model {
             }
             None => None,
         };
+        // What is needed after the training and does not depend on it: nobody is to wait for it after a stop.
+        let seen = Seen::of(data, options.normalized, &options.cancel)?.with(self.seen);
+        let at_once = judged.at_once(&fresh.network, algorithm.own_scale().unwrap_or(factor), &options.cancel)?;
         let run = Run { recipe, patch, device };
         let outcome = fresh.fit(&task, checked.as_ref(), validation, options, &run, observer)?;
         // From here on, nothing takes back what was learned.
         fresh.network.engines = std::mem::take(&mut self.network.engines);
         fresh.network.engines.clear();
-        fresh.seen = Some(Seen::of(data, options.normalized).with(self.seen));
+        fresh.seen = Some(seen);
         let before = Before { weights: started, thresholds: self.thresholds, scale: self.network.scale };
         *self = fresh;
         let mut start_kept = false;
         if outcome.steps > 0 && options.preset != Preset::Reference {
             let stopped = outcome.stopped == StopReason::Cancelled;
-            let smallest = smallest_object(data.labels().iter());
-            match begin {
-                Begin::Trained | Begin::Round if options.keep_thresholds => {}
-                Begin::Trained => self.thresholds.values_mut().allow(smallest),
-                _ => self.thresholds.values_mut().reset(smallest),
-            }
-            if !options.keep_thresholds {
-                notes.extend(self.settle_thresholds(
-                    begin,
-                    calibration,
-                    drawn.as_ref(),
-                    stopped,
-                    options,
-                    device,
-                    budget,
-                ));
-            }
-            // The request that ended the training was answered; the next one ends the comparison.
-            let cancel = if stopped { options.cancel.renewed() } else { options.cancel.clone() };
+            let judged = if stopped { at_once } else { judged };
+            // The request that ended the training was answered; the next one, or too long a time, ends what follows.
+            let cancel = if stopped { options.cancel.renewed().within(AFTER_A_STOP) } else { options.cancel.clone() };
             let work = Work::plain(device, &cancel, budget);
-            let compared = drawn.map(|drawn| self.keep_better(before, begin, stopped, &drawn, &work, &mut notes));
-            match compared.unwrap_or(Ok(false)) {
-                Ok(kept) => start_kept = kept,
-                Err(error) => notes.push(format!(
-                    "the weights before and after the training could not be compared, those after it are kept: {error}"
-                )),
-            }
+            start_kept = self.make_usable(before, begin, stopped, judged, options.keep_thresholds, &work, &mut notes);
         }
         Ok(Ending { outcome, begin, start_kept, notes })
+    }
+
+    /// Chooses thresholds, unless the present ones are kept, and goes back to the weights `before` the training when those are better,
+    /// which it says.
+    fn make_usable(
+        &mut self,
+        before: Before,
+        begin: Begin,
+        stopped: bool,
+        judged: Judged<'_>,
+        keep_thresholds: bool,
+        work: &Work<'_>,
+        notes: &mut Vec<String>,
+    ) -> bool {
+        let Judged { set, drawn, smallest } = judged;
+        match begin {
+            Begin::Trained | Begin::Round if keep_thresholds => {}
+            Begin::Trained => self.thresholds.values_mut().allow(smallest),
+            _ => self.thresholds.values_mut().reset(smallest),
+        }
+        if !keep_thresholds {
+            notes.extend(self.settle_thresholds(begin, set.as_ref(), drawn.as_ref(), work));
+        }
+        let compared = drawn.map(|drawn| self.keep_better(before, begin, stopped, &drawn, work, notes));
+        compared.unwrap_or(Ok(false)).unwrap_or_else(|error| {
+            notes.push(format!(
+                "the weights before and after the training could not be compared, those after it are kept: {error}"
+            ));
+            false
+        })
     }
 
     /// Gives a new model the starting weights that it is to have, and says what the training begins with.
@@ -282,7 +321,10 @@ impl Model {
             trained = self.lower_thresholds(drawn, work)?.unwrap_or_default();
         }
         if begin != Begin::Random {
+            // What the optimiser remembers is large, and predicts nothing.
+            let state = self.state.take();
             let mut start = self.clone();
+            self.state = state;
             start.network.weights = before.weights;
             if matches!(begin, Begin::Trained | Begin::Round) {
                 (start.thresholds, start.network.scale) = (before.thresholds, before.scale);
@@ -330,7 +372,7 @@ mod tests {
         let mut model = Model::stardist(StarDistConfig::default(), 0).unwrap();
         let options = TrainOptions::default();
         let prepared = |model: &Model| training_data(&model.network, &data, &options);
-        assert_ne!(prepared(&model).unwrap().1, [background_rim(&drawn, RIM)]);
+        assert_ne!(prepared(&model).unwrap().1, [background_rim(&drawn, RIM).unwrap()]);
         options.cancel.cancel();
         assert!(matches!(prepared(&model), Err(Error::Cancelled)));
         let before = model.weights().clone();

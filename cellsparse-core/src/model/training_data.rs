@@ -27,7 +27,7 @@ pub(super) fn training_data(
     let scales: Vec<f64> = data.labels().iter().map(|labels| network.scale.for_labels(labels)).collect();
     let input = |(image, scale)| -> Result<Array3<f32>> {
         options.cancel.check()?;
-        let input = network.input(image, options.normalized)?;
+        let input = network.input(image, options.normalized, &options.cancel)?;
         options.cancel.check()?;
         Ok(resample(input.into(), scale)?.into_owned())
     };
@@ -43,7 +43,7 @@ pub(super) fn training_data(
     let pairs = images.par_iter().zip(&drawn).enumerate();
     let completed = pairs.map(|(index, (image, labels))| {
         options.cancel.check()?;
-        let drawn = background_rim(labels, RIM);
+        let drawn = background_rim(labels, RIM)?;
         options.cancel.check()?;
         add_pseudo_labels_until(image.view(), &drawn, options.seed.wrapping_add(index as u64), &options.cancel)
     });

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::cell_size::cell_sizes;
 use crate::annotations::{Dataset, SparseLabels};
-use crate::budget::bytes_of;
+use crate::budget::{array, bytes_of, copied};
 use crate::error::Result;
 use crate::geometry::disc_diameter;
 use crate::pseudo_labels::part_areas;
-use crate::raster::{LabelImage, gaussian_blur, resize_bilinear, scaled_size};
+use crate::raster::{LabelImage, resize_bilinear, scaled_size, try_gaussian_blur};
 
 /// Diameter in pixels at which the annotated cells are trained on.
 const DIAMETER: f64 = 20.0;
@@ -221,10 +221,13 @@ pub(super) fn resample(mut image: CowArray<'_, f32, Ix3>, scale: f64) -> Result<
         return Ok(image);
     }
     if scale < 1.0 {
+        if image.is_view() {
+            image = copied(image.view(), "an image at another size")?.into();
+        }
         // What is finer than the coarser pixels would turn into noise.
         let sigma = (0.5 * (1.0 / (scale * scale) - 1.0).sqrt()) as f32;
         for mut channel in image.axis_iter_mut(Axis(2)) {
-            let smooth = gaussian_blur(channel.view(), sigma);
+            let smooth = try_gaussian_blur(channel.view(), sigma)?;
             channel.assign(&smooth);
         }
     }
@@ -236,15 +239,20 @@ pub(super) fn resample_labels(labels: &LabelImage, scale: f64) -> Result<LabelIm
     let (height, width) = labels.dim();
     let [rows, columns] = scaled_sides([height, width], scale)?;
     if [rows, columns] == [height, width] {
-        return Ok(labels.clone());
+        return copied(labels.view(), "a label image");
     }
-    Ok(nearest(labels, rows, columns))
+    nearest(labels, rows, columns)
 }
 
 /// Labels of other sides: those of the nearest pixels.
-pub(super) fn nearest(labels: &LabelImage, rows: usize, columns: usize) -> LabelImage {
+///
+/// # Errors
+/// [`Error::Limit`](crate::Error::Limit) where there is no memory.
+pub(super) fn nearest(labels: &LabelImage, rows: usize, columns: usize) -> Result<LabelImage> {
     let nearest = Nearest::new(labels.dim(), (rows, columns));
-    LabelImage::from_shape_fn((rows, columns), |(y, x)| labels[nearest.of(y, x)])
+    let mut result: LabelImage = array((rows, columns), "a label image at another size")?;
+    result.indexed_iter_mut().for_each(|((y, x), label)| *label = labels[nearest.of(y, x)]);
+    Ok(result)
 }
 
 /// Which pixel of an image is nearest to one of the same image at other sides.

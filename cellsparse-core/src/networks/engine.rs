@@ -8,6 +8,7 @@ use super::cpu::{CpuPlan, ImageStatistics};
 use super::device::Device;
 use super::graph::Graph;
 use super::weights::Weights;
+use crate::budget::resized;
 use crate::control::CancelToken;
 use crate::error::Result;
 
@@ -86,7 +87,7 @@ impl Engine {
                 plan.forward_until(weights, input, cancel)?;
                 outputs.resize(plan.output_count(), Vec::new());
                 for (index, output) in outputs.iter_mut().enumerate() {
-                    output.resize(plan.output_shape(index).iter().product(), 0.0);
+                    resized(output, plan.output_shape(index).iter().product(), "the output of a network")?;
                     plan.output(index, output);
                 }
             }

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
-use crate::budget::zeros;
+use crate::budget::{array, copied, gathered, no_memory, pushed};
 use crate::error::{Error, Result};
 
 /// Polygons given by a centre, a score and the distances from the centre to the outline along equally spaced rays.
@@ -26,6 +26,8 @@ pub const MAX_CANDIDATES: usize = i32::MAX as usize;
 
 /// The largest number of rays that is accepted.
 pub const MAX_RAYS: usize = 1024;
+
+const WHAT: &str = "the object candidates";
 
 /// Candidates of a pair of dense maps, row by row: every cell whose probability is above the threshold.
 ///
@@ -75,19 +77,21 @@ pub fn candidates(
                 if chosen.len() == MAX_CANDIDATES {
                     return Err(too_many(None));
                 }
-                chosen.push([i, j]);
+                pushed(&mut chosen, [i, j], WHAT)?;
             }
         }
     }
-    let values = zeros(chosen.len().saturating_mul(rays), "the ray lengths of the object candidates")?;
-    let mut rows = Array2::from_shape_vec((chosen.len(), rays), values)
-        .map_err(|error| Error::Internal(format!("ray lengths: {error}")))?;
+    let mut rows: Array2<f32> = array((chosen.len(), rays), WHAT)?;
     for (mut row, &[i, j]) in rows.outer_iter_mut().zip(&chosen) {
         row.assign(&dist.index_axis(Axis(0), i).index_axis(Axis(0), j));
     }
     let found = StarCandidates {
-        points: chosen.iter().map(|&[i, j]| [(i * grid[0]) as i32, (j * grid[1]) as i32]).collect(),
-        prob: chosen.iter().map(|&[i, j]| prob[[i, j]]).collect(),
+        points: gathered(
+            chosen.len(),
+            chosen.iter().map(|&[i, j]| [(i * grid[0]) as i32, (j * grid[1]) as i32]),
+            WHAT,
+        )?,
+        prob: gathered(chosen.len(), chosen.iter().map(|&[i, j]| prob[[i, j]]), WHAT)?,
         dist: rows,
     };
     found.check()?;
@@ -111,21 +115,32 @@ impl StarCandidates {
     }
 
     /// The candidates at the given places of this list, in the given order; places that do not exist are left out.
-    pub fn select(&self, places: &[usize]) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where there is no memory.
+    pub fn select(&self, places: &[usize]) -> Result<Self> {
         let n = self.len().min(self.prob.len()).min(self.dist.nrows());
-        let places: Vec<usize> = places.iter().copied().filter(|&place| place < n).collect();
-        Self {
-            points: places.iter().map(|&place| self.points[place]).collect(),
-            prob: places.iter().map(|&place| self.prob[place]).collect(),
-            dist: self.dist.select(Axis(0), &places),
+        let places = || places.iter().copied().filter(|&place| place < n);
+        let count = places().count();
+        let mut dist: Array2<f32> = array((count, self.dist.ncols()), WHAT)?;
+        for (mut row, place) in dist.outer_iter_mut().zip(places()) {
+            row.assign(&self.dist.row(place));
         }
+        Ok(Self {
+            points: gathered(count, places().map(|place| self.points[place]), WHAT)?,
+            prob: gathered(count, places().map(|place| self.prob[place]), WHAT)?,
+            dist,
+        })
     }
 
     /// All candidates by descending score; of equal scores the later one comes first, as in a reversed stable sort.
-    pub fn sorted(&self) -> Self {
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    pub fn sorted(&self) -> Result<Self> {
         let score = |place: usize| self.prob.get(place).copied().unwrap_or(f32::NEG_INFINITY) + 0.0;
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        order.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(b.cmp(&a)));
+        let mut order = gathered(self.len(), 0..self.len(), WHAT)?;
+        order.sort_unstable_by(|&a, &b| score(b).total_cmp(&score(a)).then(b.cmp(&a)));
         self.select(&order)
     }
 
@@ -138,9 +153,29 @@ impl StarCandidates {
         if total > MAX_CANDIDATES {
             return Err(too_many(Some(total)));
         }
-        self.dist.append(Axis(0), other.dist.view()).map_err(|_| {
-            Error::Image(format!("candidates of {} rays after some of {}", other.dist.ncols(), self.dist.ncols()))
-        })?;
+        let rays = self.dist.ncols();
+        if other.dist.ncols() != rays {
+            return Err(Error::Image(format!("candidates of {} rays after some of {rays}", other.dist.ncols())));
+        }
+        let short = |bytes: usize| no_memory(bytes as u64, WHAT);
+        self.points.try_reserve(other.len()).map_err(|_| short(8 * other.len()))?;
+        self.prob.try_reserve(other.prob.len()).map_err(|_| short(4 * other.prob.len()))?;
+        if !self.dist.is_standard_layout() {
+            self.dist = copied(self.dist.view(), WHAT)?;
+        }
+        let rows = self.dist.nrows();
+        let (mut lengths, offset) = std::mem::take(&mut self.dist).into_raw_vec_and_offset();
+        // A list that was cut out of another one begins somewhere in it.
+        lengths.drain(..offset.unwrap_or(0));
+        lengths.truncate(rows * rays);
+        let reserved = lengths.try_reserve(other.dist.len());
+        if reserved.is_ok() {
+            lengths.extend(other.dist.iter());
+        }
+        let all = rows + if reserved.is_ok() { other.dist.nrows() } else { 0 };
+        self.dist = Array2::from_shape_vec((all, rays), lengths)
+            .map_err(|error| Error::Internal(format!("ray lengths: {error}")))?;
+        reserved.map_err(|_| short(4 * other.dist.len()))?;
         self.points.extend_from_slice(&other.points);
         self.prob.extend_from_slice(&other.prob);
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::s;
 
+use crate::budget::mapped;
 use crate::error::{Error, Result};
 use crate::raster::LabelImage;
 
@@ -50,7 +51,7 @@ pub fn remove_small_labels_as_reference(labels: &mut LabelImage, min_area: f32) 
 /// pixels (below 0) stay.
 ///
 /// # Errors
-/// [`Error::Config`] if `first_id` is below 1, [`Error::Limit`] if the new ids would not fit 32 bits.
+/// [`Error::Config`] if `first_id` is below 1, [`Error::Limit`] if the new ids would not fit 32 bits, or the image the memory.
 pub fn relabel_sequential(labels: &LabelImage, first_id: i32) -> Result<LabelImage> {
     if first_id < 1 {
         return Err(Error::Config(format!("first id {first_id}; object ids begin at 1")));
@@ -64,12 +65,12 @@ pub fn relabel_sequential(labels: &LabelImage, first_id: i32) -> Result<LabelIma
         new_ids.insert(id, new);
     }
     let mut latest = (0, 0);
-    Ok(labels.mapv(|id| {
+    mapped(labels.view(), "a label image", |id| {
         if id != latest.0 {
             latest = (id, new_ids.get(&id).copied().unwrap_or(id));
         }
         latest.1
-    }))
+    })
 }
 
 fn regions(labels: &LabelImage) -> BTreeMap<i32, Region> {

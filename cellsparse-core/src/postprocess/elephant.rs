@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayView3, Axis};
 
+use crate::budget::mapped;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::distance::{distance_transform_edt, distance_transform_squared};
@@ -87,7 +88,9 @@ pub fn elephant_instances_until(
     match method {
         InstanceMethod::Watershed(options) => {
             let mut labels = seeded_cells(probabilities, options, cancel)?;
+            cancel.check()?;
             remove_small_labels(&mut labels, min_area);
+            cancel.check()?;
             relabel_sequential(&labels, 1)
         }
         InstanceMethod::Ellipse(options) => {
@@ -110,8 +113,11 @@ fn seeded_cells(
 ) -> Result<LabelImage> {
     let (background, center) = (probabilities.index_axis(Axis(2), 0), probabilities.index_axis(Axis(2), 2));
     // The background alone is compared, so that no sum is rounded.
-    let mask = background.mapv(|p| p < 1.0 - options.foreground_threshold);
-    let (seeds, _) = label_components(center.mapv(|p| p > options.center_threshold).view(), Connectivity::Four)?;
+    let what = "the cells in the probabilities";
+    let mask = mapped(background, what, |p| p < 1.0 - options.foreground_threshold)?;
+    let centers = mapped(center, what, |p| p > options.center_threshold)?;
+    cancel.check()?;
+    let (seeds, _) = label_components(centers.view(), Connectivity::Four)?;
     cancel.check()?;
     let (four, mask) = (Connectivity::Four, mask.view());
     match options.elevation {

@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::{BitXor, Shr};
 
+use crate::budget::try_push;
+
 /// An unsigned integer that orders the pixels of an elevation map.
 pub trait Key:
     Copy + Ord + Default + Debug + Send + Sync + Into<u64> + BitXor<Output = Self> + Shr<u32, Output = Self>
@@ -71,17 +73,28 @@ pub(super) struct LiteralHeap<K> {
     /// Key, age and place packed into one number, which is quick to compare.
     items: Vec<u128>,
     key: PhantomData<K>,
+    /// Items were lost for want of memory.
+    short: bool,
 }
 
 impl<K: Key> LiteralHeap<K> {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { items: Vec::with_capacity(capacity), key: PhantomData }
+    /// An empty heap.
+    pub(super) fn new() -> Self {
+        Self { items: Vec::new(), key: PhantomData, short: false }
+    }
+
+    /// Whether items were lost for want of memory.
+    pub(super) fn is_short(&self) -> bool {
+        self.short
     }
 
     pub(super) fn push(&mut self, key: K, age: u32, place: u32) {
         let item = u128::from(key.into()) << 64 | u128::from(age) << 32 | u128::from(place);
         let mut hole = self.items.len();
-        self.items.push(item);
+        if !try_push(&mut self.items, item) {
+            self.short = true;
+            return;
+        }
         while hole > 0 {
             let parent = (hole - 1) / 2;
             if !smaller(item, self.items[parent]) {
@@ -120,9 +133,9 @@ impl<K: Key> LiteralHeap<K> {
     }
 
     /// Keys and places of the rest by ascending key and age.
-    pub(super) fn into_sorted(mut self) -> Vec<(K, u32)> {
+    pub(super) fn into_sorted(mut self) -> impl Iterator<Item = (K, u32)> {
         self.items.sort_unstable();
-        self.items.into_iter().map(|item| (K::from_u64((item >> 64) as u64), item as u32)).collect()
+        self.items.into_iter().map(|item| (K::from_u64((item >> 64) as u64), item as u32))
     }
 }
 
@@ -144,6 +157,8 @@ pub(super) struct MonotoneQueue<K> {
     buckets: Vec<Vec<(K, u32)>>,
     /// Which of them hold something.
     filled: Vec<[u64; 4]>,
+    /// Items were lost for want of memory.
+    short: bool,
 }
 
 impl<K: Key> MonotoneQueue<K> {
@@ -152,6 +167,7 @@ impl<K: Key> MonotoneQueue<K> {
             level: K::default(),
             buckets: (0..K::BYTES * 256).map(|_| Vec::new()).collect(),
             filled: vec![[0; 4]; K::BYTES],
+            short: false,
         }
     }
 
@@ -161,7 +177,12 @@ impl<K: Key> MonotoneQueue<K> {
         let byte = (key ^ self.level).highest_byte();
         let digit = (key >> (8 * byte as u32)).low_byte() as usize;
         self.filled[byte][digit / 64] |= 1 << (digit % 64);
-        self.buckets[byte * 256 + digit].push((key, place));
+        self.short |= !try_push(&mut self.buckets[byte * 256 + digit], (key, place));
+    }
+
+    /// Whether items were lost for want of memory.
+    pub(super) fn is_short(&self) -> bool {
+        self.short
     }
 
     /// Moves to the lowest level and adds the places of all items of that level to `ready`; `None` when empty.
@@ -175,7 +196,7 @@ impl<K: Key> MonotoneQueue<K> {
         self.level = items.iter().map(|item| item.0).min()?;
         for &(key, place) in &items {
             if key == self.level {
-                ready.push(place);
+                self.short |= !try_push(ready, place);
             } else {
                 self.push(key, place);
             }
@@ -216,7 +237,7 @@ mod tests {
     #[test]
     fn the_heap_is_ascending_and_can_be_left_half_way() {
         let mut random = Random::new(2, 0);
-        let mut heap = LiteralHeap::<u32>::with_capacity(0);
+        let mut heap = LiteralHeap::<u32>::new();
         let mut keys: Vec<u32> = (0..1000).map(|_| random.below(300) as u32).collect();
         for (place, &key) in keys.iter().enumerate() {
             heap.push(key, place as u32, 0);
@@ -227,7 +248,7 @@ mod tests {
             found.push(key);
         }
         assert!(found.iter().all(|key| *key <= 150));
-        found.extend(heap.into_sorted().iter().map(|item| item.0));
+        found.extend(heap.into_sorted().map(|item| item.0));
         assert_eq!(found, keys);
     }
 }

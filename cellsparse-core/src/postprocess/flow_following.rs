@@ -3,6 +3,7 @@
 use ndarray::{ArrayView2, ArrayView3};
 use rayon::prelude::*;
 
+use crate::budget::{gathered, zeros};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
@@ -23,7 +24,7 @@ impl FlowField {
     /// that are not finite count as 0.
     ///
     /// # Errors
-    /// [`Error::Image`] when the shapes differ.
+    /// [`Error::Image`] when the shapes differ, [`Error::Limit`] where there is no memory.
     pub fn new(flows: ArrayView3<'_, f32>, inside: ArrayView2<'_, bool>) -> Result<Self> {
         let (rows, columns) = inside.dim();
         if flows.dim() != (2, rows, columns) {
@@ -33,10 +34,11 @@ impl FlowField {
             )));
         }
         let value = |flow: f32| if flow.is_finite() { flow / 5.0 } else { 0.0 };
-        let flows = inside
-            .indexed_iter()
-            .map(|((y, x), &inside)| if inside { [value(flows[[0, y, x]]), value(flows[[1, y, x]])] } else { [0.0; 2] })
-            .collect();
+        let flow = |((y, x), inside): ((usize, usize), &bool)| match inside {
+            true => [value(flows[[0, y, x]]), value(flows[[1, y, x]])],
+            false => [0.0; 2],
+        };
+        let flows = gathered(inside.len(), inside.indexed_iter().map(flow), "the flows of an image")?;
         Ok(Self { rows, columns, flows })
     }
 
@@ -98,7 +100,15 @@ impl FlowField {
 ///
 /// Positions are f32, flows between pixels bilinear, or those of the pixel that the position truncates to.
 /// Pixels outside the image are moved to its last row or column. Runs in parallel; every pixel goes alone.
-pub fn follow_flows(field: &FlowField, pixels: &[[usize; 2]], steps: usize, interpolate: bool) -> Vec<[f32; 2]> {
+///
+/// # Errors
+/// [`Error::Limit`] where there is no memory.
+pub fn follow_flows(
+    field: &FlowField,
+    pixels: &[[usize; 2]],
+    steps: usize,
+    interpolate: bool,
+) -> Result<Vec<[f32; 2]>> {
     follow_flows_until(field, pixels, steps, interpolate, &CancelToken::new())
 }
 
@@ -109,12 +119,14 @@ pub(super) fn follow_flows_until(
     steps: usize,
     interpolate: bool,
     cancel: &CancelToken,
-) -> Vec<[f32; 2]> {
+) -> Result<Vec<[f32; 2]>> {
+    let what = "the ends of the flows of an image";
     if field.flows.is_empty() {
-        return vec![[0.0; 2]; pixels.len()];
+        return zeros(pixels.len(), what);
     }
     let last = [field.rows - 1, field.columns - 1];
-    let mut ends: Vec<[f32; 2]> = pixels.iter().map(|&[y, x]| [y.min(last[0]) as f32, x.min(last[1]) as f32]).collect();
+    let begins = pixels.iter().map(|&[y, x]| [y.min(last[0]) as f32, x.min(last[1]) as f32]);
+    let mut ends = gathered(pixels.len(), begins, what)?;
     ends.par_chunks_mut(ABREAST).with_min_len(64).for_each(|group| {
         if cancel.is_cancelled() {
             return;
@@ -124,7 +136,7 @@ pub(super) fn follow_flows_until(
         field.walk(&mut positions, steps, interpolate);
         group.copy_from_slice(&positions[..group.len()]);
     });
-    ends
+    Ok(ends)
 }
 
 #[cfg(test)]
@@ -149,7 +161,7 @@ mod tests {
         for interpolate in [true, false] {
             let pixels = [[0, 0], [10, 12], [23, 25], [4, 20], [12, 11], [23, 0]];
             for steps in [0, 1, 2, 3, 17, 200, 1001] {
-                let ends = follow_flows(&field, &pixels, steps, interpolate);
+                let ends = follow_flows(&field, &pixels, steps, interpolate).unwrap();
                 for ([y, x], end) in pixels.into_iter().zip(ends) {
                     let mut p = [y as f32, x as f32];
                     for _ in 0..steps {
@@ -165,12 +177,12 @@ mod tests {
     fn odd_fields_are_survived() {
         let nan = Array3::from_elem((2, 3, 4), f32::NAN);
         let field = FlowField::new(nan.view(), Array2::from_elem((3, 4), true).view()).unwrap();
-        assert_eq!(follow_flows(&field, &[[2, 1], [9, 9]], 50, true), [[2.0, 1.0], [2.0, 3.0]]);
+        assert_eq!(follow_flows(&field, &[[2, 1], [9, 9]], 50, true).unwrap(), [[2.0, 1.0], [2.0, 3.0]]);
         let large = Array3::from_elem((2, 3, 4), f32::MAX);
         let field = FlowField::new(large.view(), Array2::from_elem((3, 4), true).view()).unwrap();
-        assert_eq!(follow_flows(&field, &[[0, 0]], 5, true), [[2.0, 3.0]]);
+        assert_eq!(follow_flows(&field, &[[0, 0]], 5, true).unwrap(), [[2.0, 3.0]]);
         let empty = FlowField::new(Array3::zeros((2, 0, 4)).view(), Array2::from_elem((0, 4), true).view()).unwrap();
-        assert_eq!(follow_flows(&empty, &[[1, 1]], 5, false), [[0.0, 0.0]]);
+        assert_eq!(follow_flows(&empty, &[[1, 1]], 5, false).unwrap(), [[0.0, 0.0]]);
         assert!(FlowField::new(Array3::zeros((2, 3, 4)).view(), Array2::from_elem((4, 3), true).view()).is_err());
     }
 }

@@ -6,7 +6,9 @@ use rayon::prelude::*;
 use super::level_table::LevelTable;
 use super::marker_heap::{MarkerHeap, Order};
 use super::watershed::{GreyLevel, PATIENCE};
+use crate::budget::{array, gathered, no_memory, pushed, reserve, try_push};
 use crate::control::CancelToken;
+use crate::error::Result;
 use crate::raster::{Connectivity, LabelImage};
 use cellsparse_kernels::prefetch;
 
@@ -19,6 +21,8 @@ const CHUNK: usize = if cfg!(test) { 7 } else { 1 << 18 };
 
 /// How many pixels ahead the neighbours of a queued pixel are fetched.
 const AHEAD: usize = 16;
+
+const WHAT: &str = "the watershed of an image";
 
 /// An elevation map whose levels are numbered in ascending order from 0.
 ///
@@ -42,14 +46,17 @@ pub(super) struct GreyLevels {
 
 impl GreyLevels {
     /// `None` when the elevation map has too many levels. The padded elevation map has less than 2^32 pixels.
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) where there is no memory.
     pub(super) fn new<T: GreyLevel>(
         elevation: ArrayView2<'_, T>,
         markers: ArrayView2<'_, i32>,
         mask: Option<ArrayView2<'_, bool>>,
         connectivity: Connectivity,
-    ) -> Option<Self> {
+    ) -> Result<Option<Self>> {
         let (height, width) = elevation.dim();
-        let (mut table, inside) = (0..height)
+        let found = (0..height)
             .into_par_iter()
             .try_fold(
                 || (LevelTable::new(), 0u32),
@@ -64,10 +71,12 @@ impl GreyLevels {
                     Some((table, inside))
                 },
             )
-            .try_reduce(|| (LevelTable::new(), 0), |a, b| Some((a.0.merged(&b.0)?, a.1 + b.1)))?;
+            .try_reduce(|| (LevelTable::new(), 0), |a, b| Some((a.0.merged(&b.0)?, a.1 + b.1)));
+        let Some((mut table, inside)) = found else { return Ok(None) };
         let levels = table.number();
         let stride = width + 2;
-        let mut cells = vec![OUTSIDE; (height + 2) * stride];
+        let mut cells = reserve((height + 2) * stride, WHAT)?;
+        cells.resize((height + 2) * stride, OUTSIDE);
         let rows: Vec<Vec<(u32, u32)>> = cells
             .par_chunks_mut(stride)
             .enumerate()
@@ -90,12 +99,14 @@ impl GreyLevels {
                 found
             })
             .collect();
+        let mut markers = reserve(rows.iter().map(Vec::len).sum(), WHAT)?;
+        rows.iter().for_each(|row| markers.extend_from_slice(row));
         let row = stride as isize;
         let mut offsets = vec![-row, -1, 1, row];
         if connectivity == Connectivity::Eight {
             offsets.extend([-row - 1, -row + 1, row - 1, row + 1]);
         }
-        Some(Self { cells, stride, offsets, markers: rows.concat(), levels, inside, cancel: CancelToken::new() })
+        Ok(Some(Self { cells, stride, offsets, markers, levels, inside, cancel: CancelToken::new() }))
     }
 
     /// The same, ended by that token.
@@ -104,7 +115,10 @@ impl GreyLevels {
     }
 
     /// Floods everything; the result is the label image.
-    pub(super) fn flood(mut self) -> LabelImage {
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) where there is no memory.
+    pub(super) fn flood(mut self) -> Result<LabelImage> {
         // The largest age is the number of pixels that are discovered.
         let age_bits = u32::BITS - self.inside.max(1).leading_zeros();
         if (self.levels as u64) << age_bits > u64::from(u32::MAX) {
@@ -113,43 +127,44 @@ impl GreyLevels {
         match self.offsets.len() {
             4 => self.flood_with::<u32, 4>(age_bits),
             _ => self.flood_with::<u32, 8>(age_bits),
-        }
+        }?;
         self.into_labels()
     }
 
     /// The same with items in the heap that have room for everything.
-    pub(super) fn flood_wide(mut self) -> LabelImage {
+    pub(super) fn flood_wide(mut self) -> Result<LabelImage> {
         match self.offsets.len() {
             4 => self.flood_with::<u64, 4>(u32::BITS),
             _ => self.flood_with::<u64, 8>(u32::BITS),
-        }
+        }?;
         self.into_labels()
     }
 
-    fn into_labels(self) -> LabelImage {
+    fn into_labels(self) -> Result<LabelImage> {
         let (height, width) = (self.cells.len() / self.stride - 2, self.stride - 2);
-        let mut labels = LabelImage::zeros((height, width));
+        let mut labels: LabelImage = array((height, width), WHAT)?;
         if self.cancel.is_cancelled() {
-            return labels;
+            return Ok(labels);
         }
         labels.axis_iter_mut(Axis(0)).into_par_iter().zip(self.cells.par_chunks(self.stride).skip(1)).for_each(
             |(mut row, cells)| row.iter_mut().zip(&cells[1..]).for_each(|(label, cell)| *label = (*cell).max(0)),
         );
-        labels
+        Ok(labels)
     }
 
-    fn flood_with<O: Order, const N: usize>(&mut self, age_bits: u32) {
+    fn flood_with<O: Order, const N: usize>(&mut self, age_bits: u32) -> Result<()> {
         let mut groups = vec![Vec::new(); self.levels];
         let mut heap = MarkerHeap::<O>::new(age_bits);
         for &(level, at) in &self.markers {
-            groups[level as usize].push(at);
+            pushed(&mut groups[level as usize], at, WHAT)?;
             heap.push(O::new(level as usize, 0, age_bits), at);
         }
-        let mut ties = Ties::new(&groups);
+        let mut ties = Ties::new(&groups)?;
         let mut front = Front::<N> {
             offsets: std::array::from_fn(|k| self.offsets[k]),
             cells: std::mem::take(&mut self.cells),
             queues: vec![Vec::new(); self.levels],
+            short: false,
         };
         let mut age = 0;
         let mut order = |level| {
@@ -158,8 +173,12 @@ impl GreyLevels {
         };
         let mut log: Vec<O> = Vec::new();
         let mut level = 0;
+        let short = || no_memory(4 * u64::from(self.inside), WHAT);
         while level < self.levels && ties.remain(level, |at| front.grows(at)) {
             for _ in 0..groups[level].len() {
+                if heap.is_short() {
+                    return Err(short());
+                }
                 let at = heap.pop();
                 front.flood(level, at, |level| heap.push(order(level), 0));
             }
@@ -167,7 +186,13 @@ impl GreyLevels {
             while done < front.queues[level].len() && !self.cancel.is_cancelled() {
                 // `O::NONE` stands for a pixel that is taken out.
                 let end = done + CHUNK;
-                done = front.advance(level, done, end, |next| log.push(next.map_or(O::NONE, &mut order)));
+                let mut room = true;
+                done = front.advance(level, done, end, |next| {
+                    room &= try_push(&mut log, next.map_or(O::NONE, &mut order));
+                });
+                if front.short || heap.is_short() || !room {
+                    return Err(short());
+                }
                 for item in log.drain(..) {
                     if item == O::NONE {
                         heap.pop();
@@ -180,6 +205,9 @@ impl GreyLevels {
             level += 1;
         }
         // From here on the order of markers decides nothing.
+        if heap.is_short() {
+            return Err(short());
+        }
         drop(heap);
         for level in level..self.levels {
             for &at in &groups[level] {
@@ -188,10 +216,17 @@ impl GreyLevels {
             let mut done = 0;
             while done < front.queues[level].len() && !self.cancel.is_cancelled() {
                 done = front.advance(level, done, done + PATIENCE, |_| {});
+                if front.short {
+                    return Err(short());
+                }
             }
             front.queues[level] = Vec::new();
         }
+        if front.short {
+            return Err(short());
+        }
         self.cells = front.cells;
+        Ok(())
     }
 }
 
@@ -201,6 +236,8 @@ struct Front<const N: usize> {
     cells: Vec<i32>,
     /// For each level, in the order of discovery.
     queues: Vec<Vec<u32>>,
+    /// Pixels were lost for want of memory.
+    short: bool,
 }
 
 impl<const N: usize> Front<N> {
@@ -233,7 +270,7 @@ impl<const N: usize> Front<N> {
             if cell < 0 {
                 self.cells[next] = label;
                 let level = level.max(!cell as usize);
-                self.queues[level].push(next as u32);
+                self.short |= !try_push(&mut self.queues[level], next as u32);
                 tell(level);
             }
         }
@@ -252,8 +289,11 @@ struct Ties {
 }
 
 impl Ties {
-    fn new(groups: &[Vec<u32>]) -> Self {
-        Self { groups: groups.iter().cloned().enumerate().filter(|(_, group)| group.len() > 1).collect() }
+    fn new(groups: &[Vec<u32>]) -> Result<Self> {
+        let tied = groups.iter().enumerate().filter(|(_, group)| group.len() > 1);
+        let copy =
+            |(level, group): (usize, &Vec<u32>)| Ok((level, gathered(group.len(), group.iter().copied(), WHAT)?));
+        Ok(Self { groups: tied.map(copy).collect::<Result<_>>()? })
     }
 
     /// Whether there are such levels from `level` on.

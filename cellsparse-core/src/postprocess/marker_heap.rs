@@ -56,6 +56,8 @@ pub(super) struct MarkerHeap<O> {
     len: usize,
     /// The bits of an item that hold its age.
     ages: O,
+    /// Items were lost for want of memory: what is left means nothing.
+    short: bool,
 }
 
 impl<O: Order> MarkerHeap<O> {
@@ -65,18 +67,35 @@ impl<O: Order> MarkerHeap<O> {
             places: vec![0; 2],
             len: 0,
             ages: O::new(0, u32::MAX >> (u32::BITS - age_bits), age_bits),
+            short: false,
         }
     }
 
     /// Adds an item, which is a marker at the pixel `place` if its age is 0.
     #[inline]
     pub(super) fn push(&mut self, item: O, place: u32) {
-        self.len += 1;
-        if self.len == self.orders.len() {
-            self.orders.resize(2 * self.len, O::NONE);
-            self.places.resize(2 * self.len, 0);
+        if self.len + 1 == self.orders.len() && !self.grow() {
+            return;
         }
+        self.len += 1;
         self.rise(self.len, item, place, |parent| parent <= item);
+    }
+
+    /// Makes room for twice as many items; whether there is memory.
+    #[cold]
+    fn grow(&mut self) -> bool {
+        let more = self.orders.len();
+        self.short |= self.orders.try_reserve(more).is_err() || self.places.try_reserve(more).is_err();
+        if !self.short {
+            self.orders.resize(2 * more, O::NONE);
+            self.places.resize(2 * more, 0);
+        }
+        !self.short
+    }
+
+    /// Whether items were lost for want of memory.
+    pub(super) fn is_short(&self) -> bool {
+        self.short
     }
 
     /// Removes the first item. If it is a marker, the result is its pixel.

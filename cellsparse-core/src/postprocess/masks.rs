@@ -3,13 +3,16 @@
 use ndarray::{ArrayView2, ArrayView3};
 
 use super::flow_following::{FlowField, follow_flows_until};
-use super::mask_cleaning::{fill_holes_and_remove_small_masks, fill_holes_and_renumber_as_fork};
+use super::mask_cleaning::{fill_holes_and_remove_small_masks_until, fill_holes_and_renumber_as_fork};
+use crate::budget::{array, gathered, mapped, pushed, zeros};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 pub use crate::geometry::diffusion::FlowRule;
 use crate::geometry::diffusion::map_cell_flows;
 use crate::geometry::label_runs::LabelRuns;
 use crate::raster::LabelImage;
+
+const WHAT: &str = "the masks of an image";
 
 /// Pixels around the image in which end positions are counted.
 const MARGIN: usize = 20;
@@ -99,10 +102,10 @@ pub fn compute_masks_until(
         remove_bad(&mut masks, errors, options.flow_threshold);
     }
     cancel.check()?;
-    Ok(match options.rule {
-        FlowRule::Reference => fill_holes_and_remove_small_masks(masks.view(), options.min_size),
+    match options.rule {
+        FlowRule::Reference => fill_holes_and_remove_small_masks_until(masks.view(), options.min_size, cancel),
         FlowRule::Fork => fill_holes_and_renumber_as_fork(masks.view(), options.min_size),
-    })
+    }
 }
 
 /// [`compute_masks`] before the flow filter and before holes and small cells are looked at.
@@ -124,27 +127,32 @@ fn raw_masks_until(
     cancel: &CancelToken,
 ) -> Result<LabelImage> {
     cancel.check()?;
-    let inside = cellprob.mapv(|logit| logit > options.cellprob_threshold);
+    let inside = mapped(cellprob, WHAT, |logit| logit > options.cellprob_threshold)?;
+    cancel.check()?;
     let field = FlowField::new(flows, inside.view())?;
     cancel.check()?;
     let moving = |[y, x]: [usize; 2]| match options.rule {
         FlowRule::Reference => inside[[y, x]],
         FlowRule::Fork => field.at(y, x)[0].abs() > 1e-3,
     };
-    let pixels: Vec<[usize; 2]> = inside.indexed_iter().map(|((y, x), _)| [y, x]).filter(|p| moving(*p)).collect();
+    let places = || inside.indexed_iter().map(|((y, x), _)| [y, x]);
+    // Counted first, as nothing is known of how many there are.
+    let count = places().filter(|place| moving(*place)).count();
+    cancel.check()?;
+    let pixels = gathered(count, places().filter(|place| moving(*place)), WHAT)?;
     let fewest = if options.rule == FlowRule::Fork { 5 } else { 1 };
     if pixels.len() < fewest || !inside.iter().any(|&inside| inside) {
-        return Ok(LabelImage::zeros(cellprob.dim()));
+        return array(cellprob.dim(), WHAT);
     }
     cancel.check()?;
-    let ends = follow_flows_until(&field, &pixels, options.steps, options.interpolate, cancel);
+    let ends = follow_flows_until(&field, &pixels, options.steps, options.interpolate, cancel)?;
     cancel.check()?;
     match options.rule {
         FlowRule::Reference => masks_of_ends(&pixels, &ends, cellprob.dim(), options, cancel),
         FlowRule::Fork => {
             // All other pixels stay where they are, and count.
-            let all: Vec<[usize; 2]> = inside.indexed_iter().map(|((y, x), _)| [y, x]).collect();
-            let mut all_ends: Vec<[f32; 2]> = all.iter().map(|&[y, x]| [y as f32, x as f32]).collect();
+            let all = gathered(inside.len(), places(), WHAT)?;
+            let mut all_ends = gathered(all.len(), all.iter().map(|&[y, x]| [y as f32, x as f32]), WHAT)?;
             for (&[y, x], end) in pixels.iter().zip(ends) {
                 all_ends[y * cellprob.ncols() + x] = end;
             }
@@ -175,7 +183,7 @@ fn flow_errors_until(
             flows.shape()
         )));
     }
-    let cells = LabelRuns::new(masks);
+    let cells = LabelRuns::new(masks)?;
     map_cell_flows(&cells, rule, cancel, |found| {
         let pixels = found.cell.runs.iter().flat_map(|run| (run.begin..run.end).map(|column| (run.row, column)));
         let mut sum = 0.0;
@@ -227,13 +235,13 @@ fn masks_of_ends(
         .filter(|(rows, columns)| rows.checked_mul(*columns).is_some())
         .ok_or_else(|| Error::Limit(format!("an image of {} x {} pixels; cut it into parts", shape.0, shape.1)))?;
     let place = |end: &[f32; 2]| (end[0] as usize + MARGIN) * columns + end[1] as usize + MARGIN;
-    let mut counts = vec![0u32; rows * columns];
+    let mut counts: Vec<u32> = zeros(rows * columns, WHAT)?;
     for ends in ends.chunks(PATIENCE) {
         cancel.check()?;
         ends.iter().for_each(|end| counts[place(end)] += 1);
     }
     let (painted, seeds) = paint_seeds(&counts, columns, options.rule, cancel)?;
-    let mut masks = LabelImage::zeros(shape);
+    let mut masks: LabelImage = array(shape, WHAT)?;
     for (pixels, ends) in pixels.chunks(PATIENCE).zip(ends.chunks(PATIENCE)) {
         cancel.check()?;
         for (&[y, x], end) in pixels.iter().zip(ends) {
@@ -243,7 +251,7 @@ fn masks_of_ends(
     drop((counts, painted));
     let largest = masks.len() as f64 * options.max_size_fraction;
     // By the number of the seed.
-    let (mut areas, mut ids) = (vec![0_usize; seeds + 1], vec![0_i32; seeds + 1]);
+    let (mut areas, mut ids) = (zeros::<usize>(seeds + 1, WHAT)?, zeros::<i32>(seeds + 1, WHAT)?);
     masks.iter().for_each(|label| areas[*label as usize] += 1);
     cancel.check()?;
     let mut last = 0;
@@ -275,14 +283,15 @@ fn paint_seeds(counts: &[u32], columns: usize, rule: FlowRule, cancel: &CancelTo
         }
         // Nothing is counted in the margin, so windows never leave the array.
         if count > SEED_COUNT && window(at, 2, columns).all(|other| counts[other] <= count) {
-            seeds.push(at);
+            pushed(&mut seeds, at, WHAT)?;
         }
     }
     if rule == FlowRule::Reference {
-        seeds.sort_by_key(|seed| counts[*seed]);
+        // Of equal ones, those that come first stay first.
+        seeds.sort_unstable_by_key(|seed| (counts[*seed], *seed));
     }
     const SIDE: usize = 2 * GROWTH + 3;
-    let mut painted = vec![0i32; counts.len()];
+    let mut painted: Vec<i32> = zeros(counts.len(), WHAT)?;
     for (index, &seed) in seeds.iter().enumerate() {
         if index.is_multiple_of(PATIENCE_OF_SEEDS) {
             cancel.check()?;

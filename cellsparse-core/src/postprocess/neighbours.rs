@@ -2,6 +2,9 @@
 
 use rayon::prelude::*;
 
+use crate::budget::{gathered, pushed};
+use crate::error::Result;
+
 /// An axis-parallel box in pixels, bounds included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
@@ -57,14 +60,21 @@ struct Strip {
     members: [usize; 2],
 }
 
+const WHAT: &str = "the neighbours of object candidates";
+
 impl Neighbours {
     /// Sorts the boxes.
-    pub fn new(boxes: &[Bounds]) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) where there is no memory.
+    pub fn new(boxes: &[Bounds]) -> Result<Self> {
         let mut classes: Vec<Vec<u32>> = vec![Vec::new(); 64];
         for (index, bounds) in (0..).zip(boxes) {
-            classes[(i64::BITS - bounds.side().max(0).leading_zeros()) as usize].push(index);
+            let class = &mut classes[(i64::BITS - bounds.side().max(0).leading_zeros()) as usize];
+            pushed(class, index, WHAT)?;
         }
-        Self(classes.into_iter().filter(|class| !class.is_empty()).map(|class| SizeClass::new(boxes, class)).collect())
+        let classes = classes.into_iter().filter(|class| !class.is_empty());
+        Ok(Self(classes.map(|class| SizeClass::new(boxes, class)).collect::<Result<_>>()?))
     }
 
     /// Calls `visit` for every box that may meet `bounds` (and some that do not), each once, in no particular order.
@@ -76,7 +86,7 @@ impl Neighbours {
 }
 
 impl SizeClass {
-    fn new(boxes: &[Bounds], mut members: Vec<u32>) -> Self {
+    fn new(boxes: &[Bounds], mut members: Vec<u32>) -> Result<Self> {
         let corner = |index: &u32| {
             let bounds = &boxes[*index as usize];
             (bounds.y[0], bounds.x[0], *index)
@@ -90,7 +100,8 @@ impl SizeClass {
         let strips = strips.collect();
         members.par_chunks_mut(len).for_each(|strip| strip.sort_unstable_by_key(|index| (corner(index).1, *index)));
         let reach = members.iter().map(|index| boxes[*index as usize].side()).max().unwrap_or(0);
-        Self { reach, strips, columns: members.iter().map(|index| corner(index).1).collect(), members }
+        let columns = gathered(members.len(), members.iter().map(|index| corner(index).1), WHAT)?;
+        Ok(Self { reach, strips, columns, members })
     }
 
     fn visit(&self, bounds: &Bounds, visit: &mut impl FnMut(usize)) {
@@ -125,7 +136,7 @@ mod tests {
                     Bounds { y: [y, y + h], x: [x, x + w] }
                 })
                 .collect();
-            let grid = Neighbours::new(&boxes);
+            let grid = Neighbours::new(&boxes).unwrap();
             for one in &boxes {
                 let mut seen = vec![0; boxes.len()];
                 grid.visit(one, |index| seen[index] += 1);
@@ -135,12 +146,12 @@ mod tests {
                 }
             }
         }
-        Neighbours::new(&[]).visit(&Bounds::around(&[[1, 1]]), |_| panic!("nothing is there"));
+        Neighbours::new(&[]).unwrap().visit(&Bounds::around(&[[1, 1]]), |_| panic!("nothing is there"));
     }
 
     /// Boxes visited when every one of them looks for those it meets.
     fn visited(boxes: &[Bounds]) -> usize {
-        let grid = Neighbours::new(boxes);
+        let grid = Neighbours::new(boxes).unwrap();
         let mut count = 0;
         boxes.iter().for_each(|bounds| grid.visit(bounds, |_| count += 1));
         count
@@ -176,7 +187,7 @@ mod tests {
             boxes.push(Bounds { y: [first.min(last), first.max(last)], x: [first.min(last), last.max(first)] });
         }
         boxes.push(Bounds::around(&[]));
-        let grid = Neighbours::new(&boxes);
+        let grid = Neighbours::new(&boxes).unwrap();
         for one in &boxes {
             let mut seen = vec![0; boxes.len()];
             grid.visit(one, |index| seen[index] += 1);

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::candidates::{StarCandidates, candidates};
 use super::circles::Circles;
 use super::neighbours::{Bounds, Neighbours};
+use crate::budget::{gathered, pushed, reserve, zeros};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::polygon::doubled_area;
@@ -26,9 +27,9 @@ pub fn non_maximum_suppression_dense(
     prob_thresh: f32,
     nms_thresh: f32,
 ) -> Result<StarCandidates> {
-    let sorted = candidates(prob, dist, grid, prob_thresh, border)?.sorted();
+    let sorted = candidates(prob, dist, grid, prob_thresh, border)?.sorted()?;
     let kept = non_maximum_suppression(&sorted, nms_thresh)?;
-    Ok(sorted.select(&kept))
+    sorted.select(&kept)
 }
 
 /// Places of the candidates that survive, ascending. The list must be sorted already: an earlier candidate wins.
@@ -62,11 +63,11 @@ pub fn non_maximum_suppression_until(
         return Err(Error::Config("the overlap threshold is not a number; give a value between 0 and 1".into()));
     }
     if nms_thresh >= ALL {
-        return Ok((0..sorted.len()).collect());
+        return gathered(sorted.len(), 0..sorted.len(), WHAT);
     }
-    let stars = Stars::new(sorted);
-    let grid = Neighbours::new(&stars.bounds);
-    let mut suppressed = vec![false; sorted.len()];
+    let stars = Stars::new(sorted)?;
+    let grid = Neighbours::new(&stars.bounds)?;
+    let mut suppressed: Vec<bool> = zeros(sorted.len(), WHAT)?;
     let mut kept = Vec::new();
     let mut rivals = Vec::new();
     let mut workspace = Workspace::default();
@@ -77,7 +78,7 @@ pub fn non_maximum_suppression_until(
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        kept.push(i);
+        pushed(&mut kept, i, WHAT)?;
         if stars.is_flat(i) && nms_thresh >= 0.0 {
             continue;
         }
@@ -104,6 +105,8 @@ pub fn integer_outline(point: [i32; 2], dist: ArrayView1<f32>) -> Vec<[i32; 2]> 
     vertices
 }
 
+const WHAT: &str = "the suppression of object candidates";
+
 /// The overlap that nothing exceeds.
 pub(super) const ALL: f32 = 1.0;
 
@@ -126,27 +129,38 @@ pub(super) struct Stars<'a> {
     /// (sin, cos) of every ray.
     directions: Vec<[f32; 2]>,
     pub bounds: Vec<Bounds>,
-    areas: Vec<f32>,
-    circles: Vec<Circles>,
-    /// Longest ray of each candidate, and of all.
-    radii: Vec<f32>,
+    shapes: Vec<Shape>,
+    /// Longest ray of all.
     largest_radius: f32,
 }
 
+struct Shape {
+    area: f32,
+    circles: Circles,
+    /// The longest ray.
+    radius: f32,
+}
+
 impl<'a> Stars<'a> {
-    pub fn new(candidates: &'a StarCandidates) -> Self {
+    /// Measures all candidates.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where there is no memory.
+    pub fn new(candidates: &'a StarCandidates) -> Result<Self> {
         let directions = directions(candidates.dist.ncols());
         let measure = |vertices: &mut Vec<[i32; 2]>, k: usize| {
             let dist = candidates.dist.row(k);
             integer_vertices(candidates.points[k], dist, &directions, vertices);
             let area = 0.5 * doubled_area(vertices).unsigned_abs() as f32;
             let radius = dist.iter().copied().fold(0.0, f32::max);
-            (Bounds::around(vertices), (area, (Circles::new(dist.iter().copied()), radius)))
+            (Bounds::around(vertices), Shape { area, circles: Circles::new(dist.iter().copied()), radius })
         };
         let measured = (0..candidates.len()).into_par_iter().with_min_len(256).map_init(Vec::new, measure);
-        let (bounds, (areas, (circles, radii))): (Vec<_>, (Vec<_>, (Vec<_>, Vec<f32>))) = measured.unzip();
-        let largest_radius = radii.iter().copied().fold(0.0, f32::max);
-        Self { candidates, directions, bounds, areas, circles, radii, largest_radius }
+        // With room for all, nothing is taken by the threads.
+        let (mut bounds, mut shapes) = (reserve(candidates.len(), WHAT)?, reserve::<Shape>(candidates.len(), WHAT)?);
+        measured.unzip_into_vecs(&mut bounds, &mut shapes);
+        let largest_radius = shapes.iter().map(|shape| shape.radius).fold(0.0, f32::max);
+        Ok(Self { candidates, directions, bounds, shapes, largest_radius })
     }
 
     fn vertices(&self, k: usize, vertices: &mut Vec<[i32; 2]>) {
@@ -172,7 +186,7 @@ impl<'a> Stars<'a> {
     }
 
     pub fn may_overlap(&self, i: usize, j: usize) -> bool {
-        let reach = self.largest_radius + self.radii[i];
+        let reach = self.largest_radius + self.shapes[i].radius;
         self.bounds[i].meets(&self.bounds[j]) && self.squared_distance(i, j) < reach * reach
     }
 
@@ -210,11 +224,11 @@ impl<'a> Stars<'a> {
         j: usize,
         workspace: &mut Workspace,
     ) -> bool {
-        let [a, b] = [self.areas[i], self.areas[j]].map(|area| f64::from(area) + 1e-10);
+        let [a, b] = [i, j].map(|k| f64::from(self.shapes[k].area) + 1e-10);
         let smaller = a.min(b);
         let distance = f64::from(self.squared_distance(i, j)).sqrt();
-        if let Some(known) = self.circles[i].overlap_more_than(&self.circles[j], distance, f64::from(thresh) * smaller)
-        {
+        let [first, second] = [i, j].map(|k| &self.shapes[k].circles);
+        if let Some(known) = first.overlap_more_than(second, distance, f64::from(thresh) * smaller) {
             return known;
         }
         self.vertices(j, &mut workspace.vertices);
@@ -324,8 +338,8 @@ mod tests {
     fn tiny_polygons_do_not_make_the_large_ones_visit_each_other() {
         let sorted = tiny_and_large(99_999);
         assert_eq!(non_maximum_suppression(&sorted, 1.0).unwrap().len(), 199_999);
-        let stars = Stars::new(&sorted);
-        let grid = Neighbours::new(&stars.bounds);
+        let stars = Stars::new(&sorted).unwrap();
+        let grid = Neighbours::new(&stars.bounds).unwrap();
         let mut visits = 0;
         stars.bounds.iter().for_each(|bounds| grid.visit(bounds, |_| visits += 1));
         assert!(visits < 60 * sorted.len(), "{visits}");

@@ -6,6 +6,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
+use crate::budget::{array, mapped};
 use crate::error::{Error, Result};
 use crate::geometry::ellipse::{Ellipse, Moments, symmetric_eigen};
 use crate::raster::{Connectivity, LabelImage, label_components};
@@ -55,7 +56,8 @@ pub fn find_spots(center: ArrayView2<'_, f32>, options: &SpotOptions) -> Result<
             options.center_ratio, radii[0], radii[1]
         )));
     }
-    let (blobs, count) = label_components(center.mapv(|p| p > options.threshold).view(), Connectivity::Eight)?;
+    let inside = mapped(center, "the spots in a map", |p| p > options.threshold)?;
+    let (blobs, count) = label_components(inside.view(), Connectivity::Eight)?;
     let mut found = vec![(Moments::default(), [[usize::MAX, 0]; 2]); count];
     for ((y, x), &id) in blobs.indexed_iter().filter(|(_, id)| **id > 0) {
         let (moments, bounds) = &mut found[id as usize - 1];
@@ -112,9 +114,9 @@ pub fn draw_spots(spots: &[Spot], shape: [usize; 2]) -> Result<LabelImage> {
     if i32::try_from(spots.len()).is_err() {
         return Err(Error::Limit(format!("{} spots do not fit 32-bit ids", spots.len())));
     }
-    let mut labels = LabelImage::zeros(shape);
+    let mut labels: LabelImage = array(shape, "a label image of spots")?;
     // One more than the level of the pixel, 0 where no spot was.
-    let mut levels = Array2::<u8>::zeros(shape);
+    let mut levels: Array2<u8> = array(shape, "a label image of spots")?;
     for (id, spot) in (1..).zip(spots) {
         let (squares, axes) = symmetric_eigen(spot.covariance);
         let ellipse = Ellipse { center: spot.center, radii: squares.map(|square| square.max(0.0).sqrt()), axes };

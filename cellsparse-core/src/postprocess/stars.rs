@@ -1,7 +1,8 @@
 //! From ray lengths to outlines and label images.
 
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
+use ndarray::{Array3, ArrayView2, ArrayView3, Axis};
 
+use crate::budget::{array, gathered};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::polygon;
@@ -35,11 +36,13 @@ pub fn dist_to_coord(dist: ArrayView2<f32>, points: &[[f64; 2]], scale: [f64; 2]
         })
         .collect();
     let stretch = scale.map(|factor| 1.0 / factor);
-    Ok(Array3::from_shape_fn((n, 2, rays), |(i, axis, k)| {
+    let mut coord: Array3<f32> = array((n, 2, rays), "the vertices of polygons")?;
+    for ((i, axis, k), vertex) in coord.indexed_iter_mut() {
         let offset = (f64::from(dist[[i, k]]) * directions[k][axis]) as f32;
         let offset = (f64::from(offset) * stretch[axis]) as f32;
-        (f64::from(offset) + points[i][axis]) as f32
-    }))
+        *vertex = (f64::from(offset) + points[i][axis]) as f32;
+    }
+    Ok(coord)
 }
 
 /// Draws star-convex polygons into a new label image of `shape` (`[height, width]`): polygon `k` of the list gets id
@@ -91,7 +94,8 @@ pub fn coord_to_label_until(
     if pixels.is_none_or(|pixels| pixels > isize::MAX as usize / 8) {
         return Err(Error::Limit(format!("a label image of {} x {} pixels", shape[0], shape[1])));
     }
-    let mut order: Vec<usize> = (0..n).collect();
+    let what = "a label image of polygons";
+    let mut order = gathered(n, 0..n, what)?;
     if let Some(prob) = prob {
         if prob.len() != n {
             return Err(Error::Image(format!("{} scores for {n} polygons; give one each", prob.len())));
@@ -100,9 +104,9 @@ pub fn coord_to_label_until(
             return Err(Error::Image(format!("the score of polygon {k} is not a number")));
         }
         // The sum turns -0 into +0, which compares equal to it.
-        order.sort_by(|&a, &b| (prob[a] + 0.0).total_cmp(&(prob[b] + 0.0)));
+        order.sort_unstable_by(|&a, &b| (prob[a] + 0.0).total_cmp(&(prob[b] + 0.0)).then(a.cmp(&b)));
     }
-    let mut labels: LabelImage = Array2::zeros((shape[0], shape[1]));
+    let mut labels: LabelImage = array((shape[0], shape[1]), what)?;
     let coord = coord.as_standard_layout();
     for k in order {
         cancel.check()?;
@@ -119,7 +123,7 @@ pub fn coord_to_label_until(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::array;
+    use ndarray::{Array2, array};
 
     #[test]
     fn higher_scores_cover_lower_ones() {

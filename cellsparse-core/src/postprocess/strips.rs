@@ -3,8 +3,11 @@
 use super::candidates::StarCandidates;
 use super::neighbours::Neighbours;
 use super::nms::{ALL, Stars, Workspace};
+use crate::budget::{gathered, no_memory, zeros};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
+
+const WHAT: &str = "the suppression of object candidates";
 
 /// Suppression over an image that is seen from top to bottom, with the survivors of the whole image.
 ///
@@ -64,9 +67,10 @@ pub enum Strip {
 }
 
 /// What becomes of a candidate; `Kept` until something else is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Fate {
     Open,
+    #[default]
     Kept,
     Lost,
 }
@@ -165,40 +169,40 @@ impl StripSuppression {
     /// [`Error::Cancelled`].
     pub fn finish(mut self) -> Result<(StarCandidates, Vec<u8>)> {
         self.settle(i64::MAX)?;
-        let order = self.settled.order();
+        let order = self.settled.order()?;
         let tags = if self.settled.tags.is_empty() {
             Vec::new()
         } else {
             order.iter().map(|&k| self.settled.tags[k]).collect()
         };
-        Ok((self.settled.stars.select(&order), tags))
+        Ok((self.settled.stars.select(&order)?, tags))
     }
 
     /// Decides what can be decided when no unseen polygon reaches above the row `unseen`.
     fn settle(&mut self, unseen: i64) -> Result<()> {
-        let order = self.open.order();
-        let sorted = self.open.stars.select(&order);
-        let fates = fates(&Stars::new(&sorted), unseen, self.overlap, &self.cancel)?;
+        let order = self.open.order()?;
+        let sorted = self.open.stars.select(&order)?;
+        let fates = fates(&Stars::new(&sorted)?, unseen, self.overlap, &self.cancel)?;
         drop(sorted);
-        let of = |fate: Fate| -> Vec<usize> {
-            let mut places: Vec<usize> =
-                order.iter().zip(&fates).filter(|(_, found)| **found == fate).map(|(place, _)| *place).collect();
+        let of = |fate: Fate| -> Result<Vec<usize>> {
+            let places = || order.iter().zip(&fates).filter(|(_, found)| **found == fate).map(|(place, _)| *place);
+            let mut places = gathered(places().count(), places(), WHAT)?;
             places.sort_unstable();
-            places
+            Ok(places)
         };
-        let (stay, leave) = (of(Fate::Open), of(Fate::Kept));
+        let (stay, leave) = (of(Fate::Open)?, of(Fate::Kept)?);
         self.decided |= stay.len() < fates.len();
-        let settled = self.open.select(&leave);
+        let settled = self.open.select(&leave)?;
         self.settled.append_all(settled)?;
-        self.open = self.open.select(&stay);
+        self.open = self.open.select(&stay)?;
         Ok(())
     }
 }
 
 /// What becomes of candidates in order of their scores when those that reach down to the row `unseen` may meet unseen ones.
 fn fates(stars: &Stars<'_>, unseen: i64, overlap: f32, cancel: &CancelToken) -> Result<Vec<Fate>> {
-    let grid = Neighbours::new(&stars.bounds);
-    let mut fates = vec![Fate::Kept; stars.bounds.len()];
+    let grid = Neighbours::new(&stars.bounds)?;
+    let mut fates: Vec<Fate> = zeros(stars.bounds.len(), WHAT)?;
     let mut rivals = Vec::new();
     let mut workspace = Workspace::default();
     for i in 0..fates.len() {
@@ -240,16 +244,20 @@ impl Numbered {
     }
 
     /// Places by descending score, of equal scores the later arrival first.
-    fn order(&self) -> Vec<usize> {
+    fn order(&self) -> Result<Vec<usize>> {
         let score = |place: usize| self.stars.prob[place] + 0.0;
-        let mut order: Vec<usize> = (0..self.stars.len()).collect();
+        let mut order = gathered(self.stars.len(), 0..self.stars.len(), WHAT)?;
         order.sort_unstable_by(|&a, &b| score(b).total_cmp(&score(a)).then(self.numbers[b].cmp(&self.numbers[a])));
-        order
+        Ok(order)
     }
 
-    fn select(&self, places: &[usize]) -> Self {
-        let tags = if self.tags.is_empty() { Vec::new() } else { places.iter().map(|&k| self.tags[k]).collect() };
-        Self { stars: self.stars.select(places), numbers: places.iter().map(|&k| self.numbers[k]).collect(), tags }
+    fn select(&self, places: &[usize]) -> Result<Self> {
+        let count = if self.tags.is_empty() { 0 } else { places.len() };
+        Ok(Self {
+            stars: self.stars.select(places)?,
+            numbers: gathered(places.len(), places.iter().map(|&k| self.numbers[k]), WHAT)?,
+            tags: gathered(count, places.iter().take(count).map(|&k| self.tags[k]), WHAT)?,
+        })
     }
 
     fn append(&mut self, stars: &StarCandidates, tags: &[u8], first: u64) -> Result<()> {
@@ -257,13 +265,17 @@ impl Numbered {
             return Err(Error::Image(format!("{} tags for {} candidates; give one for each", tags.len(), stars.len())));
         }
         self.stars.append(stars)?;
-        self.numbers.extend(first..first + stars.len() as u64);
+        let numbers = first..first + stars.len() as u64;
+        self.numbers.try_reserve(stars.len()).map_err(|_| no_memory(8 * stars.len() as u64, WHAT))?;
+        self.numbers.extend(numbers);
         self.tags.extend_from_slice(tags);
         Ok(())
     }
 
     fn append_all(&mut self, other: Self) -> Result<()> {
         self.stars.append(&other.stars)?;
+        let count = other.numbers.len();
+        self.numbers.try_reserve(count).map_err(|_| no_memory(8 * count as u64, WHAT))?;
         self.numbers.extend(other.numbers);
         self.tags.extend(other.tags);
         Ok(())
@@ -293,7 +305,7 @@ mod tests {
 
     fn strip(all: &StarCandidates, rows: std::ops::Range<i32>) -> (StarCandidates, Vec<u8>) {
         let places: Vec<usize> = (0..all.len()).filter(|&k| rows.contains(&all.points[k][0])).collect();
-        (all.select(&places), places.iter().map(|k| (k % 251) as u8).collect())
+        (all.select(&places).unwrap(), places.iter().map(|k| (k % 251) as u8).collect())
     }
 
     #[test]
@@ -303,9 +315,9 @@ mod tests {
             let sides = [300.0, [15.0, 60.0, 200.0][round % 3]];
             let n = 40 + random.below(400);
             let all = field(&mut random, n, sides, [3.0, 12.0, 40.0][round / 3 % 3]);
-            let sorted = all.sorted();
+            let sorted = all.sorted().unwrap();
             for overlap in [0.0, 0.4, 1.0] {
-                let whole = sorted.select(&non_maximum_suppression(&sorted, overlap).unwrap());
+                let whole = sorted.select(&non_maximum_suppression(&sorted, overlap).unwrap()).unwrap();
                 for height in [11, 90, 400] {
                     let mut suppression = StripSuppression::new(16, overlap, Some(40), &CancelToken::new());
                     for top in (0..300).step_by(height) {
@@ -336,7 +348,7 @@ mod tests {
             let pieces: [Vec<usize>; 2] = [(0..half).collect(), (half..part.len()).collect()];
             for places in &pieces {
                 let of_piece: Vec<u8> = places.iter().map(|place| tags[*place]).collect();
-                assert_eq!(whole.hold(&part.select(places), &of_piece).unwrap(), Strip::Taken);
+                assert_eq!(whole.hold(&part.select(places).unwrap(), &of_piece).unwrap(), Strip::Taken);
             }
             whole.add(&StarCandidates::empty(16), &[], top + 50).unwrap();
             let (seen, reach, open) = cut.state();
@@ -367,7 +379,7 @@ mod tests {
             most = most.max(suppression.open.stars.len());
         }
         assert!(most < 1000, "{most} candidates were open at a time");
-        let sorted = all.sorted();
+        let sorted = all.sorted().unwrap();
         assert_eq!(suppression.finish().unwrap().0.len(), non_maximum_suppression(&sorted, 0.4).unwrap().len());
     }
 

@@ -9,9 +9,12 @@ use rayon::prelude::*;
 
 use super::flood_queue::{Key, LiteralHeap, MonotoneQueue};
 use super::grey_levels::GreyLevels;
+use crate::budget::{array, gathered, no_memory, reserve, try_push};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::raster::{Connectivity, LabelImage};
+
+const WHAT: &str = "the watershed of an image";
 
 /// A value of an elevation map, as an unsigned integer of the same order.
 ///
@@ -109,13 +112,13 @@ pub fn watershed_until<T: GreyLevel>(
         )));
     }
     if elevation.is_empty() {
-        return Ok(LabelImage::zeros((height, width)));
+        return array((height, width), WHAT);
     }
-    let grey_levels = GreyLevels::new(elevation, markers, mask, connectivity);
+    let grey_levels = GreyLevels::new(elevation, markers, mask, connectivity)?;
     cancel.check()?;
     let labels = match grey_levels {
-        Some(grey_levels) => grey_levels.stopped_by(cancel).flood(),
-        None => flood_many_levels(elevation, markers, mask, connectivity, cancel),
+        Some(grey_levels) => grey_levels.stopped_by(cancel).flood()?,
+        None => flood_many_levels(elevation, markers, mask, connectivity, cancel)?,
     };
     // A flood that was stopped ends at once, with pixels left out.
     cancel.check()?;
@@ -129,22 +132,18 @@ fn flood_many_levels<T: GreyLevel>(
     mask: Option<ArrayView2<'_, bool>>,
     connectivity: Connectivity,
     cancel: &CancelToken,
-) -> LabelImage {
+) -> Result<LabelImage> {
     let (height, width) = elevation.dim();
-    let mut labels = LabelImage::zeros((height, width));
-    let mut basin = Basin { cancel: cancel.clone(), ..Basin::new(elevation, markers, mask, connectivity) };
-    if cancel.is_cancelled() {
-        return labels;
-    }
-    basin.flood();
-    if cancel.is_cancelled() {
-        return labels;
-    }
+    let mut labels: LabelImage = array((height, width), WHAT)?;
+    let mut basin = Basin { cancel: cancel.clone(), ..Basin::new(elevation, markers, mask, connectivity)? };
+    cancel.check()?;
+    basin.flood()?;
+    cancel.check()?;
     let stride = width + 2;
     labels.axis_iter_mut(Axis(0)).into_par_iter().zip(basin.cells.par_chunks(stride).skip(1)).for_each(
         |(mut row, cells)| row.iter_mut().zip(&cells[1..]).for_each(|(label, cell)| *label = cell.label.max(0)),
     );
-    labels
+    Ok(labels)
 }
 
 fn check_shape(name: &str, found: (usize, usize), expected: (usize, usize)) -> Result<()> {
@@ -200,10 +199,11 @@ impl<K: Key> Basin<K> {
         markers: ArrayView2<'_, i32>,
         mask: Option<ArrayView2<'_, bool>>,
         connectivity: Connectivity,
-    ) -> Self {
+    ) -> Result<Self> {
         let (height, width) = elevation.dim();
         let stride = width + 2;
-        let mut cells = vec![Cell { key: K::default(), label: OUTSIDE, trace: 0 }; (height + 2) * stride];
+        let mut cells = reserve((height + 2) * stride, WHAT)?;
+        cells.resize((height + 2) * stride, Cell { key: K::default(), label: OUTSIDE, trace: 0 });
         cells.par_chunks_mut(stride).skip(1).take(height).enumerate().for_each(|(y, cells)| {
             let (levels, markers) = (elevation.row(y), markers.row(y));
             for ((cell, level), marker) in cells[1..].iter_mut().zip(levels).zip(markers) {
@@ -216,14 +216,14 @@ impl<K: Key> Basin<K> {
                 }
             }
         });
-        let markers =
-            (0u32..).zip(&cells).filter(|(_, cell)| cell.label > 0).map(|(at, cell)| (at, cell.label)).collect();
+        let places = || (0u32..).zip(&cells).filter(|(_, cell)| cell.label > 0).map(|(at, cell)| (at, cell.label));
+        let markers = gathered(places().count(), places(), WHAT)?;
         let row = stride as isize;
         let mut offsets = vec![-row, -1, 1, row];
         if connectivity == Connectivity::Eight {
             offsets.extend([-row - 1, -row + 1, row - 1, row + 1]);
         }
-        Self { cells, offsets, markers, cancel: CancelToken::new() }
+        Ok(Self { cells, offsets, markers, cancel: CancelToken::new() })
     }
 
     /// Whether a pixel of a marker has anything to grow into. One that has not may be released at any time: it changes
@@ -234,42 +234,50 @@ impl<K: Key> Basin<K> {
 
     /// The highest level up to `limit` that two growing pixels of markers share. The order of pixels of equal level is
     /// that of their discovery, except that all pixels of markers were discovered at once.
-    fn highest_tie(&self, limit: Option<K>) -> Option<K> {
-        let growing = self.markers.iter().filter(|(at, _)| self.grows(*at));
-        let mut keys: Vec<K> = growing.map(|(at, _)| self.cells[*at as usize].key).collect();
+    fn highest_tie(&self, limit: Option<K>) -> Result<Option<K>> {
+        let mut keys = self.growing()?;
         keys.retain(|key| limit.is_none_or(|limit| *key <= limit));
         keys.sort_unstable();
-        keys.windows(2).rev().find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+        Ok(keys.windows(2).rev().find(|pair| pair[0] == pair[1]).map(|pair| pair[0]))
+    }
+
+    /// The levels of the growing pixels of markers.
+    fn growing(&self) -> Result<Vec<K>> {
+        let growing = || self.markers.iter().filter(|(at, _)| self.grows(*at));
+        gathered(growing().count(), growing().map(|(at, _)| self.cells[*at as usize].key), WHAT)
     }
 
     /// Whether most growing pixels of markers share their level with another one.
-    fn is_mostly_tied(&self) -> bool {
-        let growing = self.markers.iter().filter(|(at, _)| self.grows(*at));
-        let mut keys: Vec<K> = growing.map(|(at, _)| self.cells[*at as usize].key).collect();
+    fn is_mostly_tied(&self) -> Result<bool> {
+        let mut keys = self.growing()?;
         keys.sort_unstable();
         let total = keys.len();
         keys.dedup();
-        2 * keys.len() < total
+        Ok(2 * keys.len() < total)
     }
 
     /// Floods everything. As a rule the order of equal markers decides nothing, and the fast queue does. Where it turns
     /// out to decide, flooding begins again with the heap of the reference as far as that is needed.
-    fn flood(&mut self) {
-        let tie = self.highest_tie(None);
-        if tie.is_some() && self.is_mostly_tied() {
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where there is no memory.
+    fn flood(&mut self) -> Result<()> {
+        let tie = self.highest_tie(None)?;
+        if tie.is_some() && self.is_mostly_tied()? {
             // On an elevation map of few levels the order of equal markers decides almost surely.
-            let _ = self.flood_from(tie, false);
-            return;
+            self.flood_from(tie, false)?;
+            return Ok(());
         }
-        let Err(level) = self.flood_from(None, true) else { return };
+        let Some(level) = self.flood_from(None, true)? else { return Ok(()) };
         self.clear();
-        let tie = self.highest_tie(Some(level));
-        if self.flood_from(tie, true).is_err() {
+        let tie = self.highest_tie(Some(level))?;
+        if self.flood_from(tie, true)?.is_some() {
             self.clear();
-            let tie = self.highest_tie(None);
+            let tie = self.highest_tie(None)?;
             // With all ties decided there is nothing left to check.
-            let _ = self.flood_from(tie, false);
+            self.flood_from(tie, false)?;
         }
+        Ok(())
     }
 
     /// Takes everything back but the markers.
@@ -284,8 +292,8 @@ impl<K: Key> Basin<K> {
     }
 
     /// Floods with the heap of the reference up to the level `tie`, then in order. With `check`, it ends at the first
-    /// pixel whose label the order of equal markers decides, with the level reached.
-    fn flood_from(&mut self, tie: Option<K>, check: bool) -> std::result::Result<(), K> {
+    /// pixel whose label the order of equal markers decides, and gives the level reached.
+    fn flood_from(&mut self, tie: Option<K>, check: bool) -> Result<Option<K>> {
         let mut queue = MonotoneQueue::new();
         match tie {
             None => {
@@ -296,7 +304,7 @@ impl<K: Key> Basin<K> {
                 }
             }
             Some(tie) => {
-                for (key, at) in self.flood_literally(tie) {
+                for (key, at) in self.flood_literally(tie)? {
                     queue.push(key, at);
                 }
             }
@@ -311,16 +319,16 @@ impl<K: Key> Basin<K> {
 
     /// Floods all levels up to `last` with the heap of the reference, whose mechanics decide between equal markers. The
     /// result is what is still to be flooded, in order.
-    fn flood_literally(&mut self, last: K) -> Vec<(K, u32)> {
-        let mut heap = LiteralHeap::with_capacity(self.markers.len());
+    fn flood_literally(&mut self, last: K) -> Result<impl Iterator<Item = (K, u32)> + use<K>> {
+        let mut heap = LiteralHeap::new();
         for &(at, _) in &self.markers {
             heap.push(self.cells[at as usize].key, 0, at);
         }
         let mut age = 1;
         let offsets: Vec<i32> = self.offsets.iter().map(|offset| *offset as i32).collect();
         while let Some((level, at)) = heap.pop_up_to(last) {
-            if (age as usize).is_multiple_of(PATIENCE) && self.cancel.is_cancelled() {
-                return Vec::new();
+            if (age as usize).is_multiple_of(PATIENCE) {
+                self.cancel.check()?;
             }
             let label = self.cells[at as usize].label;
             for offset in &offsets {
@@ -335,27 +343,31 @@ impl<K: Key> Basin<K> {
                 }
             }
         }
-        heap.into_sorted()
+        if heap.is_short() {
+            return Err(self.short());
+        }
+        Ok(heap.into_sorted())
+    }
+
+    fn short(&self) -> Error {
+        no_memory(16 * self.cells.len() as u64, WHAT)
     }
 
     /// Floods in the order of (level, discovery). Levels never fall, so pixels of the level that is being flooded and
     /// below form a plain queue.
-    fn flood_in_order<const N: usize, const CHECK: bool>(
-        &mut self,
-        mut queue: MonotoneQueue<K>,
-    ) -> std::result::Result<(), K> {
+    fn flood_in_order<const N: usize, const CHECK: bool>(&mut self, mut queue: MonotoneQueue<K>) -> Result<Option<K>> {
         let offsets: [i32; N] = std::array::from_fn(|k| self.offsets[k] as i32);
+        let short = 16 * self.cells.len() as u64;
         let cells = self.cells.as_mut_slice();
         let mut ready: Vec<u32> = Vec::new();
+        let mut room = true;
         while let Some(level) = queue.next_level(&mut ready) {
-            if self.cancel.is_cancelled() {
-                return Ok(());
-            }
+            self.cancel.check()?;
             let mut done = 0;
             while let Some(&at) = ready.get(done) {
                 done += 1;
-                if done % PATIENCE == 0 && self.cancel.is_cancelled() {
-                    return Ok(());
+                if done % PATIENCE == 0 {
+                    self.cancel.check()?;
                 }
                 let Cell { label, trace: before, .. } = cells[at as usize];
                 for offset in offsets {
@@ -367,7 +379,7 @@ impl<K: Key> Basin<K> {
                             cell.trace = trace(before, cell.key.max(level));
                         }
                         if cell.key <= level {
-                            ready.push(next);
+                            room &= try_push(&mut ready, next);
                         } else {
                             queue.push(cell.key, next);
                         }
@@ -376,13 +388,13 @@ impl<K: Key> Basin<K> {
                         && cell.label != OUTSIDE
                         && cell.trace == trace(before, cell.key.max(level))
                     {
-                        return Err(level);
+                        return Ok(Some(level));
                     }
                 }
             }
             ready.clear();
         }
-        Ok(())
+        if queue.is_short() || !room { Err(no_memory(short, WHAT)) } else { Ok(None) }
     }
 }
 

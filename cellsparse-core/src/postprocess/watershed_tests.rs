@@ -64,10 +64,10 @@ fn compare(elevation: &Array2<f64>, markers: &LabelImage, mask: &Array2<bool>, c
         let (mask, markers) = (Some(mask.view()), markers.view());
         let found = watershed(elevation.view(), markers, mask, connectivity).unwrap();
         assert_eq!(found, expected, "{case} {connectivity:?}");
-        let found = flood_many_levels(elevation.view(), markers, mask, connectivity, &CancelToken::new());
+        let found = flood_many_levels(elevation.view(), markers, mask, connectivity, &CancelToken::new()).unwrap();
         assert_eq!(found, expected, "{case} {connectivity:?}, many levels");
-        let grey_levels = GreyLevels::new(elevation.view(), markers, mask, connectivity).unwrap();
-        assert_eq!(grey_levels.flood_wide(), expected, "{case} {connectivity:?}, wide items in the heap");
+        let grey_levels = GreyLevels::new(elevation.view(), markers, mask, connectivity).unwrap().unwrap();
+        assert_eq!(grey_levels.flood_wide().unwrap(), expected, "{case} {connectivity:?}, wide items in the heap");
         let narrow = elevation.mapv(|level| level as i32);
         if narrow.mapv(f64::from) == *elevation {
             let found = watershed(narrow.view(), markers, mask, connectivity).unwrap();

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use ndarray::{Array2, Zip};
 
 use super::h_maxima::h_maxima_regions;
+use crate::budget::{array, mapped};
 use crate::control::CancelToken;
 use crate::error::Result;
-use crate::geometry::distance::distance_transform_edt;
+use crate::geometry::distance::distance_transform_edt_until;
 use crate::geometry::{disc_diameter, solidity};
-use crate::raster::{LabelImage, gaussian_blur};
+use crate::raster::{LabelImage, try_gaussian_blur};
 use crate::targets::fill_label_holes;
 
 /// Blur of the distance map and depth of a neck that parts two cells, as fractions of the diameter.
@@ -126,21 +127,29 @@ pub fn part_areas(inside: &Array2<bool>, diameter: f64) -> Vec<usize> {
 }
 
 fn split(inside: &Array2<bool>, diameter: f64, cancel: &CancelToken) -> Result<LabelImage> {
-    let distance = distance_transform_edt(inside.view()).mapv(|distance| distance.min(1e6) as f32);
+    let distance = distance_transform_edt_until(inside.view(), cancel)?;
+    let distance = mapped(distance.view(), "the distances in an image", |distance| distance.min(1e6) as f32)?;
     cancel.check()?;
-    let smooth = gaussian_blur(distance.view(), (SMOOTH * diameter) as f32);
+    let smooth = try_gaussian_blur(distance.view(), (SMOOTH * diameter) as f32)?;
     cancel.check()?;
     h_maxima_regions(smooth.view(), inside.view(), (NECK * diameter) as f32, cancel)
 }
 
 /// Where cells are: where the probability says so, and where they are drawn; without holes.
-pub fn inside(probability: &Array2<f32>, labels: &LabelImage) -> Array2<bool> {
-    let is_cell = Zip::from(probability).and(labels).map_collect(|p, label| match label {
-        0 => 0,
-        1.. => 1,
-        _ => i32::from(*p > 0.5),
+///
+/// # Errors
+/// [`Error::Limit`](crate::Error::Limit) where there is no memory.
+pub fn inside(probability: &Array2<f32>, labels: &LabelImage) -> Result<Array2<bool>> {
+    let what = "the pixels of cells";
+    let mut is_cell: LabelImage = array(labels.dim(), what)?;
+    Zip::from(&mut is_cell).and(probability).and(labels).for_each(|cell, p, label| {
+        *cell = match label {
+            0 => 0,
+            1.. => 1,
+            _ => i32::from(*p > 0.5),
+        };
     });
-    fill_label_holes(is_cell.view()).mapv(|cell| cell > 0)
+    mapped(fill_label_holes(is_cell.view())?.view(), what, |cell| cell > 0)
 }
 
 fn center(pixels: &[[usize; 2]]) -> [f64; 2] {

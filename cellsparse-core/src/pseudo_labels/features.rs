@@ -3,7 +3,8 @@
 use ndarray::{Array2, ArrayView3, Axis};
 use rayon::prelude::*;
 
-use crate::raster::gaussian_blur;
+use crate::error::Result;
+use crate::raster::try_gaussian_blur;
 
 /// Standard deviations of the blurs, as fractions of the diameter of the cells.
 const SCALES: [f64; 3] = [0.05, 0.1, 0.2];
@@ -21,13 +22,16 @@ pub struct PixelFeatures {
 
 impl PixelFeatures {
     /// Of an image `[H, W, C]` with cells of that diameter in pixels.
-    pub fn new(image: ArrayView3<'_, f32>, diameter: f64) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) where there is no memory.
+    pub fn new(image: ArrayView3<'_, f32>, diameter: f64) -> Result<Self> {
         let channels = image.len_of(Axis(2));
         let one = |index: usize| {
             let sigma = (SCALES[index % SCALES.len()] * diameter).max(FINEST);
-            gaussian_blur(image.index_axis(Axis(2), index / SCALES.len()), sigma as f32)
+            try_gaussian_blur(image.index_axis(Axis(2), index / SCALES.len()), sigma as f32)
         };
-        Self { maps: (0..channels * SCALES.len()).into_par_iter().map(one).collect() }
+        Ok(Self { maps: (0..channels * SCALES.len()).into_par_iter().map(one).collect::<Result<_>>()? })
     }
 
     /// Number of features of a pixel.
@@ -59,7 +63,7 @@ mod tests {
     #[test]
     fn features_are_value_slope_and_curvature_of_each_scale() {
         let ramp = Array3::from_shape_fn((60, 60, 2), |(y, x, c)| if c == 0 { 2.0 * x as f32 } else { y as f32 });
-        let features = PixelFeatures::new(ramp.view(), 20.0);
+        let features = PixelFeatures::new(ramp.view(), 20.0).unwrap();
         assert_eq!(features.len(), 18);
         let mut out = vec![0.0; features.len()];
         features.write(30, 25, &mut out);

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
+use crate::budget::{array, gathered, mapped, pushed, zeros};
 use crate::control::CancelToken;
 use crate::error::Result;
 use crate::raster::LabelImage;
@@ -14,7 +15,7 @@ use crate::raster::LabelImage;
 /// before.
 ///
 /// # Errors
-/// [`Error::Cancelled`](crate::Error::Cancelled).
+/// [`Error::Cancelled`](crate::Error::Cancelled), [`Error::Limit`](crate::Error::Limit) where there is no memory.
 pub fn h_maxima_regions(
     height: ArrayView2<'_, f32>,
     mask: ArrayView2<'_, bool>,
@@ -22,13 +23,14 @@ pub fn h_maxima_regions(
     cancel: &CancelToken,
 ) -> Result<LabelImage> {
     let (rows, columns) = mask.dim();
+    let what = "the regions of a map";
     // The highest first, of equally high ones in raster order.
     let pixels = mask.indexed_iter().filter(|(_, inside)| **inside);
-    let mut order: Vec<u64> =
-        pixels.map(|((y, x), _)| u64::from(!ascending(height[[y, x]])) << 32 | (y * columns + x) as u64).collect();
+    let keys = pixels.map(|((y, x), _)| u64::from(!ascending(height[[y, x]])) << 32 | (y * columns + x) as u64);
+    let mut order = gathered(mask.iter().filter(|inside| **inside).count(), keys, what)?;
     cancel.check()?;
     order.sort_unstable();
-    let mut owner = Array2::<u32>::zeros((rows, columns));
+    let mut owner: Array2<u32> = array((rows, columns), what)?;
     let mut regions = Regions::default();
     for (number, place) in order.into_iter().enumerate() {
         if number.is_multiple_of(PATIENCE) {
@@ -45,7 +47,7 @@ pub fn h_maxima_regions(
         }
         let highest = beside.iter().copied().reduce(|best, next| if next.0 > best.0 { next } else { best });
         let Some((_, joined)) = highest else {
-            owner[[y, x]] = regions.begin(level);
+            owner[[y, x]] = regions.begin(level)?;
             continue;
         };
         owner[[y, x]] = joined;
@@ -53,9 +55,9 @@ pub fn h_maxima_regions(
             regions.meet(joined, other, level, depth);
         }
     }
-    let mut numbers = vec![0; regions.parent.len() + 1];
+    let mut numbers: Vec<i32> = zeros(regions.parent.len() + 1, what)?;
     let mut last = 0;
-    Ok(owner.mapv(|region| {
+    mapped(owner.view(), what, |region| {
         if region == 0 {
             return 0;
         }
@@ -65,7 +67,7 @@ pub fn h_maxima_regions(
             *number = last;
         }
         *number
-    }))
+    })
 }
 
 /// Pixels after which it is asked whether to stop.
@@ -92,10 +94,11 @@ struct Regions {
 }
 
 impl Regions {
-    fn begin(&mut self, peak: f32) -> u32 {
-        self.peak.push(peak);
-        self.parent.push(self.parent.len() as u32 + 1);
-        self.parent.len() as u32
+    fn begin(&mut self, peak: f32) -> Result<u32> {
+        let number = self.parent.len() as u32 + 1;
+        pushed(&mut self.peak, peak, "the regions of a map")?;
+        pushed(&mut self.parent, number, "the regions of a map")?;
+        Ok(number)
     }
 
     fn root(&mut self, region: u32) -> u32 {

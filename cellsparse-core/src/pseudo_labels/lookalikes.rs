@@ -8,6 +8,7 @@ use super::cells::{Drawn, add_plain_cells, inside};
 use super::classifier::{Classifier, accuracy};
 use super::features::PixelFeatures;
 use super::{USEFUL, probabilities, samples};
+use crate::budget::mapped;
 use crate::control::CancelToken;
 use crate::error::counted;
 use crate::raster::{Component, LabelImage, connected_components};
@@ -48,12 +49,12 @@ pub fn doubtful_background(image: ArrayView3<'_, f32>, labels: &LabelImage) -> O
         return lone_lookalike(image, labels);
     }
     let drawn = Drawn::new(labels)?;
-    let features = PixelFeatures::new(image, drawn.diameter);
-    let samples = samples(&features, labels, &drawn.centers)?;
+    let features = PixelFeatures::new(image, drawn.diameter).ok()?;
+    let samples = samples(&features, labels, &drawn.centers).ok()??;
     let classifier = Classifier::fit(&samples, |_| true).filter(|_| accuracy(&samples).is_some_and(|a| a >= USEFUL))?;
-    let probability = probabilities(&features, &classifier, labels.dim());
-    let mut open = labels.mapv(|label| if label > 0 { label } else { -1 });
-    let inside = inside(&probability, &open);
+    let probability = probabilities(&features, &classifier, labels.dim()).ok()?;
+    let mut open = mapped(labels.view(), "a label image", |label| if label > 0 { label } else { -1 }).ok()?;
+    let inside = inside(&probability, &open).ok()?;
     add_plain_cells(&mut open, &drawn, &inside, &CancelToken::new()).ok()?;
     let there: BTreeSet<i32> = labels.iter().copied().filter(|label| *label > 0).collect();
     let found: BTreeSet<i32> = open.iter().copied().filter(|label| *label > 0).collect();

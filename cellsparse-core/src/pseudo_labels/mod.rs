@@ -18,10 +18,13 @@ use self::cells::{Drawn, add_plain_cells, inside};
 use self::classifier::{Classifier, Samples, accuracy_until};
 use self::features::PixelFeatures;
 pub use self::lookalikes::doubtful_background;
+use crate::budget::{array, copied, gathered, reserve};
 use crate::control::CancelToken;
 use crate::error::Result;
 use crate::random::Random;
 use crate::raster::LabelImage;
+
+const WHAT: &str = "the search for more cells in a training image";
 
 /// Accuracy on unseen drawn cells from which the classifier is believed about cells and background.
 const TRUSTED: f64 = 0.8;
@@ -61,16 +64,16 @@ pub fn add_pseudo_labels_until(
     seed: u64,
     cancel: &CancelToken,
 ) -> Result<LabelImage> {
-    let mut result = labels.clone();
+    let mut result = copied(labels.view(), WHAT)?;
     let (height, width, _) = image.dim();
     if labels.dim() != (height, width) || labels.iter().all(|label| *label >= 0) {
         return Ok(result);
     }
     let Some(drawn) = Drawn::new_until(labels, cancel)? else { return Ok(result) };
     cancel.check()?;
-    let features = PixelFeatures::new(image, drawn.diameter);
+    let features = PixelFeatures::new(image, drawn.diameter)?;
     cancel.check()?;
-    let Some(samples) = samples(&features, labels, &drawn.centers) else { return Ok(result) };
+    let Some(samples) = samples(&features, labels, &drawn.centers)? else { return Ok(result) };
     cancel.check()?;
     let Some(accuracy) = accuracy_until(&samples, cancel)? else { return Ok(result) };
     let Some(classifier) = Classifier::fit(&samples, |_| true) else { return Ok(result) };
@@ -78,13 +81,13 @@ pub fn add_pseudo_labels_until(
         return Ok(result);
     }
     cancel.check()?;
-    let probability = probabilities(&features, &classifier, labels.dim());
+    let probability = probabilities(&features, &classifier, labels.dim())?;
     cancel.check()?;
     if accuracy < TRUSTED || drawn.centers.len() < 2 {
-        add_typical_background(&mut result, &probability, seed);
+        add_typical_background(&mut result, &probability, seed)?;
         return Ok(result);
     }
-    let inside = inside(&probability, labels);
+    let inside = inside(&probability, labels)?;
     cancel.check()?;
     add_plain_cells(&mut result, &drawn, &inside, cancel)?;
     for ((at, label), probability) in result.indexed_iter_mut().zip(&probability) {
@@ -96,16 +99,21 @@ pub fn add_pseudo_labels_until(
 }
 
 /// Labelled pixels, evenly thinned out, in groups of the nearest drawn cell; `None` when a class is too small.
-fn samples(features: &PixelFeatures, labels: &LabelImage, centers: &[[f64; 2]]) -> Option<Samples> {
+fn samples(features: &PixelFeatures, labels: &LabelImage, centers: &[[f64; 2]]) -> Result<Option<Samples>> {
     let count = |wanted: fn(i32) -> bool| labels.iter().filter(|label| wanted(**label)).count();
     let (cells, background) = (count(|label| label > 0), count(|label| label == 0));
     if cells.min(background) < FEWEST {
-        return None;
+        return Ok(None);
     }
-    let mut samples = Samples::default();
-    let nearest = Nearest::new(centers);
     // Each class is thinned out alone, so that the smaller one keeps its pixels.
     let thinning = [background, cells].map(|count| count.div_ceil(MOST / 2));
+    let kept = background / thinning[0] + cells / thinning[1];
+    let mut samples = Samples {
+        features: reserve(kept * features.len(), WHAT)?,
+        cell: reserve(kept, WHAT)?,
+        group: reserve(kept, WHAT)?,
+    };
+    let nearest = Nearest::new(centers);
     let mut seen = [0usize; 2];
     let mut row = vec![0.0; features.len()];
     for ((y, x), label) in labels.indexed_iter().filter(|(_, label)| **label >= 0) {
@@ -119,7 +127,7 @@ fn samples(features: &PixelFeatures, labels: &LabelImage, centers: &[[f64; 2]]) 
         samples.cell.push(*label > 0);
         samples.group.push(nearest.to([y as f64, x as f64]));
     }
-    Some(samples)
+    Ok(Some(samples))
 }
 
 /// Points by their rows, to find the nearest one.
@@ -158,8 +166,8 @@ impl Nearest {
     }
 }
 
-fn probabilities(features: &PixelFeatures, classifier: &Classifier, shape: (usize, usize)) -> Array2<f32> {
-    let mut map = Array2::zeros(shape);
+fn probabilities(features: &PixelFeatures, classifier: &Classifier, shape: (usize, usize)) -> Result<Array2<f32>> {
+    let mut map: Array2<f32> = array(shape, WHAT)?;
     map.outer_iter_mut().into_par_iter().enumerate().for_each(|(y, mut line)| {
         let mut row = vec![0.0; features.len()];
         for (x, value) in line.iter_mut().enumerate() {
@@ -167,21 +175,22 @@ fn probabilities(features: &PixelFeatures, classifier: &Classifier, shape: (usiz
             *value = classifier.probability(&row);
         }
     });
-    map
+    Ok(map)
 }
 
-fn add_typical_background(labels: &mut LabelImage, probability: &Array2<f32>, seed: u64) {
-    let drawn = labels.iter().zip(probability).filter(|(label, _)| **label == 0);
-    let mut drawn: Vec<f32> = drawn.map(|(_, probability)| *probability).collect();
+fn add_typical_background(labels: &mut LabelImage, probability: &Array2<f32>, seed: u64) -> Result<()> {
+    let drawn = || labels.iter().zip(probability).filter(|(label, _)| **label == 0);
+    let mut drawn = gathered(drawn().count(), drawn().map(|(_, probability)| *probability), WHAT)?;
     let rank = (drawn.len() as f64 * TYPICAL) as usize;
     let limit = *drawn.select_nth_unstable_by(rank, f32::total_cmp).1;
-    let candidates: Vec<(usize, usize)> =
-        probability.indexed_iter().filter(|(at, p)| labels[*at] < 0 && **p <= limit).map(|(at, _)| at).collect();
+    let candidates = || probability.indexed_iter().filter(|(at, p)| labels[*at] < 0 && **p <= limit);
+    let candidates = gathered(candidates().count(), candidates().map(|(at, _)| at), WHAT)?;
     let most = labels.iter().filter(|label| **label >= 0).count();
-    let order = Random::new(seed, 0).permutation(candidates.len());
+    let order = Random::new(seed, 0).shuffled(gathered(candidates.len(), 0..candidates.len(), WHAT)?);
     for index in order.into_iter().take(most) {
         labels[candidates[index]] = 0;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -209,7 +218,7 @@ mod tests {
             () if y == 5 => 0,
             () => -1,
         });
-        (image, background_rim(&labels, 2))
+        (image, background_rim(&labels, 2).unwrap())
     }
 
     #[test]

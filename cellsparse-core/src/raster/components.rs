@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2, s};
 
 use super::image::LabelImage;
-use crate::budget::zeros;
+use crate::budget::{array, pushed, reserve, zeros};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
@@ -53,7 +53,8 @@ pub fn connected_components_until(
     if u32::try_from(labels.len()).is_ok_and(|n| n < u32::MAX) {
         let values = labels.as_standard_layout();
         let values = values.as_slice().unwrap_or(&[]);
-        let mut map: Vec<u32> = zeros(values.len(), "the parts of a label image")?;
+        let what = "the parts of a label image";
+        let mut map: Vec<u32> = zeros(values.len(), what)?;
         let mut parts: Vec<Component> = Vec::new();
         let mut stack = Vec::new();
         let mut seen = 0;
@@ -87,11 +88,11 @@ pub fn connected_components_until(
                 for next in neighbours.into_iter().flatten() {
                     if map[next] == 0 && values[next] == label {
                         map[next] = number;
-                        stack.push(next);
+                        pushed(&mut stack, next, what)?;
                     }
                 }
             }
-            parts.push(part);
+            pushed(&mut parts, part, what)?;
         }
         let map = Array2::from_shape_vec((height, width), map)
             .map_err(|error| Error::Internal(format!("component map: {error}")))?;
@@ -122,6 +123,7 @@ pub fn label_components(mask: ArrayView2<'_, bool>, connectivity: Connectivity) 
     if i32::try_from(mask.len()).is_err() || i32::try_from(width).is_err() {
         return Err(Error::Limit(format!("a mask of {height} x {width} pixels is too large; cut it into parts")));
     }
+    let what = "the parts of a mask";
     let reach = u32::from(connectivity == Connectivity::Eight);
     // `(row, first column, column after the last)` of each run, and an earlier or the same run of its part.
     let mut runs: Vec<(usize, u32, u32)> = Vec::new();
@@ -132,7 +134,7 @@ pub fn label_components(mask: ArrayView2<'_, bool>, connectivity: Connectivity) 
         let mut previous = false;
         for (x, &set) in (0u32..).zip(row) {
             if set && !previous {
-                runs.push((y, x, x));
+                pushed(&mut runs, (y, x, x), what)?;
             }
             if set && let Some(run) = runs.last_mut() {
                 run.2 = x + 1;
@@ -141,7 +143,7 @@ pub fn label_components(mask: ArrayView2<'_, bool>, connectivity: Connectivity) 
         }
         let mut first = above.start;
         for run in begin..runs.len() {
-            parents.push(run as u32);
+            pushed(&mut parents, run as u32, what)?;
             let (_, left, right) = runs[run];
             while first < above.end && runs[first].2 + reach <= left {
                 first += 1;
@@ -155,8 +157,8 @@ pub fn label_components(mask: ArrayView2<'_, bool>, connectivity: Connectivity) 
         }
         above = begin..runs.len();
     }
-    let mut labels = LabelImage::zeros((height, width));
-    let mut ids: Vec<i32> = Vec::with_capacity(runs.len());
+    let mut labels: LabelImage = array((height, width), what)?;
+    let mut ids: Vec<i32> = reserve(runs.len(), what)?;
     let mut count = 0;
     for (run, &(y, left, right)) in runs.iter().enumerate() {
         let root = root(&mut parents, run as u32) as usize;

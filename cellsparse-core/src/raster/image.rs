@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Array3, ArrayView3, Axis};
 
+use crate::budget::{copied, mapped};
 use crate::error::{Error, Result};
 
 /// A label image `[H, W]`: `< 0` unlabelled, `0` background, `>= 1` instance id. Ids need not be consecutive.
@@ -55,6 +56,19 @@ impl Image {
             Image::U8(pixels) => pixels.mapv(f32::from),
             Image::U16(pixels) => pixels.mapv(f32::from),
             Image::F32(pixels) => pixels.clone(),
+        }
+    }
+
+    /// [`to_f32`](Self::to_f32), or a refusal where there is no memory for it.
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn try_to_f32(&self) -> Result<Array3<f32>> {
+        let what = "an image as floats";
+        match self {
+            Image::U8(pixels) => mapped(pixels.view(), what, f32::from),
+            Image::U16(pixels) => mapped(pixels.view(), what, f32::from),
+            Image::F32(pixels) => copied(pixels.view(), what),
         }
     }
 

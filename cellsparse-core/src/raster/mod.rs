@@ -23,7 +23,7 @@ mod write;
 
 #[cfg(any(feature = "io", feature = "models"))]
 pub use self::atomic::{GrowingFile, require_regular_file, write_atomically};
-pub use self::blur::gaussian_blur;
+pub use self::blur::{gaussian_blur, try_gaussian_blur};
 pub use self::components::{
     Component, Components, Connectivity, connected_components, connected_components_until, label_components,
 };

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Array3, ArrayView3, s};
 
+use crate::budget::array;
 use crate::error::{Error, Result};
 
 /// The side of the tiles that the taper is made for.
@@ -111,8 +112,8 @@ impl TaperedSum {
         }
         Ok(Self {
             weights: taper(tile[0], tile[1]).mapv(|weight| weight as f32),
-            sum: Array3::zeros((rows, columns, channels)),
-            weight: Array2::zeros((rows, columns)),
+            sum: array((rows, columns, channels), "the blended answers of a network")?,
+            weight: array((rows, columns), "the blended answers of a network")?,
             window: None,
         })
     }

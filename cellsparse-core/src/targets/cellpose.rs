@@ -1,12 +1,14 @@
 //! Cellpose targets: cell probability and flows, from sparse labels.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array3, ArrayView2, s};
 
+use crate::budget::array;
 use crate::control::CancelToken;
 use crate::error::Result;
 use crate::geometry::diffusion::label_flows_until;
 pub use crate::geometry::diffusion::{FlowRule, label_flows as masks_to_flows};
-use crate::geometry::label_runs::LabelRuns;
 
 /// What a Cellpose network learns from a label image `[H, W]`: `[3, H, W]` with
 ///
@@ -32,7 +34,7 @@ pub fn cellpose_targets_until(
 ) -> Result<Array3<f32>> {
     let (height, width) = labels.dim();
     let flows = label_flows_until(labels, rule, cancel)?;
-    let mut targets = Array3::zeros((3, height, width));
+    let mut targets: Array3<f32> = array((3, height, width), "what Cellpose learns from a label image")?;
     targets.slice_mut(s![0, .., ..]).zip_mut_with(&labels, |probability, &label| *probability = label.signum() as f32);
     targets.slice_mut(s![1.., .., ..]).assign(&flows);
     Ok(targets)
@@ -41,7 +43,18 @@ pub fn cellpose_targets_until(
 /// The size of the cells of a label image in pixels: the median over the cells of the diameter of the disc of the cell's
 /// area; 0 without a cell. Values below 1 are no cells.
 pub fn diameter(labels: ArrayView2<'_, i32>) -> f64 {
-    let mut areas: Vec<usize> = LabelRuns::new(labels).iter().map(|cell| cell.area()).collect();
+    let mut cells = BTreeMap::<i32, usize>::new();
+    for row in labels.outer_iter() {
+        let mut rest = row.iter().filter(|label| **label > 0).peekable();
+        while let Some(label) = rest.next() {
+            let mut pixels = 1;
+            while rest.next_if(|next| *next == label).is_some() {
+                pixels += 1;
+            }
+            *cells.entry(*label).or_default() += pixels;
+        }
+    }
+    let mut areas: Vec<usize> = cells.into_values().collect();
     areas.sort_unstable();
     let of = |rank: usize| areas.get(rank).map_or(0.0, |&area| (area as f64).sqrt());
     let n = areas.len();

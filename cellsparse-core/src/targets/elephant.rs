@@ -5,12 +5,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ndarray::{Array2, ArrayView2, Zip, s};
+use ndarray::{ArrayView2, Zip, s};
 
+use crate::budget::{array, copied, mapped};
 use crate::error::{Error, Result};
-use crate::geometry::distance::label_distances;
+use crate::geometry::distance::try_label_distances;
 use crate::geometry::ellipse::{Ellipse, Moments, symmetric_eigen};
 use crate::raster::LabelImage;
+
+const WHAT: &str = "what ELEPHANT learns from a label image";
 
 /// The target of a pixel that teaches nothing.
 pub const IGNORED: i32 = -1;
@@ -61,10 +64,10 @@ impl Default for ClassRule {
 /// outside the borders and centres is. Later ids are written over earlier ones where ellipses overlap.
 ///
 /// # Errors
-/// [`Error::Config`] for a ratio out of range.
+/// [`Error::Config`] for a ratio out of range, [`Error::Limit`] where there is no memory.
 pub fn class_labels(labels: ArrayView2<'_, i32>, rule: &ClassRule) -> Result<LabelImage> {
     let sparse = labels.iter().any(|label| *label < 0);
-    let mut classes = labels.mapv(|label| if sparse && label != 0 { IGNORED } else { BACKGROUND });
+    let mut classes = mapped(labels, WHAT, |label| if sparse && label != 0 { IGNORED } else { BACKGROUND })?;
     match *rule {
         ClassRule::Ellipse { center_ratio, min_area } => {
             if !(center_ratio.is_finite() && center_ratio > 0.0) {
@@ -82,7 +85,7 @@ pub fn class_labels(labels: ArrayView2<'_, i32>, rule: &ClassRule) -> Result<Lab
             if !(0.0..1.0).contains(&center_ratio) {
                 return Err(Error::Config(format!("the centre ratio is {center_ratio}; it must be from 0 to below 1")));
             }
-            divide_cells(&mut classes, labels, center_ratio);
+            divide_cells(&mut classes, labels, center_ratio)?;
         }
     }
     Ok(classes)
@@ -129,14 +132,14 @@ fn grown(mut ellipse: Ellipse, shape: [usize; 2], enough: usize) -> Ellipse {
 }
 
 /// Divides cells by the distance to their outlines.
-fn divide_cells(classes: &mut LabelImage, labels: ArrayView2<'_, i32>, center_ratio: f64) {
-    let mut distances = label_distances(labels);
+fn divide_cells(classes: &mut LabelImage, labels: ArrayView2<'_, i32>, center_ratio: f64) -> Result<()> {
+    let mut distances = try_label_distances(labels)?;
     if distances.first().is_some_and(|distance| distance.is_infinite()) {
         // One cell covers the image: its outline is the border of the image.
         let (height, width) = labels.dim();
-        let mut padded = Array2::zeros((height + 2, width + 2));
+        let mut padded: LabelImage = array((height + 2, width + 2), WHAT)?;
         padded.slice_mut(s![1..=height, 1..=width]).assign(&labels);
-        distances = label_distances(padded.view()).slice(s![1..=height, 1..=width]).to_owned();
+        distances = copied(try_label_distances(padded.view())?.slice(s![1..=height, 1..=width]), WHAT)?;
     }
     let mut largest: HashMap<i32, f64> = HashMap::new();
     for (&label, &distance) in labels.iter().zip(&distances).filter(|(label, _)| **label > 0) {
@@ -156,11 +159,12 @@ fn divide_cells(classes: &mut LabelImage, labels: ArrayView2<'_, i32>, center_ra
             *class = if distance > limit { CENTER } else { RIM };
         }
     });
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::array;
+    use ndarray::{Array2, array};
 
     use super::*;
 

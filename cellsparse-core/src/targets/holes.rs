@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array2, ArrayView2, s};
 
+use crate::budget::{array, pushed};
+use crate::error::Result;
 use crate::raster::LabelImage;
 
 /// Fills the holes of every object and of every unlabelled region: background pixels that a region of one value
@@ -12,8 +14,10 @@ use crate::raster::LabelImage;
 /// `labels` is a label image `[H, W]`; so is the result. Objects are written in ascending order of their id and
 /// negative values after them, the smallest magnitude first, so that the later one wins where two claim a pixel: an
 /// object inside a hole of an object with a *larger* id is overwritten. The rule is that of StarDist 0.9.2.
-pub fn fill_label_holes(labels: ArrayView2<'_, i32>) -> LabelImage {
-    let labels = labels.as_standard_layout();
+///
+/// # Errors
+/// [`Error::Limit`](crate::Error::Limit) where there is no memory.
+pub fn fill_label_holes(labels: ArrayView2<'_, i32>) -> Result<LabelImage> {
     let mut boxes: BTreeMap<(bool, u32, i32), Bounds> = BTreeMap::new();
     for ((y, x), &value) in labels.indexed_iter() {
         if value != 0 {
@@ -21,18 +25,20 @@ pub fn fill_label_holes(labels: ArrayView2<'_, i32>) -> LabelImage {
             boxes.entry(order).or_insert(Bounds { top: y, bottom: y, left: x, right: x }).include(y, x);
         }
     }
-    let mut filled = LabelImage::zeros(labels.dim());
+    let mut filled: LabelImage = array(labels.dim(), WHAT)?;
     for ((_, _, value), bounds) in boxes {
         let window = s![bounds.top..=bounds.bottom, bounds.left..=bounds.right];
-        let outside = outside_of(labels.slice(window), value);
+        let outside = outside_of(labels.slice(window), value)?;
         filled.slice_mut(window).zip_mut_with(&outside, |pixel, outside| {
             if !outside {
                 *pixel = value;
             }
         });
     }
-    filled
+    Ok(filled)
 }
+
+const WHAT: &str = "the holes of a label image";
 
 struct Bounds {
     top: usize,
@@ -51,31 +57,32 @@ impl Bounds {
 }
 
 /// Pixels of other values that are 4-connected, through such pixels, to the border of the window.
-fn outside_of(window: ArrayView2<'_, i32>, value: i32) -> Array2<bool> {
+fn outside_of(window: ArrayView2<'_, i32>, value: i32) -> Result<Array2<bool>> {
     let (height, width) = window.dim();
-    let mut outside = Array2::from_elem((height, width), false);
+    let mut outside: Array2<bool> = array((height, width), WHAT)?;
     let mut open = Vec::new();
-    let visit = |outside: &mut Array2<bool>, open: &mut Vec<(usize, usize)>, y: usize, x: usize| {
+    let visit = |outside: &mut Array2<bool>, open: &mut Vec<(usize, usize)>, y: usize, x: usize| -> Result<()> {
         if y < height && x < width && window[[y, x]] != value && !outside[[y, x]] {
             outside[[y, x]] = true;
-            open.push((y, x));
+            pushed(open, (y, x), WHAT)?;
         }
+        Ok(())
     };
     for y in 0..height {
-        visit(&mut outside, &mut open, y, 0);
-        visit(&mut outside, &mut open, y, width - 1);
+        visit(&mut outside, &mut open, y, 0)?;
+        visit(&mut outside, &mut open, y, width - 1)?;
     }
     for x in 0..width {
-        visit(&mut outside, &mut open, 0, x);
-        visit(&mut outside, &mut open, height - 1, x);
+        visit(&mut outside, &mut open, 0, x)?;
+        visit(&mut outside, &mut open, height - 1, x)?;
     }
     while let Some((y, x)) = open.pop() {
-        visit(&mut outside, &mut open, y.wrapping_sub(1), x);
-        visit(&mut outside, &mut open, y + 1, x);
-        visit(&mut outside, &mut open, y, x.wrapping_sub(1));
-        visit(&mut outside, &mut open, y, x + 1);
+        visit(&mut outside, &mut open, y.wrapping_sub(1), x)?;
+        visit(&mut outside, &mut open, y + 1, x)?;
+        visit(&mut outside, &mut open, y, x.wrapping_sub(1))?;
+        visit(&mut outside, &mut open, y, x + 1)?;
     }
-    outside
+    Ok(outside)
 }
 
 #[cfg(test)]
@@ -87,15 +94,15 @@ mod tests {
     #[test]
     fn unlabelled_pixels_stay_unlabelled() {
         let labels = array![[-1, -1, -1, 0], [-1, 0, -1, 2], [-1, -1, -1, 2]];
-        let filled = fill_label_holes(labels.view());
+        let filled = fill_label_holes(labels.view()).unwrap();
         assert_eq!(filled, array![[-1, -1, -1, 0], [-1, -1, -1, 2], [-1, -1, -1, 2]]);
     }
 
     #[test]
     fn a_diagonal_gap_does_not_open_a_hole() {
         let labels = array![[0, 7, 0], [7, 0, 7], [0, 7, 0]];
-        assert_eq!(fill_label_holes(labels.view()), array![[0, 7, 0], [7, 7, 7], [0, 7, 0]]);
-        assert_eq!(fill_label_holes(array![[i32::MIN]].view()), array![[i32::MIN]]);
-        assert_eq!(fill_label_holes(Array2::zeros((0, 3)).view()).dim(), (0, 3));
+        assert_eq!(fill_label_holes(labels.view()).unwrap(), array![[0, 7, 0], [7, 7, 7], [0, 7, 0]]);
+        assert_eq!(fill_label_holes(array![[i32::MIN]].view()).unwrap(), array![[i32::MIN]]);
+        assert_eq!(fill_label_holes(Array2::zeros((0, 3)).view()).unwrap().dim(), (0, 3));
     }
 }

@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 
 use ndarray::{Array3, ArrayView3};
 
+use crate::budget::copied;
 use crate::error::{Error, Result};
 use crate::random::Random;
 
@@ -236,8 +237,11 @@ pub fn is_annotated(targets: &[f32]) -> bool {
 }
 
 /// Targets `[3, H, W]` as [`Patch::cut`] reads them, `[H, W, 3]`.
-pub fn channel_last(targets: ArrayView3<'_, f32>) -> Array3<f32> {
-    targets.permuted_axes([1, 2, 0]).as_standard_layout().into_owned()
+///
+/// # Errors
+/// [`Error::Limit`] where there is no memory.
+pub fn channel_last(targets: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
+    copied(targets.permuted_axes([1, 2, 0]), "what a network learns from an image")
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Training batches: patches drawn, changed, and turned into inputs and targets.
 
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
+use ndarray::{Array3, ArrayView2, ArrayView3, s};
 use rayon::prelude::*;
 
+use crate::budget::array;
 use crate::error::{Error, Result};
 use crate::raster::LabelImage;
 use crate::targets::stardist::{ObjectClasses, Rays, StarTargetsMut, grid_shape, stardist_targets_into};
@@ -113,8 +114,8 @@ impl BatchMaker {
         let mut padded_labels = Vec::with_capacity(labels.len());
         for (image, labels) in images.into_iter().zip(labels) {
             let small = labels.nrows() < patch || labels.ncols() < patch;
-            padded_images.push(if small { reflect_to(image.view(), patch) } else { image });
-            padded_labels.push(if small { extend_to(labels.view(), patch) } else { labels });
+            padded_images.push(if small { reflect_to(image.view(), patch)? } else { image });
+            padded_labels.push(if small { extend_to(labels.view(), patch)? } else { labels });
         }
         let views: Vec<ArrayView2<'_, i32>> = padded_labels.iter().map(|labels| labels.view()).collect();
         let sampler = PatchSampler::new(&views, [patch; 2], config.foreground_fraction, config.policy)?;
@@ -282,29 +283,32 @@ pub(crate) fn resize(buffer: &mut Vec<f32>, sides: &[usize]) -> Result<()> {
 }
 
 /// Continues an image to at least `side` rows and columns by reflection at its last row and column.
-pub(crate) fn reflect_to(image: ArrayView3<'_, f32>, side: usize) -> Array3<f32> {
+pub(crate) fn reflect_to(image: ArrayView3<'_, f32>, side: usize) -> Result<Array3<f32>> {
     let (height, width, channels) = image.dim();
     let reflect = |i: usize, n: usize| {
         let period = 2 * n.saturating_sub(1).max(1);
         let i = i % period;
         if i < n { i } else { (period - i).min(n - 1) }
     };
-    Array3::from_shape_fn((height.max(side), width.max(side), channels), |(y, x, c)| {
-        image[[reflect(y, height), reflect(x, width), c]]
-    })
+    let mut reflected: Array3<f32> = array((height.max(side), width.max(side), channels), "a training image")?;
+    for ((y, x, c), value) in reflected.indexed_iter_mut() {
+        *value = image[[reflect(y, height), reflect(x, width), c]];
+    }
+    Ok(reflected)
 }
 
 /// Continues a label image to at least `side` rows and columns with unlabelled pixels.
-pub(crate) fn extend_to(labels: ArrayView2<'_, i32>, side: usize) -> LabelImage {
+pub(crate) fn extend_to(labels: ArrayView2<'_, i32>, side: usize) -> Result<LabelImage> {
     let (height, width) = labels.dim();
-    let mut extended = Array2::from_elem((height.max(side), width.max(side)), -1);
+    let mut extended: LabelImage = array((height.max(side), width.max(side)), "the labels of a training image")?;
+    extended.fill(-1);
     extended.slice_mut(s![..height, ..width]).assign(&labels);
-    extended
+    Ok(extended)
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::array;
+    use ndarray::{Array2, array};
 
     use super::*;
 

@@ -3,6 +3,7 @@
 use ndarray::Array3;
 use rayon::prelude::*;
 
+use crate::budget::copied;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::random::Random;
@@ -157,8 +158,8 @@ impl CellposeBatches {
             let diameter = if diameter > 0.0 { diameter } else { mean };
             let rescale = config.rescale && diameter > 0.0;
             used.push(Annotated {
-                image: image.as_standard_layout().into_owned(),
-                targets: channel_last(cellpose_targets_until(labels.view(), config.rule, &config.cancel)?.view()),
+                image: if image.is_standard_layout() { image } else { copied(image.view(), "a training image")? },
+                targets: channel_last(cellpose_targets_until(labels.view(), config.rule, &config.cancel)?.view())?,
                 cells: PatchOrigins::containing(labels.view(), [1, 1], |label| label > 0)?,
                 annotated,
                 rescale: if rescale { diameter.max(SMALLEST_DIAMETER) / config.diam_mean } else { 1.0 },

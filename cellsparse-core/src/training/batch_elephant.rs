@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ndarray::Array3;
 use rayon::prelude::*;
 
+use crate::budget::resized;
 use crate::error::{Error, Result};
 use crate::random::Random;
 use crate::raster::LabelImage;
@@ -111,8 +112,8 @@ impl ElephantBatches {
             let (height, width) = labels.dim();
             let classes = class_labels(labels.view(), &config.rule)?;
             let small = height < config.patch || width < config.patch;
-            let image = if small { reflect_to(image.view(), config.patch) } else { image };
-            let classes = if small { extend_to(classes.view(), config.patch) } else { classes };
+            let image = if small { reflect_to(image.view(), config.patch)? } else { image };
+            let classes = if small { extend_to(classes.view(), config.patch)? } else { classes };
             labelled.push(PatchOrigins::containing(classes.view(), [1, 1], |class| class > IGNORED)?);
             padded_images.push(image);
             targets.push(classes);
@@ -184,8 +185,9 @@ impl Task for ElephantBatches {
     fn batch_into(&self, batch: &mut ElephantBatch, index: u64) -> Result<()> {
         let [size, rows, columns, channels] = self.shape;
         batch.shape = self.shape;
-        batch.images.resize(size * rows * columns * channels, 0.0);
-        batch.targets.resize(size * rows * columns, IGNORED);
+        // Every value is written anew.
+        resized(&mut batch.images, size * rows * columns * channels, "a batch")?;
+        resized(&mut batch.targets, size * rows * columns, "a batch")?;
         let first = index.wrapping_mul(size as u64);
         batch
             .images

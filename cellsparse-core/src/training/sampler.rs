@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ndarray::ArrayView2;
 
+use crate::budget::pushed;
 use crate::error::{Error, Result};
 use crate::random::Random;
 
@@ -175,7 +176,7 @@ impl PatchOrigins {
                 *found += usize::from(counts(value));
             }
             let Some(row) = (bottom + 1).checked_sub(rows) else { continue };
-            set.add_row(row, columns, &found);
+            set.add_row(row, columns, &found)?;
             for (found, &value) in found.iter_mut().zip(labels.row(row)) {
                 *found -= usize::from(counts(value));
             }
@@ -183,7 +184,7 @@ impl PatchOrigins {
         Ok(set)
     }
 
-    fn add_row(&mut self, row: usize, columns: usize, found: &[usize]) {
+    fn add_row(&mut self, row: usize, columns: usize, found: &[usize]) -> Result<()> {
         let mut open = false;
         let mut last = None;
         for (right, &found) in found.iter().enumerate() {
@@ -193,11 +194,12 @@ impl PatchOrigins {
             let Some(column) = (right + 1).checked_sub(columns) else { continue };
             let member = last.is_some_and(|last| last >= column);
             if member && !open {
-                self.runs.push((self.len, row, column));
+                pushed(&mut self.runs, (self.len, row, column), "the places of training patches")?;
             }
             self.len += usize::from(member);
             open = member;
         }
+        Ok(())
     }
 
     /// Number of places.

@@ -52,11 +52,14 @@ pub fn drawn(picture: &Picture, bounds: Option<[usize; 4]>) -> Value {
 }
 
 /// The objects of an image as they stand.
-pub fn answer(answer: &Answer, found: &Found) -> Value {
+///
+/// # Errors
+/// [`Error::Limit`](cellsparse_core::Error::Limit) where there is no memory for them.
+pub fn answer(answer: &Answer, found: &Found) -> cellsparse_core::Result<Value> {
     let labels = &answer.segmentation.labels;
     let (rows, columns) = labels.dim();
     let round = |value: f64| (value * 1e3).round() / 1e3;
-    let lines = LabelRuns::new(labels.view());
+    let lines = LabelRuns::new(labels.view())?;
     let objects = lines.iter().map(|object| {
         let [top, left, bottom, right] = object.bounds;
         let area = object.area();
@@ -74,13 +77,13 @@ pub fn answer(answer: &Answer, found: &Found) -> Value {
         })
     });
     let objects: Vec<Value> = objects.collect();
-    json!({
+    Ok(json!({
         "version": found.version,
         "window": [found.window.rows[0], found.window.columns[0], found.window.rows[1], found.window.columns[1]],
         "notes": answer.segmentation.notes,
         "objects": objects,
         "runs": runs(labels, [0, 0, rows, columns]),
-    })
+    }))
 }
 
 /// Where to draw next.

@@ -432,7 +432,7 @@ async fn objects(State(app): Shared, path: Numbered) -> Answer {
     let (talk, image) = numbered(&app, path).await?;
     let value = predicting(&app, move |app, cancel| {
         let (answer, found) = talk.answer(app, image, cancel).map_err(about_project)?;
-        Ok(content::answer(&answer, &found))
+        content::answer(&answer, &found).map_err(about_project)
     });
     reply(&value.await?)
 }

@@ -2,13 +2,16 @@
 
 use ndarray::Array2;
 
-use super::{Scratch, Window};
+use super::{PATIENCE, Scratch, Window};
+use crate::budget::{array, gathered, zeros};
 use crate::control::CancelToken;
 use crate::error::Result;
-use crate::geometry::distance::distance_transform_edt;
+use crate::geometry::distance::distance_transform_edt_until;
 
 /// Pixels that are computed for one cell in all steps, at most; what would take more is diffused in blocks. About a second.
 const MOST_UPDATES: f64 = (1_u64 << 29) as f64;
+
+const WHAT: &str = "the flows of a huge cell";
 
 /// In a cell of some width in pixels, heat falls to [`FELT`](super::FELT) within `REACH` times its width, and moves for
 /// no longer than `SETTLING` times the square of its width.
@@ -21,28 +24,31 @@ const SETTLE: usize = 4;
 
 impl Scratch {
     /// Side of the blocks in which a piece of that area is diffused first: 1 when single pixels are affordable.
-    pub(super) fn block_side(&self, area: usize, steps: usize, stride: usize) -> usize {
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    pub(super) fn block_side(&self, area: usize, steps: usize, stride: usize, cancel: &CancelToken) -> Result<usize> {
         let all = area as f64 * steps as f64;
         if all <= MOST_UPDATES {
-            return 1;
+            return Ok(1);
         }
         // Heat that the border takes away does not get further than some widths of the cell, and soon stays as it is.
-        let width = 2.0 * self.thickness(stride);
+        let width = 2.0 * self.thickness(stride, cancel)?;
         let reached = (area as f64).min(2.0 * REACH * width * width);
         let moving = (steps as f64).min(SETTLING * width * width + 4.0 * REACH * width);
         let updates = reached * moving;
         // Blocks save the fourth power of their side, and must not be thicker than the cell.
         let side = (updates / MOST_UPDATES).powf(0.25).ceil();
-        (side as usize).clamp(1, ((width / 8.0) as usize).max(1))
+        Ok((side as usize).clamp(1, ((width / 8.0) as usize).max(1)))
     }
 
     /// The largest distance of a pixel of the piece to the nearest one that is not part of it.
-    fn thickness(&self, stride: usize) -> f64 {
-        let mut inside = Array2::from_elem((self.heat.len() / stride, stride), false);
+    fn thickness(&self, stride: usize, cancel: &CancelToken) -> Result<f64> {
+        let mut inside: Array2<bool> = array((self.heat.len() / stride, stride), WHAT)?;
         if let Some(inside) = inside.as_slice_mut() {
             self.spans.iter().for_each(|&(at, len)| inside[at..at + len].fill(true));
         }
-        distance_transform_edt(inside.view()).iter().copied().fold(0.0, f64::max)
+        Ok(distance_transform_edt_until(inside.view(), cancel)?.iter().copied().fold(0.0, f64::max))
     }
 
     /// Diffuses blocks of `side` x `side` pixels for as long as their size asks for, then single pixels for a while.
@@ -56,8 +62,11 @@ impl Scratch {
     ) -> Result<()> {
         let [rows, columns] = [self.heat.len() / stride, stride].map(|len| (len - 2).div_ceil(side) + 2);
         let block = |row: usize, column: usize| ((row - 1) / side + 1) * columns + (column - 1) / side + 1;
-        let mut pixels = vec![0_u32; rows * columns];
-        for &(at, len) in &self.spans {
+        let mut pixels: Vec<u32> = zeros(rows * columns, WHAT)?;
+        for (number, &(at, len)) in self.spans.iter().enumerate() {
+            if number % PATIENCE == 0 {
+                cancel.check()?;
+            }
             (at..at + len).for_each(|at| pixels[block(at / stride, at % stride)] += 1);
         }
         // A block is part of the cell when half of it is; that of the source always is.
@@ -65,7 +74,7 @@ impl Scratch {
         let whole = (side * side) as u32;
         let inside = |at: usize| 2 * pixels[at] >= whole || at == centre;
         let mut blocks =
-            Scratch { heat: vec![0.0; rows * columns], next: vec![0.0; rows * columns], ..Self::default() };
+            Scratch { heat: zeros(rows * columns, WHAT)?, next: zeros(rows * columns, WHAT)?, ..Self::default() };
         blocks.sums.resize(columns, 0.0);
         for row in 1..rows - 1 {
             let mut column = 1;
@@ -82,7 +91,7 @@ impl Scratch {
         }
         // One step of blocks takes as long as `side` squared steps of pixels, and puts as much heat into a pixel.
         blocks.diffuse(steps.div_ceil(side * side), centre, columns, cancel)?;
-        self.interpolate(&blocks.heat, side, columns, stride);
+        self.interpolate(&blocks.heat, side, columns, stride, cancel)?;
         for _ in 0..SETTLE * side * side {
             cancel.check()?;
             self.heat[source] += 1.0;
@@ -94,15 +103,25 @@ impl Scratch {
 
     /// Gives every pixel the heat between those of the four blocks around it. Heat falls by the same factor from block to block
     /// rather than by the same amount, so it is the logarithm that is interpolated.
-    fn interpolate(&mut self, heat: &[f64], side: usize, columns: usize, stride: usize) {
-        let logs: Vec<f64> = heat.iter().map(|value| value.max(1e-300).ln()).collect();
+    fn interpolate(
+        &mut self,
+        heat: &[f64],
+        side: usize,
+        columns: usize,
+        stride: usize,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let logs = gathered(heat.len(), heat.iter().map(|value| value.max(1e-300).ln()), WHAT)?;
         // The block before a pixel and how far the pixel lies behind the middle of it.
         let place = |at: usize| {
             let position = (at - 1) as f64 / side as f64 + 0.5 / side as f64 + 0.5;
             (position as usize, position.fract())
         };
         let across: Vec<(usize, f64)> = (1..stride - 1).map(place).collect();
-        for &(at, len) in &self.spans {
+        for (number, &(at, len)) in self.spans.iter().enumerate() {
+            if number % PATIENCE == 0 {
+                cancel.check()?;
+            }
             let (row, below) = place(at / stride);
             let first = at % stride - 1;
             for (value, &(column, right)) in self.heat[at..at + len].iter_mut().zip(&across[first..first + len]) {
@@ -118,6 +137,7 @@ impl Scratch {
                 *value = if total > 0.0 { (mean / total).exp() } else { 0.0 };
             }
         }
+        Ok(())
     }
 }
 
@@ -145,7 +165,7 @@ mod tests {
 
     /// The flows of a whole label image as one cell, in blocks of that side.
     fn in_blocks(labels: &Array2<i32>, side: usize) -> Array3<f32> {
-        let cells = LabelRuns::new(labels.view());
+        let cells = LabelRuns::new(labels.view()).unwrap();
         let cell = cells.object(0).unwrap();
         let [height, width] = cell.extent();
         let centre = cell_centre(cell, FlowRule::Reference);
@@ -159,7 +179,7 @@ mod tests {
             1 => scratch.diffuse(steps, source, stride, &cancel).unwrap(),
             _ => scratch.coarse(side, steps, source, stride, &cancel).unwrap(),
         }
-        scratch.gradients(cell, FlowRule::Reference, stride);
+        scratch.gradients(cell, FlowRule::Reference, stride, &cancel).unwrap();
         let mut flows = Array3::zeros((2, labels.nrows(), labels.ncols()));
         let mut values = scratch.flows.iter();
         for run in cell.runs {

@@ -11,6 +11,7 @@ use super::super::options::Postprocess;
 use super::super::registry::AnyAlgorithm;
 use super::super::work::Work;
 use super::{Found, Scaled, Setup};
+use crate::budget::copied;
 use crate::error::{Error, Result};
 use crate::geometry::label_runs::{LabelRuns, Run};
 use crate::networks::{CellposeConfig, ImageStatistics};
@@ -111,23 +112,18 @@ impl<'a> Blended<'a> {
         let (options, cancel) = (self.setup.options, &self.setup.options.cancel);
         let (labels, probability, seeds) = match &self.kind {
             Kind::Cellpose { config, thresholds, .. } => {
-                let plane = |channel: usize| maps.slice(s![.., .., channel]);
-                let mut flows = Array3::zeros((2, window.height, window.width));
-                for channel in 0..2 {
-                    flows.slice_mut(s![channel, .., ..]).assign(&plane(channel));
-                }
-                let maps = FlowMaps { flows, cellprob: plane(2).to_owned() };
-                (maps.labels(config, thresholds, options.min_area, cancel)?, maps.probability(), None)
+                let maps = FlowMaps::new(maps.view())?;
+                (maps.labels(config, thresholds, options.min_area, cancel)?, maps.probability()?, None)
             }
             Kind::Elephant { thresholds, .. } => {
                 let method = options.postprocess.unwrap_or_default();
                 let labels = elephant::labels(maps.view(), thresholds, method, options.min_area, cancel)?;
                 let centers = (method == Postprocess::Watershed)
                     .then(|| maps.index_axis(Axis(2), 2).mapv(|center| center > thresholds.center));
-                (labels, elephant::foreground(maps.view()), centers)
+                (labels, elephant::foreground(maps.view())?, centers)
             }
         };
-        Ok(found(&labels, &probability, seeds.as_ref(), window, self.setup.extent()))
+        found(&labels, &probability, seeds.as_ref(), window, self.setup.extent())
     }
 
     /// The blended maps `[height, width, 3]` at the size of the image.
@@ -155,7 +151,8 @@ impl<'a> Blended<'a> {
         if let (Kind::Elephant { .. }, [whole]) = (&self.kind, tiles.as_slice())
             && self.corners.len() == 1
         {
-            return Ok(whole.slice(s![part.top..part.bottom(), part.left..part.right(), ..]).to_owned());
+            let part = whole.slice(s![part.top..part.bottom(), part.left..part.right(), ..]);
+            return copied(part, "the answer of a network");
         }
         let size = [part.height, part.width];
         let mut sum = TaperedSum::of_window([part.top, part.left], size, 3, self.side)?;
@@ -235,10 +232,10 @@ fn found(
     seeds: Option<&Array2<bool>>,
     window: Region,
     extent: Extent,
-) -> Vec<Found> {
+) -> Result<Vec<Found>> {
     let ends = [window.top > 0, window.left > 0, window.bottom() < extent.height, window.right() < extent.width];
     let mut objects = Vec::new();
-    for object in LabelRuns::new(labels.view()).iter() {
+    for object in LabelRuns::new(labels.view())?.iter() {
         let pixels = || object.runs.iter().flat_map(|run| (run.begin..run.end).map(|column| (run.row, column)));
         let sum: f64 = pixels().map(|at| f64::from(probability[at])).sum();
         let seed = seeds.and_then(|seeds| pixels().find(|at| seeds[*at]));
@@ -263,7 +260,7 @@ fn found(
             cut: ends.iter().zip(rim).any(|(end, rim)| *end && rim),
         });
     }
-    objects
+    Ok(objects)
 }
 
 /// The answers to the tiles that were asked for last.

@@ -31,11 +31,11 @@ pub(crate) fn percentiles(
     let mut samples: Vec<f32> = reserve(pixels * channels, "a sample of the intensities of an image")?;
     for region in regions {
         cancel.check()?;
-        samples.extend(reader.read(region, level)?.to_f32().iter());
+        samples.extend(reader.read(region, level)?.try_to_f32()?.iter());
     }
     let samples = Array3::from_shape_vec((pixels, 1, channels), samples)
         .map_err(|error| Error::Internal(format!("a sample of intensities: {error}")))?;
-    Percentiles::measure(samples.view(), normalization.pmin, normalization.pmax)
+    Percentiles::measure_until(samples.view(), normalization.pmin, normalization.pmax, cancel)
 }
 
 impl Normalization {

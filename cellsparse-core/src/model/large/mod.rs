@@ -212,12 +212,13 @@ impl<'a> Setup<'a> {
     pub fn is_empty(&self, region: Region) -> Result<bool> {
         let Some(seen) = self.model.seen.map(|seen| seen.zoomed(self.zoom)) else { return Ok(false) };
         if let Some(thumbnail) = &self.thumbnail
-            && thumbnail.shows_nothing(region, &seen)?
+            && thumbnail.shows_nothing(region, &seen, &self.options.cancel)?
         {
             return Ok(true);
         }
         let pixels = self.source.normalized(region)?;
-        Ok(seen.nothing_in(&crate::raster::Image::F32(pixels), true).is_some())
+        let pixels = crate::raster::Image::F32(pixels);
+        Ok(seen.nothing_in(&pixels, true, &self.options.cancel)?.is_some())
     }
 
     /// Refuses a part that would not fit into the memory.

@@ -6,7 +6,7 @@ use super::super::network::Network;
 use super::super::normalization::FARTHEST;
 use crate::error::Result;
 use crate::raster::regions::{Extent, Region, RegionReader};
-use crate::raster::{Percentiles, Resized, gaussian_blur};
+use crate::raster::{Percentiles, Resized, try_gaussian_blur};
 
 /// An image with one scaling of its intensities.
 pub(super) struct Source<'a> {
@@ -39,7 +39,7 @@ impl<'a> Source<'a> {
 
     /// The part `[height, width, C]` with scaled intensities and the channels of the network.
     pub fn normalized(&self, region: Region) -> Result<Array3<f32>> {
-        let pixels = self.reader.read(region, self.level)?.to_f32();
+        let pixels = self.reader.read(region, self.level)?.try_to_f32()?;
         let scaled = match &self.scaling {
             Some(scaling) => {
                 let mut scaled = scaling.apply_in_place(pixels)?;
@@ -104,7 +104,7 @@ impl<'a> Scaled<'a> {
         let mut pixels = self.source.normalized(needed)?;
         if self.sigma > 0.0 {
             for mut channel in pixels.axis_iter_mut(Axis(2)) {
-                let smooth = gaussian_blur(channel.view(), self.sigma);
+                let smooth = try_gaussian_blur(channel.view(), self.sigma)?;
                 channel.assign(&smooth);
             }
         }

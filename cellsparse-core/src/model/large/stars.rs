@@ -4,6 +4,7 @@ use super::super::registry::AnyAlgorithm;
 use super::super::stardist::{Placing, REACH, RowOfTiles, StarDist, StarThresholds, StarTiles};
 use super::super::work::Work;
 use super::{Found, Setup};
+use crate::budget::array;
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
 use crate::geometry::label_runs::{LabelRuns, Run};
@@ -250,7 +251,7 @@ impl Survivors {
         near.sort_by(|&a, &b| score(a).total_cmp(&score(b)).then(a.cmp(&b)));
         let labels = self.paint(&near, window)?;
         let mut found = Vec::new();
-        for object in LabelRuns::new(labels.view()).iter() {
+        for object in LabelRuns::new(labels.view())?.iter() {
             let index = near[object.label as usize - 1];
             if !core.contains(self.point(index)) || (object.area() as f32) < self.smallest {
                 continue;
@@ -275,11 +276,11 @@ impl Survivors {
 
     /// The polygons of a list, painted in its order over each other, as they are in that part of the image.
     fn paint(&self, list: &[usize], window: Region) -> Result<LabelImage> {
-        let some = self.stars.select(list);
+        let some = self.stars.select(list)?;
         let points: Vec<[f64; 2]> = some.points.iter().map(|point| point.map(f64::from)).collect();
         let coord = dist_to_coord(some.dist.view(), &points, [1.0, 1.0])?;
         let coord = coord.as_standard_layout();
-        let mut labels = LabelImage::zeros((window.height, window.width));
+        let mut labels: LabelImage = array((window.height, window.width), "the objects of a part")?;
         let sides = [[window.top, window.bottom()], [window.left, window.right()]];
         for (place, one) in coord.outer_iter().enumerate() {
             self.cancel.check()?;

@@ -4,6 +4,7 @@ use ndarray::{Array3, ArrayView2, Axis, s};
 
 use super::super::contrast::{Seen, noise};
 use super::source::Source;
+use crate::control::CancelToken;
 use crate::error::Result;
 use crate::raster::regions::{Extent, Region};
 
@@ -52,9 +53,12 @@ impl<'a> Thumbnail<'a> {
     }
 
     /// Whether surely nothing as large as a cell stands out of a part of the image.
-    pub fn shows_nothing(&self, part: Region, seen: &Seen) -> Result<bool> {
+    ///
+    /// # Errors
+    /// Those of reading, [`Error::Cancelled`](crate::Error::Cancelled), [`Error::Limit`](crate::Error::Limit).
+    pub fn shows_nothing(&self, part: Region, seen: &Seen, cancel: &CancelToken) -> Result<bool> {
         let pixels = self.copy.normalized(self.under(part))?;
-        Ok(seen.surely_nothing_in(pixels.view(), self.factor[0].max(self.factor[1]), self.noise))
+        seen.surely_nothing_in(pixels.view(), self.factor[0].max(self.factor[1]), self.noise, cancel)
     }
 
     /// The pixels of the copy that a part of the image lies in, and one more on each side.

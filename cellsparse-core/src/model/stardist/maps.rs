@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use ndarray::{Array2, Array3, ArrayView3, s};
 
+use crate::budget::{array, mapped};
 use crate::error::{Error, Result};
 use crate::model::network::Network;
 use crate::model::work::Work;
@@ -142,10 +143,11 @@ impl StarTiles {
             (columns.keep_begin - columns.begin) * cells[1]..(columns.keep_end - columns.begin) * cells[1],
             ..
         ];
-        let prob = outputs[0].slice(keep).mapv(|logit| 1.0 / (1.0 + (-logit).exp()));
+        let what = "what a network says about a tile";
+        let prob = mapped(outputs[0].slice(keep), what, |logit| 1.0 / (1.0 + (-logit).exp()))?;
         Ok(StarMaps {
             prob: prob.remove_axis(ndarray::Axis(2)),
-            dist: outputs[1].slice(keep).mapv(|length| length.max(SHORTEST_RAY)),
+            dist: mapped(outputs[1].slice(keep), what, |length| length.max(SHORTEST_RAY))?,
             class: outputs.get(2).map(|logits| logits.slice(keep).map_axis(ndarray::Axis(2), argmax)),
             origin: [rows.keep_begin * cells[0], columns.keep_begin * cells[1]],
             border: [
@@ -176,7 +178,8 @@ pub(super) fn probability(
 ) -> Result<Array2<f32>> {
     let working = resample(image.into(), scale)?;
     let (rows, columns, _) = working.dim();
-    let mut whole = Array2::zeros((rows.div_ceil(config.grid[0]), columns.div_ceil(config.grid[1])));
+    let sides = (rows.div_ceil(config.grid[0]), columns.div_ceil(config.grid[1]));
+    let mut whole: Array2<f32> = array(sides, "the probabilities of an image")?;
     for_each_tile(network, config, working.view(), work, &mut |maps| {
         let [top, left] = maps.origin;
         for ((y, x), prob) in maps.prob.indexed_iter() {

@@ -6,7 +6,7 @@ use ndarray::ArrayView3;
 
 use super::StarThresholds;
 use super::maps::{StarMaps, for_each_tile};
-use crate::budget::bytes_of;
+use crate::budget::{bytes_of, gathered, pushed, zeros};
 use crate::control::CancelToken;
 use crate::error::Result;
 use crate::model::network::Network;
@@ -27,6 +27,8 @@ pub(super) struct Candidates {
     classes: Vec<u8>,
     shape: [usize; 2],
 }
+
+const WHAT: &str = "the object candidates";
 
 /// The candidates of a row of tiles.
 pub(in crate::model) struct RowOfTiles {
@@ -104,7 +106,7 @@ impl Stars<'_> {
         let mut take = |row: RowOfTiles| {
             found.stars.append(&row.stars)?;
             found.classes.extend(row.classes);
-            found.keep_best(most);
+            found.keep_best(most)?;
             Ok(ControlFlow::Continue(()))
         };
         let _ = self.for_each_row_of_tiles(image, scale, prob, work, &mut take)?;
@@ -182,7 +184,7 @@ impl RowOfTiles {
                 point[axis] += (maps.origin[axis] * grid[axis]) as i32;
             }
             if (point[0] as usize) < place.working[0] && (point[1] as usize) < place.working[1] {
-                inside.push(index);
+                pushed(&mut inside, index, WHAT)?;
                 // Back to the pixels of the image.
                 *point = std::array::from_fn(|axis| rescaled(point[axis], place.working[axis], place.full[axis]));
                 // There are at most 255 classes and the background.
@@ -193,7 +195,7 @@ impl RowOfTiles {
             let factor = (1.0 / place.scale) as f32;
             part.dist.mapv_inplace(|length| length * factor);
         }
-        self.stars.append(&part.select(&inside))
+        self.stars.append(&part.select(&inside)?)
     }
 }
 
@@ -216,10 +218,10 @@ impl Candidates {
     ///
     /// A candidate is removed by a better one only, so of those above any probability the same ones survive.
     pub fn survivors(&self, nms: f32, cancel: &CancelToken) -> Result<Vec<usize>> {
-        let mut order: Vec<usize> = (0..self.stars.len()).collect();
+        let mut order = gathered(self.stars.len(), 0..self.stars.len(), WHAT)?;
         let score = |place: usize| self.stars.prob[place] + 0.0;
         order.sort_unstable_by(|&a, &b| score(b).total_cmp(&score(a)).then(b.cmp(&a)));
-        let sorted = self.stars.select(&order);
+        let sorted = self.stars.select(&order)?;
         Ok(non_maximum_suppression_until(&sorted, nms, cancel)?.into_iter().map(|place| order[place]).collect())
     }
 
@@ -238,23 +240,24 @@ impl Candidates {
             false => likely.iter().map(|&place| self.classes[place]).collect(),
         };
         let smallest = thresholds.smallest_object.max(min_area);
-        paint(&self.stars.select(&likely), &classes, self.shape, smallest, cancel)
+        paint(&self.stars.select(&likely)?, &classes, self.shape, smallest, cancel)
     }
 
     /// Leaves out those with the lowest probability when there are more than `most`; the rest stays in order.
-    fn keep_best(&mut self, most: usize) {
+    fn keep_best(&mut self, most: usize) -> Result<()> {
         if self.stars.len() <= most {
-            return;
+            return Ok(());
         }
-        let mut places: Vec<usize> = (0..self.stars.len()).collect();
+        let mut places = gathered(self.stars.len(), 0..self.stars.len(), WHAT)?;
         let score = |place: usize| self.stars.prob[place];
         places.select_nth_unstable_by(most, |&a, &b| score(b).total_cmp(&score(a)).then(b.cmp(&a)));
         places.truncate(most);
         places.sort_unstable();
-        self.stars = self.stars.select(&places);
+        self.stars = self.stars.select(&places)?;
         if !self.classes.is_empty() {
             self.classes = places.iter().map(|&place| self.classes[place]).collect();
         }
+        Ok(())
     }
 }
 
@@ -273,7 +276,7 @@ fn paint(
     cancel.check()?;
     remove_small_labels(&mut labels, smallest);
     cancel.check()?;
-    let mut present = vec![false; kept.len() + 1];
+    let mut present: Vec<bool> = zeros(kept.len() + 1, WHAT)?;
     labels.iter().for_each(|&id| present[id as usize] = true);
     let mut objects = Vec::new();
     for index in (0..kept.len()).filter(|index| present[index + 1]) {

@@ -437,6 +437,19 @@ fn gathered<T>(len: usize, values: impl IntoIterator<Item = T>) -> Decoded<Vec<T
     Ok(all)
 }
 
+/// Values that are converted before it is asked again whether to stop.
+const PATIENCE: usize = 1 << 22;
+
+/// What `convert` makes of every `size` bytes.
+fn converted<T>(source: &Source<'_>, bytes: &[u8], size: usize, convert: impl Fn(&[u8]) -> T) -> Decoded<Vec<T>> {
+    let mut all = gathered(bytes.len() / size, [])?;
+    for part in bytes.chunks(size * PATIENCE) {
+        source.check()?;
+        all.extend(part.chunks_exact(size).map(&convert));
+    }
+    Ok(all)
+}
+
 /// Interleaved samples to `[H, W, C]`.
 fn channels_last<T>(samples: Vec<T>, height: usize, width: usize, channels: usize) -> Decoded<Array3<T>> {
     Array3::from_shape_vec((height, width, channels), samples)

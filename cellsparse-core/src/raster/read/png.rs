@@ -6,7 +6,8 @@ use png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
 
 use super::source::Source;
 use super::{
-    Decoded, Picked, Problem, RawLabels, ReadLimits, ReadOptions, buffer, channels_last, gathered, plane, sample_count,
+    Decoded, Picked, Problem, RawLabels, ReadLimits, ReadOptions, buffer, channels_last, converted, gathered, plane,
+    sample_count,
 };
 use crate::raster::Image;
 
@@ -21,8 +22,7 @@ pub(super) fn image(source: &Source<'_>, options: &ReadOptions) -> Decoded<Picke
         ColorType::Indexed => return Err(Problem::unusable("the PNG has a palette image without a palette")),
     };
     let image = if frame.depth == 16 {
-        let pairs = frame.data.chunks_exact(2);
-        let samples = gathered(pairs.len(), pairs.map(|pair| u16::from_be_bytes([pair[0], pair[1]])))?;
+        let samples = converted(source, &frame.data, 2, |pair| u16::from_be_bytes([pair[0], pair[1]]))?;
         Image::U16(channels_last(samples, frame.height, frame.width, channels)?)
     } else {
         Image::U8(channels_last(frame.data, frame.height, frame.width, channels)?)
@@ -43,14 +43,8 @@ pub(super) fn labels(source: &Source<'_>, options: &ReadOptions) -> Decoded<RawL
         }
     };
     let values: Vec<u32> = match frame.depth {
-        16 => {
-            let pixels = frame.data.chunks_exact(2 * stride);
-            gathered(pixels.len(), pixels.map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))))?
-        }
-        8 => {
-            let pixels = frame.data.chunks_exact(stride);
-            gathered(pixels.len(), pixels.map(|pixel| u32::from(pixel[0])))?
-        }
+        16 => converted(source, &frame.data, 2 * stride, |pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))?,
+        8 => converted(source, &frame.data, stride, |pixel| u32::from(pixel[0]))?,
         depth => frame.unpack(depth)?,
     };
     Ok(RawLabels::Unsigned(plane(values, frame.height, frame.width)?))

@@ -3,7 +3,8 @@
 use half::f16;
 
 use super::super::rounding::{EXACT_IN_F32, Largest};
-use super::super::{Decoded, Problem, RawLabels, ReadLimits, channels_last, gathered, plane, sample_count};
+use super::super::source::Source;
+use super::super::{Decoded, PATIENCE, Problem, RawLabels, ReadLimits, channels_last, gathered, plane, sample_count};
 use super::chunks::Words;
 use super::page::{Color, Kind, Page};
 use crate::raster::Image;
@@ -96,28 +97,28 @@ pub(super) fn image(
 }
 
 /// The numbers as they are stored, whatever is black or white and whatever colours they are shown in.
-pub(super) fn labels(words: Words, page: &Page, signed_16: bool) -> Decoded<RawLabels> {
+pub(super) fn labels(words: Words, page: &Page, signed_16: bool, source: &Source<'_>) -> Decoded<RawLabels> {
     let (height, width) = (page.height, page.width);
     let too_large = |value: &dyn std::fmt::Display| {
         Problem::unusable(format!("the label {value} is too large; renumber the labels from 1"))
     };
     match page.kind {
         Kind::Unsigned if signed_16 => {
-            let values = words.map(|value| Ok(value as i32 - 32_768))?;
+            let values = words.until(source, |value| Ok(value as i32 - 32_768))?;
             Ok(RawLabels::Signed(plane(values, height, width)?))
         }
         Kind::Unsigned => {
-            let values = words.map(|value| u32::try_from(value).map_err(|_| too_large(&value)))?;
+            let values = words.until(source, |value| u32::try_from(value).map_err(|_| too_large(&value)))?;
             Ok(RawLabels::Unsigned(plane(values, height, width)?))
         }
         Kind::Signed => {
-            let values = words.map(|value| {
+            let values = words.until(source, |value| {
                 let value = signed(value, page.bits);
                 i32::try_from(value).map_err(|_| too_large(&value))
             })?;
             Ok(RawLabels::Signed(plane(values, height, width)?))
         }
-        Kind::Float => whole(&words.map(|value| Ok(float(value, page.bits)))?, height, width),
+        Kind::Float => whole(&words.until(source, |value| Ok(float(value, page.bits)))?, height, width),
     }
 }
 
@@ -138,18 +139,34 @@ fn whole(values: &[f64], height: usize, width: usize) -> Decoded<RawLabels> {
 
 impl Words {
     fn map<T>(self, convert: impl Fn(u64) -> Decoded<T>) -> Decoded<Vec<T>> {
-        fn all<W, T>(words: Vec<W>, convert: impl Fn(W) -> Decoded<T>) -> Decoded<Vec<T>> {
+        self.with(convert, || Ok(()))
+    }
+
+    /// As [`map`](Self::map), until the reading is to stop.
+    fn until<T>(self, source: &Source<'_>, convert: impl Fn(u64) -> Decoded<T>) -> Decoded<Vec<T>> {
+        self.with(convert, || source.check())
+    }
+
+    fn with<T>(self, convert: impl Fn(u64) -> Decoded<T>, check: impl Fn() -> Decoded<()>) -> Decoded<Vec<T>> {
+        fn all<W: Copy, T>(
+            words: &[W],
+            convert: impl Fn(W) -> Decoded<T>,
+            check: impl Fn() -> Decoded<()>,
+        ) -> Decoded<Vec<T>> {
             let mut values = gathered(words.len(), [])?;
-            for word in words {
-                values.push(convert(word)?);
+            for part in words.chunks(PATIENCE) {
+                check()?;
+                for word in part {
+                    values.push(convert(*word)?);
+                }
             }
             Ok(values)
         }
         match self {
-            Words::W8(words) => all(words, |word| convert(u64::from(word))),
-            Words::W16(words) => all(words, |word| convert(u64::from(word))),
-            Words::W32(words) => all(words, |word| convert(u64::from(word))),
-            Words::W64(words) => all(words, convert),
+            Words::W8(words) => all(&words, |word| convert(u64::from(word)), check),
+            Words::W16(words) => all(&words, |word| convert(u64::from(word)), check),
+            Words::W32(words) => all(&words, |word| convert(u64::from(word)), check),
+            Words::W64(words) => all(&words, convert, check),
         }
     }
 }

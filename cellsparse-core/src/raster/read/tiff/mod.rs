@@ -101,7 +101,7 @@ pub(super) fn labels(source: &Source<'_>, options: &ReadOptions) -> Decoded<RawL
     let words = chosen.decode(&tiff, &kept, options, first.bits.div_ceil(8).max(4) as usize)?;
     let directory = &tiff.directories[chosen.pages[0].slot.directory];
     let signed_16 = is_signed_16(&tiff.text(directory, tags::IMAGE_DESCRIPTION)?, first);
-    interpret::labels(words, first, signed_16)
+    interpret::labels(words, first, signed_16, source)
 }
 
 /// The pages that make one image: one for each channel, or one that holds them all.
