@@ -155,7 +155,7 @@ fn steps(model: &mut Model, data: &Dataset, steps: usize) -> Result<()> {
 
 fn trained(algorithm: Algorithm) -> Work {
     let (data, model) = (data(), tiny(algorithm));
-    Box::new(move || steps(&mut model.clone(), &data, 2))
+    Box::new(move || steps(&mut model.clone(), &data, 1))
 }
 
 /// A model that finds something: with the starting weights in the library.
