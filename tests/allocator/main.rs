@@ -97,7 +97,7 @@ fn chosen(count: usize) -> Vec<usize> {
     let mut next = 1;
     while next <= count {
         numbers.push(next);
-        next += 1 + next;
+        next = 2 * next + 1;
     }
     numbers.extend(numbers.last().filter(|last| **last < count).map(|_| count));
     numbers
