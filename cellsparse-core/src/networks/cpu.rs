@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 ///
 /// Maps are kept in buffers that are allocated once. In a training plan every map lives until the backward pass has used
 /// it, and then its memory takes gradients; in an inference plan maps share memory, and the largest ones exist in bands of rows
-/// alone. Results depend neither on that nor on the number of threads of the current rayon pool.
+/// alone. Results do not depend on the number of threads of the current rayon pool.
 #[derive(Debug)]
 pub struct CpuPlan {
     pub(super) graph: Arc<Graph>,

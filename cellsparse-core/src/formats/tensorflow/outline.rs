@@ -224,7 +224,7 @@ mod tests {
         let small = bytes(within(tensor(count - 1), &[8, 2, 5]));
         assert_eq!(outline(&Source::Bytes(&small), Kind::Node).unwrap(), small);
         // Another message than that of an array is copied whatever its size.
-        assert_eq!(outline(&Source::Bytes(&whole), Kind::Library).unwrap(), whole);
+        assert_eq!(outline(&Source::Bytes(&whole), Kind::MetaGraph).unwrap(), whole);
     }
 
     #[test]
