@@ -86,7 +86,9 @@ impl CpuPlan {
         plan.maps.allocate().map_err(|_| no_memory(bytes, what()))?;
         let workspace = if training { plan.convs.iter().flatten().map(Conv::workspace).max().unwrap_or(0) } else { 0 };
         plan.workspace.try_grow(workspace).map_err(|_| no_memory(4 * workspace as u64, what()))?;
-        for (id, conv) in plan.convs.iter_mut().enumerate() {
+        // A plan that spares memory, which always computes directly, packs the weights of one layer at a time.
+        let packed = plan.convs.iter_mut().enumerate().filter(|_| method == Method::Fast);
+        for (id, conv) in packed {
             let Some(conv) = conv else { continue };
             let values = conv.weight_values(training) as u64;
             let transposed = training && !graph.sources(id).contains(&0);
