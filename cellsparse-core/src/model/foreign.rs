@@ -51,6 +51,7 @@ impl Model {
     }
 
     /// Writes the state dict as a PyTorch file, an array at a time.
+    #[cfg_attr(not(feature = "keras"), expect(dead_code, reason = "conversion of files needs models of StarDist"))]
     pub(super) fn save_state_dict(&self, path: &Path) -> Result<()> {
         let entries = state_dict_entries(&self.network.graph, &self.network.weights);
         let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
