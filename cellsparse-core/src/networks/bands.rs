@@ -7,11 +7,17 @@
 //! tiles beside the edge of a window.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cellsparse_kernels::Layout;
 
+use super::cpu::CpuPlan;
 use super::graph::{Graph, NodeId, Op, Statistics};
 use super::memory::{NO_SLOT, Places, Pool};
+use super::weights::Weights;
+use crate::control::CancelToken;
+use crate::error::Result;
 
 /// Rows of a band, in the finest maps of a part. Less takes less memory, and computes more rows twice: a window has a margin on
 /// both sides.
@@ -200,6 +206,33 @@ impl Bands {
     }
 }
 
+impl CpuPlan {
+    /// Computes the nodes of a part of the network band by band.
+    pub(super) fn forward_bands(&mut self, bands: &Bands, weights: &Weights, cancel: &CancelToken) -> Result<()> {
+        let graph = Arc::clone(&self.graph);
+        for &kept in bands.keeps().iter().filter(|&&kept| self.resized[kept]) {
+            self.layouts[kept].clear_border(self.maps.slice_mut(self.slots[kept]));
+        }
+        bands.part.nodes.clone().for_each(|id| self.times[id].forward = Duration::ZERO);
+        for (n, step) in (0..self.layouts[0].batch()).flat_map(|n| bands.steps.iter().map(move |step| (n, step))) {
+            let whole = Places { layouts: &self.layouts, slots: &self.slots };
+            bands.read(&graph, step, n, whole, &mut self.maps);
+            for id in bands.part.nodes.clone().filter(|&id| bands.slots[id] != NO_SLOT) {
+                cancel.check()?;
+                let begin = Instant::now();
+                let mut target = self.maps.take(bands.slots[id]);
+                bands.layouts[id].clear_border(target.as_mut_slice());
+                self.run(id, Some(bands), weights, target.as_mut_slice());
+                self.maps.put(bands.slots[id], target);
+                self.times[id].forward += begin.elapsed();
+            }
+            let whole = Places { layouts: &self.layouts, slots: &self.slots };
+            bands.keep(&graph, step, n, whole, &mut self.maps);
+        }
+        Ok(())
+    }
+}
+
 /// Whether a node has a map of its own.
 fn is_stored(graph: &Graph, id: NodeId) -> bool {
     !matches!(graph.nodes()[id].op, Op::Concat { .. })
@@ -245,12 +278,9 @@ fn reach(graph: &Graph, first: NodeId, end: NodeId) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use cellsparse_kernels::Method;
 
-    use super::super::cpu::CpuPlan;
-    use super::super::{CellposeConfig, ElephantConfig, StarDistConfig, Weights};
+    use super::super::{CellposeConfig, ElephantConfig, StarDistConfig};
     use super::*;
     use crate::random::Random;
 

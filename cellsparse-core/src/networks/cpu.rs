@@ -46,7 +46,7 @@ pub struct CpuPlan {
     /// What an inference plan computes in bands.
     pub(super) bands: Vec<Bands>,
     /// Whether the buffer of a node also holds maps of another size, which leave values around the image.
-    resized: Vec<bool>,
+    pub(super) resized: Vec<bool>,
     pub(super) workspace: Buffer,
     pub(super) times: Vec<NodeTimes>,
 }
@@ -368,33 +368,8 @@ impl CpuPlan {
         Ok(())
     }
 
-    /// Computes the nodes of a part of the network band by band.
-    fn forward_bands(&mut self, bands: &Bands, weights: &Weights, cancel: &CancelToken) -> Result<()> {
-        let graph = Arc::clone(&self.graph);
-        for &kept in bands.keeps().iter().filter(|&&kept| self.resized[kept]) {
-            self.layouts[kept].clear_border(self.maps.slice_mut(self.slots[kept]));
-        }
-        bands.part.nodes.clone().for_each(|id| self.times[id].forward = Duration::ZERO);
-        for (n, step) in (0..self.layouts[0].batch()).flat_map(|n| bands.steps.iter().map(move |step| (n, step))) {
-            let whole = Places { layouts: &self.layouts, slots: &self.slots };
-            bands.read(&graph, step, n, whole, &mut self.maps);
-            for id in bands.part.nodes.clone().filter(|&id| bands.slots[id] != NO_SLOT) {
-                cancel.check()?;
-                let begin = Instant::now();
-                let mut target = self.maps.take(bands.slots[id]);
-                bands.layouts[id].clear_border(target.as_mut_slice());
-                self.run(id, Some(bands), weights, target.as_mut_slice());
-                self.maps.put(bands.slots[id], target);
-                self.times[id].forward += begin.elapsed();
-            }
-            let whole = Places { layouts: &self.layouts, slots: &self.slots };
-            bands.keep(&graph, step, n, whole, &mut self.maps);
-        }
-        Ok(())
-    }
-
     /// Computes a node, of the whole images or of the rows of `bands` at hand.
-    fn run(&mut self, id: NodeId, bands: Option<&Bands>, weights: &Weights, target: &mut [f32]) {
+    pub(super) fn run(&mut self, id: NodeId, bands: Option<&Bands>, weights: &Weights, target: &mut [f32]) {
         if self.is_sparing {
             self.pack_weights(id, weights);
         }

@@ -125,20 +125,10 @@ impl Files<'_> {
             Self::Archive(archive, folder) => {
                 archive.unpack(&format!("{folder}{name}"), usize::try_from(most).unwrap_or(usize::MAX))
             }
-            Self::Folder(folder) => {
-                let path = folder.join(name);
-                if !path.is_file() {
-                    return Ok(None);
-                }
-                let failed = |error: &dyn std::fmt::Display| format!("its file '{name}' cannot be read: {error}");
-                require_regular_file(&path).map_err(|error| failed(&error))?;
-                let file = File::open(path).map_err(|error| failed(&error))?;
-                let mut bytes = Vec::new();
-                file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
-                if bytes.len() as u64 > most {
-                    return Err(format!("its file '{name}' has more than {most} bytes"));
-                }
-                Ok(Some(Cow::Owned(bytes)))
+            Self::Folder(_) => {
+                let Some(file) = self.source(name, most)? else { return Ok(None) };
+                let bytes = file.get(0, file.len()).ok_or_else(|| format!("its file '{name}' cannot be read"))?;
+                Ok(Some(bytes))
             }
         }
     }
