@@ -53,7 +53,9 @@ impl Model {
     /// [`predict`](Self::predict).
     pub fn save_bioimage(&self, path: impl AsRef<Path>, about: &PackageDescription) -> Result<()> {
         let image = self.test_image();
-        let (answers, picture) = self.sparing(|work| Ok((self.answers(&image, work)?, self.picture(&image, work)?)))?;
+        // One after the other, since they may see the image in tiles of different sizes, each with a network of its own.
+        let answers = self.sparing(|work| self.answers(&image, work))?;
+        let picture = self.sparing(|work| self.picture(&image, work))?;
         let name = match &about.name {
             Some(name) => name.clone(),
             None => format!("cellsparse {} network", self.algorithm()),
