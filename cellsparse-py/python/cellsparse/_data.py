@@ -24,8 +24,8 @@ class Sliced(Protocol):
     def __getitem__(self, place: Any, /) -> Any: ...
 
 
-OneArray: TypeAlias = "ArrayLike | Sliced | str | os.PathLike[str]"
-Arrays: TypeAlias = "OneArray | Sequence[OneArray]"
+OneArray: TypeAlias = ArrayLike | Sliced | str | os.PathLike[str]
+Arrays: TypeAlias = OneArray | Sequence[OneArray]
 
 
 def dataset(
