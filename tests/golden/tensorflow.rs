@@ -10,6 +10,7 @@ use cellsparse_core::model::{Model, StarThresholds, Thresholds};
 use cellsparse_core::networks::Method;
 use cellsparse_tests::fixtures;
 
+use crate::keras::stored_zip;
 use crate::network::{assert_close, outputs};
 
 fn path(name: &str) -> PathBuf {
@@ -69,6 +70,66 @@ fn batch_normalisation_of_version_1_is_read_in_every_form() {
             assert_close(name, found, expected, 2e-6);
         }
     }
+}
+
+/// As version 0.7 of the StarDist package describes a model: thresholds and no configuration.
+const EARLY_DESCRIPTION: &str = "\
+type: model
+format_version: 0.4.0
+name: nuclei
+inputs:
+  - axes: byxc
+    name: input
+    preprocessing:
+      - kwargs: {axes: yx, max_percentile: 99.7, min_percentile: 3.0, mode: per_sample}
+        name: scale_range
+weights:
+  tensorflow_saved_model_bundle:
+    source: TF_SavedModel.zip
+    tensorflow_version: '1.15'
+config:
+  stardist:
+    stardist_version: 0.7.3
+    thresholds: {nms: 0.25, prob: 0.479}
+";
+
+#[test]
+fn packages_without_a_configuration_are_read_from_their_program() {
+    let whole = imported(&path("plain"));
+    let program = fs::read(path("plain/TF_SavedModel.zip")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("inside");
+    fs::create_dir(&inside).unwrap();
+    fs::write(inside.join("rdf.yaml"), EARLY_DESCRIPTION).unwrap();
+    let missing = Model::import(&inside, None).unwrap_err().to_string();
+    assert!(missing.contains("TF_SavedModel.zip"), "{missing}");
+    fs::write(inside.join("TF_SavedModel.zip"), &program).unwrap();
+    let mut sources = vec![inside];
+    for prefix in ["", "nuclei/"] {
+        let source = folder.path().join(format!("{}package.zip", prefix.trim_end_matches('/')));
+        let entries = [("rdf.yaml", EARLY_DESCRIPTION.as_bytes()), ("TF_SavedModel.zip", &program)];
+        fs::write(&source, stored_zip(&entries.map(|(name, data)| (format!("{prefix}{name}"), data.to_vec()))))
+            .unwrap();
+        sources.push(source);
+    }
+    for source in sources {
+        assert_eq!(WeightsKind::of(&source).unwrap(), WeightsKind::Bioimage);
+        let found = Model::import(&source, None).unwrap();
+        assert_eq!(found.notes, [""; 0], "{}", source.display());
+        assert_eq!(found.model.weights(), whole.weights(), "{}", source.display());
+        assert_eq!((found.model.normalization().pmin, found.model.normalization().pmax), (3.0, 99.7));
+        let stored = StarThresholds { prob: 0.479, nms: 0.25, ..Default::default() };
+        assert_eq!(found.model.thresholds(), Thresholds::Stardist(stored));
+    }
+}
+
+#[test]
+fn a_package_without_a_configuration_and_a_program_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let description = EARLY_DESCRIPTION.replace("tensorflow_saved_model_bundle", "tensorflow_js");
+    fs::write(folder.path().join("rdf.yaml"), description).unwrap();
+    let error = Model::import(folder.path(), None).unwrap_err().to_string();
+    assert!(error.contains("neither the configuration of StarDist nor a program of TensorFlow"), "{error}");
 }
 
 #[test]

@@ -47,6 +47,8 @@ mod shortened;
 mod source;
 #[cfg(feature = "keras")]
 pub mod stardist_model;
+#[cfg(feature = "keras")]
+mod stardist_package;
 #[cfg(feature = "models")]
 mod state_dict;
 #[cfg(feature = "keras")]

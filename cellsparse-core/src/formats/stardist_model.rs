@@ -12,6 +12,7 @@ use super::archive::Archive;
 use super::foreign::{DESCRIPTIONS, WeightsKind};
 use super::keras::{read_keras, read_keras_within};
 use super::shortened::shortened;
+use super::stardist_package::StarDistPackage;
 use super::state_dict::StateDict;
 use super::yaml;
 use crate::error::{Error, Result, counted};
@@ -114,12 +115,8 @@ trait Parts {
 }
 
 fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<StarDistModel> {
-    for name in DESCRIPTIONS {
-        if let Some(text) = parts.text(name)? {
-            let description = yaml::read(&text)
-                .map_err(|reason| Error::file(parts.path(name), format!("not read as YAML: {reason}")))?;
-            return described(parts, path, &description);
-        }
+    if let Some(description) = description(parts)? {
+        return described(parts, path, &description);
     }
     let config = match config {
         Some(config) => config,
@@ -139,45 +136,43 @@ fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<S
     Ok(StarDistModel { config, thresholds: parts.thresholds()?, percentiles: None, facts: parts.json(FACTS)?, weights })
 }
 
-/// The model of a package of bioimage.io, which the StarDist package describes under `config: stardist:`.
+/// The model of a package of bioimage.io that has weights of Keras.
 fn described(parts: &dyn Parts, path: &Path, description: &Value) -> Result<StarDistModel> {
-    let Some(stardist) = description.pointer("/config/stardist").filter(|found| found.is_object()) else {
-        let kinds: Vec<String> = description
-            .get("weights")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flat_map(|map| map.keys().cloned())
-            .collect();
-        return Err(Error::file(
-            path,
-            format!(
-                "is a package of bioimage.io that the StarDist package did not write{}; of Cellpose and ELEPHANT the PyTorch file \
-                 is read",
-                if kinds.is_empty() { String::new() } else { format!(" (weights: {})", shortened(&kinds.join(", "))) }
-            ),
-        ));
-    };
-    let config = stardist.get("config").filter(|config| config.is_object()).cloned();
-    let config = config.ok_or_else(|| Error::file(path, "its description has no configuration of StarDist"))?;
-    let file = stardist.get("weights").and_then(Value::as_str).unwrap_or("stardist_weights.h5");
-    let file = file.rsplit('/').next().unwrap_or_default();
-    if !parts.names()?.iter().any(|name| name == file) {
-        let file = shortened(file);
-        return Err(Error::file(path, format!("its description names the weights '{file}', which are not in it")));
+    let StarDistPackage { config, thresholds, percentiles, weights, .. } = StarDistPackage::of(description, path)?;
+    let config = config.ok_or_else(|| {
+        Error::file(path, "its description has neither the configuration of StarDist nor a program of TensorFlow")
+    })?;
+    if !parts.names()?.contains(&weights) {
+        let weights = shortened(&weights);
+        return Err(Error::file(path, format!("its description names the weights '{weights}', which are not in it")));
     }
-    let thresholds = stardist.get("thresholds").cloned().map(serde_json::from_value).transpose().ok().flatten();
-    let weights = parts.weights(file)?;
-    Ok(StarDistModel { config, thresholds, percentiles: percentiles(description), facts: None, weights })
+    let weights = parts.weights(&weights)?;
+    Ok(StarDistModel { config, thresholds, percentiles, facts: None, weights })
 }
 
-/// The percentiles of the step `scale_range` of the first input, of either generation of the format.
-fn percentiles(description: &Value) -> Option<[f64; 2]> {
-    let steps = description.pointer("/inputs/0/preprocessing")?.as_array()?;
-    let step = steps
-        .iter()
-        .find(|step| ["name", "id"].iter().any(|key| step.get(key).and_then(Value::as_str) == Some("scale_range")))?;
-    let number = |key: &str| step.get("kwargs")?.get(key)?.as_f64();
-    Some([number("min_percentile")?, number("max_percentile")?])
+/// What a package of bioimage.io, a folder or an open archive, says of a model of the StarDist package, and the folder within
+/// the archive.
+pub(super) fn read_package(path: &Path, archive: Option<&Archive<'static>>) -> Result<(StarDistPackage, String)> {
+    let (description, folder) = match archive {
+        None => (description(&Folder(path))?, String::new()),
+        Some(archive) => {
+            let packed = Packed::new(archive, path);
+            (description(&packed)?, packed.folder)
+        }
+    };
+    let description = description.ok_or_else(|| Error::file(path, "is no package of bioimage.io"))?;
+    Ok((StarDistPackage::of(&description, path)?, folder))
+}
+
+/// The description of a package of bioimage.io, if there is one.
+fn description(parts: &dyn Parts) -> Result<Option<Value>> {
+    for name in DESCRIPTIONS {
+        if let Some(text) = parts.text(name)? {
+            let damaged = |reason| Error::file(parts.path(name), format!("not read as YAML: {reason}"));
+            return yaml::read(&text).map(Some).map_err(damaged);
+        }
+    }
+    Ok(None)
 }
 
 /// A folder.

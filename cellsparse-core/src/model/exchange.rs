@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::formats::bioimage::{OWN_MODEL, own_model};
 use crate::formats::foreign::{WeightsKind, read_weights};
 use crate::formats::stardist_model::read_stardist_model;
-use crate::formats::tensorflow::read_tensorflow;
+use crate::formats::tensorflow::{read_packed_tensorflow, read_tensorflow};
 use crate::raster::require_regular_file;
 
 /// Largest configuration file that is read: 1 MiB.
@@ -199,7 +199,14 @@ fn import(path: &Path, config: Option<&Path>) -> Result<(Exchanged, PackageDescr
         (WeightsKind::Cellsparse, _) => (Model::load(path)?, Vec::new()),
         (_, Some(reader)) => (Model::read_named(reader, &path.join(OWN_MODEL))?, Vec::new()),
         (WeightsKind::TensorFlow, _) => in_file(path, read_tensorflow(path).and_then(Model::from_tensorflow))?,
-        _ if is_stardist => in_file(path, read_stardist_model(path, config).and_then(Model::from_stardist))?,
+        _ if is_stardist => {
+            let program = if kind == WeightsKind::Bioimage { read_packed_tensorflow(path)? } else { None };
+            let found = match program {
+                Some(program) => Model::from_tensorflow(program),
+                None => read_stardist_model(path, config).and_then(Model::from_stardist),
+            };
+            in_file(path, found)?
+        }
         _ => {
             let weights = read_weights(path)?;
             let notes = weights.notes.clone();

@@ -22,7 +22,7 @@ impl Model {
     /// # Errors
     /// [`Error::Config`] for another network, with what differs; [`Error::Weights`] for arrays of other shapes.
     pub fn from_tensorflow(found: TensorFlowModel) -> Result<(Self, Vec<String>)> {
-        let TensorFlowModel { mut layers, outputs, thresholds, facts } = found;
+        let TensorFlowModel { mut layers, outputs, thresholds, percentiles, facts } = found;
         let heads = Heads::of(&layers, &outputs)?;
         let config = heads.config(&layers)?;
         config.check()?;
@@ -35,7 +35,7 @@ impl Model {
         if thresholds.is_none() && facts.is_none() {
             notes.push("the program has no thresholds; probability 0.5 and overlap 0.4 are taken".to_string());
         }
-        furnish(&mut model, thresholds, None, facts, &mut notes)?;
+        furnish(&mut model, thresholds, percentiles, facts, &mut notes)?;
         Ok((model, notes))
     }
 }

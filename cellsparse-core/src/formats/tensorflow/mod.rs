@@ -20,8 +20,9 @@ use self::layers::{Contents, Walk};
 use self::outline::{Kind, outline};
 use super::archive::Archive;
 use super::protobuf_fields::{Field, Fields};
+use super::shortened::shortened;
 use super::source::Source;
-use super::stardist_model::{FACTS, StoredThresholds, THRESHOLDS};
+use super::stardist_model::{FACTS, StoredThresholds, THRESHOLDS, read_package};
 use crate::error::{Error, Result};
 use crate::raster::require_regular_file;
 
@@ -48,6 +49,8 @@ pub struct TensorFlowModel {
     pub outputs: Vec<LayerId>,
     /// Thresholds in or beside the model, if there are some.
     pub thresholds: Option<StoredThresholds>,
+    /// Percentiles that become 0 and 1, where a package tells them.
+    pub percentiles: Option<[f64; 2]>,
     /// What this library says about a model that it wrote.
     pub facts: Option<Value>,
 }
@@ -69,9 +72,7 @@ pub fn read_tensorflow(path: impl AsRef<Path>) -> Result<TensorFlowModel> {
     file.seek(SeekFrom::Start(0)).map_err(|source| Error::io(path, source))?;
     if is_archive {
         let archive = Archive::of_file(file).map_err(|reason| Error::file(path, reason))?;
-        let folder = archive.names().filter_map(|name| name.strip_suffix(SAVED_MODEL)).min_by_key(|name| name.len());
-        let folder = folder.unwrap_or_default().to_string();
-        return read_saved_model(&Files::Archive(&archive, folder), path, path.parent());
+        return read_saved_model(&Files::of_archive(&archive), path, path.parent());
     }
     if facts.len() > MOST_GRAPH {
         return Err(Error::Limit(format!("{}: {} bytes; a graph has at most 2 GiB", path.display(), facts.len())));
@@ -85,6 +86,38 @@ pub fn read_tensorflow(path: impl AsRef<Path>) -> Result<TensorFlowModel> {
     let mut model = frozen(&file).map_err(|reason| refused(path, &reason))?;
     (model.thresholds, model.facts) = beside(&Files::Folder(path.parent().unwrap_or(Path::new(""))), path)?;
     Ok(model)
+}
+
+/// Reads the program of a package of bioimage.io that the StarDist package wrote, a folder or a zip archive, if the description
+/// leaves out the configuration, so that the weights of Keras alone are not enough; nothing if it does not, or if there is no
+/// program.
+///
+/// # Errors
+/// As [`read_tensorflow`], and [`Error::File`] for packages of other programs.
+pub fn read_packed_tensorflow(path: impl AsRef<Path>) -> Result<Option<TensorFlowModel>> {
+    let path = path.as_ref();
+    let archive = if path.is_dir() {
+        None
+    } else {
+        let file = File::open(path).map_err(|source| Error::io(path, source))?;
+        Some(Archive::of_file(file).map_err(|reason| Error::file(path, reason))?)
+    };
+    let (package, folder) = read_package(path, archive.as_ref())?;
+    let (None, Some(program)) = (package.config, package.program) else { return Ok(None) };
+    let mut model = match archive {
+        None => read_tensorflow(path.join(program))?,
+        Some(outer) => {
+            let damaged = |reason: String| Error::file(path, reason);
+            let content = outer.content(&format!("{folder}{program}"), MOST_DATA).map_err(damaged)?;
+            let content = content.ok_or_else(|| damaged(format!("has no entry '{}'", shortened(&program))))?;
+            let inner = Archive::of(content, false)
+                .map_err(|reason| damaged(format!("'{}' within it: {reason}", shortened(&program))))?;
+            read_saved_model(&Files::of_archive(&inner), path, None)?
+        }
+    };
+    model.thresholds = package.thresholds.or(model.thresholds);
+    model.percentiles = package.percentiles;
+    Ok(Some(model))
 }
 
 /// Reads a frozen graph, a `GraphDef` whose variables are constants, from memory; errors call it `name`.
@@ -118,7 +151,13 @@ enum Files<'a> {
     Archive(&'a Archive<'static>, String),
 }
 
-impl Files<'_> {
+impl<'a> Files<'a> {
+    /// Those of the outermost folder with a saved model.
+    fn of_archive(archive: &'a Archive<'static>) -> Self {
+        let folder = archive.names().filter_map(|name| name.strip_suffix(SAVED_MODEL)).min_by_key(|name| name.len());
+        Self::Archive(archive, folder.unwrap_or_default().to_string())
+    }
+
     /// The bytes of a file of at most `most` bytes, if it is there.
     fn read(&self, name: &str, most: u64) -> Read<Option<Cow<'_, [u8]>>> {
         match self {
@@ -267,5 +306,5 @@ fn network(graph: &StoredGraph<'_>, contents: Contents<'_>, outputs: &[String], 
     }
     let mut walk = Walk::new(graph, contents, most_values(length));
     let outputs = outputs.iter().map(|name| walk.output(name)).collect::<Read<Vec<LayerId>>>()?;
-    Ok(TensorFlowModel { layers: walk.layers, outputs, thresholds: None, facts: None })
+    Ok(TensorFlowModel { layers: walk.layers, outputs, thresholds: None, percentiles: None, facts: None })
 }
