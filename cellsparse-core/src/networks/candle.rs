@@ -6,6 +6,7 @@
 use candle_core::{D, DType, Device as CandleDevice, Tensor, Var};
 
 use super::device::Device;
+use super::device_error::failed;
 use super::graph::{Activation, Graph, NodeId, Op, Statistics};
 use super::weights::{Parameter, Weights};
 use crate::error::{Error, Result};
@@ -199,11 +200,6 @@ impl CandlePass {
         let read = |(id, [mean, variance]): &(NodeId, [Tensor; 2])| Ok((*id, [values(mean)?, values(variance)?]));
         self.statistics.iter().map(read).collect::<Tensors<_>>().map_err(failed)
     }
-}
-
-/// The error of this library for one of Candle.
-pub(super) fn failed(error: candle_core::Error) -> Error {
-    Error::Device(error.to_string())
 }
 
 /// A parameter on a device; kernels as `[out, in, k, k]`.

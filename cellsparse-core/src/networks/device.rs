@@ -12,8 +12,18 @@ pub struct Device(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Cpu(Arithmetic, Method),
-    #[cfg(any(feature = "cuda", feature = "metal"))]
-    Accelerator(candle_core::Device),
+    #[cfg(feature = "candle")]
+    Accelerator(Accelerator),
+}
+
+/// A device that Candle drives.
+#[cfg(feature = "candle")]
+#[derive(Debug, Clone)]
+struct Accelerator {
+    device: candle_core::Device,
+    arithmetic: Arithmetic,
+    /// Pixels of a batch above which it says that it has no memory left: of the one that stands in for others in tests.
+    most_pixels: Option<usize>,
 }
 
 impl Device {
@@ -41,7 +51,7 @@ impl Device {
     pub(super) fn method(&self) -> Method {
         match self.0 {
             Kind::Cpu(_, method) => method,
-            #[cfg(any(feature = "cuda", feature = "metal"))]
+            #[cfg(feature = "candle")]
             Kind::Accelerator(_) => Method::Fast,
         }
     }
@@ -52,7 +62,7 @@ impl Device {
     /// [`Error::Device`] when this build has no CUDA support or the machine has no such device.
     pub fn cuda(index: usize) -> Result<Self> {
         #[cfg(feature = "cuda")]
-        return Ok(Self(Kind::Accelerator(candle_core::Device::new_cuda(index).map_err(super::candle::failed)?)));
+        return Ok(Self::driven(candle_core::Device::new_cuda(index).map_err(super::device_error::failed)?));
         #[cfg(not(feature = "cuda"))]
         Err(Error::Device(format!("cuda:{index}: this build has no CUDA support; build with the feature cuda")))
     }
@@ -63,9 +73,38 @@ impl Device {
     /// [`Error::Device`] when this build has no Metal support or the machine has no such device.
     pub fn metal() -> Result<Self> {
         #[cfg(feature = "metal")]
-        return Ok(Self(Kind::Accelerator(candle_core::Device::new_metal(0).map_err(super::candle::failed)?)));
+        return Ok(Self::driven(candle_core::Device::new_metal(0).map_err(super::device_error::failed)?));
         #[cfg(not(feature = "metal"))]
         Err(Error::Device("metal: this build has no Metal support; build with the feature metal".into()))
+    }
+
+    #[cfg(any(feature = "cuda", feature = "metal"))]
+    fn driven(device: candle_core::Device) -> Self {
+        Self(Kind::Accelerator(Accelerator { device, arithmetic: Arithmetic::F32, most_pixels: None }))
+    }
+
+    /// The CPU, driven by Candle as an accelerator is: what is done for accelerators can be tested on machines without one.
+    /// Batches of more pixels than `most_pixels` find no memory.
+    #[cfg(feature = "candle")]
+    #[doc(hidden)]
+    pub fn stand_in(most_pixels: Option<usize>) -> Self {
+        let device = candle_core::Device::Cpu;
+        Self(Kind::Accelerator(Accelerator { device, arithmetic: Arithmetic::F32, most_pixels }))
+    }
+
+    /// The same device, computing with these numbers.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the device does not have them.
+    pub fn computing_in(self, arithmetic: Arithmetic) -> Result<Self> {
+        match self.0 {
+            Kind::Cpu(_, method) if arithmetic != Arithmetic::Tf32 => Ok(Self(Kind::Cpu(arithmetic, method))),
+            #[cfg(feature = "candle")]
+            Kind::Accelerator(it) if arithmetic != Arithmetic::Tf32 || it.device.is_cuda() => {
+                Ok(Self(Kind::Accelerator(Accelerator { arithmetic, ..it })))
+            }
+            _ => Err(Error::Config("precision tf32: CUDA devices alone have it; take f32 or bf16".into())),
+        }
     }
 
     /// Whether it is the CPU.
@@ -75,19 +114,19 @@ impl Device {
 
     /// The numbers that it computes with.
     pub fn arithmetic(&self) -> Arithmetic {
-        match self.0 {
-            Kind::Cpu(arithmetic, _) => arithmetic,
-            #[cfg(any(feature = "cuda", feature = "metal"))]
-            Kind::Accelerator(_) => Arithmetic::F32,
+        match &self.0 {
+            Kind::Cpu(arithmetic, _) => *arithmetic,
+            #[cfg(feature = "candle")]
+            Kind::Accelerator(it) => it.arithmetic,
         }
     }
 
-    /// The same for one device of this process that computes in one way, and different for two: `Cpu F32 Fast`, `Cuda { gpu_id: 0 }`, ...
+    /// The same for one device of this process that computes in one way, and different for two: `Cpu F32 Fast`, ...
     pub(crate) fn location(&self) -> String {
         match &self.0 {
             Kind::Cpu(arithmetic, method) => format!("Cpu {arithmetic:?} {method:?}"),
-            #[cfg(any(feature = "cuda", feature = "metal"))]
-            Kind::Accelerator(device) => format!("{:?}", device.location()),
+            #[cfg(feature = "candle")]
+            Kind::Accelerator(it) => format!("{:?} {:?} {:?}", it.device.location(), it.arithmetic, it.most_pixels),
         }
     }
 
@@ -96,8 +135,29 @@ impl Device {
     pub(crate) fn candle(&self) -> candle_core::Device {
         match &self.0 {
             Kind::Cpu(..) => candle_core::Device::Cpu,
-            #[cfg(any(feature = "cuda", feature = "metal"))]
-            Kind::Accelerator(device) => device.clone(),
+            Kind::Accelerator(it) => it.device.clone(),
+        }
+    }
+
+    /// The type of the numbers that an accelerator computes with.
+    #[cfg(feature = "candle")]
+    pub(super) fn numbers(&self) -> candle_core::DType {
+        match self.arithmetic() {
+            Arithmetic::Bf16 => candle_core::DType::BF16,
+            Arithmetic::F32 | Arithmetic::Tf32 => candle_core::DType::F32,
+        }
+    }
+
+    /// Refuses a batch that the device has no memory for, as far as that is known beforehand.
+    #[cfg(feature = "candle")]
+    pub(super) fn check_room(&self, shape: [usize; 3]) -> candle_core::Result<()> {
+        match &self.0 {
+            Kind::Accelerator(Accelerator { most_pixels: Some(most), .. })
+                if shape.iter().product::<usize>() > *most =>
+            {
+                Err(candle_core::Error::msg("out of memory"))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::candle_engine::CandleEngine;
 use super::cpu::CpuPlan;
 use super::device::Device;
+#[cfg(feature = "candle")]
+use super::device_network::DeviceNetwork;
 use super::graph::Graph;
 use super::normalization::ImageStatistics;
 use super::weights::Weights;
@@ -35,7 +37,7 @@ impl Engine {
     pub fn new(graph: &Arc<Graph>, device: &Device, shape: [usize; 3], training: bool) -> Result<Self> {
         #[cfg(feature = "candle")]
         if !device.is_cpu() {
-            return Ok(Self(Executor::Candle(Box::new(CandleEngine::new(graph, device, shape, training)))));
+            return Ok(Self(Executor::Candle(Box::new(CandleEngine::new(graph, device, shape, training)?))));
         }
         debug_assert!(device.is_cpu(), "without Candle there is no other device");
         let plan = CpuPlan::new(graph, device.method(), shape, training)?.with_arithmetic(device.arithmetic());
@@ -48,6 +50,15 @@ impl Engine {
             Executor::Cpu(plan) => plan.bytes(),
             #[cfg(feature = "candle")]
             Executor::Candle(_) => 0,
+        }
+    }
+
+    /// The network on an accelerator and the shape that it takes, for a training that stays there.
+    #[cfg(feature = "candle")]
+    pub(crate) fn on_device(&self) -> Option<(&DeviceNetwork, [usize; 3])> {
+        match &self.0 {
+            Executor::Cpu(_) => None,
+            Executor::Candle(engine) => Some((engine.network(), engine.shape())),
         }
     }
 
@@ -72,7 +83,7 @@ impl Engine {
         self.forward_until(weights, input, outputs, &CancelToken::new())
     }
 
-    /// As [`forward`](Self::forward), and ends early when `cancel` is raised: on the CPU between two layers.
+    /// As [`forward`](Self::forward), and ends early when `cancel` is raised: between two layers.
     ///
     /// # Errors
     /// As of [`forward`](Self::forward), and [`Error::Cancelled`](crate::Error::Cancelled).
@@ -93,7 +104,7 @@ impl Engine {
                 }
             }
             #[cfg(feature = "candle")]
-            Executor::Candle(engine) => engine.forward(input, outputs)?,
+            Executor::Candle(engine) => engine.forward(input, outputs, cancel)?,
         }
         Ok(())
     }
@@ -106,7 +117,7 @@ impl Engine {
         self.backward_until(weights, outputs, gradients, &CancelToken::new())
     }
 
-    /// As [`backward`](Self::backward), and ends early when `cancel` is raised: on the CPU between two layers.
+    /// As [`backward`](Self::backward), and ends early when `cancel` is raised: between two layers.
     ///
     /// # Errors
     /// As of [`backward`](Self::backward), and [`Error::Cancelled`](crate::Error::Cancelled).
@@ -123,27 +134,26 @@ impl Engine {
                 plan.backward_until(weights, &outputs, gradients, cancel)?;
             }
             #[cfg(feature = "candle")]
-            Executor::Candle(engine) => engine.backward(outputs, gradients)?,
+            Executor::Candle(engine) => engine.backward(outputs, gradients, cancel)?,
         }
         Ok(())
     }
 
-    /// Mean and variance of every channel in the last forward pass of one image; nothing where a device does not tell them.
+    /// Mean and variance of every channel in the last forward pass of one image.
     pub fn image_statistics(&self) -> ImageStatistics {
         match &self.0 {
             Executor::Cpu(plan) => plan.image_statistics(),
             #[cfg(feature = "candle")]
-            Executor::Candle(_) => ImageStatistics::default(),
+            Executor::Candle(engine) => engine.image_statistics(),
         }
     }
 
-    /// Lets normalisations over groups of channels take these statistics instead of those of the image, or again its own. On
-    /// other devices than the CPU nothing changes.
+    /// Lets normalisations over groups of channels take these statistics instead of those of the image, or again its own.
     pub fn set_image_statistics(&mut self, given: Option<&ImageStatistics>) {
         match &mut self.0 {
             Executor::Cpu(plan) => plan.set_image_statistics(given),
             #[cfg(feature = "candle")]
-            Executor::Candle(_) => {}
+            Executor::Candle(engine) => engine.set_image_statistics(given),
         }
     }
 

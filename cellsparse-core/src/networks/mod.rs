@@ -1,7 +1,8 @@
 //! Networks described once as graphs, and the two executors that run them.
 //!
 //! [`CpuPlan`] runs a graph with the kernels of `cellsparse-kernels`, laid out in memory once. With the feature `candle`,
-//! `CandleNetwork` runs the same graph on Candle tensors, on any device, and is the oracle of the former in tests.
+//! `DeviceNetwork` runs it on the tensors of an accelerator, forward and backward, and `CandleNetwork` is the oracle of both in
+//! tests: the same graph with gradients by Candle's autograd.
 
 mod arithmetic;
 mod bands;
@@ -13,6 +14,14 @@ mod cellpose;
 mod cpu;
 mod cpu_backward;
 mod device;
+#[cfg(feature = "candle")]
+mod device_error;
+#[cfg(feature = "candle")]
+mod device_layers;
+#[cfg(feature = "candle")]
+mod device_network;
+#[cfg(feature = "candle")]
+mod device_norm;
 mod elephant;
 mod engine;
 mod graph;
@@ -28,6 +37,12 @@ pub use self::candle::{CandleNetwork, CandlePass, Precision};
 pub use self::cellpose::CellposeConfig;
 pub use self::cpu::{CpuPlan, NodeTimes};
 pub use self::device::Device;
+#[cfg(feature = "candle")]
+pub(crate) use self::device_error::failed as device_failed;
+#[cfg(feature = "candle")]
+pub(crate) use self::device_layers::Tensors;
+#[cfg(feature = "candle")]
+pub(crate) use self::device_network::{DeviceNetwork, DevicePass, Purpose};
 pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;
 pub use self::graph::{Activation, Graph, Init, Initializer, Node, NodeId, Op, ParameterSpec, Statistics};

@@ -33,6 +33,12 @@ impl ImageStatistics {
         Self(sums)
     }
 
+    /// Those of one node.
+    #[cfg(feature = "candle")]
+    pub(super) fn of_node(&self, id: usize) -> &[[f64; 2]] {
+        self.0.get(id).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether no node normalises over groups of channels.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Vec::is_empty)

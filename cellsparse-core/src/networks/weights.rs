@@ -124,8 +124,12 @@ impl Weights {
         share: f32,
     ) {
         let Op::Norm { statistics: Statistics::Batch { momentum, .. }, .. } = graph.nodes()[id].op else { return };
-        let kept = momentum.min(1.0 - share);
-        for (parameter, new) in self.0[first + 2..].iter_mut().zip(new) {
+        self.blend_values(first + 2, new, momentum.min(1.0 - share));
+    }
+
+    /// Lets the parameters from `first` on take in new values, of which `1 - kept` counts.
+    pub(super) fn blend_values(&mut self, first: usize, new: &[Vec<f32>], kept: f32) {
+        for (parameter, new) in self.0[first..].iter_mut().zip(new) {
             for (old, new) in parameter.values.iter_mut().zip(new) {
                 *old = kept * *old + (1.0 - kept) * new;
             }
