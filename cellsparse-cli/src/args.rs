@@ -164,7 +164,7 @@ pub struct TrainArgs {
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,
-    /// Numbers to compute with: auto, f32 or bf16 (16 bits, on the CPU only; it is not faster there)
+    /// Numbers to compute with: auto, f32, tf32 (on CUDA) or bf16 (16 bits, not faster on the CPU)
     #[arg(long, default_value = "auto", value_parser = Precision::from_str, value_name = "P")]
     pub precision: Precision,
     /// Compute threads; without it one per core. The result does not depend on it
@@ -240,7 +240,7 @@ pub struct PredictArgs {
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,
-    /// Numbers to compute with: auto, f32 or bf16 (16 bits, on the CPU only; it is not faster there)
+    /// Numbers to compute with: auto, f32, tf32 (on CUDA) or bf16 (16 bits, not faster on the CPU)
     #[arg(long, default_value = "auto", value_parser = Precision::from_str, value_name = "P")]
     pub precision: Precision,
     /// Compute threads; without it one per core

@@ -112,7 +112,7 @@ pub fn last_training() -> Option<String> {
 /// weights in this library, which were learned on drawn fields; or "none": with those it has), seed (0), resume (false), normalized (false; true takes
 /// intensities as they are instead of scaling each image), pixel_size (micrometres of all images, one number or [height, width];
 /// see also cellsparse_dataset_set_pixel_size()), rescale (true: images of different pixel sizes are brought to one), device ("auto"),
-/// precision ("auto", "f32" or "bf16", which is computed on the CPU only), threads, memory (bytes, or a text like "4G"; half
+/// precision ("auto", "f32", "bf16", or "tf32", which CUDA devices alone have), threads, memory (bytes, or a text like "4G"; half
 /// of what is free), checkpoint (a path). `cancel`,
 /// `observer`, `userdata` and `summary_out` may be NULL; `userdata` is handed to the observer.
 ///

@@ -83,9 +83,12 @@ fn precision_is_chosen_by_option() {
     let sixteen = TrainOptions { precision: Precision::Bf16, ..options(1) };
     let error = refused(TrainOptions { preset: Preset::Reference, ..sixteen.clone() });
     assert!(error.to_string().contains("reference preset computes in 32 bits"), "{error}");
-    let error = refused(TrainOptions { device: Device::Cuda(0), ..sixteen });
-    assert!(error.to_string().contains("bf16 on the device cuda:0"), "{error}");
-    assert!("half".parse::<Precision>().unwrap_err().to_string().contains("auto, f32 and bf16"));
+    let error = refused(TrainOptions { precision: Precision::Tf32, ..sixteen });
+    assert!(error.to_string().contains("precision tf32: CUDA devices alone have it"), "{error}");
+    assert!("half".parse::<Precision>().unwrap_err().to_string().contains("auto, f32, tf32 and bf16"));
+    for precision in [Precision::Auto, Precision::F32, Precision::Tf32, Precision::Bf16] {
+        assert_eq!(precision.to_string().parse::<Precision>().unwrap(), precision);
+    }
 }
 
 #[test]

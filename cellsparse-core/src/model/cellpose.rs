@@ -1,8 +1,11 @@
 //! Cellpose: cells of any shape, whose pixels flow to their centres.
 
+use std::ops::ControlFlow;
+
 use ndarray::{Array2, Array3, ArrayView3, CowArray, Ix3, s};
 use serde::{Deserialize, Serialize};
 
+use super::ahead::ahead;
 use super::algorithm::{
     AlgorithmKind, Facts, Found, NetworkOutput, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry,
     TaskInput, ThresholdValues,
@@ -431,12 +434,18 @@ impl Tiling {
         let places = self.places();
         let together = self.together(network, places.len(), work)?;
         let mut sum = TaperedSum::new(self.total[0], self.total[1], 3, self.side)?;
-        for group in places.chunks(together) {
+        let groups: Vec<_> = places.chunks(together).collect();
+        let outputs = |group: &&[([usize; 2], [bool; 2])]| {
             let outputs = self.outputs(network, group, work, |place, tile| self.read(image, [0, 0], *place, tile))?;
-            for (maps, (corner, _)) in outputs.iter().zip(group) {
-                sum.add(maps.view(), *corner)?;
+            Ok((outputs, group.iter().map(|(corner, _)| *corner).collect::<Vec<_>>()))
+        };
+        let ended = ahead(work.device, &groups, outputs, &mut |(outputs, corners)| {
+            for (maps, corner) in outputs.iter().zip(corners) {
+                sum.add(maps.view(), corner)?;
             }
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        debug_assert!(ended.is_continue());
         Ok(sum.finish())
     }
 

@@ -4,52 +4,61 @@ use super::options::{Device, Precision};
 use crate::error::{Error, Reason, Result};
 use crate::networks::{self, Arithmetic};
 
-/// The device for a choice, computing with the numbers chosen, and its name.
+/// A device that was found for a choice.
+pub(super) struct Chosen {
+    pub device: networks::Device,
+    /// As a user would name it.
+    pub name: String,
+    /// What a user should know of the choice.
+    pub note: Option<String>,
+}
+
+/// The device for a choice, computing with the numbers chosen.
 ///
 /// # Errors
 /// As of [`resolve`], and [`Error::Config`] for numbers that the device does not compute with.
-pub(super) fn resolve_in(device: Device, precision: Precision) -> Result<(networks::Device, String)> {
-    match (precision, device) {
-        (Precision::Auto | Precision::F32, _) => resolve(device),
-        (Precision::Bf16, Device::Auto | Device::Cpu) => {
-            Ok((networks::Device::cpu_in(Arithmetic::Bf16), Device::Cpu.to_string()))
-        }
-        (Precision::Bf16, _) => Err(Error::Config(format!(
-            "precision bf16 on the device {device}: bfloat16 is computed on the CPU alone; take f32, or the device cpu"
-        ))),
-    }
+pub(super) fn resolve_in(device: Device, precision: Precision) -> Result<Chosen> {
+    let arithmetic = match precision {
+        Precision::Auto | Precision::F32 => return resolve(device),
+        Precision::Bf16 => Arithmetic::Bf16,
+        Precision::Tf32 => Arithmetic::Tf32,
+    };
+    let chosen = resolve(device)?;
+    Ok(Chosen { device: chosen.device.computing_in(arithmetic)?, ..chosen })
 }
 
-/// The device for a choice, and its name.
+/// The device for a choice.
 ///
-/// `Auto` takes the best device of this build and machine, the CPU at worst. It does not take Metal, which has not been
-/// tried on a machine yet and must be named.
+/// `Auto` takes the best device of this build and machine, the CPU at worst, which is noted in a build for accelerators. It does
+/// not take Metal, which must be named.
 ///
 /// # Errors
 /// [`Error::Device`] when a device was named that this build or this machine does not have.
-pub(super) fn resolve(device: Device) -> Result<(networks::Device, String)> {
+pub(super) fn resolve(device: Device) -> Result<Chosen> {
+    let found = |found: networks::Device| Chosen { device: found, name: device.to_string(), note: None };
+    let absent = |error: Error| absent(device, &error.to_string());
     match device {
-        Device::Cpu => Ok((networks::Device::cpu(), "cpu".into())),
-        Device::Auto => {
-            let mut tried = accelerators().into_iter().filter(|choice| *choice != Device::Metal);
-            let found = tried.find_map(|choice| resolve(choice).ok());
-            Ok(found.unwrap_or((networks::Device::cpu(), "cpu".into())))
-        }
-        Device::Cuda(index) => {
-            if !cfg!(feature = "cuda") {
-                return Err(absent(device, "this build has no CUDA support"));
-            }
-            let found = networks::Device::cuda(index).map_err(|error| absent(device, &error.to_string()))?;
-            Ok((found, device.to_string()))
-        }
-        Device::Metal => {
-            if !cfg!(feature = "metal") {
-                return Err(absent(device, "this build has no Metal support"));
-            }
-            let found = networks::Device::metal().map_err(|error| absent(device, &error.to_string()))?;
-            Ok((found, device.to_string()))
+        Device::Cpu => Ok(found(networks::Device::cpu())),
+        Device::Auto => Ok(first_of(accelerators().into_iter().filter(|choice| *choice != Device::Metal), resolve)),
+        Device::Cuda(_) if !cfg!(feature = "cuda") => Err(self::absent(device, "this build has no CUDA support")),
+        Device::Cuda(index) => networks::Device::cuda(index).map(found).map_err(absent),
+        Device::Metal if !cfg!(feature = "metal") => Err(self::absent(device, "this build has no Metal support")),
+        Device::Metal => networks::Device::metal().map(found).map_err(absent),
+        #[cfg(all(test, feature = "candle"))]
+        Device::StandIn(most_pixels) => Ok(found(networks::Device::stand_in(Some(most_pixels)))),
+    }
+}
+
+/// The first of these devices that can be used, or the CPU, with a note on the first that could not.
+fn first_of(choices: impl Iterator<Item = Device>, resolve: impl Fn(Device) -> Result<Chosen>) -> Chosen {
+    let mut note = None;
+    for choice in choices {
+        match resolve(choice) {
+            Ok(chosen) => return chosen,
+            Err(error) => note = note.or_else(|| Some(format!("the CPU is used: {}", error.message()))),
         }
     }
+    Chosen { device: networks::Device::cpu(), name: "cpu".into(), note }
 }
 
 /// The device for a choice, for networks that are no models of this library.
@@ -58,7 +67,7 @@ pub(super) fn resolve(device: Device) -> Result<(networks::Device, String)> {
 /// As [`resolve`].
 #[cfg(feature = "sam")]
 pub(crate) fn open_device(device: Device) -> Result<networks::Device> {
-    resolve(device).map(|(device, _)| device)
+    resolve(device).map(|chosen| chosen.device)
 }
 
 /// The devices that this build can use on this machine, accelerators first; the CPU is always among them.
@@ -123,12 +132,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn auto_falls_back_to_the_cpu_with_one_line() {
+        let missing = |device: Device| -> Result<Chosen> { Err(absent(device, "no driver\nand more")) };
+        let chosen = first_of([Device::Cuda(0), Device::Cuda(1)].into_iter(), missing);
+        assert!(chosen.device.is_cpu() && chosen.name == "cpu");
+        let note = chosen.note.unwrap();
+        assert!(note.contains("cuda:0 cannot be used: no driver") && !note.contains('\n'), "{note}");
+        let chosen = first_of([Device::Cuda(0), Device::Cpu].into_iter(), |device| match device {
+            Device::Cpu => resolve(device),
+            other => missing(other),
+        });
+        assert_eq!(chosen.note, None);
+    }
+
+    #[test]
+    fn numbers_are_taken_where_a_device_has_them() {
+        assert_eq!(resolve_in(Device::Cpu, Precision::Bf16).unwrap().device.arithmetic(), Arithmetic::Bf16);
+        let refused = resolve_in(Device::Cpu, Precision::Tf32).err().unwrap();
+        assert!(refused.to_string().contains("tf32"), "{refused}");
+        #[cfg(feature = "candle")]
+        {
+            let stand_in = Device::StandIn(usize::MAX);
+            assert_eq!(resolve_in(stand_in, Precision::Bf16).unwrap().device.arithmetic(), Arithmetic::Bf16);
+            assert!(resolve_in(stand_in, Precision::Tf32).is_err());
+            assert_eq!(resolve_in(stand_in, Precision::F32).unwrap().device.arithmetic(), Arithmetic::F32);
+        }
+    }
+
+    #[test]
     fn auto_is_the_cpu_without_accelerators_and_absent_devices_are_explained() {
         if cfg!(not(any(feature = "cuda", feature = "metal"))) {
-            assert_eq!(resolve(Device::Auto).unwrap().1, "cpu");
+            let chosen = resolve(Device::Auto).unwrap();
+            assert_eq!((chosen.name.as_str(), chosen.note), ("cpu", None));
             assert_eq!(available_devices(), [Device::Cpu]);
             for device in [Device::Cuda(1), Device::Metal] {
-                let error = resolve(device).unwrap_err();
+                let error = resolve(device).err().unwrap();
                 assert!(error.to_string().contains(&device.to_string()), "{error}");
                 let feature = if device == Device::Metal { "metal" } else { "cuda" };
                 let reason = Reason::DeviceAbsent { device: device.to_string(), feature: Some(feature) };

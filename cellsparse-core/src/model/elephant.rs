@@ -1,8 +1,11 @@
 //! ELEPHANT: cells of any shape, whose borders part their centres.
 
+use std::ops::ControlFlow;
+
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
+use super::ahead::ahead;
 use super::algorithm::{
     AlgorithmKind, Facts, Found, NetworkOutput, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry,
     TaskInput, ThresholdValues,
@@ -311,7 +314,7 @@ fn probabilities(network: &Network, image: ArrayView3<'_, f32>, scale: f64, work
         corners.extend(tile_starts(width, side[1], OVERLAP).into_iter().map(|x| [y, x]));
     }
     let tile = |[y, x]: [usize; 2]| image.slice(s![y..y + side[0], x..x + side[1], ..]);
-    // A network without groups, and a device that does not tell, needs one round.
+    // A network without groups needs one round.
     let mut seen = Vec::new();
     for &corner in &corners {
         seen.push(whole(network, tile(corner), None, work)?.1);
@@ -321,9 +324,12 @@ fn probabilities(network: &Network, image: ArrayView3<'_, f32>, scale: f64, work
     }
     let statistics = ImageStatistics::of_parts(&seen);
     let mut sum = TaperedSum::new(height, width, 3, side)?;
-    for &corner in &corners {
-        sum.add(whole(network, tile(corner), Some(&statistics), work)?.0.view(), corner)?;
-    }
+    let maps = |corner: &[usize; 2]| Ok((whole(network, tile(*corner), Some(&statistics), work)?.0, *corner));
+    let ended = ahead(work.device, &corners, maps, &mut |(maps, corner)| {
+        sum.add(maps.view(), corner)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    debug_assert!(ended.is_continue());
     back(sum.finish())
 }
 

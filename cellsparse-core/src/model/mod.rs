@@ -4,6 +4,7 @@
 //! gives, and `registry.rs` lists them. Files below them know networks, images and labels, but no algorithm; files above
 //! them ask the algorithm of a model, whichever it is. `docs/architecture.md` has the picture.
 
+mod ahead;
 mod algorithm;
 mod algorithm_options;
 mod architecture;

@@ -187,24 +187,10 @@ impl Network {
     ) -> Result<(Vec<Vec<Array3<f32>>>, ImageStatistics)> {
         work.cancel.check()?;
         let [batch, height, width] = shape;
-        let mut engine = match self.engines.take(shape, work.device) {
-            Some(engine) => engine,
-            None => {
-                self.first_fitting(work, [shape], |shape| shape)?;
-                let mut engine = Engine::new(&Arc::clone(&self.graph), work.device, shape, false)?;
-                engine.set_weights(&self.weights)?;
-                engine
-            }
-        };
+        let engine = self.engine(work, shape)?;
         let mut input = zeros(batch * height * width * self.graph.input_channels(), "the input of the network")?;
         fill(&mut input);
-        let mut outputs = Vec::new();
-        engine.set_image_statistics(statistics);
-        let ended = engine.forward_until(&self.weights, &input, &mut outputs, &work.cancel);
-        let seen = engine.image_statistics();
-        engine.set_image_statistics(None);
-        self.engines.put(shape, work.device, engine);
-        ended?;
+        let (outputs, seen) = self.outputs(work, shape, engine, statistics, &input)?;
         let mut results: Vec<Vec<Array3<f32>>> = (0..batch).map(|_| Vec::new()).collect();
         for (&id, mut values) in self.graph.outputs().iter().zip(outputs) {
             let node = &self.graph.nodes()[id];
@@ -221,6 +207,55 @@ impl Network {
             }
         }
         Ok((results, seen))
+    }
+
+    /// An engine for batches of that shape, with the weights.
+    fn engine(&self, work: &Work<'_>, shape: [usize; 3]) -> Result<Engine> {
+        if let Some(engine) = self.engines.take(shape, work.device) {
+            return Ok(engine);
+        }
+        self.first_fitting(work, [shape], |shape| shape)?;
+        let mut engine = Engine::new(&Arc::clone(&self.graph), work.device, shape, false)?;
+        engine.set_weights(&self.weights)?;
+        Ok(engine)
+    }
+
+    /// The outputs for a batch, and the statistics of an image. What an accelerator has no memory for is computed in two
+    /// halves, each in the same way.
+    fn outputs(
+        &self,
+        work: &Work<'_>,
+        shape: [usize; 3],
+        mut engine: Engine,
+        statistics: Option<&ImageStatistics>,
+        input: &[f32],
+    ) -> Result<(Vec<Vec<f32>>, ImageStatistics)> {
+        let mut outputs = Vec::new();
+        engine.set_image_statistics(statistics);
+        let ended = engine.forward_until(&self.weights, input, &mut outputs, &work.cancel);
+        let [batch, height, width] = shape;
+        if let Err(Error::Limit(_)) = ended
+            && !work.device.is_cpu()
+            && batch > 1
+        {
+            drop(engine);
+            let first = batch / 2;
+            let (input, rest) = input.split_at(input.len() / batch * first);
+            let half = |count: usize, input: &[f32]| {
+                let shape = [count, height, width];
+                Ok(self.outputs(work, shape, self.engine(work, shape)?, statistics, input)?.0)
+            };
+            let mut outputs = half(first, input)?;
+            for (output, rest) in outputs.iter_mut().zip(half(batch - first, rest)?) {
+                output.extend(rest);
+            }
+            return Ok((outputs, ImageStatistics::default()));
+        }
+        let seen = engine.image_statistics();
+        engine.set_image_statistics(None);
+        self.engines.put(shape, work.device, engine);
+        ended?;
+        Ok((outputs, seen))
     }
 }
 

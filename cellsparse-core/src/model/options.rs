@@ -24,6 +24,9 @@ pub enum Device {
     Cuda(usize),
     /// The Metal device.
     Metal,
+    /// The CPU, driven as an accelerator is; batches of more pixels than that many find no memory.
+    #[cfg(all(test, feature = "candle"))]
+    StandIn(usize),
 }
 
 impl fmt::Display for Device {
@@ -33,6 +36,8 @@ impl fmt::Display for Device {
             Device::Cpu => f.write_str("cpu"),
             Device::Cuda(index) => write!(f, "cuda:{index}"),
             Device::Metal => f.write_str("metal"),
+            #[cfg(all(test, feature = "candle"))]
+            Device::StandIn(_) => f.write_str("stand-in"),
         }
     }
 }
@@ -66,8 +71,10 @@ pub enum Precision {
     /// 32 bits.
     F32,
     /// bfloat16, which has 16 bits: maps, gradients and kernels are rounded to these numbers, sums have 32 bits, and so have
-    /// the weights of the model. On the CPU alone, where it is computed in 32 bits and takes no less time.
+    /// the weights of the model. On the CPU it is computed in 32 bits and takes no less time.
     Bf16,
+    /// TensorFloat-32: 32 bits, of which the factors of products have 19. On CUDA devices alone.
+    Tf32,
 }
 
 impl fmt::Display for Precision {
@@ -76,6 +83,7 @@ impl fmt::Display for Precision {
             Precision::Auto => "auto",
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::Tf32 => "tf32",
         })
     }
 }
@@ -88,7 +96,8 @@ impl FromStr for Precision {
             "auto" => Ok(Precision::Auto),
             "f32" => Ok(Precision::F32),
             "bf16" => Ok(Precision::Bf16),
-            other => Err(unknown("precision", other, "there are auto, f32 and bf16")),
+            "tf32" => Ok(Precision::Tf32),
+            other => Err(unknown("precision", other, "there are auto, f32, tf32 and bf16")),
         }
     }
 }

@@ -94,11 +94,11 @@ impl Model {
         (zoom, note): (f64, Option<String>),
         budget: Budget,
     ) -> Result<Segmentation> {
-        let (device, _) = device::resolve_in(options.device, options.precision)?;
-        let work = Work::of(options, &device, budget, zoom);
+        let chosen = device::resolve_in(options.device, options.precision)?;
+        let work = Work::of(options, &chosen.device, budget, zoom);
         let mut found = self.segment_on(&work, image, options)?;
         work.cancel.check()?;
-        found.notes.splice(..0, note);
+        found.notes.splice(..0, chosen.note.into_iter().chain(note));
         Ok(found)
     }
 

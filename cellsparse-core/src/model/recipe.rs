@@ -72,7 +72,7 @@ impl Recipe {
     /// [`Error::Config`] for options out of range.
     pub fn new(algorithm: &(dyn SegmentationAlgorithm + '_), options: &TrainOptions, begin: Begin) -> Result<Self> {
         let reference = options.preset == Preset::Reference;
-        if reference && options.precision == Precision::Bf16 {
+        if reference && matches!(options.precision, Precision::Bf16 | Precision::Tf32) {
             return Err(Error::Config(
                 "the reference preset computes in 32 bits; take precision f32, or another preset".into(),
             ));

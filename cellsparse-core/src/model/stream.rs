@@ -52,7 +52,7 @@ impl Model {
         options: &TrainOptions,
         observer: &mut (dyn FnMut(&Progress) -> ControlFlow + Send),
     ) -> Result<usize> {
-        let (device, _) = device::resolve_in(options.device, options.precision)?;
+        let device = device::resolve_in(options.device, options.precision)?.device;
         let pool = self.network.engines.pool_for(options.threads)?;
         let mut train = || self.train_on_pools(pools, options, &device, observer);
         let outcome = match pool {

@@ -131,9 +131,9 @@ impl Model {
                 )));
             }
         }
-        let (device, name) = device::resolve_in(options.device, options.precision)?;
+        let chosen = device::resolve_in(options.device, options.precision)?;
         let pool = self.network.engines.pool_for(options.threads)?;
-        let mut train = || self.train_on(data, validation, options, &device, observer);
+        let mut train = || self.train_on(data, validation, options, &chosen.device, observer);
         let ending = match pool {
             Some(pool) => pool.install(train),
             None => train(),
@@ -145,11 +145,11 @@ impl Model {
             seconds,
             seconds_per_step: seconds / outcome.steps.max(1) as f64,
             loss: outcome.loss,
-            device: name,
+            device: chosen.name,
             stopped: outcome.stopped,
             begun: ending.begin.name(),
             kept: if ending.start_kept { "start" } else { "trained" },
-            notes: ending.notes,
+            notes: chosen.note.into_iter().chain(ending.notes).collect(),
         })
     }
 

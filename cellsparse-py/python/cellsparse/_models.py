@@ -119,7 +119,7 @@ class Model:
         pixel_size: PixelSizes = None,
         rescale: bool = True,
         checkpoint: str | os.PathLike[str] | None = None,
-        precision: Literal["auto", "f32", "bf16"] = "auto",
+        precision: Literal["auto", "f32", "tf32", "bf16"] = "auto",
         threads: int | None = None,
         memory: int | str | None = None,
     ) -> History:
@@ -181,9 +181,9 @@ class Model:
         checkpoint : path, optional
             The model is written there after the first step, every 25 steps (200 with the reference preset), and in
             between as often as takes a twentieth of the time.
-        precision : {"auto", "f32", "bf16"}
-            Numbers to compute with. "bf16" rounds maps, gradients and kernels to 16 bits; it is computed on the CPU only, and
-            is not faster there.
+        precision : {"auto", "f32", "tf32", "bf16"}
+            Numbers to compute with. "bf16" rounds maps, gradients and kernels to 16 bits, and is not faster on the CPU;
+            CUDA devices alone have "tf32".
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
         memory : int or str, optional
@@ -276,7 +276,7 @@ class Model:
         *,
         pixel_size: float | tuple[float, float] | None = None,
         rescale: bool = True,
-        precision: Literal["auto", "f32", "bf16"] = "auto",
+        precision: Literal["auto", "f32", "tf32", "bf16"] = "auto",
         threads: int | None = None,
         memory: int | str | None = None,
         **thresholds: Unpack[PredictOptions],
@@ -296,9 +296,9 @@ class Model:
             the training is seen scaled, if that one is known too; the result is in the pixels of the image.
         rescale : bool
             Whether it is.
-        precision : {"auto", "f32", "bf16"}
-            Numbers to compute with. "bf16" rounds maps, gradients and kernels to 16 bits; it is computed on the CPU only, and
-            is not faster there.
+        precision : {"auto", "f32", "tf32", "bf16"}
+            Numbers to compute with. "bf16" rounds maps, gradients and kernels to 16 bits, and is not faster on the CPU;
+            CUDA devices alone have "tf32".
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
         memory : int or str, optional

@@ -139,7 +139,7 @@ impl<'a> Setup<'a> {
         context: &Context,
         options: &'a PredictOptions,
     ) -> Result<Self> {
-        let (device, _) = device::resolve_in(options.device, options.precision)?;
+        let device = device::resolve_in(options.device, options.precision)?.device;
         let budget = options.memory.unwrap_or_else(Budget::of_free_memory);
         let (zoom, note) = model.zoom(options)?;
         let scaling = context.percentiles.clone().map(|[low, high]| Percentiles { low, high });

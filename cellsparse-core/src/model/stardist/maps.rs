@@ -6,6 +6,7 @@ use ndarray::{Array2, Array3, ArrayView3, s};
 
 use crate::budget::{array, mapped};
 use crate::error::{Error, Result};
+use crate::model::ahead::ahead;
 use crate::model::network::Network;
 use crate::model::work::Work;
 use crate::model::working_scale::resample;
@@ -45,7 +46,8 @@ pub(super) fn smallest_tile(config: &StarDistConfig) -> usize {
 /// `visit`, until it says to stop.
 ///
 /// The image is continued by reflection to a multiple of what the network divides by. Tiles overlap by the receptive
-/// field, so the maps are those of the whole image, whatever the size of the tiles: it is chosen by the memory that there is.
+/// field, so the maps are those of the whole image, whatever the size of the tiles: it is chosen by the memory that there is, and
+/// on an accelerator by whether the first tile finds memory. There, the next tile is computed while the last one is visited.
 pub(super) fn for_each_tile(
     network: &Network,
     config: &StarDistConfig,
@@ -54,19 +56,36 @@ pub(super) fn for_each_tile(
     visit: &mut dyn FnMut(StarMaps) -> Result<ControlFlow<()>>,
 ) -> Result<ControlFlow<()>> {
     let (height, width, _) = image.dim();
-    let Some(tiles) = StarTiles::plan(network, config, [height, width], work)? else {
-        return Ok(ControlFlow::Continue(()));
-    };
-    for row in 0..tiles.rows.len() {
-        for column in 0..tiles.columns.len() {
-            let read = |input: &mut [f32]| read_reflected(image, tiles.corner([row, column]), tiles.shape[2], input);
-            let visited = visit(tiles.maps(network, work, [row, column], read)?)?;
-            if visited.is_break() {
-                return Ok(visited);
+    let mut work = work.clone();
+    loop {
+        let Some(tiles) = StarTiles::plan(network, config, [height, width], &work)? else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let places: Vec<[usize; 2]> =
+            (0..tiles.rows.len()).flat_map(|row| (0..tiles.columns.len()).map(move |column| [row, column])).collect();
+        let maps = |place: &[usize; 2]| {
+            let read = |input: &mut [f32]| read_reflected(image, tiles.corner(*place), tiles.shape[2], input);
+            tiles.maps(network, &work, *place, read)
+        };
+        let mut visited = false;
+        let ended = ahead(work.device, &places, maps, &mut |maps| {
+            visited = true;
+            visit(maps)
+        });
+        match ended {
+            // The memory of an accelerator is not known beforehand: it says when it has no more.
+            Err(Error::Limit(_)) if !visited && !work.device.is_cpu() => {
+                let smaller = tiles.shape[1].max(tiles.shape[2]) / 4 * 3;
+                let next = Work { tile: Some(smaller), ..work.clone() };
+                let plan = StarTiles::plan(network, config, [height, width], &next)?;
+                if plan.is_none_or(|plan| plan.shape == tiles.shape) {
+                    return ended;
+                }
+                work = next;
             }
+            ended => return ended,
         }
     }
-    Ok(ControlFlow::Continue(()))
 }
 
 /// The tiles in which an image is read.

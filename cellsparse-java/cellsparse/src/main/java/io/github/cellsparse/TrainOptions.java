@@ -127,8 +127,8 @@ public final class TrainOptions {
         }
 
         /**
-         * Numbers to compute with: {@code auto} (default), {@code f32}, or {@code bf16}, which rounds maps, gradients and
-         * kernels to 16 bits; on the CPU only, where it is not faster.
+         * Numbers to compute with: {@code auto} (default), {@code f32}, {@code tf32} (on CUDA devices), or {@code bf16}, which
+         * rounds maps, gradients and kernels to 16 bits and is not faster on the CPU.
          */
         public Builder precision(String precision) {
             return set("precision", precision);
