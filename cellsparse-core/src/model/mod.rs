@@ -16,6 +16,8 @@ mod cellpose;
 mod choice;
 mod contrast;
 mod device;
+#[cfg(test)]
+mod device_tests;
 mod drawn;
 mod elephant;
 mod engines;

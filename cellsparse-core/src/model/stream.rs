@@ -16,6 +16,7 @@ use crate::error::{Error, Result, counted};
 use crate::networks::Device;
 use crate::random::Random;
 use crate::raster::{Image, LabelImage};
+use crate::training::measured::Measured;
 use crate::training::trainer::{LossReport, Task, TrainingOutcome};
 
 /// Makes pool `n` of images `[H, W, C]` with their label images `[H, W]` (below 0 unlabelled, 0 background, 1 and up cells);
@@ -168,6 +169,10 @@ impl<T: Task + Send> Task for Streamed<'_, T> {
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
         self.first.loss(batch, outputs, gradients)
+    }
+
+    fn measured<'a>(&'a self, batch: &'a Self::Batch) -> Option<Measured<'a>> {
+        self.first.measured(batch)
     }
 
     fn carried(&self) -> f32 {

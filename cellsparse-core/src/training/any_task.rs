@@ -3,6 +3,7 @@
 use std::any::Any;
 
 use crate::error::{Error, Result};
+use crate::training::measured::Measured;
 use crate::training::trainer::{LossReport, Task};
 
 /// A task of any kind, so that what comes before and after the loop is the same code for every algorithm.
@@ -18,6 +19,7 @@ trait Erased: Send + Sync {
     fn input<'a>(&self, batch: &'a AnyBatch) -> &'a [f32];
     fn loss(&self, batch: &AnyBatch, outputs: &[Vec<f32>], gradients: Option<&mut Vec<Vec<f32>>>)
     -> Result<LossReport>;
+    fn measured<'a>(&'a self, batch: &'a AnyBatch) -> Option<Measured<'a>>;
     fn carried(&self) -> f32;
     fn set_carried(&self, carried: f32);
 }
@@ -77,6 +79,10 @@ impl<T: Task<Batch: 'static> + Send> Erased for T {
         Task::loss(self, batch.of().ok_or_else(strange)?, outputs, gradients)
     }
 
+    fn measured<'a>(&'a self, batch: &'a AnyBatch) -> Option<Measured<'a>> {
+        Task::measured(self, batch.of()?)
+    }
+
     fn carried(&self) -> f32 {
         Task::carried(self)
     }
@@ -104,6 +110,10 @@ impl Task for AnyTask {
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
         self.0.loss(batch, outputs, gradients)
+    }
+
+    fn measured<'a>(&'a self, batch: &'a AnyBatch) -> Option<Measured<'a>> {
+        self.0.measured(batch)
     }
 
     fn carried(&self) -> f32 {

@@ -13,6 +13,7 @@ use crate::training::augment::Augmentation;
 use crate::training::augment_affine::{Outside, Patch, PatchRange, channel_last, is_annotated};
 use crate::training::batch::{check_images, checked_len, resize};
 use crate::training::loss_cellpose::cellpose_loss;
+use crate::training::measured::Measured;
 use crate::training::sampler::{ORDER_STREAM, PatchOrigins, SamplingPolicy, patch_random};
 use crate::training::trainer::{LossReport, Task};
 
@@ -279,6 +280,10 @@ impl Task for CellposeBatches {
         let loss = cellpose_loss(output, &batch.targets, gradient)?;
         let parts = vec![("flow", loss.flow as f32), ("cellprob", loss.cellprob as f32)];
         Ok(LossReport { total: loss.total, parts })
+    }
+
+    fn measured<'a>(&'a self, batch: &'a CellposeBatch) -> Option<Measured<'a>> {
+        Some(Measured::Cellpose { targets: &batch.targets })
     }
 }
 

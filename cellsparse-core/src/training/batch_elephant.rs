@@ -12,6 +12,7 @@ use crate::raster::LabelImage;
 use crate::targets::elephant::{ClassRule, IGNORED, class_labels};
 use crate::training::batch::{check_images, checked_len, extend_to, reflect_to};
 use crate::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
+use crate::training::measured::Measured;
 use crate::training::patch::{PatchDraw, cut_patch, origin_range, rotated_size, size_range};
 use crate::training::sampler::{ORDER_STREAM, PatchOrigins, patch_random};
 use crate::training::trainer::{LossReport, Task};
@@ -238,6 +239,10 @@ impl Task for ElephantBatches {
                 ("smoothness", loss.smoothness as f32),
             ],
         })
+    }
+
+    fn measured<'a>(&'a self, batch: &'a ElephantBatch) -> Option<Measured<'a>> {
+        Some(Measured::Elephant { config: &self.config.loss, targets: &batch.targets })
     }
 
     /// The mean Dice loss of the last batch that gradients were asked for.

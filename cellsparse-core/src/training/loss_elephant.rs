@@ -9,10 +9,13 @@ use super::loss_smooth::Smoothness;
 use crate::error::{Error, Result};
 
 /// Weights of cross-entropy, Dice and smoothness in the total.
-const LOSS_WEIGHTS: [f64; 3] = [1.0 / 7.0, 5.0 / 7.0, 1.0 / 7.0];
+pub(super) const LOSS_WEIGHTS: [f64; 3] = [1.0 / 7.0, 5.0 / 7.0, 1.0 / 7.0];
 
 /// Classes of the network.
-const CLASSES: usize = 3;
+pub(super) const CLASSES: usize = 3;
+
+/// Smallest denominator of the Dice coefficient.
+pub(super) const SMALLEST_DENOMINATOR: f64 = 1e-6;
 
 /// Weights of the loss.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,11 +156,8 @@ struct Sums {
 }
 
 impl Sums {
-    /// Smallest denominator of the Dice coefficient.
-    const SMALLEST: f64 = 1e-6;
-
     fn denominator(&self) -> f64 {
-        (self.squares + self.centers).max(Self::SMALLEST)
+        (self.squares + self.centers).max(SMALLEST_DENOMINATOR)
     }
 
     fn dice_loss(&self) -> f64 {
@@ -171,7 +171,7 @@ impl Sums {
     /// Factors of the target and of the probability in the derivative of the Dice loss.
     fn dice_slope(&self) -> [f64; 2] {
         let denominator = self.denominator();
-        let flat = self.squares + self.centers <= Self::SMALLEST;
+        let flat = self.squares + self.centers <= SMALLEST_DENOMINATOR;
         [-2.0 / denominator, if flat { 0.0 } else { 4.0 * self.both / (denominator * denominator) }]
     }
 }

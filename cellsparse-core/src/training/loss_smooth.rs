@@ -8,6 +8,22 @@ fn kernel() -> [f32; 5] {
     std::array::from_fn(|k| (weight(k as i32 - 2) / sum) as f32)
 }
 
+/// The matrix `[size, size]` that does along one axis what `S` of [`Smoothness::value`] does along both.
+#[cfg(feature = "candle")]
+pub(super) fn smoothing_matrix(size: usize) -> Vec<f64> {
+    let kernel = kernel().map(f64::from);
+    let half = size.div_ceil(2);
+    let mut matrix = vec![0.0; size * size];
+    for (row, line) in matrix.chunks_exact_mut(size.max(1)).enumerate() {
+        for (k, at) in taps(row, size) {
+            for (j, from) in taps(2 * (at * half / size), size) {
+                line[from] += kernel[k] * kernel[j];
+            }
+        }
+    }
+    matrix
+}
+
 /// Buffers for maps of one size, used again for every map.
 pub(super) struct Smoothness {
     rows: usize,

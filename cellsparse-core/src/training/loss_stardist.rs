@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 use crate::training::loss::sum_chunks;
 
 /// Keeps logarithms and quotients finite; part of the reference's definition.
-const EPS: f64 = 1e-7;
+pub(super) const EPS: f64 = 1e-7;
 
 /// The reference clips probabilities in f32, where 1 - eps is this. It decides the loss of saturated probabilities.
-const ONE_LESS_EPS: f64 = (1.0f32 - 1e-7f32) as f64;
+pub(super) const ONE_LESS_EPS: f64 = (1.0f32 - 1e-7f32) as f64;
 
 /// How predicted and true ray lengths are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -219,6 +219,22 @@ impl Optimizer {
         }
     }
 
+    /// Takes over steps and [`memory`](Self::memory) of an optimiser of the same kind that went on elsewhere.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore).
+    #[cfg(feature = "candle")]
+    pub(super) fn take_memory(&mut self, weights: &Weights, steps: u64, memory: Vec<Vec<Vec<f32>>>) -> Result<()> {
+        match (self, Self::restore(weights, steps, memory)?) {
+            (Self::Adam(own), Self::Adam(new)) => {
+                (own.steps, own.first, own.second) = (new.steps, new.first, new.second)
+            }
+            (Self::Sgd(own), Self::Sgd(new)) => (own.steps, own.velocity) = (new.steps, new.velocity),
+            _ => return Err(Error::Internal("the memory of another optimiser".into())),
+        }
+        Ok(())
+    }
+
     /// Its memory, to be stored: two sets for Adam (first and second moments), one for gradient descent; in each, one
     /// array for every parameter.
     pub fn memory(&self) -> Vec<&[Vec<f32>]> {

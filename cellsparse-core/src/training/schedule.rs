@@ -112,14 +112,29 @@ impl EarlyStopping {
 
     /// What the rate is multiplied by: 1, and from the time when the loss fell no more half a cosine down to 0.
     pub fn rate(&self) -> f32 {
-        let Some([begin, end]) = self.end else { return 1.0 };
-        let along = (self.seen - begin) as f32 / (end - begin).max(1) as f32;
-        0.5 * (1.0 + (std::f32::consts::PI * along.min(1.0)).cos())
+        self.rate_after(0)
     }
 
     /// Whether the training is over.
     pub fn over(&self) -> bool {
-        self.end.is_some_and(|[_, end]| self.seen >= end)
+        self.over_after(0)
+    }
+
+    /// [`rate`](Self::rate) for a training that is `ahead` steps further than the losses that were seen.
+    pub fn rate_after(&self, ahead: usize) -> f32 {
+        let Some([begin, end]) = self.end else { return 1.0 };
+        let along = (self.seen + ahead - begin) as f32 / (end - begin).max(1) as f32;
+        0.5 * (1.0 + (std::f32::consts::PI * along.min(1.0)).cos())
+    }
+
+    /// [`over`](Self::over) for a training that is `ahead` steps further than the losses that were seen.
+    pub fn over_after(&self, ahead: usize) -> bool {
+        self.end.is_some_and(|[_, end]| self.seen + ahead >= end)
+    }
+
+    /// Whether it could say something new if it saw the losses of the next `ahead` steps.
+    pub fn waits_for(&self, ahead: usize) -> bool {
+        self.end.is_none() && (self.seen + ahead).is_multiple_of(STRETCH)
     }
 }
 
@@ -182,6 +197,26 @@ mod tests {
         // Two flat stretches are seen at 1400; a quarter of that is the landing.
         assert_eq!(steps, 1750);
         assert!(rate < 1e-3, "{rate}");
+    }
+
+    #[test]
+    fn losses_that_are_seen_late_change_nothing() {
+        let (mut now, mut late) = (EarlyStopping::new(), EarlyStopping::new());
+        let mut unseen = 0;
+        for step in 1..=1000 {
+            now.saw(1.0);
+            unseen += 1;
+            // Seen when it matters, and otherwise at odd times.
+            if late.waits_for(unseen) || step % 7 == 0 {
+                (0..unseen).for_each(|_| late.saw(1.0));
+                unseen = 0;
+            }
+            assert_eq!((now.rate(), now.over()), (late.rate_after(unseen), late.over_after(unseen)), "{step}");
+            if now.over() {
+                return;
+            }
+        }
+        panic!("it does not end");
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::control::{CancelToken, ControlFlow, Progress, StopReason};
 use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
+use crate::training::device::DeviceLearner;
 use crate::training::history::History;
+use crate::training::measured::Measured;
 use crate::training::optimizer::Optimizer;
 use crate::training::schedule::{EarlyStopping, Schedule, Scheduler};
 
@@ -34,6 +36,12 @@ pub trait Task: Sync {
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport>;
+
+    /// The loss and its targets as data, for a device that computes it; without it, outputs come back from the device and their
+    /// gradients go there.
+    fn measured<'a>(&'a self, _batch: &'a Self::Batch) -> Option<Measured<'a>> {
+        None
+    }
 
     /// What the loss remembers from batch to batch.
     fn carried(&self) -> f32 {
@@ -127,6 +135,22 @@ pub struct Engines {
     pub validation: Option<Engine>,
 }
 
+/// What a step depends on beside its batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepPlan {
+    pub rate: f32,
+    /// Weight decay.
+    pub decay: f32,
+    /// How much the statistics of the batch count at least.
+    pub share: f32,
+    /// Decay of the running average, if there is one.
+    pub average: Option<f32>,
+}
+
+/// On a device, losses are fetched when that many wait, or when the last ones were fetched that long ago.
+const LOSSES_AT_ONCE: usize = 16;
+const LOSSES_AFTER: Duration = Duration::from_millis(50);
+
 /// Between the ends of epochs, checkpoints are written so seldom that they take at most this fraction of the time, as its
 /// inverse.
 const CHECKPOINT_INTERVAL: u32 = 20;
@@ -134,7 +158,10 @@ const CHECKPOINT_INTERVAL: u32 = 20;
 /// Trains until the steps are done, the time is over, or somebody asks to stop.
 ///
 /// Batches are made by one thread beside the loop, in order. A loss that is not finite ends the training with
-/// [`Error::Diverged`]; `state` then holds the weights of the last finite step.
+/// [`Error::Diverged`]; `state` then holds the weights of the last finite step, on a device those that were fetched last.
+///
+/// On a device, a step leaves nothing behind on the CPU: losses are fetched some steps later, several at once, and only then the
+/// observer is called, once for each step and in order. When it stops the training, steps that were begun since are done.
 ///
 /// # Errors
 /// [`Error::Diverged`], [`Error::Cancelled`] when the token is raised before the first step is done, and whatever the task, the
@@ -188,6 +215,10 @@ pub fn train<T: Task>(
             options,
             before: 0,
             buffers: Buffers::default(),
+            learner: None,
+            reports: Vec::new(),
+            unseen: Vec::new(),
+            fetched: None,
             average: None,
             best: None,
             waited: 0,
@@ -203,6 +234,16 @@ struct Buffers {
     gradients: Vec<Vec<f32>>,
 }
 
+/// A step that was made.
+#[derive(Clone, Copy)]
+struct Done {
+    /// Counted from 1.
+    step: usize,
+    rate: f32,
+    /// Since the beginning.
+    elapsed: Duration,
+}
+
 struct Loop<'a, T: Task> {
     engines: &'a mut Engines,
     task: &'a T,
@@ -213,6 +254,14 @@ struct Loop<'a, T: Task> {
     /// Steps of earlier trainings.
     before: u64,
     buffers: Buffers,
+    /// The training on a device, which is ahead of `state` and `average`.
+    learner: Option<DeviceLearner>,
+    /// Losses of steps on the CPU that were not looked at yet.
+    reports: Vec<(LossReport, bool)>,
+    /// The steps whose losses were not looked at yet.
+    unseen: Vec<Done>,
+    /// When the last losses of a device were fetched.
+    fetched: Option<Instant>,
     average: Option<Weights>,
     best: Option<(f64, Weights)>,
     waited: usize,
@@ -240,14 +289,23 @@ impl<T: Task> Loop<'_, T> {
         self.average = self.options.average.map(|_| self.state.weights.clone());
         while step < self.options.steps {
             let Ok(batch) = batches.recv() else { break };
-            let rate =
-                self.options.learning_rate * scheduler.rate(self.done(step, begin.elapsed())) * early_stopping.rate();
-            let made = batch.and_then(|batch| self.step(&batch, step, rate).map(|report| (batch, report)));
-            let (batch, report) = match made {
+            let rate = self.options.learning_rate
+                * scheduler.rate(self.done(step, begin.elapsed()))
+                * early_stopping.rate_after(self.unseen.len());
+            let made = batch.and_then(|batch| self.step(&batch, step, rate).map(|()| batch));
+            let batch = match made {
                 // A step that is not finished leaves no trace; what the others have learned is kept.
                 Err(Error::Cancelled) if step > 0 => {
+                    let losses = self.look(&mut early_stopping)?;
+                    let events = self.record(losses, None);
+                    last = events.last().map_or(last, |event| event.loss);
+                    self.fetch_state()?;
                     self.check_weights(step, rate)?;
                     on_save(self.state, self.result(), self.history)?;
+                    // The training ends whatever the observer says.
+                    for event in &events {
+                        let _ = observer(event);
+                    }
                     stopped = StopReason::Cancelled;
                     break;
                 }
@@ -255,14 +313,18 @@ impl<T: Task> Loop<'_, T> {
             };
             recycle(batch);
             step += 1;
-            last = report.total as f32;
-            if self.options.stop_early && self.validation.is_none() {
-                early_stopping.saw(report.total);
-            }
+            self.unseen.push(Done { step, rate, elapsed: begin.elapsed() });
             let over = self.options.time_budget.is_some() && self.done_by_time(step, begin.elapsed()) >= 1.0;
             let mut asked = self.options.cancel.is_cancelled();
-            let ends = step == self.options.steps || over || asked || early_stopping.over();
+            let mut losses = Vec::new();
+            if self.is_time_to_look(&early_stopping) {
+                losses = self.look(&mut early_stopping)?;
+            }
+            let ends = step == self.options.steps || over || asked || early_stopping.over_after(self.unseen.len());
             let epoch_ends = step % self.options.steps_per_epoch == 0 || ends;
+            if epoch_ends {
+                losses.extend(self.look(&mut early_stopping)?);
+            }
             let validation_loss = match epoch_ends && !asked {
                 true => self.validate(&mut scheduler).or_else(|error| match error {
                     Error::Cancelled => {
@@ -273,15 +335,16 @@ impl<T: Task> Loop<'_, T> {
                 })?,
                 false => None,
             };
-            let event = self.event(step, report, validation_loss, rate, begin.elapsed());
-            self.history.push(self.before, &event);
-            if epoch_ends || saved.elapsed() >= cost * CHECKPOINT_INTERVAL {
+            let events = self.record(losses, validation_loss);
+            last = events.last().map_or(last, |event| event.loss);
+            if epoch_ends || (self.unseen.is_empty() && saved.elapsed() >= cost * CHECKPOINT_INTERVAL) {
                 let began = Instant::now();
+                self.fetch_state()?;
                 self.check_weights(step, rate)?;
                 on_save(self.state, self.result(), self.history)?;
                 (saved, cost) = (Instant::now(), began.elapsed());
             }
-            if observer(&event) == ControlFlow::Stop || asked {
+            if events.iter().any(|event| observer(event) == ControlFlow::Stop) || asked {
                 stopped = StopReason::Cancelled;
                 break;
             }
@@ -289,14 +352,67 @@ impl<T: Task> Loop<'_, T> {
                 stopped = StopReason::TimeBudget;
                 break;
             }
-            if early_stopping.over() || self.options.patience.is_some_and(|patience| self.waited >= patience) {
+            let over = early_stopping.over_after(self.unseen.len());
+            if over || self.options.patience.is_some_and(|patience| self.waited >= patience) {
                 stopped = StopReason::NoImprovement;
                 break;
             }
         }
+        self.fetch_state()?;
         self.check_weights(step, self.options.learning_rate)?;
         let weights = self.result().clone();
         Ok(TrainingOutcome { weights, steps: step, loss: last, stopped, elapsed: begin.elapsed() })
+    }
+
+    /// Whether losses are to be looked at that were not: on the CPU after every step, on a device at a bounded rate.
+    fn is_time_to_look(&self, early_stopping: &EarlyStopping) -> bool {
+        self.learner.is_none()
+            || self.unseen.len() >= LOSSES_AT_ONCE
+            || self.fetched.is_none_or(|fetched| fetched.elapsed() >= LOSSES_AFTER)
+            || (self.stops_early() && early_stopping.waits_for(self.unseen.len()))
+    }
+
+    fn stops_early(&self) -> bool {
+        self.options.stop_early && self.validation.is_none()
+    }
+
+    /// The losses of all steps that were not looked at yet.
+    fn look(&mut self, early_stopping: &mut EarlyStopping) -> Result<Vec<(Done, LossReport)>> {
+        let reports = match &mut self.learner {
+            Some(learner) => learner.reports()?,
+            None => std::mem::take(&mut self.reports),
+        };
+        self.fetched = Some(Instant::now());
+        let stops_early = self.stops_early();
+        let mut losses = Vec::new();
+        for (done, (report, finite)) in self.unseen.drain(..).zip(reports) {
+            check_loss(&report, finite, done.step - 1, done.rate)?;
+            if stops_early {
+                early_stopping.saw(report.total);
+            }
+            losses.push((done, report));
+        }
+        Ok(losses)
+    }
+
+    /// Takes losses into the history, with what was validated after the last of them.
+    fn record(&mut self, losses: Vec<(Done, LossReport)>, validation_loss: Option<f32>) -> Vec<Progress> {
+        let count = losses.len();
+        let mut events = Vec::new();
+        for (index, (done, report)) in losses.into_iter().enumerate() {
+            let event = self.event(done, report, validation_loss.filter(|_| index + 1 == count));
+            self.history.push(self.before, &event);
+            events.push(event);
+        }
+        events
+    }
+
+    /// Brings `state` and `average` up to what a device has done.
+    fn fetch_state(&mut self) -> Result<()> {
+        let Some(learner) = &self.learner else { return Ok(()) };
+        learner.fetch(self.state, self.average.as_mut())?;
+        self.task.set_carried(self.state.carried);
+        Ok(())
     }
 
     /// How much of the training is over, by steps or by time, whichever is further.
@@ -315,8 +431,32 @@ impl<T: Task> Loop<'_, T> {
         elapsed / (budget - after).max(0.5 * budget)
     }
 
-    /// One optimiser step.
-    fn step(&mut self, batch: &T::Batch, step: usize, rate: f32) -> Result<LossReport> {
+    /// One optimiser step; its loss is among the next that are looked at.
+    fn step(&mut self, batch: &T::Batch, step: usize, rate: f32) -> Result<()> {
+        let plan = StepPlan {
+            rate,
+            decay: self.options.weight_decay,
+            share: if self.options.fresh_statistics { 1.0 / (self.state.batches + 1) as f32 } else { 0.0 },
+            average: self.options.average.map(|decay| decay.min((1.0 + step as f32) / (10.0 + step as f32))),
+        };
+        let task = self.task;
+        let measured = task.measured(batch);
+        if self.learner.is_none() && measured.is_some() {
+            let engine = &self.engines.training;
+            self.learner = DeviceLearner::for_engine(engine, self.state, self.average.as_ref())?;
+        }
+        match (&mut self.learner, measured) {
+            (Some(learner), Some(measured)) => {
+                learner.step(task.input(batch), &measured, &plan, &self.options.cancel)?;
+            }
+            _ => self.step_here(batch, step, &plan)?,
+        }
+        self.state.batches += 1;
+        Ok(())
+    }
+
+    /// A step with losses and optimiser on the CPU.
+    fn step_here(&mut self, batch: &T::Batch, step: usize, plan: &StepPlan) -> Result<()> {
         let Buffers { outputs, output_gradients, gradients } = &mut self.buffers;
         let engine = &mut self.engines.training;
         engine.set_weights(&self.state.weights)?;
@@ -329,26 +469,16 @@ impl<T: Task> Loop<'_, T> {
             return Err(error);
         }
         let finite = gradients.iter().all(|values| values.iter().all(|value| value.is_finite()));
-        let parts = report.parts.iter().all(|(_, part)| part.is_finite());
-        if !(report.total as f32).is_finite() || !parts || !finite {
-            let finite_steps = if step == 1 { "1 step that was".into() } else { format!("{step} steps that were") };
-            return Err(Error::Diverged(format!(
-                "the loss of step {} is {}, after {finite_steps} finite; nothing of this training was kept. \
-                 Lower the learning rate (it is {rate:e})",
-                step + 1,
-                report.total
-            )));
-        }
-        let share = if self.options.fresh_statistics { 1.0 / (self.state.batches + 1) as f32 } else { 0.0 };
-        engine.update_statistics(&mut self.state.weights, share);
-        self.state.optimizer.set_decay(self.options.weight_decay);
-        self.state.optimizer.step(&mut self.state.weights, gradients, rate);
-        self.state.batches += 1;
+        check_loss(&report, finite, step, plan.rate)?;
+        engine.update_statistics(&mut self.state.weights, plan.share);
+        self.state.optimizer.set_decay(plan.decay);
+        self.state.optimizer.step(&mut self.state.weights, gradients, plan.rate);
         self.state.carried = self.task.carried();
-        if let (Some(average), Some(decay)) = (&mut self.average, self.options.average) {
-            blend(average, &self.state.weights, decay.min((1.0 + step as f32) / (10.0 + step as f32)));
+        if let (Some(average), Some(decay)) = (&mut self.average, plan.average) {
+            blend(average, &self.state.weights, decay);
         }
-        Ok(report)
+        self.reports.push((report, finite));
+        Ok(())
     }
 
     /// Refuses weights and moments that are not finite: no file that holds them could be read again. A step may leave them
@@ -366,6 +496,9 @@ impl<T: Task> Loop<'_, T> {
 
     /// Measures the validation loss of the weights that would be returned now.
     fn validate(&mut self, scheduler: &mut Scheduler) -> Result<Option<f32>> {
+        if self.validation.is_some() {
+            self.fetch_state()?;
+        }
         let (Some((task, batch)), Some(engine)) = (self.validation, &mut self.engines.validation) else {
             return Ok(None);
         };
@@ -394,14 +527,8 @@ impl<T: Task> Loop<'_, T> {
         }
     }
 
-    fn event(
-        &self,
-        step: usize,
-        report: LossReport,
-        validation_loss: Option<f32>,
-        learning_rate: f32,
-        elapsed: Duration,
-    ) -> Progress {
+    fn event(&self, done: Done, report: LossReport, validation_loss: Option<f32>) -> Progress {
+        let Done { step, rate: learning_rate, elapsed } = done;
         let done = self.done(step, elapsed).clamp(1e-9, 1.0);
         let total_steps = match self.options.time_budget {
             Some(_) => ((step as f64 / done).round() as usize).clamp(step, self.options.steps.max(step)),
@@ -421,6 +548,21 @@ impl<T: Task> Loop<'_, T> {
     }
 }
 
+/// Refuses the loss of a step that is not finite, or whose gradients are not; `before` it were as many finite steps.
+fn check_loss(report: &LossReport, finite: bool, before: usize, rate: f32) -> Result<()> {
+    let parts = report.parts.iter().all(|(_, part)| part.is_finite());
+    if (report.total as f32).is_finite() && parts && finite {
+        return Ok(());
+    }
+    let finite_steps = if before == 1 { "1 step that was".into() } else { format!("{before} steps that were") };
+    Err(Error::Diverged(format!(
+        "the loss of step {} is {}, after {finite_steps} finite; nothing of this training was kept. \
+         Lower the learning rate (it is {rate:e})",
+        before + 1,
+        report.total
+    )))
+}
+
 /// `average = decay * average + (1 - decay) * weights`
 fn blend(average: &mut Weights, weights: &Weights, decay: f32) {
     for (average, new) in average.parameters_mut().zip(weights.parameters()) {
@@ -431,99 +573,5 @@ fn blend(average: &mut Weights, weights: &Weights, decay: f32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-    use crate::networks::{Device, ElephantConfig};
-    use crate::training::optimizer::Adam;
-
-    /// A task that asks to stop in the middle of a step: when the loss is known and the gradients are not.
-    struct Raising {
-        cancel: CancelToken,
-        at: f32,
-        carried: Mutex<f32>,
-    }
-
-    impl Task for Raising {
-        type Batch = Vec<f32>;
-
-        fn batch_into(&self, batch: &mut Vec<f32>, _index: u64) -> Result<()> {
-            batch.resize(32 * 32, 0.5);
-            Ok(())
-        }
-
-        fn input<'a>(&self, batch: &'a Vec<f32>) -> &'a [f32] {
-            batch
-        }
-
-        fn loss(
-            &self,
-            _: &Vec<f32>,
-            outputs: &[Vec<f32>],
-            gradients: Option<&mut Vec<Vec<f32>>>,
-        ) -> Result<LossReport> {
-            if let Some(gradients) = gradients {
-                *gradients = outputs.iter().map(|output| vec![1e-3; output.len()]).collect();
-            }
-            let mut carried = self.carried.lock().unwrap();
-            *carried += 1.0;
-            if *carried == self.at {
-                self.cancel.cancel();
-            }
-            Ok(LossReport { total: 1.0, parts: Vec::new() })
-        }
-
-        fn carried(&self) -> f32 {
-            *self.carried.lock().unwrap()
-        }
-
-        fn set_carried(&self, carried: f32) {
-            *self.carried.lock().unwrap() = carried;
-        }
-    }
-
-    /// Trains for at most 5 steps, with a request in the step `at`; gives what came of it, and weights and optimiser.
-    fn stopped_in(at: f32) -> (Result<TrainingOutcome>, TrainingState, f32) {
-        let graph = std::sync::Arc::new(ElephantConfig { widths: vec![2, 2], ..Default::default() }.graph());
-        let weights = Weights::init(&graph, 1);
-        let engine = Engine::new(&graph, &Device::cpu(), [1, 32, 32], true).unwrap();
-        let mut engines = Engines { training: engine, validation: None };
-        let optimizer = Adam::new(&weights).into();
-        let mut state = TrainingState { weights, optimizer, batches: 0, carried: 0.0 };
-        let options = LoopOptions {
-            steps: 5,
-            begun: 0,
-            steps_per_epoch: 5,
-            learning_rate: 1e-3,
-            schedule: Schedule::Cosine { warmup: 0.0, floor: 1.0 },
-            weight_decay: 0.0,
-            average: None,
-            fresh_statistics: false,
-            patience: None,
-            stop_early: false,
-            time_budget: None,
-            steps_after: 0.0,
-            cancel: CancelToken::new(),
-        };
-        let task = Raising { cancel: options.cancel.clone(), at, carried: Mutex::new(0.0) };
-        let observer = &mut |_: &Progress| ControlFlow::Continue;
-        let save = &mut |_: &TrainingState, _: &Weights, _: &History| Ok(());
-        let mut history = History::default();
-        let outcome = train(&mut engines, &task, None, &mut state, &mut history, &options, observer, save);
-        let carried = task.carried();
-        (outcome, state, carried)
-    }
-
-    #[test]
-    fn a_step_that_is_stopped_before_its_gradients_leaves_no_trace() {
-        let (outcome, state, carried) = stopped_in(3.0);
-        let outcome = outcome.unwrap();
-        assert_eq!((outcome.steps, outcome.stopped), (2, StopReason::Cancelled));
-        assert_eq!((state.batches, state.carried, carried), (2, 2.0, 2.0));
-        let (ended, first, carried) = stopped_in(1.0);
-        assert!(matches!(ended, Err(Error::Cancelled)));
-        assert_eq!((first.batches, carried), (0, 0.0));
-        assert!(first.weights != state.weights);
-    }
-}
+#[path = "trainer_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@ use crate::targets::stardist::ObjectClasses;
 use crate::training::augment::Augmentation;
 use crate::training::batch::{Batch, BatchConfig, BatchMaker, ImageClasses};
 use crate::training::loss_stardist::{Head, StarGradients, StarLossConfig, StarOutputs, StarTruth, stardist_loss};
+use crate::training::measured::Measured;
 use crate::training::sampler::SamplingPolicy;
 use crate::training::trainer::{LossReport, Task};
 
@@ -97,5 +98,11 @@ impl Task for StarDistTask {
             parts.push(("class", class as f32));
         }
         Ok(LossReport { total: loss.total, parts })
+    }
+
+    fn measured<'a>(&'a self, batch: &'a Batch) -> Option<Measured<'a>> {
+        let truth =
+            StarTruth { prob: &batch.prob, dist: &batch.dist, mask: &batch.mask, class: batch.class.as_deref() };
+        Some(Measured::Stardist { config: &self.loss, truth })
     }
 }
