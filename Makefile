@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke stop torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
+.PHONY: help demo starters test test-devices check-cuda bench-devices test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke stop torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -88,6 +88,15 @@ reproducible: ## Build what is handed out for this machine in two folders, and c
 
 check-all: ## Check every feature alone and together, the lowest Rust, archives, licences, accelerators, a release build; says how long each took
 	tests/check_all.sh
+
+check-cuda: ## Compile the library for CUDA without a card, with NVIDIA's packages (1.5 GB the first time); says how long it took
+	tests/check_all.sh cuda
+
+test-devices: ## Run the tests of accelerators on the one of this machine; says clearly when there is none
+	tests/devices.sh
+
+bench-devices: ## Pack tests and measurement for a machine with a CUDA card and without a network; benches/devices/run.sh runs them there
+	benches/devices/pack.sh
 
 fuzz-smoke: ## Try random input on every target; [SECONDS_EACH=60]
 	CELLSPARSE_FUZZ_SECONDS=$(SECONDS_EACH) cargo test $(PACKAGES) --test fuzz -- --test-threads 1 --nocapture

@@ -3,4 +3,5 @@
 mod documentation;
 mod growth;
 mod layering;
+mod metal;
 mod surface;
