@@ -955,7 +955,7 @@ cellsparse_status cellsparse_model_last_training(const struct cellsparse_model *
  * cellprob_threshold, diameter, augment (Cellpose), prob_thresh, postprocess (ELEPHANT), min_area (0), tile,
  * normalized (false; true takes intensities as they are), pixel_size (micrometres, one number or [height, width]: an image
  * whose pixels have another size than those of the training is seen scaled, where that one is known), rescale (true; false takes
- * it as it is), device ("auto"), precision ("auto", "f32" or "bf16"), threads, memory (bytes, or a text like "4G"; half of
+ * it as it is), device ("auto"), precision ("auto", "f32", "tf32" or "bf16"), threads, memory (bytes, or a text like "4G"; half of
  * what is free). `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED. Work that would take more
  * memory than allowed ends with CELLSPARSE_STATUS_LIMIT before it begins.
  *
@@ -1110,7 +1110,7 @@ cellsparse_status cellsparse_segmentation_free(struct cellsparse_segmentation *s
  * weights in this library, which were learned on drawn fields; or "none": with those it has), seed (0), resume (false), normalized (false; true takes
  * intensities as they are instead of scaling each image), pixel_size (micrometres of all images, one number or [height, width];
  * see also cellsparse_dataset_set_pixel_size()), rescale (true: images of different pixel sizes are brought to one), device ("auto"),
- * precision ("auto", "f32" or "bf16", which is computed on the CPU only), threads, memory (bytes, or a text like "4G"; half
+ * precision ("auto", "f32", "bf16", or "tf32", which CUDA devices alone have), threads, memory (bytes, or a text like "4G"; half
  * of what is free), checkpoint (a path). `cancel`,
  * `observer`, `userdata` and `summary_out` may be NULL; `userdata` is handed to the observer.
  *
