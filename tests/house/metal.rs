@@ -32,6 +32,8 @@ enum Runs {
     Copy,
     /// A kernel for every value.
     Unary(&'static str),
+    /// A kernel for every value, which Metal has for contiguous ones only: they are made so where it is called.
+    OfContiguous(&'static str),
     /// Kernels for pairs of values.
     Binary(&'static [&'static str]),
     /// Sums.
@@ -89,10 +91,10 @@ const METHODS: [(&str, Runs); 58] = [
     ("ones", Runs::Nothing),
     ("pad_with_zeros", Runs::Copy),
     ("permute", Runs::Nothing),
-    ("recip", Runs::Unary("recip")),
+    ("recip", Runs::OfContiguous("recip")),
     ("relu", Runs::Unary("relu")),
     ("reshape", Runs::Copy),
-    ("sign", Runs::Unary("sign")),
+    ("sign", Runs::OfContiguous("sign")),
     ("sqr", Runs::Unary("sqr")),
     ("sqrt", Runs::Unary("sqrt")),
     ("squeeze", Runs::Nothing),
@@ -110,8 +112,8 @@ const METHODS: [(&str, Runs); 58] = [
     ("zeros_like", Runs::Nothing),
 ];
 
-/// Methods that numbers have, too, and that are called on numbers only.
-const OF_NUMBERS: [&str; 3] = ["max", "min", "powf"];
+/// Methods that numbers and slices have, too, and that are called on these only.
+const OF_OTHERS: [&str; 4] = ["get", "max", "min", "powf"];
 
 /// The numbers of networks on Metal, as Candle's types, kernels and constants name them.
 const NUMBERS: [[&str; 3]; 2] = [["F32", "f32", "FLOAT"], ["BF16", "bf16", "BFLOAT"]];
@@ -168,6 +170,9 @@ fn missing(runs: Runs, backend: &str, binary: &str) -> Vec<String> {
                 let of = format!("(\"u{name}\", DType::{dtype})");
                 wanted.extend(["contiguous", "strided"].map(|kind| format!("{of} => {kind}::{name}::{constant}")));
             }
+            Runs::OfContiguous(name) => {
+                wanted.push(format!("(\"u{name}\", DType::{dtype}) => contiguous::{name}::{constant}"));
+            }
             Runs::Binary(names) => absent.extend(
                 names.iter().filter(|name| !has_binary(binary, name, kernel)).map(|name| format!("{name}_{kernel}")),
             ),
@@ -211,7 +216,7 @@ fn every_operation_is_one_that_metal_has() {
         return;
     };
     let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let tensor = read(core.join("src/tensor.rs")) + &read(core.join("src/tensor_cat.rs"));
+    let tensor = ["tensor", "tensor_cat", "conv"].map(|name| read(core.join(format!("src/{name}.rs")))).concat();
     let has: BTreeSet<&str> = called(&tensor, "pub fn ").chain(MACRO_MADE).collect();
     assert!(has.len() > 150, "{has:?}");
     let backend = read(core.join("src/metal_backend/mod.rs"));
@@ -220,15 +225,20 @@ fn every_operation_is_one_that_metal_has() {
     assert!(METHODS.windows(2).all(|pair| pair[0].0 < pair[1].0));
 
     let mut used = BTreeSet::new();
-    for (name, text) in sources() {
+    for (source, text) in sources() {
         for method in called(&text, ".").chain(called(&text, "Tensor::")).filter(|method| has.contains(method)) {
-            if OF_NUMBERS.contains(&method) {
+            if OF_OTHERS.contains(&method) {
                 continue;
             }
             let runs =
-                table.get(method).unwrap_or_else(|| panic!("{name} calls '{method}', which the table does not have"));
+                table.get(method).unwrap_or_else(|| panic!("{source} calls '{method}', which the table does not have"));
             let absent = missing(*runs, &backend, &binary);
-            assert!(absent.is_empty(), "{name} calls '{method}', for which Metal lacks {absent:?}");
+            assert!(absent.is_empty(), "{source} calls '{method}', for which Metal lacks {absent:?}");
+            if let Runs::OfContiguous(name) = runs {
+                let (called, rightly) = (format!(".{name}()"), format!(".contiguous()?.{name}()"));
+                let text = text.split_whitespace().collect::<String>();
+                assert_eq!(text.matches(&called).count(), text.matches(&rightly).count(), "{source} calls '{name}'");
+            }
             used.insert(method.to_string());
         }
     }

@@ -3,7 +3,7 @@
 //! The gradients are written out instead of being taken from Candle: its maximum pooling spreads a gradient over the whole
 //! window, its upsampling forgets what was accumulated before, and its convolution turns the whole map into a kernel. Only
 //! operations are used that both CUDA and Metal have, on layouts that both take: operands of products are contiguous or
-//! transposed, with an offset at most in the first dimension.
+//! transposed, with an offset at most in the first dimension; Metal has signs and inverses of contiguous values only.
 
 use candle_core::{DType, Tensor};
 
@@ -100,7 +100,7 @@ pub(super) fn activate(x: Tensor, activation: Activation) -> Tensors<Tensor> {
 pub(super) fn activate_back(gradient: Tensor, y: &Tensor, activation: Activation) -> Tensors<Tensor> {
     let Some(slope) = activation.slope() else { return Ok(gradient) };
     // The result has the sign of what it was made of.
-    let sign = y.sign()?.to_dtype(gradient.dtype())?;
+    let sign = y.contiguous()?.sign()?.to_dtype(gradient.dtype())?;
     let slope = f64::from(slope);
     gradient * if slope == 0.0 { sign } else { sign.affine((1.0 - slope) / 2.0, (1.0 + slope) / 2.0)? }
 }

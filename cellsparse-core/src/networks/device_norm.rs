@@ -47,7 +47,7 @@ pub(super) fn normalize(
     let mean = pooled(&x.mean(2)?, statistics)?;
     let apart = x.broadcast_sub(&mean)?;
     let variance = pooled(&apart.sqr()?.mean(2)?, statistics)?;
-    let inverse = (&variance + f64::from(epsilon))?.sqrt()?.recip()?;
+    let inverse = (&variance + f64::from(epsilon))?.sqrt()?.contiguous()?.recip()?;
     let normal = apart.broadcast_mul(&inverse)?;
     let told = match statistics {
         Statistics::Batch { unbiased, .. } => {

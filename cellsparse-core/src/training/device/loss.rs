@@ -74,7 +74,7 @@ pub(super) fn over_channels(x: &Tensor, join: impl Fn(&Tensor, &Tensor) -> Tenso
 
 /// The logistic function of `x` and of `-x`, each without cancellation.
 pub(super) fn logistic(x: &Tensor) -> Tensors<[Tensor; 2]> {
-    let of = |x: &Tensor| (x.exp()? + 1.0)?.recip();
+    let of = |x: &Tensor| (x.exp()? + 1.0)?.contiguous()?.recip();
     Ok([of(&x.neg()?)?, of(x)?])
 }
 

@@ -155,7 +155,7 @@ fn smoothness(q: &Tensor, shares: &Tensor) -> Tensors<(Tensor, Tensor)> {
     let apart = (map - blurred)?;
     let each = (shares.reshape((batch, 1, 1))? / (height * width) as f64)?;
     let value = sum(&apart.abs()?.broadcast_mul(&each)?)?;
-    let sign = apart.sign()?.broadcast_mul(&each)?;
+    let sign = apart.contiguous()?.sign()?.broadcast_mul(&each)?;
     let back = down.transpose(1, 2)?.contiguous()?.matmul(&sign)?.matmul(&across)?;
     Ok(((sign - back)?.reshape((batch, 1, height, width))?, value))
 }

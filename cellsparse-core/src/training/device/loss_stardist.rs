@@ -70,7 +70,7 @@ fn distance(
     let loss = ((error * object)? + (lengths * background)?)?;
     let weight = config.weights[1];
     let slope = slope.broadcast_mul(&(mask * (weight * object))?)?;
-    let pull = output.sign()?.broadcast_mul(&(free * (weight * background))?)?;
+    let pull = output.contiguous()?.sign()?.broadcast_mul(&(free * (weight * background))?)?;
     Ok((loss, (slope + pull)?))
 }
 
@@ -78,12 +78,12 @@ fn distance(
 fn compared(kind: DistanceLoss, q: &Tensor, d: &Tensor) -> Tensors<(Tensor, Tensor)> {
     let apart = (q - d)?;
     match kind {
-        DistanceLoss::Mae => Ok((apart.abs()?, apart.sign()?)),
+        DistanceLoss::Mae => Ok((apart.abs()?, apart.contiguous()?.sign()?)),
         DistanceLoss::Mse => Ok((apart.sqr()?, (apart * 2.0)?)),
         DistanceLoss::Iou => {
             let rays = q.dim(1)? as f64;
             let mean = |x: &Tensor| -> Tensors<Tensor> { over_channels(x, |a, b| a + b)? / rays };
-            let sign = q.sign()?;
+            let sign = q.contiguous()?.sign()?;
             let common = mean(&(q.minimum(d)?.sqr()? * &sign)?)?;
             let joint = (mean(&q.maximum(d)?.sqr()?)? + EPS)?;
             let error = ((&common / &joint)?.affine(-1.0, 1.0)? * rays)?;
