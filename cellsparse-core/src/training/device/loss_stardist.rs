@@ -145,9 +145,13 @@ mod tests {
         let true_dist: Vec<f32> = normal(PIXELS * RAYS, 4).iter().map(|value| value.abs() + 0.5).collect();
         let mask: Vec<f32> = (0..PIXELS).map(|i| if known(i) && inside(i) { 0.75 } else { 0.0 }).collect();
         let true_class: Vec<f32> = (0..PIXELS * CLASSES)
-            .map(
-                |i| if i / CLASSES % 4 == 0 { -1.0 } else { f32::from(u8::from(i % CLASSES == i / CLASSES % CLASSES)) },
-            )
+            .map(|i| {
+                if (i / CLASSES).is_multiple_of(4) {
+                    -1.0
+                } else {
+                    f32::from(u8::from(i % CLASSES == i / CLASSES % CLASSES))
+                }
+            })
             .collect();
         let of_classes = |values: &'static [f32]| with_classes.then_some(values);
         let (class, true_class) = (&*Vec::leak(class), &*Vec::leak(true_class));
