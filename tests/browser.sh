@@ -16,7 +16,8 @@ if [ $# -gt 0 ] && [[ "$1" != *=* ]]; then
   program=$1
   shift
 else
-  cargo build --workspace --bin cellsparse
+  # With SAM, as the tests of Rust have it.
+  cargo build --workspace --bin cellsparse --features cellsparse-cli/sam
 fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT

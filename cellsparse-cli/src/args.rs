@@ -406,6 +406,10 @@ pub struct ServeArgs {
     /// Folder of images that the page at /app offers to draw on, with the folders in it
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
+    /// Weights of SAM or MobileSAM (.pth, .pt, .safetensors) for outlines by click on the page at /app; docs/interactive.md tells
+    /// where they are from
+    #[arg(long, value_name = "FILE")]
+    pub sam: Option<PathBuf>,
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,

@@ -31,6 +31,7 @@ fn settings(args: &ServeArgs) -> Result<Settings> {
         settings.pretrained.clone_from(folder);
     }
     settings.images.clone_from(&args.images);
+    settings.sam.clone_from(&args.sam);
     settings.token = match (&args.token, std::env::var("CELLSPARSE_TOKEN")) {
         (Some(token), _) => Some(token.clone()),
         (None, Ok(token)) => Some(token),

@@ -58,7 +58,7 @@ use self::app::App;
 pub use self::event::Event;
 use self::event::Observer;
 pub use self::limits::Limits;
-use self::page::Page;
+use self::page::{Clicks, Page};
 use self::store::ModelStore;
 
 /// Time that requests under way get when the server ends: a training stops after its step, chooses thresholds and saves.
@@ -80,6 +80,8 @@ pub struct Settings {
     pub projects: PathBuf,
     /// Folder of images that the page offers, with the folders in it. Default none.
     pub images: Option<PathBuf>,
+    /// Weights of SAM for outlines by click on the page; the feature `sam` reads them. Default none.
+    pub sam: Option<PathBuf>,
     /// Where networks run. Default [`Device::Auto`].
     pub device: Device,
     /// Compute threads of each training and prediction. Default one per core.
@@ -104,6 +106,7 @@ impl Settings {
             pretrained: models.join("pretrained"),
             projects: models.join("projects"),
             images: None,
+            sam: None,
             models,
             device: Device::Auto,
             threads: None,
@@ -119,7 +122,8 @@ impl Settings {
 /// saved. `end` runs in a runtime of tokio. The observer is called from any thread and must not wait.
 ///
 /// # Errors
-/// [`Error::Config`] for an empty token and an address that cannot be listened on; [`Error::File`], [`Error::Io`] when the
+/// [`Error::Config`] for an empty token, an address that cannot be listened on, and weights of SAM without the feature `sam`; what is
+/// wrong with such weights; [`Error::File`], [`Error::Io`] when the
 /// folder cannot be written or another server uses it.
 pub fn run(
     settings: Settings,
@@ -150,7 +154,8 @@ fn app(settings: Settings, observer: Observer) -> Result<App> {
     if let Some(folder) = settings.images.as_ref().filter(|folder| !folder.is_dir()) {
         return Err(Error::NotFound { path: folder.clone() });
     }
-    let page = Page::new(settings.projects, settings.images, settings.limits.pixels);
+    let clicks = Clicks::open(settings.sam.as_deref(), settings.device, settings.threads)?;
+    let page = Page::new(settings.projects, settings.images, clicks, settings.limits.pixels);
     Ok(App {
         device: settings.device,
         threads: settings.threads,

@@ -17,7 +17,9 @@ import urllib.request
 import field
 from webdriver import Browser, free_port
 
-CONTROL = "\ue009"
+CONTROL, ENTER, ESCAPE = "\ue009", "\ue007", "\ue00c"
+# Random weights of a tiny network: they answer at once, and what they outline is no nucleus.
+SAM = pathlib.Path(__file__).parent.parent / "fixtures/sam/small_weights.safetensors"
 
 
 class Server:
@@ -25,12 +27,13 @@ class Server:
 
     def __init__(self, program, out):
         self.program, self.out, self.port = program, out, free_port()
+        self.weights = ["--sam", str(SAM)]
         self.address = f"http://127.0.0.1:{self.port}"
         self.start()
 
     def start(self):
         command = [self.program, "serve", "--port", str(self.port), "--model-dir", str(self.out / "models"),
-                   "--images", str(self.out / "images")]
+                   "--images", str(self.out / "images"), *self.weights]
         log = (self.out / "server.log").open("a")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         line = self.process.stdout.readline()
@@ -193,6 +196,7 @@ class Conversation:
     def run(self, program, truth, nuclei, size):
         self.begin()
         self.draw(truth, nuclei, size)
+        self.click(nuclei)
         self.survive()
         self.learn()
         self.correct(truth, size)
@@ -243,6 +247,56 @@ class Conversation:
             background = self.page.counts()[1]
         print(f"drawn: {len(drawn)} nuclei, {background} pixels of background")
         self.shot("2-drawn", kept=True)
+
+    def click(self, nuclei):
+        """Outlines by click: points in and beside an object, a box around one, accepted, dropped, undone."""
+        browser, page = self.browser, self.page
+        told = lambda name: browser.script("return +(document.getElementById('stage').dataset[arguments[0]] || 0)", name)
+        hint = lambda: browser.script("return document.getElementById('next-step').textContent")
+        settled = "const text = document.getElementById('next-step').textContent; return /^(Score|Nothing)/.test(text) && text"
+        cells = page.counts()[0]
+        browser.key("c")
+        browser.wait("return document.getElementById('stage').dataset.encoded == 1", 30, what="the image is looked at")
+        # Of random weights, some clicks find nothing.
+        for one in nuclei:
+            browser.click_at(page.to_screen([(one.x, one.y)])[0])
+            browser.wait(settled, 30, what="an answer to a click")
+            if told("outlined"):
+                break
+            browser.key(ESCAPE)
+        first = told("outlined")
+        assert first and told("encoded") == 1 and hint().startswith("Score "), (first, hint())
+        aside = (one.x + 40, one.y + 5) if one.x < 400 else (one.x - 40, one.y + 5)
+        browser.click_at(page.to_screen([aside])[0], button=2)
+        browser.wait("return document.getElementById('stage').dataset.outlined != arguments[0]", 30, first, what="another outline")
+        self.shot("2-click")
+        browser.key(ESCAPE)
+        browser.wait("return document.getElementById('outlined').hidden", 10, what="the outline is dropped")
+        assert not told("outlined") and page.counts()[0] == cells
+        # A box; of those around nuclei, one in which the network finds something that is not drawn yet.
+        for one in nuclei:
+            page.drag([(one.x - 30, one.y - 30), (one.x, one.y), (one.x + 30, one.y + 30)])
+            browser.wait(settled, 30, what="an answer to a box")
+            if told("outlined"):
+                break
+            browser.key(ESCAPE)
+        browser.key(ENTER)
+        browser.wait("return document.getElementById('stage').dataset.cells == arguments[0]", 10, cells + 1, what="it is a cell")
+        assert browser.script("return document.getElementById('outlined').hidden")
+        browser.key(CONTROL, "z")
+        browser.wait("return document.getElementById('stage').dataset.cells == arguments[0]", 10, cells)
+        # Nearer, another part of the image is looked at, once.
+        for _ in range(4):
+            browser.key("+")
+        x, y, scale = map(float, browser.script("return document.getElementById('stage').dataset.view").split(","))
+        for place in (200, 260):
+            browser.click_at(page.to_screen([(x + place / scale, y + place / scale)])[0])
+            browser.wait("return document.getElementById('stage').dataset.encoded == 2", 30, what="a part is looked at")
+            browser.wait(settled, 30)
+        browser.key(ESCAPE)
+        browser.key("0")
+        browser.key("g")
+        print(f"outlined by click: {first} pixels by a point; parts looked at: {told('encoded')}")
 
     def survive(self):
         before = self.page.download("drawn", self.out / "downloads").read_bytes()
@@ -366,6 +420,7 @@ class Conversation:
         objects = len(self.page.objects())
         os.kill(self.server.process.pid, signal.SIGTERM)
         self.server.process.wait(60)
+        self.server.weights = []
         self.server.start()
         browser.open("about:blank")
         browser.open(f"{self.server.address}/app/")
@@ -376,6 +431,13 @@ class Conversation:
         again = len(self.page.objects())
         print(f"opened again: {cells[0]} drawn cells, {again} objects (before: {objects})")
         assert abs(again - objects) <= 2
+        browser.key("c")
+        browser.wait("return document.getElementById('d-sam').open", 10, what="where weights come from")
+        text = browser.script("return document.getElementById('weights').textContent")
+        links = browser.script("return document.querySelectorAll('#weights a').length")
+        assert "mobile_sam.pt" in text and "--sam FILE" in text and links == 2, (text, links)
+        self.shot("6-weights")
+        browser.click("#d-sam button")
         browser.key("?")
         self.shot("6-help")
 

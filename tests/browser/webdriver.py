@@ -92,6 +92,11 @@ class Browser:
         actions += [{"type": "pointerUp", "button": 0}]
         self.mouse(actions)
 
+    def click_at(self, point, button=0):
+        """Presses a button of the mouse at a point."""
+        move = {"type": "pointerMove", "duration": 0, "x": round(point[0]), "y": round(point[1]), "origin": "viewport"}
+        self.mouse([move, {"type": "pointerDown", "button": button}, {"type": "pointerUp", "button": button}])
+
     def hover(self, point):
         self.mouse([{"type": "pointerMove", "duration": 0, "x": round(point[0]), "y": round(point[1]), "origin": "viewport"}])
 

@@ -17,7 +17,7 @@ use crate::mutation::mutated;
 
 const SIDE: usize = 24;
 
-const TARGETS: [&str; 38] = [
+const TARGETS: [&str; 39] = [
     "/stardist/",
     "/cellpose/",
     "/elephant/",
@@ -55,6 +55,7 @@ const TARGETS: [&str; 38] = [
     "/app/api/projects/p/images/1/ranges",
     "/app/api/projects/p/images/1/drawn?top=0&left=0&height=9&width=9",
     "/app/api/projects/p/images/1/edit",
+    "/app/api/projects/p/images/1/outline",
     "/app/api/projects/p/images/1/results?format=geojson",
 ];
 
@@ -88,6 +89,7 @@ fn bodies() -> Vec<Vec<u8>> {
         json!({ "algorithm": "elephant", "channels": [1] }),
         json!({ "image": 1, "window": { "rows": [0, 9], "columns": [0, 9] } }),
         json!({ "id": 1, "origin": "user", "shape": { "kind": "brush", "points": [[1.0, 2.0], [5.0, 6.0]], "radius": 2.0 } }),
+        json!({ "inside": [[5.0, 6.0]], "outside": [[9, 9]], "rectangle": [1, 1, 9, 12], "view": [0, 0, 24, 24] }),
         json!([1, 2, null]),
     ];
     let mut all: Vec<Vec<u8>> = all.iter().map(|body| body.to_string().into_bytes()).collect();
@@ -122,6 +124,7 @@ fn server(folder: &tempfile::TempDir) -> InProcess {
     }
     let mut settings = Settings::new(folder.path());
     settings.threads = Some(1);
+    settings.sam = Some(cellsparse_tests::fixtures().join("sam/small_weights.safetensors"));
     settings.limits.steps = 2;
     settings.limits.pixels = 1 << 12;
     settings.limits.body = 1 << 16;

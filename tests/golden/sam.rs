@@ -1,8 +1,8 @@
 //! Masks of SAM against those that the original package found with a small network of the same parts.
 
 use cellsparse_core::raster::Image;
-use cellsparse_core::sam::{EncodeOptions, Kind, Mask, Outputs, Point, Prompt, Sam};
-use cellsparse_core::{Budget, Device, ErrorKind};
+use cellsparse_core::sam::{EncodeOptions, Kind, Mask, Outliner, Outputs, Point, Prompt, Sam, cut};
+use cellsparse_core::{Budget, CancelToken, Device, ErrorKind};
 use cellsparse_tests::{Fixture, fixture, fixtures};
 use ndarray::{Array3, ArrayD, Ix3, s};
 
@@ -149,4 +149,95 @@ fn weights_of_other_networks_are_refused_with_where_right_ones_are() {
     assert_eq!(Sam::load(&path, Device::Cpu).unwrap_err().kind(), ErrorKind::File);
     let absent = Sam::load(folder.path().join("absent.pth"), Device::Cpu).unwrap_err().to_string();
     assert!(absent.contains("no such file") && absent.contains("mobile_sam.pt"), "{absent}");
+}
+
+#[test]
+fn an_image_is_encoded_once_and_the_oldest_is_forgotten_first() {
+    let recorded = fixture("sam/small_masks");
+    let (image, prompts) = (image(&recorded), prompts(&recorded));
+    let outliner = Outliner::new(network(), Some(2));
+    let options = EncodeOptions::default();
+    let part = outliner.part([image.height(), image.width()], None, &prompts[0]);
+    assert_eq!((part.height, part.width), (image.height(), image.width()));
+    for (place, prompt) in prompts.iter().enumerate() {
+        let found = outliner.outline(&image, part, prompt, &options).unwrap();
+        let best = recorded.f32(&format!("{place}/best"))[[0]] as usize;
+        let score = recorded.f32(&format!("{place}/scores"))[[best]];
+        assert!((found.score - score).abs() < 1e-3 && !found.pixels.is_empty(), "prompt {place}: {found:?}");
+    }
+    assert_eq!(outliner.encoded(), 1);
+    let all = outliner.segment(&image, &prompts, &options).unwrap();
+    assert_eq!((outliner.encoded(), all.labels.dim()), (1, (image.height(), image.width())));
+    let first = outliner.outline(&image, part, &prompts[0], &options).unwrap();
+    let area: u32 = first.pixels.iter().map(|[_, begin, end]| end - begin).sum();
+    assert_eq!(all.labels.iter().filter(|label| **label == 1).count(), area as usize);
+    assert_eq!(all.objects[0].probability, first.score.clamp(0.0, 1.0));
+
+    // Another contrast is another image, and a memory of 256 MiB has room for all of these.
+    let Image::U8(pixels) = &image else { panic!("8 bit") };
+    for dimmer in 1..5 {
+        outliner.embedding(&Image::U8(pixels.mapv(|value| value / 2 + dimmer)), &options).unwrap();
+    }
+    outliner.embedding(&image, &options).unwrap();
+    assert_eq!(outliner.encoded(), 5);
+
+    // Several threads at a time encode it once, and one of them stops waiting.
+    let other = Image::U8(pixels.mapv(|value| 255 - value));
+    let stopped = CancelToken::new();
+    stopped.cancel();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| outliner.embedding(&other, &options).unwrap());
+        }
+        let given_up = EncodeOptions { cancel: stopped.clone(), ..options.clone() };
+        assert_eq!(outliner.embedding(&other, &given_up).unwrap_err().kind(), ErrorKind::Cancelled);
+    });
+    assert_eq!(outliner.encoded(), 6);
+
+    // An eighth of what a call may take has room for 14 embeddings.
+    let little = EncodeOptions { memory: Some(Budget::new(8 * (14 * 12 * 12 * 32 * 4 + 1)).unwrap()), ..options };
+    let dark = |dimmer| Image::U8(pixels.mapv(|value| value / 4 + dimmer));
+    (0..14).for_each(|dimmer| drop(outliner.embedding(&dark(dimmer), &little).unwrap()));
+    outliner.embedding(&dark(0), &little).unwrap();
+    assert_eq!(outliner.encoded(), 20);
+    outliner.embedding(&dark(14), &little).unwrap();
+    outliner.embedding(&dark(0), &little).unwrap();
+    assert_eq!(outliner.encoded(), 21, "that which was used last stays");
+    outliner.embedding(&dark(1), &little).unwrap();
+    assert_eq!(outliner.encoded(), 22, "and the one that was not used for longest is gone");
+}
+
+#[test]
+fn a_part_of_a_large_image_is_outlined_where_it_lies() {
+    let outliner = Outliner::new(network(), None);
+    let size = outliner.sam().size();
+    assert_eq!(size, 96);
+    let shape = (5 * size, 7 * size, 1);
+    let large = Image::U8(Array3::from_shape_fn(shape, |(y, x, _)| {
+        let inside = (y as f64 - 300.0).hypot(x as f64 - 400.0) < 20.0;
+        if inside { 200 } else { (x * 7 + y * 3) as u8 % 40 }
+    }));
+    let prompt = Prompt::point(400.0, 300.0);
+    let view = cellsparse_core::raster::regions::Region { top: 270, left: 380, height: 60, width: 60 };
+    let part = outliner.part([large.height(), large.width()], Some(view), &prompt);
+    assert_eq!((part.height, part.width), (size, size));
+    let pixels = cut(&large, part).unwrap();
+    let found = outliner.outline(&pixels, part, &prompt, &EncodeOptions::default()).unwrap();
+    let moved = Prompt::point(400.0 - part.left as f64, 300.0 - part.top as f64);
+    let alone = outliner.segment(&pixels, &[moved], &EncodeOptions::default()).unwrap();
+    assert_eq!(outliner.encoded(), 1);
+    let mut count = 0;
+    for [row, first, end] in found.pixels {
+        for column in first..end {
+            assert_eq!(alone.labels[[row as usize - part.top, column as usize - part.left]], 1);
+            count += 1;
+        }
+    }
+    assert_eq!(alone.labels.iter().filter(|label| **label == 1).count(), count);
+    let beside = outliner.outline(&pixels, part, &Prompt::point(0.0, 0.0), &EncodeOptions::default());
+    assert_eq!(beside.unwrap_err().kind(), ErrorKind::Config);
+    assert!(
+        outliner.outline(&large, part, &prompt, &EncodeOptions::default()).is_err(),
+        "the pixels are not of the part"
+    );
 }

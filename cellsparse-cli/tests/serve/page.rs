@@ -136,6 +136,103 @@ fn the_page_is_for_everybody_and_its_interface_for_who_has_the_token() {
     assert_eq!(open.send("POST", PROJECT, &origin, Some("{}")).status, 403);
 }
 
+/// Weights of a tiny network, as the original package made them.
+fn sam_weights() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/sam/small_weights.safetensors");
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_click_outlines_an_object_that_becomes_a_cell_when_it_is_accepted() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = images(root.path());
+    let models = root.path().join("models");
+    let weights = sam_weights();
+    let arguments = ["--images", folder.as_str(), "--sam", weights.as_str()];
+    let server = Server::start_in(&models, &arguments);
+    assert_eq!(ok(server.get("/app/api/state"))["sam"], json!({ "kind": "other" }));
+    ok(server.post(PROJECT, &json!({})));
+    ok(server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "field.png" })));
+    let path = format!("{PROJECT}/images/1");
+    let outline = |body: Value| server.post(&format!("{path}/outline"), &body);
+
+    // Looked at before, the first click does not wait for the encoder.
+    let channels = json!([{ "index": 0, "low": 10, "high": 180, "colour": [255, 255, 255] }]);
+    let looked = ok(outline(json!({ "view": [0, 0, 96, 80], "channels": channels })));
+    assert_eq!((&looked["part"], &looked["encoded"], looked.get("pixels")), (&json!([0, 0, 96, 80]), &json!(1), None));
+    let clicked = ok(outline(json!({ "inside": [[30.2, 41.0]], "view": [0, 0, 96, 80], "channels": channels })));
+    assert_eq!(clicked["encoded"], 1);
+    let pixels = clicked["pixels"].as_array().unwrap();
+    assert!(!pixels.is_empty() && clicked["score"].is_number(), "{clicked}");
+    let boxed = json!({ "inside": [[30.0, 41.0]], "outside": [[60.0, 12.0]], "rectangle": [10, 20, 60, 70], "channels": channels });
+    assert_ne!(ok(outline(boxed))["pixels"], clicked["pixels"]);
+    // Another contrast is another image; the one before is still known.
+    let brighter = json!([{ "index": 0, "low": 10, "high": 90, "colour": [255, 255, 255] }]);
+    assert_eq!(ok(outline(json!({ "inside": [[30.2, 41.0]], "channels": brighter })))["encoded"], 2);
+    assert_eq!(ok(outline(json!({ "inside": [[30.2, 41.0]], "channels": channels })))["pixels"], clicked["pixels"]);
+    assert_eq!(ok(server.get(&format!("{path}/drawn")))["cells"], 0, "nothing is drawn by asking");
+
+    let area: u64 = pixels.iter().map(|run| run[2].as_u64().unwrap() - run[1].as_u64().unwrap()).sum();
+    let accepted = ok(server.post(&format!("{path}/edit"), &json!({ "kind": "accept", "pixels": clicked["pixels"] })));
+    assert_eq!((&accepted["cells"], &accepted["cell"], &accepted["undo"]), (&json!(1), &json!(1), &json!(true)));
+    let before = ok(server.get(&format!("{path}/drawn")));
+    let runs = before["runs"].as_array().unwrap();
+    let drawn = runs.chunks(2).filter(|run| run[0] == 1).map(|run| run[1].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(drawn, area);
+    ok(server.post(&format!("{path}/edit"), &json!({ "kind": "undo" })));
+    ok(server.post(&format!("{path}/edit"), &json!({ "kind": "redo" })));
+
+    for (body, status, reason) in [
+        (json!({ "inside": [[30, 97]] }), 422, "outside the image of 80 x 96"),
+        (json!({ "rectangle": [30, 30, 20, 40] }), 422, "x0 < x1"),
+        (
+            json!({ "inside": [[1, 1]], "channels": [{ "index": 1, "low": 0, "high": 9, "colour": [9, 9, 9] }] }),
+            422,
+            "the image has 1",
+        ),
+        (json!({ "inside": "everything" }), 422, "cannot be read"),
+    ] {
+        let reply = outline(body.clone());
+        assert_eq!(reply.status, status, "{body}: {reply:?}");
+        assert!(reply.text.contains(reason), "{body}: {reply:?}");
+    }
+    assert_eq!(server.post(&format!("{PROJECT}/images/7/outline"), &json!({ "inside": [[1, 1]] })).status, 422);
+    drop(server);
+    let server = Server::start_in(&models, &arguments);
+    ok(server.post(PROJECT, &json!({})));
+    assert_eq!(ok(server.get(&format!("{path}/drawn")))["runs"], before["runs"]);
+}
+
+#[test]
+fn without_weights_the_page_tells_how_to_get_them_and_other_files_are_no_weights() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = images(root.path());
+    let server = Server::start_in(&root.path().join("models"), &["--images", &folder]);
+    let told = ok(server.get("/app/api/state"))["sam"].clone();
+    let missing = told["missing"].as_str().unwrap();
+    assert!(
+        told["kind"].is_null() && missing.contains("mobile_sam.pt") && missing.contains("cellsparse serve --sam FILE")
+    );
+    ok(server.post(PROJECT, &json!({})));
+    ok(server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "field.png" })));
+    let reply = server.post(&format!("{PROJECT}/images/1/outline"), &json!({ "inside": [[1, 1]] }));
+    assert!(reply.status == 404 && reply.text.contains("--sam FILE"), "{reply:?}");
+
+    let field = format!("{folder}/field.png");
+    let models = root.path().join("others");
+    let run = |file: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cellsparse"));
+        command.args(["serve", "--port", "0", "--model-dir", models.to_str().unwrap(), "--sam", file]);
+        let done = command.output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    for (file, reason) in [("absent.pth", "no such file"), (field.as_str(), "field.png")] {
+        let (code, told) = run(file);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains(reason), "{told}");
+    }
+}
+
 #[test]
 fn learning_begins_with_the_first_cell_and_ends_when_it_is_told_to() {
     let root = tempfile::tempdir().unwrap();

@@ -35,6 +35,18 @@ struct Pools(Mutex<Vec<Pool>>);
 #[derive(Debug, Clone, Default)]
 pub struct Threads(Arc<Pools>);
 
+impl Threads {
+    /// Runs work of networks that are no models of this library; see [`EngineCache::install`].
+    #[cfg(feature = "sam")]
+    pub(crate) fn install<T: Send>(
+        &self,
+        threads: Option<usize>,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        EngineCache { idle: Mutex::default(), pools: Arc::clone(&self.0) }.install(threads, work)
+    }
+}
+
 type Key = ([usize; 3], String);
 
 /// A pool of threads, and the process that has them.

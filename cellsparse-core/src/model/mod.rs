@@ -78,6 +78,8 @@ pub use self::info::ModelInfo;
 pub use self::normalization::Normalization;
 pub use self::options::{Device, Postprocess, Precision, PredictOptions, Preset, Start, TrainOptions};
 pub use self::registry::{Algorithm, AlgorithmOptions, Architecture, Thresholds};
+#[cfg(feature = "sam")]
+pub(crate) use self::segmentation::from_labels as segmentation_of_labels;
 pub use self::segmentation::{Object, Segmentation};
 pub use self::shape_advice::shape_advice;
 pub use self::stardist::{StarDistOptions, StarThresholds};

@@ -158,7 +158,7 @@ impl Segmentation {
 
 /// The segmentation of a label image whose ids are 1, 2, ...: objects have the outline of their largest part, and the mean
 /// of `confidence` over their pixels as probability.
-pub(super) fn from_labels(
+pub(crate) fn from_labels(
     labels: LabelImage,
     confidence: ArrayView2<'_, f32>,
     cancel: &CancelToken,

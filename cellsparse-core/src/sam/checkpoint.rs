@@ -8,8 +8,8 @@ use candle_core::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::formats::foreign::read_weights;
 
-/// Where people get weights.
-pub(super) const SOURCES: &str = "weights of SAM are sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth and sam_vit_h_4b8939.pth from \
+/// Where people get weights, a clause.
+pub const SOURCES: &str = "weights of SAM are sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth and sam_vit_h_4b8939.pth from \
      https://github.com/facebookresearch/segment-anything#model-checkpoints, those of MobileSAM are weights/mobile_sam.pt from \
      https://github.com/ChaoningZhang/MobileSAM";
 

@@ -2,7 +2,8 @@
 //! <https://arxiv.org/abs/2304.02643>) and MobileSAM (Zhang et al. 2023, <https://arxiv.org/abs/2306.14289>), on Candle.
 //!
 //! The weights are a file that the user has: this library holds none and downloads none. An image is encoded once, which
-//! takes seconds; masks for points and boxes then take a fraction of one.
+//! takes seconds; masks for points and boxes then take a fraction of one. An [`Outliner`] keeps what was encoded, and gives objects
+//! of images of any size.
 //!
 //! ```no_run
 //! use cellsparse_core::raster::Image;
@@ -22,6 +23,7 @@ mod checkpoint;
 mod decoder;
 mod layers;
 mod operations;
+mod outliner;
 mod picture;
 mod prompt;
 mod tiny_vit;
@@ -36,7 +38,9 @@ use candle_core::Tensor;
 use ndarray::{Array2, Axis, s};
 
 use self::checkpoint::Checkpoint;
+pub use self::checkpoint::SOURCES;
 use self::decoder::{Decoder, MASKS};
+pub use self::outliner::{Outline, Outliner, cut};
 use self::prompt::PromptEncoder;
 pub use self::prompt::{Point, Prompt};
 use crate::budget::{Budget, bytes_of};
@@ -175,6 +179,11 @@ impl Sam {
                 _ => Kind::Other,
             },
         }
+    }
+
+    /// Pixels along what the network sees of an image: 1024 but for networks of other sizes.
+    pub fn size(&self) -> usize {
+        self.encoder.size()
     }
 
     /// Looks at an image: 1 to 3 channels, of two the third colour is black. Samples of 8 bit are taken as they are; of others

@@ -44,8 +44,11 @@ impl Prompt {
         self.points.len() == 1 && self.rectangle.is_none()
     }
 
-    /// Refuses what says nothing or lies outside an image of that many rows and columns.
-    pub(super) fn check(&self, [rows, columns]: [usize; 2]) -> Result<()> {
+    /// Refuses what says nothing or lies outside an image of `[rows, columns]`.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; [`Error::Limit`] for more than 1024 points.
+    pub fn check(&self, [rows, columns]: [usize; 2]) -> Result<()> {
         if self.points.is_empty() && self.rectangle.is_none() {
             return Err(Error::Config(
                 "a prompt has neither points nor a box; give at least one point or one box".into(),

@@ -23,6 +23,7 @@ const FILES: &[StaticFile] = &[
     ("js/view.js", SCRIPT, include_str!("static/js/view.js")),
     ("js/tiles.js", SCRIPT, include_str!("static/js/tiles.js")),
     ("js/layers.js", SCRIPT, include_str!("static/js/layers.js")),
+    ("js/clicks.js", SCRIPT, include_str!("static/js/clicks.js")),
     ("js/tools.js", SCRIPT, include_str!("static/js/tools.js")),
     ("js/contrast.js", SCRIPT, include_str!("static/js/contrast.js")),
     ("js/images.js", SCRIPT, include_str!("static/js/images.js")),

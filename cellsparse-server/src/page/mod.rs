@@ -1,5 +1,6 @@
 //! The page of the server: images, drawing, learning and correcting in a browser, at `/app`.
 
+mod clicks;
 mod content;
 mod files;
 mod learning;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::http::StatusCode;
 use cellsparse_core::raster::{ReadLimits, find_images};
 
+pub use self::clicks::Clicks;
 pub use self::files::is_file;
 pub use self::routes::routes;
 use self::talk::Talk;
@@ -27,6 +29,7 @@ use super::names::ModelName;
 pub struct Page {
     projects: PathBuf,
     images: Option<PathBuf>,
+    clicks: Clicks,
     limits: ReadLimits,
     open: Mutex<BTreeMap<ModelName, Arc<Talk>>>,
 }
@@ -42,11 +45,11 @@ const PIXEL_BYTES: usize = 16;
 
 impl Page {
     /// Projects in a folder, which is made with the first one, and images of up to that many pixels in another one, if there is
-    /// one.
-    pub fn new(projects: PathBuf, images: Option<PathBuf>, pixels: usize) -> Self {
+    /// one; outlines by `clicks`.
+    pub fn new(projects: PathBuf, images: Option<PathBuf>, clicks: Clicks, pixels: usize) -> Self {
         let limits =
             ReadLimits { decoded_bytes: pixels.saturating_mul(PIXEL_BYTES).min(1 << 30), ..ReadLimits::default() };
-        Self { projects, images, limits, open: Mutex::default() }
+        Self { projects, images, clicks, limits, open: Mutex::default() }
     }
 
     /// A project, which is opened, or begun, if it is not open. Blocks.

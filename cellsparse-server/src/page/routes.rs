@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::clicks::{Allowed, Asked};
 use super::pixels::{self, Part};
 use super::talk::{Talk, about_project};
 use super::{content, files, learning, lock, results};
@@ -60,6 +61,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route(&format!("{image}/drawn"), get(drawn))
         .route(&format!("{image}/edit"), post(edit))
         .route(&format!("{image}/correct"), post(correct))
+        .route(&format!("{image}/outline"), post(outline))
         .route(&format!("{image}/objects"), get(objects))
         .route(&format!("{image}/suggestions"), get(suggestions))
         .route(&format!("{image}/results"), get(result))
@@ -130,9 +132,10 @@ async fn state(State(app): Shared) -> Answer {
     let value = blocking(move || {
         let folder = app.page.images.is_some().then(|| app.page.folder_images());
         let version = env!("CARGO_PKG_VERSION");
-        Ok(
-            json!({ "projects": app.page.names(), "folder": folder, "version": version, "most_pixels": app.limits.pixels }),
-        )
+        Ok(json!({
+            "projects": app.page.names(), "folder": folder, "version": version, "most_pixels": app.limits.pixels,
+            "sam": app.page.clicks.told(),
+        }))
     });
     reply(&value.await?)
 }
@@ -425,6 +428,18 @@ async fn correct(State(app): Shared, path: Numbered, request: Request) -> Answer
     });
     let edit = edit.await?;
     edited(&app, talk, image, move |project| project.edit(image, edit)).await
+}
+
+/// `POST .../outline`: the object at points and in a box, which nothing stores until it is accepted by an edit; see [`Asked`].
+async fn outline(State(app): Shared, path: Numbered, request: Request) -> Answer {
+    let (talk, image) = numbered(&app, path).await?;
+    let asked: Asked = read(&app, request).await?;
+    let value = predicting(&app, move |app, cancel| {
+        let pixels = talk.image(image, false).map_err(about_project)?;
+        let allowed = Allowed { memory: app.memory, cancel: cancel.clone() };
+        app.page.clicks.outline(&pixels, &asked, &allowed)
+    });
+    reply(&value.await?)
 }
 
 /// `GET .../objects`: what was found, joined with what is drawn.

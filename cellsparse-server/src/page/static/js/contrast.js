@@ -40,6 +40,13 @@ function automatic(count) {
   });
 }
 
+/** The channels as they are shown, for who looks at the image on the server; null while that is not known. */
+export function shown() {
+  if (channels.length !== state.image?.channels) return null;
+  const all = channels.map((channel, index) => ({ ...channel, index })).filter((channel) => channel.show);
+  return all.map(({ index, low, high, colour }) => ({ index, low, high, colour: paint(colour) }));
+}
+
 function apply() {
   tiles.display(channels.map((channel) => ({ ...channel, colour: paint(channel.colour) })));
   localStorage.setItem(key(), JSON.stringify(channels));

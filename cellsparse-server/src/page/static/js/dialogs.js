@@ -87,6 +87,16 @@ export function showDownload() {
   if (state.image) byId("d-download").showModal();
 }
 
+/** Tells how to get what outlines by click need; addresses become links. */
+export function showWeights(text) {
+  const parts = text.split(/(https?:[^\s,;]*[^\s,;.:])/);
+  byId("weights").replaceChildren(...parts.map((part, index) => {
+    if (index % 2 === 0) return part;
+    return Object.assign(document.createElement("a"), { href: part, textContent: part, target: "_blank", rel: "noreferrer" });
+  }));
+  byId("d-sam").showModal();
+}
+
 export function showHelp() {
   byId("d-help").showModal();
 }

@@ -14,7 +14,7 @@ export function start() {
   });
   byId("seconds").addEventListener("change", () => choose({ seconds: Number(byId("seconds").value) }));
   byId("min-area").addEventListener("change", () => choose({ min_area: Number(byId("min-area").value) || 0 }));
-  on("status drawn connected image redrawing", show);
+  on("status drawn connected image redrawing tool clicking", show);
   on("losses", chart);
   on("settings algorithms", settings);
   new ResizeObserver(chart).observe(byId("chart"));
@@ -104,6 +104,7 @@ function words(status) {
 function advice(status) {
   if (!state.image) return "";
   if (state.redrawing) return "Outline the object anew; Esc leaves it as it is.";
+  if (state.tool === "click" && state.clicking) return state.clicking;
   const { cells, background } = state.drawn;
   if (cells < 6 && !status.round && !state.model) {
     return cells ? `${cells} of about 6 cells outlined.` : "Outline about six cells: drag around each of them.";

@@ -6,6 +6,7 @@ import { View } from "./view.js";
 import { Tiles } from "./tiles.js";
 import { foundLayer, drawnLayer } from "./layers.js";
 import { Tools } from "./tools.js";
+import { Clicks } from "./clicks.js";
 import * as contrast from "./contrast.js";
 import * as images from "./images.js";
 import * as learning from "./learning.js";
@@ -23,7 +24,8 @@ let again = false; // and are to be read once more
 
 tiles.failed = (error) => say(`The image cannot be shown. ${error.message}`);
 
-const tools = new Tools(view, {
+const clicks = new Clicks(view, { accept: (pixels) => edit({ kind: "accept", pixels }) });
+const tools = new Tools(view, clicks, {
   paint: (shape, ink) => edit({ kind: "paint", shape, ink }),
   redraw: (shape) => objects.redrawn(shape).catch((error) => say(error.message)),
   choose: (x, y) => set({ chosen: found.at(x, y) > 0 ? found.at(x, y) : null }),
@@ -60,7 +62,7 @@ const marks = {
     context.setLineDash([]);
   },
 };
-view.layers = [tiles, found, drawn, marks, tools];
+view.layers = [tiles, found, drawn, clicks, marks, tools];
 
 async function edit(json) {
   if (!state.image) return;
@@ -133,6 +135,7 @@ async function show(id) {
     if (image !== state.image) return;
     drawn.put(answer.box, answer.runs);
     set({ drawn: answer });
+    clicks.look();
     await readObjects();
   } catch (error) {
     if (error.name !== "AbortError") say(error.message);
@@ -183,11 +186,11 @@ async function open(name) {
   stream = new AbortController();
   let project;
   try {
-    const { folder } = await get("state");
+    const { folder, sam } = await get("state");
     project = await post(`projects/${encodeURIComponent(name)}`);
     set({
       project: project.name, settings: project.settings, algorithms: project.algorithms, images: project.images,
-      status: project.status, losses: project.losses, model: project.model, folder, image: null,
+      status: project.status, losses: project.losses, model: project.model, folder, sam, image: null,
     });
   } catch (error) {
     say(error.message);
@@ -230,6 +233,7 @@ const step = (by) => () => {
 
 const SHORTCUTS = [
   ["P", "Outline a cell", () => tools.take("polygon")],
+  ["C", "Outline a cell by click", () => tools.take("click")],
   ["B", "Brush: paint a cell (Shift: a new one)", () => tools.take("cell")],
   ["G", "Background", () => tools.take("background")],
   ["E", "Eraser", () => tools.take("eraser")],
@@ -249,8 +253,8 @@ const SHORTCUTS = [
   ["Space", "Held: move the image", null],
   ["1 or 2 or 3", "Show found, drawn, doubts", null],
   ["PageUp or PageDown", "Image before, after", null],
-  ["Enter", "Close the outline", () => tools.corners && tools.close()],
-  ["Esc", "Give up the outline", () => tools.cancel() || set({ chosen: null })],
+  ["Enter", "Close or take the outline", () => (tools.corners ? tools.close() : clicks.accept())],
+  ["Esc", "Give up the outline", () => tools.cancel() || clicks.cancel() || set({ chosen: null })],
   ["O", "Add images", flip("open")],
   ["?", "This help", showHelp],
 ];

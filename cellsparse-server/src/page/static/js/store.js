@@ -17,6 +17,8 @@ export const state = {
   tool: "polygon",
   size: 12,
   redrawing: false,
+  sam: null, // which network outlines by click, or how to get one
+  clicking: "", // what the tool that outlines by click does
   folder: null,
   connected: true,
 };

@@ -1,13 +1,17 @@
 // Drawing with the mouse, a pen or a finger: strokes, outlines, and what shows under the pointer.
 
+import { drawBox } from "./clicks.js";
 import { state, set, on, byId } from "./store.js";
 
 const COLOURS = { cell: "#f0b03f", polygon: "#f0b03f", background: "#6d9bf5", eraser: "#ffffff" };
 
 export class Tools {
-  /** `paint(shape, ink)` draws, `redraw(shape)` gives the chosen object another shape, `choose(x, y)` chooses an object. */
-  constructor(view, { paint, redraw, choose, cellAt }) {
-    Object.assign(this, { view, paint, redraw, choose, cellAt });
+  /**
+   * `paint(shape, ink)` draws, `redraw(shape)` gives the chosen object another shape, `choose(x, y)` chooses an object, `clicks`
+   * outlines by click.
+   */
+  constructor(view, clicks, { paint, redraw, choose, cellAt }) {
+    Object.assign(this, { view, clicks, paint, redraw, choose, cellAt });
     this.points = null; // of the shape that is being drawn
     this.waiting = []; // shapes on their way to the server, so that nothing flickers
     this.corners = false; // the outline is made corner by corner
@@ -33,7 +37,8 @@ export class Tools {
 
   take(tool) {
     this.cancel();
-    set({ tool });
+    if (tool === "click") this.clicks.take();
+    else set({ tool });
   }
 
   resize(size) {
@@ -46,7 +51,7 @@ export class Tools {
     for (const button of document.querySelectorAll("[data-tool]")) {
       button.setAttribute("aria-pressed", String(button.dataset.tool === state.tool));
     }
-    const cursors = { select: "default", pan: "grab", polygon: "crosshair" };
+    const cursors = { select: "default", pan: "grab", polygon: "crosshair", click: "crosshair" };
     this.view.canvas.style.cursor = cursors[state.tool] || "none";
     this.view.draw();
   }
@@ -70,10 +75,11 @@ export class Tools {
       }
     }
     const [x, y] = this.view.toImage(...at);
-    if (event.button === 1 || event.button === 2 || this.space || state.tool === "pan") {
+    const beside = state.tool === "click" && event.button === 2;
+    if (event.button === 1 || (event.button === 2 && !beside) || this.space || state.tool === "pan") {
       this.panning = at;
       this.view.canvas.style.cursor = "grabbing";
-    } else if (event.button !== 0) {
+    } else if (event.button !== 0 && !beside) {
       return;
     } else if (state.tool === "select") {
       this.choose(x, y);
@@ -84,6 +90,7 @@ export class Tools {
     } else {
       this.points = [[x, y]];
       this.apart = event.shiftKey;
+      this.beside = beside || event.shiftKey;
       this.start = at;
       this.far = false;
     }
@@ -134,13 +141,23 @@ export class Tools {
       return;
     }
     if (!this.points || this.corners) return;
-    if (state.tool === "polygon") {
+    if (state.tool === "click") {
+      this.pointed();
+    } else if (state.tool === "polygon") {
       if (this.far) this.close();
       else this.corners = true; // the first of several corners
     } else {
       this.stroke();
     }
     this.view.draw();
+  }
+
+  /** A click is a point of an object, a drag a box around it. */
+  pointed() {
+    const [first, last] = [this.points[0], this.points[this.points.length - 1]];
+    this.points = null;
+    if (this.far && !this.beside) this.clicks.box(first, last);
+    else this.clicks.point(first, !this.beside);
   }
 
   stroke() {
@@ -208,6 +225,9 @@ export class Tools {
       context.strokeStyle = colour;
       context.stroke();
       if (this.corners) for (const point of this.points) dot(context, point, 3.5 * pixel, colour);
+    } else if (this.points && state.tool === "click") {
+      const last = this.points[this.points.length - 1];
+      if (this.far && !this.beside) drawBox(context, [...this.points[0], ...last], pixel);
     } else if (this.points) {
       this.drawShape(context, { shape: "stroke", points: this.points, radius: state.size / 2 }, colour, 0.5, pixel);
     }
