@@ -37,7 +37,7 @@ fi
 if [ -z "${WHEEL:-}" ]; then
   rm -rf "${work:?}/napari-wheel"
   PATH="$environment/bin:$PATH" "$environment/bin/maturin" build --quiet --manifest-path cellsparse-py/Cargo.toml \
-    --profile dev --features cellsparse-core/default --out "$work/napari-wheel"
+    --profile dev --features cellsparse-core/default,sam --out "$work/napari-wheel"
   WHEEL=$(ls "$work"/napari-wheel/cellsparse-*.whl)
 fi
 "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$WHEEL"

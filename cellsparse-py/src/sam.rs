@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use cellsparse_core::control::Flow;
 use cellsparse_core::model::Device;
-use cellsparse_core::sam::{Embedding, EncodeOptions, Mask, Outputs, Point, Prompt};
+use cellsparse_core::raster::regions::Region;
+use cellsparse_core::sam::{Embedding, EncodeOptions, Mask, Outliner, Outputs, Point, Prompt};
 use cellsparse_core::{Error, Result};
 use ndarray::{Array1, Array2, Array3};
 use numpy::{IntoPyArray, PyArray1, PyArray3};
@@ -15,9 +16,9 @@ use crate::arrays;
 use crate::errors::exception;
 use crate::work::{compute, pool, supervise};
 
-/// A network with its weights.
+/// A network with its weights and what it saw last.
 #[pyclass(frozen, module = "cellsparse._native")]
-pub struct Sam(Arc<cellsparse_core::sam::Sam>);
+pub struct Sam(Arc<Outliner>);
 
 /// What a network saw in an image.
 #[pyclass(frozen, module = "cellsparse._native")]
@@ -34,18 +35,24 @@ impl Sam {
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf, device: &str) -> PyResult<Self> {
         let device: Device = device.parse().map_err(|error| exception(py, &error))?;
-        compute(py, move || cellsparse_core::sam::Sam::load(path, device).map(|sam| Self(Arc::new(sam))))
+        compute(py, move || {
+            cellsparse_core::sam::Sam::load(path, device).map(|sam| Self(Arc::new(Outliner::new(sam, None))))
+        })
     }
 
     fn kind(&self) -> String {
-        self.0.kind().to_string()
+        self.0.sam().kind().to_string()
+    }
+
+    /// Images that were encoded so far.
+    fn encoded(&self) -> u64 {
+        self.0.encoded()
     }
 
     fn encode(&self, py: Python<'_>, image: &Bound<'_, PyAny>, memory: Option<&str>) -> PyResult<SamEmbedding> {
-        let memory = memory.map(str::parse).transpose().map_err(|error| exception(py, &error))?;
-        let options = EncodeOptions { memory, ..EncodeOptions::default() };
+        let options = options(py, memory)?;
         let (image, cancel, sam) = (arrays::image(image)?, options.cancel.clone(), Arc::clone(&self.0));
-        let work = move |_| pool()?.install(|| sam.encode(&image, &options));
+        let work = move |_| pool()?.install(|| sam.embedding(&image, &options));
         let embedding = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
         Ok(SamEmbedding(Arc::new(embedding)))
     }
@@ -66,7 +73,7 @@ impl Sam {
         let (sam, embedding) = (Arc::clone(&self.0), Arc::clone(&embedding.0));
         let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect();
         let size = embedding.image_size();
-        let masks = compute(py, move || sam.masks(&embedding, &prompts, outputs))?;
+        let masks = compute(py, move || sam.masks(&embedding, &prompts, outputs, &EncodeOptions::default()))?;
         let scores: Array1<f32> = masks.iter().map(|mask| mask.score).collect();
         let side = masks.first().map_or(0, |mask| mask.low.nrows());
         let low = stacked(&masks, [side, side], |mask| Ok(mask.low.clone())).map_err(|error| exception(py, &error))?;
@@ -79,6 +86,31 @@ impl Sam {
         };
         Ok((pixels, scores.into_pyarray(py), low.into_pyarray(py)))
     }
+
+    /// The part `top, left, height, width` of an image of `[rows, columns]` to look at, for a view in the same form.
+    fn part(&self, size: [usize; 2], view: Option<[usize; 4]>, asked: Asked) -> [usize; 4] {
+        let Region { top, left, height, width } = self.0.part(size, view.map(region), &prompt(asked));
+        [top, left, height, width]
+    }
+
+    /// Score and runs of pixels `row, first, end` of the object, from the pixels of a part.
+    fn outline(
+        &self,
+        py: Python<'_>,
+        pixels: &Bound<'_, PyAny>,
+        part: [usize; 4],
+        size: [usize; 2],
+        asked: Asked,
+        memory: Option<&str>,
+    ) -> PyResult<(f32, Vec<[u32; 3]>)> {
+        let options = options(py, memory)?;
+        let (pixels, cancel, sam) = (arrays::image(pixels)?, options.cancel.clone(), Arc::clone(&self.0));
+        let prompt = prompt(asked);
+        prompt.check(size).map_err(|error| exception(py, &error))?;
+        let work = move |_| pool()?.install(|| sam.outline(&pixels, region(part), &prompt, &options));
+        let found = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
+        Ok((found.score, found.pixels))
+    }
 }
 
 #[pymethods]
@@ -87,6 +119,15 @@ impl SamEmbedding {
     fn shape(&self) -> [usize; 2] {
         self.0.image_size()
     }
+}
+
+fn region([top, left, height, width]: [usize; 4]) -> Region {
+    Region { top, left, height, width }
+}
+
+fn options(py: Python<'_>, memory: Option<&str>) -> PyResult<EncodeOptions> {
+    let memory = memory.map(str::parse).transpose().map_err(|error| exception(py, &error))?;
+    Ok(EncodeOptions { memory, ..EncodeOptions::default() })
 }
 
 fn prompt((points, rectangle): Asked) -> Prompt {

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import cellsparse as cs
-from conftest import small
+from conftest import FIXTURES, small
 
 pytest.importorskip("napari", reason="napari is not installed: run test_napari.sh")
 psutil = pytest.importorskip("psutil")
@@ -428,6 +428,106 @@ def test_pixel_sizes_are_those_of_the_layer(viewer):
     assert _layers.source(viewer.add_image(pixels, scale=(3, 2, 2))).pixel_size is None
     pyramid = viewer.add_image([pixels[0], pixels[0, ::2, ::2]], multiscale=True)
     assert _layers.source(pyramid).plane(()).shape == (8, 8)
+
+
+def looked(clicks, qtbot):
+    qtbot.waitUntil(lambda: clicks.job is None and not clicks._again, timeout=LONG)
+    qtbot.wait(20)
+    qtbot.waitUntil(lambda: clicks.job is None and not clicks._again, timeout=LONG)
+
+
+def outlined(clicks, qtbot, size):
+    """Clicks until something is found, which of random weights is not everywhere, and gives the place."""
+    for y, x in np.ndindex(5, 5):
+        at = (10.0 + y * size / 6, 8.0 + x * size / 6)
+        clicks._points.add((0.0,) * (clicks._points.ndim - 2) + at)
+        looked(clicks, qtbot)
+        if clicks.mask is not None:
+            return at
+        clicks.drop()
+    raise AssertionError("nothing was found anywhere")
+
+
+def test_a_click_outlines_an_object_that_becomes_a_cell(viewer, panel, field, qtbot, errors):
+    viewer.add_image(field.image, name="field", scale=(0.5, 0.5), translate=(3, 4))
+    clicks, form = panel.clicks, panel.form
+    form.by_click.setChecked(True)
+    assert len(errors) == 1 and "mobile_sam.pt" in errors[0] and not form.by_click.isChecked()
+    clicks.load(FIXTURES / "README.md")
+    looked(clicks, qtbot)
+    assert len(errors) == 2 and clicks.sam is None
+    clicks.load(FIXTURES / "sam" / "small_weights.safetensors")
+    looked(clicks, qtbot)
+    form.by_click.setChecked(True)
+    looked(clicks, qtbot)
+    assert names(viewer) == ["field", "boxes on field", "clicks on field"] and viewer.layers.selection.active.mode == "add"
+    assert list(clicks._points.scale) == [0.5, 0.5] and not form.take.isEnabled() and panel.image_layer.name == "field"
+    before = clicks.sam._made.encoded()
+    y, x = outlined(clicks, qtbot, 128)
+    assert clicks.sam._made.encoded() == before, "it was looked at before the first click"
+    assert panel.message.startswith("Score ") and form.take.isEnabled() and "outline on field" in names(viewer)
+    expected = clicks.sam.outline(field.image, [[x, y]], view=clicks._view())
+    np.testing.assert_array_equal(clicks.mask, expected.mask)
+    np.testing.assert_array_equal(viewer.layers["outline on field"].data, expected.mask)
+    # A click beside it and a box are further hints.
+    form.beside.setChecked(True)
+    clicks._points.add((100.0, 100.0))
+    clicks._boxes.add_rectangles(np.array([[5.0, 5.0], [90.0, 100.0]]))
+    looked(clicks, qtbot)
+    points, box = clicks.prompt()
+    assert [label for *_, label in points] == [1, 0] and box == [5, 5, 100, 90]
+    form.beside.setChecked(False)
+    clicks.drop()
+    assert clicks.prompt() == ([], None) and clicks.mask is None and not form.take.isEnabled()
+
+    # No layer that the tool made is one to draw in; taking an outline makes one.
+    assert panel.labels_layer is None
+    clicks._points.add((y, x))
+    looked(clicks, qtbot)
+    clicks.take()
+    layer = panel.labels_layer
+    assert layer.name == "drawn on field" and viewer.layers.selection.active.name == "clicks on field"
+    np.testing.assert_array_equal(layer.data, expected.mask.astype(int))
+    layer.undo()
+    assert not layer.data.any()
+    layer.redo()
+    # The next one gets a number of its own and leaves the first one alone.
+    layer.data[:] = np.where(np.arange(128)[:, None] < 64, 7, 0)
+    clicks._points.add((y, x))
+    looked(clicks, qtbot)
+    clicks.take()
+    assert (layer.data[:64] == 7).all()
+    np.testing.assert_array_equal(layer.data[64:] == 8, expected.mask[64:])
+    form.by_click.setChecked(False)
+    assert names(viewer) == ["field", "drawn on field"] and len(errors) == 2
+
+
+def test_clicks_in_a_stack_are_of_the_plane_in_view(viewer, panel, field, qtbot, errors):
+    other = cs.synthetic.field(seed=9, shape=field.image.shape).image
+    viewer.add_image(np.stack([other, field.image]), name="stack")
+    viewer.dims.set_point(0, 1)
+    panel.clicks.sam = cs.sam.load(FIXTURES / "sam" / "small_weights.safetensors")
+    panel.form.by_click.setChecked(True)
+    clicks = panel.clicks
+    looked(clicks, qtbot)
+    found = None
+    for y, x in np.ndindex(5, 5):
+        at = (10.0 + 20 * y, 8.0 + 20 * x)
+        clicks._points.add((1.0, *at))
+        looked(clicks, qtbot)
+        if clicks.mask is not None:
+            found = clicks.sam.outline(field.image, [[at[1], at[0]]], view=clicks._view()).mask
+            break
+        clicks.drop()
+    np.testing.assert_array_equal(clicks.mask, found)
+    clicks.take()
+    layer = panel.labels_layer
+    assert layer.data.shape == (2, 128, 128) and not layer.data[0].any()
+    np.testing.assert_array_equal(layer.data[1] == 1, found)
+    # Another image ends the tool.
+    viewer.add_image(other, name="other")
+    choose(panel.form.image, viewer.layers["other"])
+    assert not panel.form.by_click.isChecked() and names(viewer) == ["stack", "drawn on stack", "other"] and not errors
 
 
 @pytest.mark.parametrize("what", ["panel", "viewer"])

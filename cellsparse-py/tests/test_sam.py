@@ -45,17 +45,15 @@ def test_masks_are_those_of_the_original(sam, case):
 
 
 @built
-def test_an_image_is_encoded_once_and_objects_come_in_the_order_of_the_prompts(sam, case, monkeypatch):
+def test_an_image_is_encoded_once_and_objects_come_in_the_order_of_the_prompts(sam, case):
     image, _, _ = case
-    looked = []
-    encode = cs.sam.Sam._encode
-    monkeypatch.setattr(cs.sam.Sam, "_encode", lambda self, *given: looked.append(1) or encode(self, *given))
+    before = sam._made.encoded()
     clicks = [[[20, 30]], [[100, 12]]]
     both = sam.masks(image[::-1], clicks)
-    assert len(looked) == 1 and both.masks.shape[0] == 2
+    assert sam._made.encoded() == before + 1 and both.masks.shape[0] == 2
     for place, click in enumerate(clicks):
         np.testing.assert_array_equal(sam.masks(image[::-1].copy(), click).masks[0], both.masks[place])
-    assert len(looked) == 1
+    assert sam._made.encoded() == before + 1
     embedding = sam.encode(image)
     assert embedding.shape == image.shape[:2] and "130" in repr(embedding)
     from_embedding = sam.masks(embedding, boxes=[[5, 5, 60, 40], [30, 10, 120, 60]])
@@ -67,6 +65,33 @@ def test_an_image_is_encoded_once_and_objects_come_in_the_order_of_the_prompts(s
     np.testing.assert_array_equal(
         sam.masks(grey, [[20, 30]]).logits, sam.masks(np.dstack([grey] * 3), [[20, 30]]).logits
     )
+
+
+@built
+def test_an_object_is_outlined_in_a_part_of_a_large_image(sam, case):
+    image, prompts, _ = case
+    mask, score = found = sam.outline(image, points=[prompts[0]["points"][0][:2]])
+    best = sam.masks(image, points=[prompts[0]["points"][0][:2]])
+    assert found == cs.sam.Outlined(mask, score) and mask.shape == image.shape[:2] and mask.dtype == np.bool_
+    np.testing.assert_allclose(score, best.scores[0])
+    assert mask.any() and (mask & ~best.masks[0]).sum() <= mask.sum() // 2, "a part of the mask, with its holes"
+    box = sam.outline(image, box=prompts[2]["box"])
+    assert box.mask.any() and box.score != score
+
+    large = np.tile(image, (6, 8, 1))
+    before = sam._made.encoded()
+    points, view = [[400, 300]], (280, 380, 40, 40)
+    top, left, height, width = sam._made.part(large.shape[:2], view, ([(400.0, 300.0, True)], None))
+    assert (height, width) == (96, 96) and top <= 280 and left <= 380
+    part = sam.outline(large, points, view=view)
+    alone = sam.masks(large[top : top + height, left : left + width], points=[[400 - left, 300 - top]])
+    assert sam._made.encoded() == before + 1
+    rows, columns = np.nonzero(part.mask)
+    assert len(rows) and rows.min() >= top and rows.max() < top + height and columns.min() >= left and columns.max() < left + width
+    np.testing.assert_allclose(part.score, alone.scores[0])
+    for given in ({"view": (1, 2, 3)}, {"view": (-1, 2, 3, 4)}, {"points": [[[1, 1]], [[2, 2]]]}, {"box": [1, 2, 3]}, {"points": [[999, 2]]}):
+        with pytest.raises(cs.ConfigError):
+            sam.outline(image, **{"points": [[2, 2]], **given})
 
 
 @built

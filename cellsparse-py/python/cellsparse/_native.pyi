@@ -133,6 +133,7 @@ class Model:
         memory: str | None,
     ) -> tuple[NDArray[np.int32], _Objects, list[str]]: ...
 
+_Prompt: TypeAlias = tuple[list[tuple[float, float, bool]], tuple[float, float, float, float] | None]
 _Source: TypeAlias = str | tuple[list[tuple[int, int]], int, Callable[[int, int, int, int, int], Any]]
 
 @final
@@ -146,10 +147,15 @@ class Sam:
     def masks(
         self,
         embedding: SamEmbedding,
-        prompts: list[tuple[list[tuple[float, float, bool]], tuple[float, float, float, float] | None]],
+        prompts: list[_Prompt],
         outputs: str,
         logits: bool,
     ) -> tuple[_Array, NDArray[np.float32], NDArray[np.float32]]: ...
+    def encoded(self) -> int: ...
+    def part(self, size: tuple[int, int], view: tuple[int, int, int, int] | None, asked: _Prompt) -> list[int]: ...
+    def outline(
+        self, pixels: _Array, part: list[int], size: tuple[int, int], asked: _Prompt, memory: str | None
+    ) -> tuple[float, list[list[int]]]: ...
 
 @final
 class SamEmbedding:

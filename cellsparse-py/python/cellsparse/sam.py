@@ -6,13 +6,12 @@ The weights are a file that you have; none are in this package, and none are dow
   https://github.com/facebookresearch/segment-anything#model-checkpoints
 - MobileSAM: `weights/mobile_sam.pt`, from https://github.com/ChaoningZhang/MobileSAM
 
-This part is left out of the package unless it is built with it: `maturin build --release --features sam`, in the folder
-`cellsparse-py` of the sources.
+Wheels of a release have this part. A package that is built from the sources has it when it is asked for: `maturin build --release
+--features sam`, in the folder `cellsparse-py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _arrays, _native
 from ._errors import ConfigError, DeviceError
 
-__all__ = ["Embedding", "Masks", "Sam", "load"]
+__all__ = ["Embedding", "Masks", "Outlined", "Sam", "load"]
 
 _Prompt = tuple[list[tuple[float, float, bool]], tuple[float, float, float, float] | None]
 
@@ -51,6 +50,26 @@ class Masks(NamedTuple):
     masks: NDArray[Any]
     scores: NDArray[np.float32]
     logits: NDArray[np.float32]
+
+
+class Outlined(NamedTuple):
+    """One object.
+
+    Attributes
+    ----------
+    mask : bool [H, W]
+        Its pixels in the image; none where nothing was found.
+    score : float
+        How well the network believes it to fit: the estimated overlap (IoU) with the object.
+
+    Examples
+    --------
+    >>> import cellsparse as cs, numpy as np
+    >>> mask, score = cs.sam.Outlined(np.ones((4, 5), bool), 0.9)
+    """
+
+    mask: NDArray[np.bool_]
+    score: float
 
 
 class Embedding:
@@ -85,7 +104,6 @@ class Sam:
     """
 
     _made: _native.Sam
-    _last: tuple[bytes, Embedding] | None
 
     def __init__(self) -> None:
         raise TypeError("a network is made by cellsparse.sam.load")
@@ -93,7 +111,7 @@ class Sam:
     @classmethod
     def _wrap(cls, made: _native.Sam) -> Sam:
         sam = cls.__new__(cls)
-        sam._made, sam._last = made, None
+        sam._made = made
         return sam
 
     @property
@@ -105,7 +123,7 @@ class Sam:
         return f"<Sam {self.kind}>"
 
     def encode(self, image: ArrayLike, memory: int | str | None = None) -> Embedding:
-        """Looks at an image, which takes seconds.
+        """Looks at an image, which takes seconds the first time: what was seen in the last images is kept, 256 MiB of it at most.
 
         Parameters
         ----------
@@ -120,10 +138,7 @@ class Sam:
         ImageError, LimitError
             For an image that cannot be used, or needs more memory than allowed.
         """
-        return self._encode(_arrays.image(image), memory)
-
-    def _encode(self, image: NDArray[Any], memory: int | str | None) -> Embedding:
-        return Embedding._wrap(self._made.encode(image, None if memory is None else str(memory)))
+        return Embedding._wrap(self._made.encode(_arrays.image(image), None if memory is None else str(memory)))
 
     def masks(
         self,
@@ -137,8 +152,8 @@ class Sam:
     ) -> Masks:
         """The masks of the objects that points and boxes point at.
 
-        An image is encoded when it is first given and kept until another one is: more masks of the same image are found in a
-        fraction of a second.
+        An image is encoded when it is first given, and kept as `encode` tells: more masks of the same image are found in a fraction
+        of a second.
 
         Parameters
         ----------
@@ -174,18 +189,65 @@ class Sam:
         if multimask not in (True, False, "auto"):
             raise ConfigError(f"option: multimask is {multimask!r}; it must be True, False or 'auto'")
         prompts = _prompts(points, boxes)
-        embedding = image if isinstance(image, Embedding) else self._seen(_arrays.image(image), memory)
+        embedding = image if isinstance(image, Embedding) else self.encode(image, memory)
         outputs = "best" if multimask == "auto" else "three" if multimask else "single"
         return Masks(*self._made.masks(embedding._made, prompts, outputs, bool(return_logits)))
 
-    def _seen(self, image: NDArray[Any], memory: int | str | None) -> Embedding:
-        """The embedding of an image, the last one where it is the same."""
-        digest = hashlib.blake2b(repr((image.shape, image.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(image).data)
-        known, last = digest.digest(), self._last
-        if last is None or last[0] != known:
-            last = self._last = (known, self._encode(image, memory))
-        return last[1]
+    def outline(
+        self,
+        image: ArrayLike,
+        points: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        *,
+        view: tuple[int, int, int, int] | None = None,
+        memory: int | str | None = None,
+    ) -> Outlined:
+        """The object that points and a box point at: the best mask without specks beside it and without holes.
+
+        A large image is not squeezed into what the network sees: the part around what one looks at is encoded, and kept for what
+        is nearby. Up to twice the network's side, 1024 pixels, an image is seen whole.
+
+        Parameters
+        ----------
+        image : [H, W] or [H, W, C]
+            See `encode`.
+        points : [N, 2] or [N, 3], optional
+            As of `masks`, of one object.
+        box : [4], optional
+            `x0, y0, x1, y1`.
+        view : (top, left, height, width), optional
+            What one looks at, in pixels; the whole image by default.
+        memory : int or str, optional
+            See `encode`.
+
+        Returns
+        -------
+        Outlined
+            `mask, score`.
+
+        Raises
+        ------
+        ConfigError
+            For points and boxes of other shapes, outside the image, or none, and for a view that is none.
+        ImageError, LimitError
+            See `encode`.
+
+        >>> mask, score = sam.outline(image, points=[[120, 80]])  # doctest: +SKIP
+        """
+        prompts = _prompts(points, None if box is None else np.reshape(_numbers("box", box), (1, -1)))
+        if len(prompts) != 1:
+            raise ConfigError(f"option: points for {len(prompts)} objects; give those of one, [N, 2] or [N, 3]")
+        if view is not None and (len(view) != 4 or min(view) < 0):
+            raise ConfigError(f"option: the view is {view!r}; it must be (top, left, height, width)")
+        pixels = _arrays.image(image)
+        rows, columns = pixels.shape[:2]
+        top, left, height, width = part = self._made.part((rows, columns), view, prompts[0])
+        seen = pixels[top : top + height, left : left + width]
+        score, runs = self._made.outline(seen, part, (rows, columns), prompts[0], None if memory is None else str(memory))
+        mask = np.zeros((rows, columns), bool)
+        for row, first, end in runs:
+            mask[row, first:end] = True
+        return Outlined(mask, score)
 
 
 def load(path: str | os.PathLike[str], device: str = "auto") -> Sam:

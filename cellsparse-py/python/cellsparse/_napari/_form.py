@@ -72,9 +72,17 @@ class Form:
         self.background.setRange(1, 2**31 - 1)
         self.background.setToolTip("The number of the background strokes")
         rows.addRow(_label("Background"), _row(self.has_background, self.background, stretch=(0, 1)))
+        self.by_click = _button("Outline by click", "Click on a cell, or draw a box around it, and its outline is found by SAM")
+        self.by_click.setCheckable(True)
+        self.beside = QCheckBox("not this")
+        self.beside.setToolTip("The next clicks are beside the cell")
+        self.take = _button("Take", "Put the outline into the labels as a new cell (Enter)")
+        self.weights = _button("Weights ...", "Choose a file with weights of SAM or MobileSAM, such as mobile_sam.pt")
         self.draw_cell = _button("Cell", "The brush with a number that no cell has yet")
         self.draw_background = _button("Background", "The brush with the number of the background")
         rows.addRow(_label("Brush"), _row(self.draw_cell, self.draw_background))
+        rows.addRow(_label("SAM"), _row(self.by_click, self.take, stretch=(2, 1)))
+        rows.addRow(_label(""), _row(self.beside, self.weights))
 
     def _training(self, column: Any) -> None:
         rows = _section(column, "2  Train")

@@ -43,7 +43,7 @@ class Plan:
 class Job:
     """Work under way. Fields are written by its thread and may be read at any time."""
 
-    kind: Literal["train", "predict"]
+    kind: Literal["train", "predict", "outline"]
     stopped: threading.Event = field(default_factory=threading.Event)
     doing: str = ""
     """The phase, in words, where there is no step to tell."""
@@ -52,6 +52,8 @@ class Job:
     previews: deque[Found] = field(default_factory=lambda: deque(maxlen=1))
     results: deque[Found] = field(default_factory=deque)
     model: cs.Model | None = None
+    sam: cs.sam.Sam | None = None
+    outlined: cs.sam.Outlined | None = None
     history: cs.History | None = None
     notes: list[str] = field(default_factory=list)
     hints: deque[str] = field(default_factory=deque)

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 import cellsparse as cs
 
+# Marks layers that the panel made, in their metadata: results by their name, and these.
+MADE = "cellsparse result"
+PREVIEW = "preview"
+OUTLINE = "outline by click"
 # Where a labels layer remembers the number of its background strokes, in its metadata.
 BACKGROUND = "cellsparse background label"
 

@@ -21,13 +21,11 @@ from .._words import counted
 from . import _jobs
 from ._form import Form
 from ._jobs import Job, Plan
-from ._layers import BACKGROUND, Found, Refused, Source, drawn, place_in_view, source
+from ._clicks import Clicks
+from ._layers import BACKGROUND, MADE, OUTLINE, PREVIEW, Found, Refused, Source, drawn, place_in_view, source
 
-# Marks layers that the panel made, in their metadata.
-MADE = "cellsparse result"
 # Where an image layer remembers which of its axes counts channels.
 CHANNELS = "cellsparse channel axis"
-PREVIEW = "preview"
 PREVIEW_COLOUR = "#ffd23f"
 POLL_MILLISECONDS = 100
 FILES = "cellsparse models (*.safetensors)"
@@ -58,6 +56,7 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         self._saved = True
         self._shown_losses = 0
         self.form = Form(self)
+        self.clicks = Clicks(self)
         self._connect()
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MILLISECONDS)
@@ -140,7 +139,7 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         images = [layer for layer in layers if isinstance(layer, Image)]
         labels = [layer for layer in layers if isinstance(layer, Labels)]
         # Own results last, and chosen by hand only; a preview never.
-        own = [layer for layer in labels if layer.metadata.get(MADE) and layer.metadata[MADE] != PREVIEW]
+        own = [layer for layer in labels if layer.metadata.get(MADE) and layer.metadata[MADE] not in (PREVIEW, OUTLINE)]
         labels = [layer for layer in labels if MADE not in layer.metadata]
         _fill(self.form.image, images, next((layer for layer in images if layer.visible), None))
         _fill(self.form.labels, labels + own, next(iter(labels), None))
@@ -149,6 +148,8 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _image_changed(self, *_: Any) -> None:
         layer = self.image_layer
+        if self.clicks.layer is not None and layer is not self.clicks.layer:
+            self.form.by_click.setChecked(False)
         axes = [] if layer is None or layer.ndim < 3 or layer.rgb else range(layer.ndim)
         box = self.form.channels
         box.blockSignals(True)
@@ -209,8 +210,12 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
         """Takes the brush with a number that no cell has yet."""
         layer = self._labels_or_new()
         if layer is not None:
-            self._brush(layer, max(_largest(layer), self.background or 0) + 1)
+            self._brush(layer, self.next_number(layer))
             self.say(f"Draw cell {layer.selected_label}, then press Cell again for the next one (in napari: M).")
+
+    def next_number(self, layer: Any) -> int:
+        """A number that no cell of a labels layer has, nor the background."""
+        return max(_largest(layer), self.background or 0) + 1
 
     def draw_background(self) -> None:
         """Takes the brush with the number of the background."""
@@ -478,6 +483,10 @@ class Panel(QWidget):  # type: ignore[misc, unused-ignore]
             self.load(path)
 
     # Words.
+
+    def explained(self, error: BaseException) -> str:
+        """What went wrong, in a sentence."""
+        return _explained(error)
 
     def say(self, text: str) -> None:
         """Shows a sentence below the buttons."""
