@@ -266,6 +266,11 @@ typedef struct cellsparse_model cellsparse_model;
 typedef struct cellsparse_outlines cellsparse_outlines;
 
 /**
+ * A network of SAM or MobileSAM with its weights and what it saw in the last images. Opaque; any number of threads may use it.
+ */
+typedef struct cellsparse_sam cellsparse_sam;
+
+/**
  * A label image and the objects in it. Opaque; nothing changes it, so any number of threads may read it.
  */
 typedef struct cellsparse_segmentation cellsparse_segmentation;
@@ -1031,6 +1036,68 @@ cellsparse_status cellsparse_polygons_to_labels(const struct cellsparse_polygon 
                                                 size_t width,
                                                 int32_t *labels,
                                                 size_t capacity);
+
+/**
+ * Loads weights of SAM (sam_vit_b_01ec64.pth and its larger ones, from
+ * https://github.com/facebookresearch/segment-anything#model-checkpoints) or MobileSAM (weights/mobile_sam.pt, from
+ * https://github.com/ChaoningZhang/MobileSAM), or the same arrays as safetensors. None are in the library, none are downloaded, and
+ * nothing in the file is executed.
+ *
+ * `options` is a JSON object, or NULL for the defaults: device ("auto"), threads. A library that is built without the feature sam
+ * returns CELLSPARSE_STATUS_DEVICE. Any thread.
+ */
+cellsparse_status cellsparse_sam_load(const char *path,
+                                      const char *options,
+                                      struct cellsparse_sam **sam_out);
+
+/**
+ * What can be said about a network, as a JSON object: kind ("vit_b", "vit_l", "vit_h", "vit_t" or "other"), size (pixels along what
+ * it sees of an image, 1024 but for networks of other sizes). Free the text with cellsparse_string_free(). Any thread.
+ */
+cellsparse_status cellsparse_sam_info(const struct cellsparse_sam *sam,
+                                      const char **json_out);
+
+/**
+ * The part of an image of `height` x `width` pixels to give to cellsparse_sam_masks(), so that what one looks at is seen about as fine as
+ * the network sees: a small image whole, of a larger one a square around `view`. Views near each other lead to the same part, which is
+ * then encoded once. All of the prompts lie in it.
+ *
+ * `view` is what one looks at, as first row, first column, rows and columns, or NULL for all of the image; `prompts` is as of
+ * cellsparse_sam_masks(), in the coordinates of the image. `part` takes first row, first column, rows and columns. Any thread.
+ */
+cellsparse_status cellsparse_sam_part(const struct cellsparse_sam *sam,
+                                      size_t height,
+                                      size_t width,
+                                      const size_t *view,
+                                      const char *prompts,
+                                      size_t *part);
+
+/**
+ * The objects that points and boxes point at. An image takes seconds when it is first given, one at a time; what was seen in the last
+ * images is kept, 256 MiB of it at most, so that further objects of them take a fraction of a second.
+ *
+ * `image` has 1 to 3 channels. Samples of 8 bit are taken as they are; of others the percentiles 0.1 and 99.9 of each channel become
+ * black and white. The longer side is reduced to the size of the network: give a part of a large image.
+ *
+ * `prompts` is a JSON array with an object for each object that is wanted: {"points": [[x, y, 1], [x, y, 0]], "box": [x0, y0, x1, y1]},
+ * one of the two or both, in pixel-corner coordinates; 1 is a point in the object, 0 one beside it. Object i + 1 of the segmentation
+ * is that of prompt i, without specks beside it and without holes, and absent where nothing was found; a pixel of several belongs to
+ * the first. Its probability is the overlap with the object that the network estimates.
+ *
+ * `options` is a JSON object, or NULL for the defaults: memory (bytes, or a text like "4G"; half of what is free). `cancel` may be NULL;
+ * raised, it ends the call with CELLSPARSE_STATUS_CANCELLED. Any thread, also several at a time.
+ */
+cellsparse_status cellsparse_sam_masks(const struct cellsparse_sam *sam,
+                                       const struct cellsparse_image *image,
+                                       const char *prompts,
+                                       const char *options,
+                                       const struct cellsparse_cancel *cancel,
+                                       struct cellsparse_segmentation **segmentation_out);
+
+/**
+ * Frees a network. Any thread; NULL is fine.
+ */
+cellsparse_status cellsparse_sam_free(struct cellsparse_sam *sam);
 
 /**
  * Rows and columns of the label image, those of the image. Any thread.

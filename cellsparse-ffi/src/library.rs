@@ -13,6 +13,7 @@ use crate::handles::{Behind, Table};
 use crate::model::SharedModel;
 use crate::outlines::Outlines;
 use crate::pointers::{expect, live_texts, put, put_text};
+use crate::sam::Clicks;
 use crate::segmentation::Found;
 use crate::status::{Failure, Outcome, cellsparse_status};
 
@@ -53,7 +54,7 @@ pub unsafe extern "C" fn cellsparse_devices(json_out: Option<&mut MaybeUninit<*c
 pub unsafe extern "C" fn cellsparse_live_handles(count_out: Option<&mut MaybeUninit<usize>>) -> cellsparse_status {
     enter(|| {
         let handles = Token::table().len() + Pairs::table().len() + SharedModel::table().len();
-        let results = Found::table().len() + Outlines::table().len();
+        let results = Found::table().len() + Outlines::table().len() + Clicks::table().len();
         put(count_out, handles + results + live_texts(), "count_out")
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cellsparse_core::formats::geojson::{GeoJsonOptions, OutlineRule};
 use cellsparse_core::large::{Area, LargeOptions};
-use cellsparse_core::model::{Architecture, Precision, Preset, Start};
+use cellsparse_core::model::{Architecture, Device, Precision, Preset, Start};
 use cellsparse_core::raster::regions::Level;
 use cellsparse_core::{Algorithm, Budget, CancelToken, Error, PredictOptions, TrainOptions};
 use serde::Deserialize;
@@ -125,9 +125,66 @@ impl Predict {
     }
 }
 
+/// Where a network for outlines by click runs.
+#[cfg_attr(not(feature = "sam"), allow(dead_code))]
+pub(crate) struct SamOptions {
+    pub device: Device,
+    pub threads: Option<usize>,
+}
+
+/// Where a network for outlines by click runs.
+pub(crate) fn sam(text: Option<&str>) -> Outcome<SamOptions> {
+    let given: SamLoad = parse(text, "options")?;
+    Ok(SamOptions { device: given.device.unwrap_or_else(|| "auto".into()).parse()?, threads: given.threads })
+}
+
+/// Memory that a look at an image may take.
+pub(crate) fn looking(text: Option<&str>) -> Outcome<Option<Budget>> {
+    let given: Looking = parse(text, "options")?;
+    Ok(given.memory.map(Memory::budget).transpose()?)
+}
+
+/// What is known of one object: points `[x, y, label]` and the edges of a box.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "sam"), allow(dead_code))]
+pub(crate) struct AskedObject {
+    #[serde(default)]
+    pub points: Vec<[f64; 3]>,
+    #[serde(default, rename = "box")]
+    pub rectangle: Option<[f64; 4]>,
+}
+
+/// The objects that are asked for.
+pub(crate) fn prompts(text: &str) -> Outcome<Vec<AskedObject>> {
+    let asked: Vec<AskedObject> = serde_json::from_str(text).map_err(|error| {
+        Error::Config(format!("prompts: {error}; expected a JSON array such as [{{\"points\": [[120.5, 80.5, 1]]}}]"))
+    })?;
+    let labels = asked.iter().flat_map(|one| &one.points).map(|point| point[2]);
+    match labels.into_iter().find(|label| *label != 0.0 && *label != 1.0) {
+        Some(label) => {
+            Err(Error::Config(format!("the label of a point is {label}; 1 is in the object, 0 beside it")).into())
+        }
+        None => Ok(asked),
+    }
+}
+
 /// How to outline: the rule, and the tolerance in pixels.
 pub(crate) fn outline(text: Option<&str>) -> Outcome<GeoJsonOptions> {
     parse::<Outline>(text, "outline options")?.options()
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct SamLoad {
+    device: Option<String>,
+    threads: Option<usize>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Looking {
+    memory: Option<Memory>,
 }
 
 #[derive(Deserialize)]
@@ -385,6 +442,23 @@ mod tests {
             let failure = of(text).map(drop).unwrap_err();
             assert!(failure.message.contains(said), "{text}: {}", failure.message);
         }
+    }
+
+    #[test]
+    fn prompts_are_points_and_boxes_by_name() {
+        let asked = prompts(r#"[{"points": [[1, 2.5, 1]]}, {"points": [], "box": [1, 2, 3, 4]}]"#).ok().unwrap();
+        assert_eq!((asked[0].points[0], asked[1].rectangle), ([1.0, 2.5, 1.0], Some([1.0, 2.0, 3.0, 4.0])));
+        for (text, word) in [
+            (r#"[{"point": [[1, 2, 1]]}]"#, "point"),
+            (r#"[{"points": [[1, 2]]}]"#, "length 2"),
+            (r#"[{"points": [[1, 2, -1]]}]"#, "the label of a point is -1"),
+            ("{}", "sequence"),
+        ] {
+            let failure = prompts(text).err().unwrap();
+            assert!(failure.message.contains(word), "{}", failure.message);
+        }
+        assert!(sam(Some(r#"{"device": "cpu", "threads": 2}"#)).is_ok() && sam(Some(r#"{"devices": 1}"#)).is_err());
+        assert_eq!(looking(None).ok().unwrap(), None);
     }
 
     #[test]

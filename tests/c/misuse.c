@@ -539,6 +539,62 @@ static void images_are_segmented_by_parts(void) {
     EXPECT(cellsparse_model_free(model), OK);
 }
 
+/* By random weights of a tiny network. */
+static void objects_are_outlined_by_click(void) {
+    static const char *const weights = FIXTURES "/sam/small_weights.safetensors";
+    static const char *const prompts = "[{\"points\": [[9.5, 9.5, 1], [30, 2, 0]]}, {\"points\": [], \"box\": [15, 15, 28, 28]}]";
+    cellsparse_image image = an_image();
+    cellsparse_sam *sam = NULL;
+    cellsparse_segmentation *found = NULL;
+    cellsparse_cancel *cancel = NULL;
+    const char *text = NULL;
+    size_t height = 0, width = 0, count = 0, live = 0, part[4] = {9, 9, 9, 9};
+    static const size_t view[4] = {4, 3, 50, 60};
+    EXPECT(cellsparse_sam_load(NULL, NULL, &sam), NULL_POINTER);
+    EXPECT(cellsparse_sam_load(weights, NULL, NULL), NULL_POINTER);
+    EXPECT(cellsparse_sam_load("no such.pth", NULL, &sam), CELLSPARSE_STATUS_FILE);
+    CHECK(strstr(cellsparse_last_error_message(), "mobile_sam.pt") != NULL);
+    EXPECT(cellsparse_sam_load(weights, "{\"devices\": 1}", &sam), CELLSPARSE_STATUS_CONFIG);
+    EXPECT(cellsparse_sam_load(weights, "{\"device\": \"cpu\", \"threads\": 2}", &sam), OK);
+    EXPECT(cellsparse_sam_info(sam, &text), OK);
+    CHECK(strstr(text, "\"size\":96") != NULL && strstr(text, "\"kind\":\"other\"") != NULL);
+    EXPECT(cellsparse_string_free(text), OK);
+
+    EXPECT(cellsparse_sam_part(sam, 5000, 8000, view, "[]", NULL), NULL_POINTER);
+    EXPECT(cellsparse_sam_part(sam, 5000, 8000, view, NULL, part), NULL_POINTER);
+    EXPECT(cellsparse_sam_part(sam, 5000, 8000, view, prompts, part), OK);
+    CHECK(part[0] == 0 && part[1] == 0 && part[2] == 96 && part[3] == 96);
+    EXPECT(cellsparse_sam_part(sam, 5000, 8000, NULL, "[]", part), OK);
+    CHECK(part[0] == 0 && part[1] == 0 && part[2] == 5000 && part[3] == 8000);
+    EXPECT(cellsparse_sam_masks(NULL, &image, prompts, NULL, NULL, &found), NULL_POINTER);
+    EXPECT(cellsparse_sam_masks(sam, NULL, prompts, NULL, NULL, &found), NULL_POINTER);
+    EXPECT(cellsparse_sam_masks(sam, &image, NULL, NULL, NULL, &found), NULL_POINTER);
+    EXPECT(cellsparse_sam_masks(sam, &image, prompts, NULL, NULL, NULL), NULL_POINTER);
+    EXPECT(cellsparse_sam_masks(sam, &image, "[{}]", NULL, NULL, &found), CELLSPARSE_STATUS_CONFIG);
+    EXPECT(cellsparse_sam_masks(sam, &image, "{}", NULL, NULL, &found), CELLSPARSE_STATUS_CONFIG);
+    EXPECT(cellsparse_sam_masks(sam, &image, "[{\"points\": [[9, 40, 1]]}]", NULL, NULL, &found), CELLSPARSE_STATUS_CONFIG);
+    EXPECT(cellsparse_sam_masks(sam, &image, prompts, "{\"steps\": 1}", NULL, &found), CELLSPARSE_STATUS_CONFIG);
+    EXPECT(cellsparse_sam_masks(sam, &image, prompts, "{\"memory\": 1000}", NULL, &found), CELLSPARSE_STATUS_LIMIT);
+    EXPECT(cellsparse_cancel_new(&cancel), OK);
+    EXPECT(cellsparse_cancel_raise(cancel), OK);
+    EXPECT(cellsparse_sam_masks(sam, &image, prompts, NULL, cancel, &found), CELLSPARSE_STATUS_CANCELLED);
+    EXPECT(cellsparse_cancel_free(cancel), OK);
+
+    EXPECT(cellsparse_sam_masks(sam, &image, prompts, NULL, NULL, &found), OK);
+    EXPECT(cellsparse_live_handles(&live), OK);
+    CHECK(live == 2);
+    EXPECT(cellsparse_segmentation_shape(found, &height, &width), OK);
+    CHECK(height == SIDE && width == SIDE);
+    EXPECT(cellsparse_segmentation_object_count(found, &count), OK);
+    CHECK(count <= 2);
+    EXPECT(cellsparse_segmentation_free(found), OK);
+    EXPECT(cellsparse_sam_free(NULL), OK);
+    EXPECT(cellsparse_sam_free(sam), OK);
+    EXPECT(cellsparse_sam_free(sam), INVALID_HANDLE);
+    EXPECT(cellsparse_sam_masks(sam, &image, prompts, NULL, NULL, &found), INVALID_HANDLE);
+    EXPECT(cellsparse_sam_info(sam, &text), INVALID_HANDLE);
+}
+
 int main(void) {
     size_t live = 1;
     CHECK(cellsparse_abi_version() == CELLSPARSE_ABI_VERSION && strlen(cellsparse_version()) > 0);
@@ -551,6 +607,7 @@ int main(void) {
     results_come_out_whole();
     notes_and_pixel_sizes_are_told();
     images_are_segmented_by_parts();
+    objects_are_outlined_by_click();
     EXPECT(cellsparse_test_panic(), CELLSPARSE_STATUS_INTERNAL);
     CHECK(strstr(cellsparse_last_error_message(), "on purpose") != NULL);
     EXPECT(cellsparse_live_handles(&live), OK);

@@ -54,6 +54,7 @@ fn compile(source: &str, flags: &[&str], linking: Linking, to: &Path) -> PathBuf
     let (compiler, standard) = if cpp { ("c++", "-std=c++17") } else { ("cc", "-std=c99") };
     let program = to.join("program");
     let mut command = Command::new(compiler);
+    command.arg(format!("-DFIXTURES=\"{}\"", root.join("tests/fixtures").display()));
     command.arg(standard).args(STRICT).args(flags).arg("-I").arg(root.join("include")).arg(root.join(source));
     match linking {
         Linking::Static => command.arg(libraries().join("libcellsparse.a")),

@@ -7,6 +7,7 @@
 #![allow(missing_docs, clippy::too_many_arguments)]
 
 mod bridge;
+mod clicks;
 mod images;
 mod labels;
 mod large;

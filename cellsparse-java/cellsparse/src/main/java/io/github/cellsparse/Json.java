@@ -26,6 +26,13 @@ final class Json {
         return out.toString();
     }
 
+    /** An array of what objects may hold. */
+    static String write(List<?> array) {
+        StringBuilder out = new StringBuilder();
+        write(array, out);
+        return out.toString();
+    }
+
     @SuppressWarnings("unchecked")
     static Map<String, Object> parseObject(String text) {
         return (Map<String, Object>) new Json(text).whole();

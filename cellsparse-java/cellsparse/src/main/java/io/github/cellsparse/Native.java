@@ -168,6 +168,31 @@ final class Native {
 
     static native void modelFree(long model);
 
+    static native long samLoad(String path, String options);
+
+    static native String samInfo(long sam);
+
+    /** {@code view} and the result: first row, first column, rows, columns. */
+    static native int[] samPart(long sam, int height, int width, int[] view, String prompts);
+
+    static native long samMasks(
+            long sam,
+            Object pixels,
+            boolean direct,
+            int dtype,
+            long offset,
+            int height,
+            int width,
+            int channels,
+            long rowStride,
+            long columnStride,
+            long channelStride,
+            String prompts,
+            String options,
+            long cancel);
+
+    static native void samFree(long sam);
+
     /** Height and width. */
     static native int[] segmentationShape(long segmentation);
 

@@ -29,6 +29,15 @@ public final class CellsparseExtension implements QuPathExtension {
                     new SeparatorMenuItem(),
                     item("Settings", commands::settings));
         }
+        addClicks(qupath);
+    }
+
+    private static void addClicks(QuPathGUI qupath) {
+        ClickTool clicks = new ClickTool(qupath);
+        qupath.getMenu("Extensions>Cellsparse", true).getItems().addAll(
+                new SeparatorMenuItem(),
+                clicks.item(),
+                item("Weights of Outline by click", clicks::chooseWeights));
     }
 
     @Override

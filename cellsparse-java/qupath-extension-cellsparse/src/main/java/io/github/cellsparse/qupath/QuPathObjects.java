@@ -90,6 +90,11 @@ final class QuPathObjects {
         }
     }
 
+    /** A found object as an annotation that a person may go on editing. */
+    static PathObject annotation(Found found, PathClass pathClass, int z, int t) {
+        return PathObjects.createAnnotationObject(roi(found.shape(), ImagePlane.getPlane(z, t)), pathClass);
+    }
+
     /** What an annotation says by its class; null for one that says nothing. */
     static Polygon.Kind kind(PathObject object) {
         PathClass pathClass = object.getPathClass();

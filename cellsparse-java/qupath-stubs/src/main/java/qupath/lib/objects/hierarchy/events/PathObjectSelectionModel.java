@@ -8,4 +8,8 @@ public class PathObjectSelectionModel {
     public Set<PathObject> getSelectedObjects() {
         throw new UnsupportedOperationException();
     }
+
+    public void setSelectedObject(PathObject pathObject) {
+        throw new UnsupportedOperationException();
+    }
 }
