@@ -32,7 +32,7 @@ features() {
     echo "-- $package"
     cargo check --quiet -p "$package" || return 1
   done
-  for package in cellsparse-py; do
+  for package in cellsparse-cli cellsparse-ffi cellsparse-jni cellsparse-py; do
     echo "-- $package with 'sam'"
     cargo check --quiet -p "$package" --features sam || return 1
   done
