@@ -114,7 +114,7 @@ test-java: ## Run the tests of Java on the library that the tests of Rust built
 	$(MVN) test
 
 java: ## Build the jars of Java and of QuPath's extension with the native library of this platform, in release mode
-	cargo build --release -p cellsparse-jni
+	cargo build --release -p cellsparse-jni --features sam
 	$(MAKE) --no-print-directory java-natives FROM=target/release
 	$(MVN) -DskipTests package
 	@ls -l cellsparse-java/cellsparse/target/cellsparse-$(VERSION).jar \

@@ -87,16 +87,19 @@ build() {
   case $target in
     # A program for musl brings its own C library; libraries that are loaded into another program take it from there.
     *-musl)
-      compile -p cellsparse-cli || return 1
+      compile -p cellsparse-cli --features cellsparse-cli/sam || return 1
       cp "$built/cellsparse$program" "$to/bin/"
       RUSTFLAGS+=" -C target-feature=-crt-static"
-      compile -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py || return 1 ;;
+      compile -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py --features cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam ||
+        return 1 ;;
     # With the Python library among them, dependencies have the features that the wheel needs, and are compiled once.
     *-linux-*)
-      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py || return 1
+      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py \
+        --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam || return 1
       cp "$built/cellsparse$program" "$to/bin/" ;;
     *)
-      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni || return 1
+      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni \
+        --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam || return 1
       cp "$built/cellsparse$program" "$to/bin/" ;;
   esac
   cp "$built/${prefix}cellsparse.$shared" "$built/libcellsparse.a" "$to/lib/"
@@ -106,7 +109,7 @@ build() {
   cp "$built/${prefix}cellsparse_jni.$shared" "$native/"
 
   maturin build --quiet --locked --release --strip "${zig[@]}" --target "$target" --compatibility "$compatibility" \
-    --manifest-path cellsparse-py/Cargo.toml --out "$out/wheels" || return 1
+    --manifest-path cellsparse-py/Cargo.toml --features sam --out "$out/wheels" || return 1
   archive
 }
 

@@ -60,6 +60,8 @@ def linked():
         line.split()[0] for line in (ROOT / "packaging/targets.txt").read_text().splitlines() if line and not line.startswith("#")
     ]
     chosen = [argument for package in PACKAGES for argument in ("-p", package)]
+    # As packaging/dist.sh builds them.
+    chosen += ["--features", ",".join(f"{package}/sam" for package in PACKAGES)]
     found = set()
     for target in targets:
         edges = ("-e", "normal,no-proc-macro", "--prefix", "none", "-f", "{p}")
