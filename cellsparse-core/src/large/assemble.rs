@@ -1,6 +1,7 @@
 //! From the objects of the blocks to numbered results, handed over block by block.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroI32;
 use std::rc::Rc;
 
 use super::blocks::Blocks;
@@ -41,7 +42,8 @@ pub(super) fn assemble(
         for other in (0..blocks.len()).filter(|other| index.bounds[*other].is_some_and(|bounds| bounds.meets(&region)))
         {
             let objects = held.get(other)?;
-            let numbered = objects.iter().zip(&index.ids[other]).filter_map(|(object, id)| Some((object, (*id)?)));
+            let numbered =
+                objects.iter().zip(&index.ids[other]).filter_map(|(object, id)| Some((object, (*id)?.get())));
             numbered.for_each(|(object, id)| paint(&mut labels, region, &object.runs, id));
         }
         cancel.check()?;
@@ -60,7 +62,7 @@ pub(super) fn assemble(
 /// The ids of all objects.
 struct Index {
     /// For every block and object; `None` for one that the neighbour has.
-    ids: Vec<Vec<Option<i32>>>,
+    ids: Vec<Vec<Option<NonZeroI32>>>,
     /// What the objects of a block reach over.
     bounds: Vec<Option<Region>>,
     objects: usize,
@@ -105,7 +107,7 @@ impl Index {
             return Err(Error::Limit(format!("{objects} objects; a label image holds ids up to {}", i32::MAX)));
         }
         for (rank, (_, block, place)) in orders.into_iter().enumerate() {
-            ids[block as usize][place as usize] = Some(rank as i32 + 1);
+            ids[block as usize][place as usize] = NonZeroI32::new(rank as i32 + 1);
         }
         Ok(Self { ids, bounds, objects })
     }
@@ -166,8 +168,9 @@ fn paint(labels: &mut LabelImage, region: Region, runs: &[Run], id: i32) {
 }
 
 /// The numbered objects of a block in a label image that holds all of them.
-fn own(objects: &[Found], ids: &[Option<i32>]) -> Result<OwnObjects> {
-    let numbered: Vec<(&Found, i32)> = objects.iter().zip(ids).filter_map(|(one, id)| Some((one, (*id)?))).collect();
+fn own(objects: &[Found], ids: &[Option<NonZeroI32>]) -> Result<OwnObjects> {
+    let numbered: Vec<(&Found, i32)> =
+        objects.iter().zip(ids).filter_map(|(one, id)| Some((one, (*id)?.get()))).collect();
     let region = numbered.iter().map(|(object, _)| {
         let [rows, columns] = object.bounds();
         Region { top: rows.start, left: columns.start, height: rows.len(), width: columns.len() }

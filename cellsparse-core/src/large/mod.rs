@@ -26,6 +26,7 @@ mod progress;
 mod run;
 mod sinks;
 mod spool;
+mod survivors;
 mod training;
 
 use std::path::PathBuf;
@@ -108,7 +109,7 @@ impl Model {
     /// Segments an image that is read by parts, and hands labels and objects to the sinks, block by block from the top left
     /// on. See [`large`](crate::large) for what is equal to the segmentation of the whole image.
     ///
-    /// Memory: the network, a few parts, and about 200 bytes for each object. The observer is told of every part and may
+    /// Memory: the network, a few rows of parts, and some 30 bytes for each object. The observer is told of every part and may
     /// stop the run; what was done is kept when there is a folder for it.
     ///
     /// # Errors

@@ -5,7 +5,8 @@ use std::cell::Cell;
 use super::assemble::assemble;
 use super::blocks::Blocks;
 use super::progress::{Phase, Teller};
-use super::spool::{Facts, Spool};
+use super::spool::{Facts, Settled, Spool};
+use super::survivors::Kept;
 use super::{LargeOptions, LargeProgress, LargeShape, LargeSink, LargeSummary};
 use crate::control::Flow;
 use crate::error::{Error, Result};
@@ -113,8 +114,10 @@ impl Parts<'_> {
         }
         let mut search = StarSearch::new(setup, None)?;
         let layout = search.layout();
-        if let Some(state) = self.spool.stars(layout)? {
-            search = StarSearch::new(setup, Some(state))?;
+        let mut settled = Settled::default();
+        if let Some((done, state, before)) = self.spool.stars(layout)? {
+            search = StarSearch::new(setup, Some((done, state)))?;
+            settled = before;
         }
         // Suppression looks at what competes with the objects that are wanted.
         let around = setup.surroundings();
@@ -129,26 +132,29 @@ impl Parts<'_> {
             Ok(!empty)
         };
         let [mut done, rows] = search.rows();
-        let mut kept = search.suppression().settled().stars.len();
         let total = rows * search.columns();
         teller.begin(Phase::Network, total, done * search.columns());
         while done < rows {
             if search.next_row(&look, &mut || teller.tick())? == Row::Again {
-                kept = 0;
+                settled = Settled::default();
                 left_out.set(0);
                 self.spool.forget_stars()?;
                 teller.begin(Phase::Network, total, 0);
             }
             done = search.rows()[0];
-            self.spool.put_stars(layout, done, search.suppression(), kept)?;
-            kept = search.suppression().settled().stars.len();
+            self.spool.put_settled(&search.take_settled(), &mut settled)?;
+            self.spool.put_stars(layout, done, search.suppression(), settled)?;
         }
-        let survivors = search.finish()?;
+        search.settle_all()?;
+        self.spool.put_settled(&search.take_settled(), &mut settled)?;
+        let (smallest, cancel) = (search.smallest(), &self.options.predict.cancel);
+        drop(search);
+        let mut survivors = Kept::read(&self.spool.settled_path(), settled, self.blocks, smallest, cancel)?;
         teller.begin(Phase::Objects, self.blocks.len(), 0);
         for index in 0..self.blocks.len() {
             if !self.spool.has_block(index) {
                 let require = |window: Region| setup.require(window, "the objects of a part,");
-                let mut found = survivors.in_part(self.blocks.region(index), &require)?;
+                let mut found = survivors.near(index)?.in_part(self.blocks.region(index), &require)?;
                 found.retain(|one| keeps(self.options, one));
                 self.spool.put_block(index, &found)?;
             }

@@ -1,7 +1,7 @@
 //! What a run has finished, in a folder from which it can go on.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
@@ -59,6 +59,16 @@ impl Facts {
         let image = format!("{} {:?} {}", options.image, reader.levels(), reader.channels());
         Ok(Self { version: 1, model: model.fingerprint()?, image, options: choice })
     }
+}
+
+/// The survivors of StarDist's candidates that lie in the folder of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Settled {
+    /// Rays of each.
+    pub rays: usize,
+    pub count: usize,
+    /// Bytes of their file.
+    pub length: u64,
 }
 
 /// The folder of a run.
@@ -212,85 +222,69 @@ impl Spool {
         unpacked(&bytes).ok_or_else(|| damaged(&path))
     }
 
-    /// Rows of tiles that are done and what was known after them, of a search in that layout.
-    pub fn stars(&self, layout: [usize; 4]) -> Result<Option<(usize, StripState)>> {
+    /// Rows of tiles that are done, what was known after them and the survivors that lie in the folder, of a search in that layout.
+    pub fn stars(&self, layout: [usize; 4]) -> Result<Option<(usize, StripState, Settled)>> {
         let path = self.folder.join(STATE);
         let Ok(bytes) = fs::read(&path) else { return Ok(None) };
         let mut from = Bytes { rest: &bytes };
         let head = (|| {
             let found = [from.index()?, from.index()?, from.index()?, from.index()?];
             let (done, seen, reach) = (from.index()?, from.number()?, i32::from_le_bytes(from.take()?));
-            let (rays, settled, length) = (from.index()?, from.index()?, from.number()?);
-            Some((found, done, seen, (reach >= 0).then_some(reach), rays, settled, length))
+            let (rays, count, length) = (from.index()?, from.index()?, from.number()?);
+            Some((found, done, seen, (reach >= 0).then_some(reach), Settled { rays, count, length }))
         })();
-        let Some((found, done, seen, reach, rays, settled, length)) = head else { return Err(damaged(&path)) };
+        let Some((found, done, seen, reach, settled)) = head else { return Err(damaged(&path)) };
         if found != layout {
             // Another share of memory, other tiles: the search begins anew.
             self.forget_stars()?;
             return Ok(None);
         }
+        let rays = settled.rays;
         let open = from.candidates(rays).filter(|_| from.rest.is_empty()).ok_or_else(|| damaged(&path))?;
-        let path = self.folder.join(SETTLED);
-        let mut bytes = Vec::new();
-        if settled > 0 {
-            let file = File::open(&path).map_err(|source| Error::io(&path, source))?;
-            file.take(length).read_to_end(&mut bytes).map_err(|source| Error::io(&path, source))?;
-        }
-        let mut from = Bytes { rest: &bytes };
-        let mut all = Numbered::empty(rays);
-        while !from.rest.is_empty() {
-            let part = from.candidates(rays).ok_or_else(|| damaged(&path))?;
-            all.stars.append(&part.stars)?;
-            all.numbers.extend(part.numbers);
-            all.tags.extend(part.tags);
-        }
-        if all.stars.len() != settled {
-            return Err(damaged(&path));
-        }
-        Ok(Some((done, StripState { seen, reach, open, settled: all })))
+        Ok(Some((done, StripState { seen, reach, open, settled: Numbered::empty(rays) }, settled)))
     }
 
-    /// Keeps what is known after so many rows of tiles. `kept` survivors are in the folder already.
-    pub fn put_stars(&self, layout: [usize; 4], done: usize, known: &StripSuppression, kept: usize) -> Result<()> {
-        let settled = known.settled();
-        let path = self.folder.join(SETTLED);
-        let length = {
-            let io = |source| Error::io(&path, source);
-            let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
-            let end = match kept {
-                0 => 0,
-                _ => self.settled_length()?,
-            };
-            // What a run that was ended wrote behind the last state does not count.
-            file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(io)?;
-            let places: Vec<usize> = (kept..settled.stars.len()).collect();
-            let mut bytes = Vec::new();
-            if !places.is_empty() {
-                put_candidates(&mut bytes, settled, &places);
-            }
-            file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(io)?;
-            end + bytes.len() as u64
-        };
+    /// Keeps more survivors behind those that are in the folder, of which it then counts these, too. What a run that was ended wrote
+    /// there since the last state does not count.
+    pub fn put_settled(&self, more: &Numbered, settled: &mut Settled) -> Result<()> {
+        let path = self.settled_path();
+        let io = |source| Error::io(&path, source);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+        file.set_len(settled.length).map_err(io)?;
+        let mut writer = BufWriter::new(file);
+        writer.seek(SeekFrom::Start(settled.length)).map_err(io)?;
+        let mut length = 0;
+        if !more.stars.is_empty() {
+            length = put_candidates(&mut writer, more).map_err(io)?;
+        }
+        let file = writer.into_inner().map_err(|error| io(error.into_error()))?;
+        file.sync_data().map_err(io)?;
+        let count = settled.count + more.stars.len();
+        *settled = Settled { rays: more.stars.dist.ncols(), count, length: settled.length + length };
+        Ok(())
+    }
+
+    /// Keeps what is known after so many rows of tiles, with those survivors in the folder.
+    pub fn put_stars(&self, layout: [usize; 4], done: usize, known: &StripSuppression, settled: Settled) -> Result<()> {
         let (seen, reach, open) = known.state();
-        let mut bytes = Vec::new();
-        layout.iter().for_each(|side| put(&mut bytes, *side));
-        put(&mut bytes, done);
-        bytes.extend(seen.to_le_bytes());
-        bytes.extend(reach.unwrap_or(-1).to_le_bytes());
-        put(&mut bytes, settled.stars.dist.ncols());
-        put(&mut bytes, settled.stars.len());
-        bytes.extend(length.to_le_bytes());
-        put_candidates(&mut bytes, open, &(0..open.stars.len()).collect::<Vec<_>>());
-        self.write(STATE, &bytes)
+        let mut head = Vec::new();
+        layout.iter().for_each(|side| put(&mut head, *side));
+        put(&mut head, done);
+        head.extend(seen.to_le_bytes());
+        head.extend(reach.unwrap_or(-1).to_le_bytes());
+        put(&mut head, open.stars.dist.ncols());
+        put(&mut head, settled.count);
+        head.extend(settled.length.to_le_bytes());
+        let path = self.folder.join(STATE);
+        write_atomically(&path, |writer| {
+            let written = writer.write_all(&head).and_then(|()| put_candidates(writer, open));
+            written.map(drop).map_err(|source| Error::io(&path, source))
+        })
     }
 
-    /// Bytes of survivors that the last state counts.
-    fn settled_length(&self) -> Result<u64> {
-        let path = self.folder.join(STATE);
-        let bytes = fs::read(&path).map_err(|source| Error::io(&path, source))?;
-        let at = 5 * 8 + 8 + 4 + 2 * 8;
-        let length = bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-        length.map(u64::from_le_bytes).ok_or_else(|| damaged(&path))
+    /// The file of the survivors.
+    pub fn settled_path(&self) -> PathBuf {
+        self.folder.join(SETTLED)
     }
 
     /// Begins the search for stars anew.
@@ -325,7 +319,7 @@ fn unpacked(bytes: &[u8]) -> Option<Vec<Found>> {
     from.rest.is_empty().then_some(objects)
 }
 
-fn damaged(path: &Path) -> Error {
+pub(super) fn damaged(path: &Path) -> Error {
     Error::file(path, "this part of a run is damaged; begin without resuming")
 }
 
@@ -333,21 +327,36 @@ fn put(bytes: &mut Vec<u8>, number: usize) {
     bytes.extend((number as u64).to_le_bytes());
 }
 
-fn put_candidates(bytes: &mut Vec<u8>, list: &Numbered, places: &[usize]) {
-    put(bytes, places.len());
-    bytes.push(u8::from(!list.tags.is_empty()));
-    for &place in places {
+/// Writes candidates; the number of bytes.
+fn put_candidates(writer: &mut impl Write, list: &Numbered) -> std::io::Result<u64> {
+    let (count, tagged) = (list.stars.len(), !list.tags.is_empty());
+    writer.write_all(&(count as u64).to_le_bytes())?;
+    writer.write_all(&[u8::from(tagged)])?;
+    let record = record_bytes(list.stars.dist.ncols(), tagged);
+    let mut bytes = Vec::with_capacity(record);
+    for place in 0..count {
+        bytes.clear();
         list.stars.points[place].iter().for_each(|at| bytes.extend(at.to_le_bytes()));
         bytes.extend(list.stars.prob[place].to_le_bytes());
         bytes.extend(list.numbers[place].to_le_bytes());
-        bytes.extend(list.tags.get(place).map(|tag| [*tag]).iter().flatten());
+        bytes.extend(list.tags.get(place));
         list.stars.dist.row(place).iter().for_each(|ray| bytes.extend(ray.to_le_bytes()));
+        writer.write_all(&bytes)?;
     }
+    Ok((HEAD + count * record) as u64)
+}
+
+/// Bytes before the candidates of a list: their number, and whether they have tags.
+pub(super) const HEAD: usize = 9;
+
+/// Bytes of a candidate: point, score, number, tag if there are any, and rays.
+pub(super) fn record_bytes(rays: usize, tagged: bool) -> usize {
+    8 + 4 + 8 + usize::from(tagged) + 4 * rays
 }
 
 /// Bytes that are read from the front.
-struct Bytes<'a> {
-    rest: &'a [u8],
+pub(super) struct Bytes<'a> {
+    pub rest: &'a [u8],
 }
 
 impl Bytes<'_> {
@@ -366,10 +375,23 @@ impl Bytes<'_> {
     }
 
     fn candidates(&mut self, rays: usize) -> Option<Numbered> {
-        let count = self.index()?;
-        let tagged = self.take::<1>()?[0] == 1;
+        let (count, tagged) = self.list()?;
+        self.records(count, tagged, rays)
+    }
+
+    /// The number of candidates of a list, and whether they have tags.
+    pub fn list(&mut self) -> Option<(usize, bool)> {
+        Some((self.index()?, self.take::<1>()?[0] == 1))
+    }
+
+    /// So many candidates.
+    pub fn records(&mut self, count: usize, tagged: bool, rays: usize) -> Option<Numbered> {
+        // Of a damaged file, no more memory is asked for than it has bytes.
+        if self.rest.len() / record_bytes(rays, tagged) < count {
+            return None;
+        }
         let mut list = Numbered::empty(rays);
-        let mut dist = Vec::new();
+        let mut dist = Vec::with_capacity(count * rays);
         for _ in 0..count {
             list.stars.points.push([i32::from_le_bytes(self.take()?), i32::from_le_bytes(self.take()?)]);
             list.stars.prob.push(f32::from_le_bytes(self.take()?));
@@ -424,20 +446,29 @@ mod tests {
             dist: Array2::from_elem((2, 4), 3.0),
         };
         let mut known = StripSuppression::new(4, 0.4, Some(5), &CancelToken::new());
-        let mut kept = 0;
+        let (mut settled, mut all) = (Settled::default(), Numbered::empty(4));
         for done in 0..3 {
             known.add(&strip(20 * done as i32), &[1, 2], 20 * (done as i32 + 1)).unwrap();
-            spool.put_stars(layout, done + 1, &known, kept).unwrap();
-            kept = known.settled().stars.len();
+            let more = known.take_settled();
+            spool.put_settled(&more, &mut settled).unwrap();
+            spool.put_stars(layout, done + 1, &known, settled).unwrap();
+            all.stars.append(&more.stars).unwrap();
             // What was written after the last state is not counted.
-            let mut file = OpenOptions::new().append(true).open(folder.path().join(SETTLED)).unwrap();
+            let mut file = OpenOptions::new().append(true).open(spool.settled_path()).unwrap();
             file.write_all(&[1; 33]).unwrap();
-            let (rows, state) = spool.stars(layout).unwrap().unwrap();
+            let (rows, state, found) = spool.stars(layout).unwrap().unwrap();
             let (seen, reach, open) = known.state();
             assert_eq!((rows, state.seen, state.reach), (done + 1, seen, reach));
-            assert_eq!((&state.open, &state.settled), (open, known.settled()));
+            assert_eq!((&state.open, found, state.settled.stars.len()), (open, settled, 0));
         }
-        assert!(kept > 0);
+        assert!(!all.stars.is_empty() && settled.count == all.stars.len());
+        let path = folder.path().join(STATE);
+        let whole = fs::read(&path).unwrap();
+        for length in [0, 30, whole.len() - 1] {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(spool.stars(layout).unwrap_err().to_string().contains("damaged"), "{length}");
+        }
+        fs::write(&path, &whole).unwrap();
         assert_eq!(spool.stars([8, 9, 3, 1]).unwrap(), None, "other tiles");
         assert!(!folder.path().join(STATE).exists());
     }

@@ -52,7 +52,8 @@ pub struct StripState {
     pub reach: Option<i32>,
     /// Those whose fate is open.
     pub open: Numbered,
-    /// Those that survived. A later state of the same suppression has these at its beginning.
+    /// Those that survived and were not [handed over](StripSuppression::take_settled). A later state of the same suppression has
+    /// these at its beginning.
     pub settled: Numbered,
 }
 
@@ -155,6 +156,21 @@ impl StripSuppression {
         &self.settled
     }
 
+    /// Hands over those that survived so far and were not handed over yet, in the order in which they were settled. Nothing that is
+    /// still to be decided depends on them, so they may be kept elsewhere; [`finish`](Self::finish) then gives the others alone.
+    pub fn take_settled(&mut self) -> Numbered {
+        let rays = self.settled.stars.dist.ncols();
+        std::mem::replace(&mut self.settled, Numbered::empty(rays))
+    }
+
+    /// Decides about all candidates, of which no more come.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn settle_all(&mut self) -> Result<()> {
+        self.settle(i64::MAX)
+    }
+
     /// Bytes of the candidates that are held.
     pub fn bytes(&self) -> u64 {
         [&self.open, &self.settled]
@@ -168,7 +184,7 @@ impl StripSuppression {
     /// # Errors
     /// [`Error::Cancelled`].
     pub fn finish(mut self) -> Result<(StarCandidates, Vec<u8>)> {
-        self.settle(i64::MAX)?;
+        self.settle_all()?;
         let order = self.settled.order()?;
         let tags = if self.settled.tags.is_empty() {
             Vec::new()
@@ -366,6 +382,28 @@ mod tests {
             cut.add(&part, &tags, top + 50).unwrap();
         }
         assert_eq!(cut.finish().unwrap(), whole.finish().unwrap());
+    }
+
+    #[test]
+    fn survivors_that_are_handed_over_are_those_of_the_whole() {
+        let mut random = Random::new(15, 0);
+        let all = field(&mut random, 600, [300.0, 60.0], 9.0);
+        let mut suppression = StripSuppression::new(16, 0.4, Some(20), &CancelToken::new());
+        let mut list = Numbered::empty(16);
+        for top in (0..300).step_by(50) {
+            let (part, tags) = strip(&all, top..top + 50);
+            suppression.add(&part, &tags, top + 50).unwrap();
+            list.append_all(suppression.take_settled()).unwrap();
+            assert!(suppression.settled().stars.is_empty());
+        }
+        suppression.settle_all().unwrap();
+        list.append_all(suppression.take_settled()).unwrap();
+        let sorted = list.select(&list.order().unwrap()).unwrap();
+        let mut whole = StripSuppression::new(16, 0.4, None, &CancelToken::new());
+        let (part, tags) = strip(&all, 0..300);
+        whole.add(&part, &tags, 300).unwrap();
+        assert_eq!((sorted.stars, sorted.tags), whole.finish().unwrap());
+        assert!(suppression.finish().unwrap().0.is_empty());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use twox_hash::XxHash64;
 pub(crate) use self::blended::Blended;
 use self::intensities::percentiles;
 use self::source::{Scaled, Source};
-pub(crate) use self::stars::{Row, StarSearch, Survivors};
+pub(crate) use self::stars::{Row, StarSearch, Survivors, bounds_of};
 use self::thumbnail::Thumbnail;
 use super::device;
 use super::facade::Model;

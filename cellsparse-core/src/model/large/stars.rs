@@ -12,7 +12,7 @@ use crate::geometry::polygon::fill_within;
 use crate::networks::StarDistConfig;
 use crate::postprocess::StarCandidates;
 use crate::postprocess::stars::dist_to_coord;
-use crate::postprocess::strips::{Strip, StripState, StripSuppression};
+use crate::postprocess::strips::{Numbered, Strip, StripState, StripSuppression};
 use crate::raster::regions::{Extent, Region};
 use crate::raster::{LabelImage, read_reflected_part};
 
@@ -82,6 +82,21 @@ impl<'a> StarSearch<'a> {
         &self.suppression
     }
 
+    /// The survivors since the last time, which the search needs no more.
+    pub fn take_settled(&mut self) -> Numbered {
+        self.suppression.take_settled()
+    }
+
+    /// Decides about all candidates, after the last row of tiles.
+    pub fn settle_all(&mut self) -> Result<()> {
+        self.suppression.settle_all()
+    }
+
+    /// Pixels of the smallest object.
+    pub fn smallest(&self) -> f32 {
+        self.thresholds.smallest_object.max(self.setup.options.min_area)
+    }
+
     /// Looks at the next row of tiles, leaving out those of which `wanted` does not want the pixels that they stand for.
     pub fn next_row(
         &mut self,
@@ -144,13 +159,6 @@ impl<'a> StarSearch<'a> {
         let maps = self.tiles.maps(&self.setup.model.network, work, at, read)?;
         row.take(&maps, &self.place)
     }
-
-    /// All survivors.
-    pub fn finish(self) -> Result<Survivors> {
-        let smallest = self.thresholds.smallest_object.max(self.setup.options.min_area);
-        let (stars, classes) = self.suppression.finish()?;
-        Ok(Survivors::new(stars, classes, self.setup.extent(), smallest, self.setup.options.cancel.clone()))
-    }
 }
 
 impl Survivors {
@@ -203,7 +211,9 @@ impl Survivors {
         suppression.add(&row.stars, &row.classes, i32::MAX)?;
         let (stars, classes) = suppression.finish()?;
         let smallest = thresholds.smallest_object.max(setup.options.min_area);
-        Ok(Self::new(stars, classes, extent, smallest, cancel.clone()))
+        let bounds = stars.points.iter().zip(stars.dist.outer_iter());
+        let bounds = bounds.map(|(point, rays)| bounds_of(*point, rays.iter().copied(), extent)).collect();
+        Ok(Self { stars, classes, bounds, ranks: Vec::new(), smallest, cancel: cancel.clone() })
     }
 
     /// What orders an object among those of all parts: descending probability, of equal ones the later pixel first.
@@ -213,31 +223,34 @@ impl Survivors {
     }
 }
 
-/// The objects of an image as polygons, by descending probability.
+/// Objects of an image as polygons, by descending probability.
 pub(crate) struct Survivors {
-    stars: StarCandidates,
-    classes: Vec<u8>,
-    /// First row and column, and those behind the last, that each may reach; cut at the image.
-    bounds: Vec<Region>,
-    smallest: f32,
-    cancel: CancelToken,
+    pub stars: StarCandidates,
+    /// Classes, of models with classes.
+    pub classes: Vec<u8>,
+    /// What each may reach over; see [`bounds_of`].
+    pub bounds: Vec<Region>,
+    /// The place of each among all of the image; none when these are all.
+    pub ranks: Vec<u32>,
+    /// Pixels of the smallest object.
+    pub smallest: f32,
+    pub cancel: CancelToken,
+}
+
+/// First row and column, and those behind the last, that a polygon may reach; cut at the image.
+pub(crate) fn bounds_of(point: [i32; 2], rays: impl Iterator<Item = f32>, extent: Extent) -> Region {
+    let reach = rays.fold(0.0f32, |longest, ray| longest.max(ray.abs())).ceil() as usize + 1;
+    let [top, left] = point.map(|at| usize::try_from(at).unwrap_or(0));
+    Region { top, left, height: 1, width: 1 }.grown(reach, extent)
 }
 
 impl Survivors {
-    fn new(stars: StarCandidates, classes: Vec<u8>, extent: Extent, smallest: f32, cancel: CancelToken) -> Self {
-        let bounds = stars.points.iter().zip(stars.dist.outer_iter()).map(|(point, rays)| {
-            let reach = rays.iter().fold(0.0f32, |longest, ray| longest.max(ray.abs())).ceil() as usize + 1;
-            let [top, left] = point.map(|at| usize::try_from(at).unwrap_or(0));
-            Region { top, left, height: 1, width: 1 }.grown(reach, extent)
-        });
-        Self { bounds: bounds.collect(), stars, classes, smallest, cancel }
-    }
-
     fn point(&self, index: usize) -> [usize; 2] {
         self.stars.points[index].map(|at| usize::try_from(at).unwrap_or(0))
     }
 
-    /// The objects whose points lie in `core`, with the pixels that they have in the whole image.
+    /// The objects whose points lie in `core`, with the pixels that they have in the whole image. All must be there that meet
+    /// one of these.
     pub fn in_part(&self, core: Region, require: &dyn Fn(Region) -> Result<()>) -> Result<Vec<Found>> {
         self.cancel.check()?;
         let own: Vec<usize> = (0..self.stars.len()).filter(|index| core.contains(self.point(*index))).collect();
@@ -263,7 +276,7 @@ impl Survivors {
             };
             found.push(Found {
                 anchor: self.point(index),
-                order: [index as u64, 0],
+                order: [self.ranks.get(index).map_or(index as u64, |rank| u64::from(*rank)), 0],
                 runs: object.runs.iter().map(shift).collect(),
                 probability: self.stars.prob[index],
                 class: self.classes.get(index).copied(),
