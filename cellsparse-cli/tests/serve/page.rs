@@ -113,6 +113,57 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
 }
 
 #[test]
+fn of_a_slide_no_more_is_read_than_is_looked_at() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = images(root.path());
+    // An image of 5000 x 4000 pixels with a copy of half the size, of which one chunk each is stored.
+    let slide = Path::new(&folder).join("slide.zarr");
+    let mut datasets = Vec::new();
+    for (level, chunk) in [(0, 7_u8), (1, 9)] {
+        let array = slide.join(level.to_string());
+        std::fs::create_dir_all(&array).unwrap();
+        let metadata = json!({
+            "zarr_format": 2, "shape": [5000 >> level, 4000 >> level], "chunks": [500, 500], "dtype": "|u1",
+            "compressor": null, "fill_value": 3, "filters": null, "order": "C", "dimension_separator": ".",
+        });
+        std::fs::write(array.join(".zarray"), metadata.to_string()).unwrap();
+        std::fs::write(array.join("1.0"), vec![chunk; 500 * 500]).unwrap();
+        let side = f64::from(1 << level);
+        let scale = json!([{ "type": "scale", "scale": [side, side] }]);
+        datasets.push(json!({ "path": level.to_string(), "coordinateTransformations": scale }));
+    }
+    let axis = |name: &str| json!({ "name": name, "type": "space", "unit": "micrometer" });
+    let multiscales = json!([{ "version": "0.4", "axes": [axis("y"), axis("x")], "datasets": datasets }]);
+    std::fs::write(slide.join(".zattrs"), json!({ "multiscales": multiscales }).to_string()).unwrap();
+    std::fs::write(slide.join(".zgroup"), r#"{"zarr_format": 2}"#).unwrap();
+
+    let server = Server::start_in(&root.path().join("models"), &["--images", &folder]);
+    ok(server.post(PROJECT, &json!({})));
+    let image = ok(server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "slide.zarr" })));
+    assert_eq!(
+        (&image["rows"], &image["columns"], &image["pixel_size"]),
+        (&json!(5000), &json!(4000), &json!([1.0, 1.0]))
+    );
+    let path = format!("{PROJECT}/images/1");
+    let tile = |query: &str| {
+        let reply = server.get(&format!("{path}/pixels?{query}"));
+        assert_eq!(reply.status, 200, "{query}: {reply:?}");
+        (reply.header("x-cellsparse-shape").unwrap_or_default().to_owned(), reply.text.into_bytes())
+    };
+    let (shape, bytes) = tile("level=0&x=0&y=499&side=2");
+    assert_eq!((shape.as_str(), bytes), ("2,2,1", vec![3, 3, 7, 7]));
+    // The copy is looked at where it is large enough: it holds another value at another place.
+    let (shape, bytes) = tile("level=1&x=0&y=499&side=2");
+    assert_eq!((shape.as_str(), bytes), ("2,2,1", vec![3, 3, 9, 9]));
+    let (shape, bytes) = tile("level=3&x=0&y=0&side=1000");
+    assert_eq!((shape.as_str(), bytes.len(), bytes[500 * 200]), ("625,500,1", 625 * 500, 9));
+    assert_eq!(ok(server.get(&format!("{path}/ranges")))[0][0], 3.0);
+    assert_eq!(ok(server.post(&format!("{path}/edit"), &square(1000, 700, "cell")))["cell"], 1);
+    let objects = ok(server.get(&format!("{path}/objects")));
+    assert_eq!(objects["objects"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn the_page_is_for_everybody_and_its_interface_for_who_has_the_token() {
     let server = Server::start(&["--token", "secret"]);
     let page = server.get("/app/");

@@ -117,16 +117,7 @@ impl LargeLabels {
     /// [`Error::Labels`] when nothing is drawn inside of the image, and for numbers that are no labels; [`Error::Cancelled`]; what
     /// reading reports.
     pub fn parts(&self, patch: Option<usize>, cancel: &CancelToken) -> Result<Vec<Region>> {
-        let bounds = self.bounds(cancel)?;
-        let mut sides: Vec<usize> = bounds.iter().map(|bounds| bounds.height.max(bounds.width)).collect();
-        sides.sort_unstable();
-        let cells = CELLS * sides.get(sides.len() / 2).copied().unwrap_or(0).min(BLOCK);
-        let parts = parts_around(&bounds, patch.unwrap_or(MARGIN).max(cells), self.extent);
-        if parts.is_empty() {
-            let size = format!("{} x {} pixels", self.extent.height, self.extent.width);
-            return Err(Error::Labels(format!("nothing is drawn inside of the image, which has {size}")));
-        }
-        Ok(parts)
+        around(&self.bounds(cancel)?, patch, self.extent)
     }
 
     /// The labels of a part.
@@ -181,6 +172,31 @@ impl LargeLabels {
             Kind::Whole(labels) => bounds_in(self.extent, |block| Ok(cut_out(labels, block).numbers())),
         }
     }
+}
+
+/// The parts around what has those bounds.
+fn around(bounds: &[Region], patch: Option<usize>, extent: Extent) -> Result<Vec<Region>> {
+    let mut sides: Vec<usize> = bounds.iter().map(|bounds| bounds.height.max(bounds.width)).collect();
+    sides.sort_unstable();
+    let cells = CELLS * sides.get(sides.len() / 2).copied().unwrap_or(0).min(BLOCK);
+    let parts = parts_around(bounds, patch.unwrap_or(MARGIN).max(cells), extent);
+    if parts.is_empty() {
+        let size = format!("{} x {} pixels", extent.height, extent.width);
+        return Err(Error::Labels(format!("nothing is drawn inside of the image, which has {size}")));
+    }
+    Ok(parts)
+}
+
+/// The parts around drawn cells and drawn background in signed labels of a whole image.
+pub(super) fn parts_of(labels: &LabelImage, patch: Option<usize>, cancel: &CancelToken) -> Result<Vec<Region>> {
+    let (height, width) = labels.dim();
+    let extent = Extent { height, width };
+    let bounds = bounds_in(extent, |block| {
+        cancel.check()?;
+        let part = labels.slice(s![block.top..block.bottom(), block.left..block.right()]);
+        Ok(part.mapv(|label| i32::from(label >= 0)))
+    })?;
+    around(&bounds, patch, extent)
 }
 
 /// The size of a level, which the image must have.

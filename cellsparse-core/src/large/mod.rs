@@ -40,7 +40,7 @@ pub use self::progress::{LargeProgress, Phase};
 pub use self::sinks::{
     CsvSink, GeoJsonSink, LargeBlock, LargeShape, LargeSink, MemorySink, OwnObjects, PyramidSink, ZarrSink,
 };
-pub use self::training::{About, DrawnOptions, DrawnPart, DrawnParts, LARGE, Place, read_drawn, scaled, why_by_parts};
+pub use self::training::{About, DrawnOptions, DrawnPart, DrawnParts, LARGE, Place, read_drawn, read_drawn_on, scaled, why_by_parts};
 use crate::budget::bytes_of;
 use crate::control::Flow;
 use crate::error::Result;

@@ -1,13 +1,15 @@
 //! Training on images that do not fit into the memory: what is read of them is what was drawn, with its surroundings.
 
-use super::labels::{LargeLabels, extent_of};
+use ndarray::s;
+
+use super::labels::{LargeLabels, extent_of, parts_of};
 use crate::annotations::{Dataset, LabelEncoding, LabelSource, SparseLabels, choose_encoding};
-use crate::budget::Budget;
+use crate::budget::{Budget, copied};
 use crate::control::CancelToken;
 use crate::error::{Error, Result, counted};
 use crate::model::Normalization;
 use crate::raster::regions::{Extent, Region, RegionReader, factor};
-use crate::raster::{Image, Percentiles, ReadLimits};
+use crate::raster::{Image, LabelImage, Percentiles, ReadLimits};
 
 /// Pixels above which an image is large whatever the memory, where parts of it can be read for what they cost: pyramids, and arrays
 /// outside of the memory.
@@ -40,6 +42,8 @@ pub struct DrawnParts {
     pub all: usize,
     /// Micrometres per pixel `[y, x]` of the level, if known.
     pub pixel_size: Option<[f64; 2]>,
+    /// Pixels of level 0 that a pixel of the level is wide.
+    pub scale: f64,
     /// What was drawn and is not used, in half sentences.
     pub unused: Vec<String>,
 }
@@ -105,22 +109,70 @@ pub fn read_drawn(
     options: &DrawnOptions,
     cancel: &CancelToken,
 ) -> std::result::Result<DrawnParts, (About, Error)> {
-    let of_image = |error| (About::Image, error);
-    let of_labels = |error| (About::Labels, error);
-    let extent = extent_of(reader.levels(), level).map_err(of_image)?;
     let regions = labels.parts(options.patch, cancel).map_err(of_labels)?;
+    let mut found = read_parts(reader, level, regions, &|region| labels.part(region), options, cancel)?;
+    found.unused = labels.unused();
+    Ok(found)
+}
+
+/// As [`read_drawn`] for the largest level and labels in memory: below 0 unlabelled, 0 background, 1 and up cells. Background counts
+/// as drawn, too.
+///
+/// # Errors
+/// As there; [`Error::Labels`] for labels of another size.
+pub fn read_drawn_on(
+    reader: &dyn RegionReader,
+    labels: &LabelImage,
+    options: &DrawnOptions,
+    cancel: &CancelToken,
+) -> std::result::Result<DrawnParts, (About, Error)> {
+    let extent = extent_of(reader.levels(), 0).map_err(of_image)?;
+    if labels.dim() != (extent.height, extent.width) {
+        return Err(of_labels(Error::Labels(format!(
+            "the labels have {:?} pixels (rows, columns) and the image has {} x {}",
+            labels.dim(),
+            extent.height,
+            extent.width
+        ))));
+    }
+    let regions = parts_of(labels, options.patch, cancel).map_err(of_labels)?;
+    let part = |region: Region| {
+        let part = s![region.top..region.bottom(), region.left..region.right()];
+        Ok(LabelSource::Drawn(copied(labels.slice(part), "the labels of a part")?))
+    };
+    read_parts(reader, 0, regions, &part, options, cancel)
+}
+
+fn of_image(error: Error) -> (About, Error) {
+    (About::Image, error)
+}
+
+fn of_labels(error: Error) -> (About, Error) {
+    (About::Labels, error)
+}
+
+/// Reads as many of the parts of a level, with their labels, as there is memory for.
+fn read_parts(
+    reader: &dyn RegionReader,
+    level: usize,
+    regions: Vec<Region>,
+    labels: &dyn Fn(Region) -> Result<LabelSource>,
+    options: &DrawnOptions,
+    cancel: &CancelToken,
+) -> std::result::Result<DrawnParts, (About, Error)> {
+    let extent = extent_of(reader.levels(), level).map_err(of_image)?;
     let all = regions.len();
     let regions = fitting(regions, reader.channels(), options.memory).map_err(of_image)?;
     let mut parts = Vec::with_capacity(regions.len());
     for region in regions {
         cancel.check().map_err(of_image)?;
         let image = reader.read(region, level).map_err(of_image)?;
-        let labels = labels.part(region).map_err(of_labels)?;
+        let labels = labels(region).map_err(of_labels)?;
         parts.push(DrawnPart { place: Place { region, extent }, image, labels });
     }
     let scale = factor(reader.levels(), level);
     let pixel_size = reader.pixel_size().map(|size| size.map(|side| side * scale));
-    Ok(DrawnParts { parts, extent, all, pixel_size, unused: labels.unused() })
+    Ok(DrawnParts { parts, extent, all, pixel_size, scale, unused: Vec::new() })
 }
 
 /// As many of the parts, spread evenly, as there is memory for.
@@ -310,6 +362,25 @@ mod tests {
         };
         model.train(&data, None, &training, &mut |_| Flow::Continue).unwrap();
         assert_eq!(model.info().pixel_size, Some([0.5, 0.5]));
+    }
+
+    #[test]
+    fn drawn_background_is_looked_at_like_drawn_cells() {
+        let (image, _) = camera(Array3::zeros((8, 8, 1)), |y, x| (y + x) as f32);
+        let mut drawn = LabelImage::from_elem((SIDE, SIDE), -1);
+        drawn.slice_mut(s![5000..5020, 7000..7020]).fill(3);
+        drawn.slice_mut(s![15_000..15_002, 20..90]).fill(0);
+        let (options, cancel) = (DrawnOptions { patch: Some(100), memory: None }, CancelToken::new());
+        let found = read_drawn_on(image.as_ref(), &drawn, &options, &cancel).unwrap();
+        assert_eq!(found.parts.len(), 2);
+        for part in &found.parts {
+            let Region { top, left, .. } = part.place.region;
+            assert_eq!(part.image.to_f32()[[0, 0, 0]], (top + left) as f32);
+            let labels = part.labels_in(LabelEncoding::Signed).unwrap();
+            assert!(labels.labels().iter().any(|label| *label >= 0));
+        }
+        let (about, error) = read_drawn_on(image.as_ref(), &LabelImage::zeros((2, 2)), &options, &cancel).unwrap_err();
+        assert!(about == About::Labels && error.to_string().contains("16384 x 16384"), "{error}");
     }
 
     #[test]

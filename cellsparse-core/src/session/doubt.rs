@@ -30,6 +30,15 @@ pub enum Why {
     Missed,
 }
 
+impl Suggestion {
+    /// The same in an image of which what was looked at begins in that row and column.
+    pub(super) fn moved(mut self, [top, left]: [usize; 2]) -> Self {
+        self.centre = [self.centre[0] + left as f64, self.centre[1] + top as f64];
+        self.bounds = [self.bounds[0] + top, self.bounds[1] + left, self.bounds[2] + top, self.bounds[3] + left];
+        self
+    }
+}
+
 /// Intersection over union from which an object is taken for the same in both.
 const SAME: f64 = 0.85;
 

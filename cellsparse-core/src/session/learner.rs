@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ndarray::{ArrayView3, s};
 
 use super::doubt::{Suggestion, suggestions};
+use super::slide::Slide;
 use crate::annotations::Dataset;
 use crate::budget::Budget;
 use crate::control::{CancelToken, ControlFlow, Progress};
@@ -15,7 +16,7 @@ use crate::raster::{Image, LabelImage, Percentiles};
 
 /// Patches in a batch, and their side: many small batches teach more in the same time.
 const BATCH: usize = 4;
-const PATCH: usize = 128;
+pub(super) const PATCH: usize = 128;
 
 /// Steps of the first round, and of any at most.
 const FIRST: usize = 6;
@@ -40,6 +41,8 @@ pub struct RoundOptions {
     pub settle: bool,
     /// Random stream of batches and augmentations.
     pub seed: u64,
+    /// Intensities of the data are scaled already, as [`TrainingData`](super::TrainingData) says. Default false.
+    pub normalized: bool,
     /// Where to run.
     pub device: Device,
     /// Compute threads; `None` takes one per core.
@@ -56,6 +59,7 @@ impl Default for RoundOptions {
             time: Duration::from_millis(1500),
             settle: false,
             seed: 0,
+            normalized: false,
             device: Device::Auto,
             threads: None,
             memory: None,
@@ -153,6 +157,7 @@ impl Learner {
             round: true,
             keep_thresholds: !options.settle,
             seed: options.seed,
+            normalized: options.normalized,
             device: options.device,
             threads: options.threads,
             memory: options.memory,
@@ -214,6 +219,46 @@ impl Learner {
         let options = PredictOptions { normalized: true, ..options.clone() };
         let found = self.model.predict(&part, &options)?;
         Ok((placed(&found, window, [rows, columns]), window))
+    }
+
+    /// As [`preview`](Self::preview) for an image that is read by parts, around the middle of `view`.
+    ///
+    /// # Errors
+    /// As [`Model::predict`]; what reading reports.
+    pub fn preview_part(
+        &self,
+        slide: &Slide,
+        view: Option<Window>,
+        options: &PredictOptions,
+    ) -> Result<(Segmentation, Window)> {
+        let [rows, columns, _] = slide.shape();
+        let whole = Window { rows: [0, rows], columns: [0, columns] };
+        let window = view.unwrap_or(whole).around(SIDE, [rows, columns]);
+        let part = slide.scaled(window, self.model.normalization(), &options.cancel)?;
+        let options = PredictOptions { normalized: true, ..options.clone() };
+        let found = self.model.predict(&part, &options)?;
+        Ok((placed(&found, window, [rows, columns]), window))
+    }
+
+    /// As [`suggest`](Self::suggest) in a part of an image that is read by parts.
+    ///
+    /// # Errors
+    /// As there; what reading reports.
+    pub fn suggest_part(
+        &self,
+        slide: &Slide,
+        window: Window,
+        found: &LabelImage,
+        drawn: &LabelImage,
+        options: &PredictOptions,
+    ) -> Result<Vec<Suggestion>> {
+        let ([top, bottom], [left, right]) = (window.rows, window.columns);
+        let part = slide.scaled(window, self.model.normalization(), &options.cancel)?;
+        let options = PredictOptions { normalized: true, ..options.clone() };
+        let mirror = self.model.predict(&part.mirrored(), &options)?;
+        let cut = |labels: &LabelImage| labels.slice(s![top..bottom, left..right]).to_owned();
+        let told = suggestions(&cut(found), &mirror.labels, &cut(drawn), PLACES)?;
+        Ok(told.into_iter().map(|one| one.moved([top, left])).collect())
     }
 
     /// Where to draw next: the model looks at the mirror image too, and tells where it is of two minds. `found` is what it finds

@@ -7,6 +7,9 @@
 //! correction counts at once, and objects on which an image and its mirror image disagree are [`suggestions`] where to draw
 //! next.
 //!
+//! Of a large image in a file of which parts can be read ([`Slide`]), no more is read than is looked at: training reads the parts
+//! around what was drawn, previews the part that is shown.
+//!
 //! Coordinates of shapes are `[x, y]` in pixels from the corner of the image: the pixel in row `r` and column `c` covers
 //! `c..c + 1` and `r..r + 1`.
 
@@ -20,6 +23,7 @@ mod picture;
 mod project;
 mod record;
 mod shapes;
+mod slide;
 
 pub use self::answer::{Answer, Origin};
 pub use self::canvas::{Canvas, Change};
@@ -27,4 +31,5 @@ pub use self::doubt::{Suggestion, Why, suggestions};
 pub use self::edit::{Edit, Ink, Run, Shape, runs_of};
 pub use self::learner::{Learner, Round, RoundOptions, Window, agreement};
 pub use self::picture::Picture;
-pub use self::project::{Project, Settings};
+pub use self::project::{Pixels, Project, Settings, TrainingData};
+pub use self::slide::Slide;

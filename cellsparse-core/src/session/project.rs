@@ -4,20 +4,27 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::canvas::{Canvas, Change};
 use super::edit::Edit;
 use super::journal::Journal;
+use super::learner::PATCH;
 use super::picture::Picture;
 use super::record::Record;
-use crate::annotations::{Dataset, SparseLabels};
+use super::slide::Slide;
+use crate::annotations::{Dataset, LabelEncoding, SparseLabels};
+use crate::budget::Budget;
+use crate::control::CancelToken;
 use crate::error::{Error, Result, counted};
-use crate::model::{Algorithm, Model};
+use crate::large::{DrawnOptions, read_drawn_on, scaled};
+use crate::model::{Algorithm, Model, Normalization};
+use crate::raster::regions::RegionReader;
 use crate::raster::{
-    Image, LabelImage, RawLabels, ReadLimits, ReadOptions, read_image_with, read_label_file, write_atomically,
-    write_wire_labels,
+    Image, LabelImage, Percentiles, RawLabels, ReadLimits, ReadOptions, read_image_with, read_label_file,
+    write_atomically, write_wire_labels,
 };
 
 /// Bytes from which a journal is written anew when its project is opened, with the labels as files.
@@ -42,6 +49,25 @@ impl Default for Settings {
     fn default() -> Self {
         Self { algorithm: Some(Algorithm::Stardist), seconds: 60.0, channels: None, min_area: 0.0 }
     }
+}
+
+/// An image of a project, whole or to be read by parts.
+#[derive(Debug)]
+pub enum Pixels {
+    /// All pixels.
+    Whole(Image),
+    /// An image that [`Project::slide`] gives.
+    Slide(Arc<Slide>),
+}
+
+/// What is drawn in a project.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct TrainingData {
+    /// Images and labels.
+    pub data: Dataset,
+    /// Intensities are scaled already, and are not to be scaled again; see [`RoundOptions`](super::RoundOptions).
+    pub normalized: bool,
 }
 
 impl Settings {
@@ -187,9 +213,19 @@ impl Project {
     }
 
     fn admit(&mut self, name: &str, file: String, path: &Path, limits: &ReadLimits) -> Result<u32> {
-        let read = read_image_with(path, &ReadOptions::from(*limits))?;
-        read.image.check()?;
-        let (rows, columns, channels) = read.image.shape();
+        let (shape, pixel_size) = match Slide::open(path, None, limits) {
+            Some(slide) => {
+                slide.check(limits).map_err(|error| error.in_file(path))?;
+                (slide.shape(), slide.pixel_size())
+            }
+            None => {
+                let read = read_image_with(path, &ReadOptions::from(*limits))?;
+                read.image.check()?;
+                let (rows, columns, channels) = read.image.shape();
+                ([rows, columns, channels], read.pixel_size)
+            }
+        };
+        let channels = shape[2];
         if let Some(other) = self.pictures.values().find(|other| other.shape[2] != channels) {
             return Err(Error::Image(format!(
                 "it has {} and '{}' has {}; all images of a project must have the same number; open it in \
@@ -200,7 +236,7 @@ impl Project {
             )));
         }
         let id = self.next;
-        let (name, shape, pixel_size) = (name.to_owned(), [rows, columns, channels], read.pixel_size);
+        let name = name.to_owned();
         self.record(Record::Image { id, name, file, shape, pixel_size })?;
         Ok(id)
     }
@@ -222,6 +258,22 @@ impl Project {
     pub fn image(&self, id: u32, limits: &ReadLimits, chosen: bool) -> Result<Image> {
         let picture = self.picture(id)?;
         read_picture(&picture.path, picture.shape, self.settings.channels.as_deref().filter(|_| chosen), limits)
+    }
+
+    /// An image of which parts are read where they are looked at, with the channels that are learned from if `chosen`; `None` for one
+    /// that is read whole.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when there is no image of that number; [`Error::File`] when it is another image now.
+    pub fn slide(&self, id: u32, limits: &ReadLimits, chosen: bool) -> Result<Option<Slide>> {
+        let Picture { path, shape, .. } = self.picture(id)?;
+        let channels = self.settings.channels.as_deref().filter(|_| chosen);
+        let Some(slide) = Slide::open(path, channels, limits) else { return Ok(None) };
+        let wanted = channels.map_or(shape[2], <[usize]>::len);
+        if slide.shape() != [shape[0], shape[1], wanted] {
+            return Err(another(path));
+        }
+        Ok(Some(slide))
     }
 
     /// Draws or corrects; the edit is on the disk when this returns.
@@ -247,26 +299,56 @@ impl Project {
     }
 
     /// Everything that is drawn as a data set to train on, without images on which nothing is; `None` before a cell is drawn.
-    /// `image` gives the pixels of an image.
+    /// `pixels` gives those of an image. Of a large one, the parts around what was drawn are read, as far as there is memory for
+    /// them; all images are then scaled here, those parts by the percentiles of the whole image, which are measured as `how` says.
     ///
     /// # Errors
-    /// What `image` reports, and as [`Dataset::new`].
-    pub fn dataset(&self, mut image: impl FnMut(u32) -> Result<Image>) -> Result<Option<Dataset>> {
-        let (mut images, mut labels, mut sizes, mut cells) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    /// What `pixels` reports, and as [`Dataset::new`] and [`read_drawn_on`].
+    pub fn dataset(
+        &self,
+        how: Normalization,
+        memory: Option<Budget>,
+        mut pixels: impl FnMut(u32) -> Result<Pixels>,
+    ) -> Result<Option<TrainingData>> {
+        let cancel = CancelToken::new();
+        let (mut images, mut labels, mut sizes, mut measured, mut cells) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut add = |image: Image, drawn: SparseLabels, size, percentiles: Option<Percentiles>| {
+            cells += drawn.object_count();
+            labels.push(drawn);
+            images.push(image);
+            sizes.push(size);
+            measured.push(percentiles);
+        };
         for picture in self.pictures.values() {
             let drawn = picture.canvas.labels();
-            if drawn.iter().any(|label| *label >= 0) {
-                let sparse = SparseLabels::from_signed(drawn.clone())?;
-                cells += sparse.object_count();
-                labels.push(sparse);
-                images.push(image(picture.id)?);
-                sizes.push(picture.pixel_size);
+            if drawn.iter().all(|label| *label < 0) {
+                continue;
+            }
+            match pixels(picture.id)? {
+                Pixels::Whole(image) => {
+                    add(image, SparseLabels::from_signed(drawn.clone())?, picture.pixel_size, None);
+                }
+                Pixels::Slide(slide) => {
+                    let options = DrawnOptions { patch: Some(PATCH), memory };
+                    let found = read_drawn_on(slide.as_ref(), drawn, &options, &cancel).map_err(|(_, error)| error)?;
+                    let percentiles = slide.percentiles(how, &cancel)?;
+                    for part in found.parts {
+                        let labels = part.labels_in(LabelEncoding::Signed)?;
+                        add(part.image, labels, picture.pixel_size, Some(percentiles.clone()));
+                    }
+                }
             }
         }
         if cells == 0 {
             return Ok(None);
         }
-        Dataset::new(images, labels)?.with_pixel_sizes(sizes).map(Some)
+        let data = Dataset::new(images, labels)?.with_pixel_sizes(sizes)?;
+        if measured.iter().all(Option::is_none) {
+            return Ok(Some(TrainingData { data, normalized: false }));
+        }
+        let measured: Vec<_> = measured.iter().map(Option::as_ref).collect();
+        Ok(Some(TrainingData { data: scaled(&data, &measured, how)?, normalized: true }))
     }
 
     /// The file of the model.
@@ -359,9 +441,13 @@ fn read_picture(path: &Path, shape: [usize; 3], channels: Option<&[usize]>, limi
     let image = read_image_with(path, &options)?.image;
     image.check()?;
     if image.shape() != (shape[0], shape[1], wanted) {
-        return Err(Error::file(path, "is another image than the one that was drawn on; take it out and add it anew"));
+        return Err(another(path));
     }
     Ok(image)
+}
+
+fn another(path: &Path) -> Error {
+    Error::file(path, "is another image than the one that was drawn on; take it out and add it anew")
 }
 
 fn read_drawn(path: &Path) -> Result<LabelImage> {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cellsparse_core::annotations::Dataset;
 use cellsparse_core::model::choose_algorithm;
-use cellsparse_core::session::{Learner, RoundOptions};
+use cellsparse_core::session::{Learner, RoundOptions, TrainingData};
 use cellsparse_core::{CancelToken, ControlFlow, Error, ErrorKind, Result as CoreResult, TrainOptions};
 use serde_json::json;
 
@@ -129,7 +128,7 @@ fn failed(talk: &Talk, refusal: &Refusal) {
 /// One round with its preview. False when there is nothing to learn from. Blocks.
 fn round(app: &App, talk: &Talk, last: bool, cancel: &CancelToken) -> CoreResult<bool> {
     let began = Instant::now();
-    let Some(data) = talk.data()? else { return Ok(false) };
+    let Some(data) = talk.data(app)? else { return Ok(false) };
     let known = lock(&talk.learner).clone();
     let mut learner = match known {
         Some(learner) => Learner::clone(&learner),
@@ -139,6 +138,7 @@ fn round(app: &App, talk: &Talk, last: bool, cancel: &CancelToken) -> CoreResult
     talk.tell_status();
     let options = RoundOptions {
         settle: last,
+        normalized: data.normalized,
         device: app.device,
         threads: app.threads,
         memory: app.memory,
@@ -146,7 +146,7 @@ fn round(app: &App, talk: &Talk, last: bool, cancel: &CancelToken) -> CoreResult
         ..RoundOptions::default()
     };
     let version = lock(&talk.status).version;
-    let round = learner.round(&data, &options, &mut |progress| {
+    let round = learner.round(&data.data, &options, &mut |progress| {
         lock(&talk.status).add_loss(progress.loss);
         talk.tell("step", &json!({ "loss": progress.loss }));
         ControlFlow::Continue
@@ -177,9 +177,9 @@ fn round(app: &App, talk: &Talk, last: bool, cancel: &CancelToken) -> CoreResult
 }
 
 /// A model that is to begin.
-fn begin(app: &App, talk: &Talk, data: &Dataset, cancel: &CancelToken) -> CoreResult<Learner> {
+fn begin(app: &App, talk: &Talk, data: &TrainingData, cancel: &CancelToken) -> CoreResult<Learner> {
     let settings = lock(&talk.project).settings().clone();
-    let channels = data.images().first().map_or(1, |image| image.channels());
+    let channels = data.data.images().first().map_or(1, |image| image.channels());
     let algorithm = match settings.algorithm {
         Some(algorithm) => algorithm,
         None => {
@@ -189,10 +189,11 @@ fn begin(app: &App, talk: &Talk, data: &Dataset, cancel: &CancelToken) -> CoreRe
                 device: app.device,
                 threads: app.threads,
                 memory: app.memory,
+                normalized: data.normalized,
                 cancel: cancel.clone(),
                 ..TrainOptions::default()
             };
-            let choice = choose_algorithm(data, &options)?;
+            let choice = choose_algorithm(&data.data, &options)?;
             lock(&talk.status).message = Some(choice.reason);
             choice.algorithm
         }

@@ -321,13 +321,20 @@ async fn part(State(app): Shared, path: Numbered, RawQuery(query): RawQuery) -> 
     let (talk, image) = numbered(&app, path).await?;
     let number = |name| asked(query.as_deref(), name).and_then(|value| value.parse().ok()).unwrap_or(0);
     let part = Part { level: number("level") as u32, x: number("x"), y: number("y"), side: number("side") };
-    blocking(move || pixels::part(&*talk.image(image, false).map_err(about_project)?, part)).await
+    blocking(move || match talk.slide(image, false).map_err(about_project)? {
+        Some(slide) => pixels::part_of_slide(&slide, part, about_project),
+        None => pixels::part(&*talk.image(image, false).map_err(about_project)?, part),
+    })
+    .await
 }
 
 /// `GET .../ranges`: smallest, low, high and largest sample of every channel.
 async fn ranges(State(app): Shared, path: Numbered) -> Answer {
     let (talk, image) = numbered(&app, path).await?;
-    let ranges = blocking(move || Ok(pixels::ranges(&*talk.image(image, false).map_err(about_project)?)));
+    let ranges = blocking(move || match talk.slide(image, false).map_err(about_project)? {
+        Some(slide) => pixels::ranges_of_slide(&slide).map_err(about_project),
+        None => Ok(pixels::ranges(&*talk.image(image, false).map_err(about_project)?)),
+    });
     reply(&json!(ranges.await?))
 }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
-use cellsparse_core::annotations::Dataset;
 use cellsparse_core::raster::{Image, LabelImage, ReadLimits};
-use cellsparse_core::session::{Answer, Change, Learner, Project, Settings, Suggestion, Window, agreement};
+use cellsparse_core::session::{
+    Answer, Change, Learner, Pixels, Project, Settings, Slide, Suggestion, TrainingData, Window, agreement,
+};
 use cellsparse_core::{CancelToken, Error, ErrorKind, PredictOptions, Result as CoreResult, Segmentation};
 use serde::Serialize;
 use serde_json::json;
@@ -40,6 +41,9 @@ pub struct Found {
 /// Images by their number, and whether they have the chosen channels alone.
 type Images = BTreeMap<(u32, bool), Arc<Image>>;
 
+/// Images that are read by parts, by their number and whether they have the chosen channels alone; `None` for others.
+type Slides = BTreeMap<(u32, bool), Option<Arc<Slide>>>;
+
 /// The versions of the labels that a data set was made of.
 type Versions = Vec<(u32, u64)>;
 
@@ -57,7 +61,8 @@ pub struct Talk {
     found: Mutex<BTreeMap<u32, Arc<Found>>>,
     suggestions: Mutex<BTreeMap<u32, Told>>,
     images: Mutex<Images>,
-    data: Mutex<Option<(Versions, Arc<Dataset>)>>,
+    slides: Mutex<Slides>,
+    data: Mutex<Option<(Versions, Arc<TrainingData>)>>,
     events: broadcast::Sender<Event>,
     limits: ReadLimits,
 }
@@ -91,6 +96,7 @@ impl Talk {
             found: Mutex::default(),
             suggestions: Mutex::default(),
             images: Mutex::default(),
+            slides: Mutex::default(),
             data: Mutex::default(),
             events: broadcast::channel(BACKLOG).0,
             limits,
@@ -195,6 +201,7 @@ impl Talk {
         };
         *lock(&self.learner) = None;
         lock(&self.images).clear();
+        lock(&self.slides).clear();
         *lock(&self.data) = None;
         // A file that stays is replaced with the next round.
         let _ = std::fs::remove_file(path);
@@ -209,6 +216,7 @@ impl Talk {
         lock(&self.project).remove_image(id).map_err(about_project)?;
         lock(&self.found).remove(&id);
         lock(&self.images).retain(|(one, _), _| *one != id);
+        lock(&self.slides).retain(|(one, _), _| *one != id);
         self.tell("images", &json!({}));
         Ok(())
     }
@@ -232,6 +240,21 @@ impl Talk {
         Ok(image)
     }
 
+    /// An image of which parts are read where they are looked at, with the channels that are learned from if `chosen`; `None` for one
+    /// that is read whole. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with its file.
+    pub fn slide(&self, id: u32, chosen: bool) -> CoreResult<Option<Arc<Slide>>> {
+        let chosen = chosen && lock(&self.project).settings().channels.is_some();
+        if let Some(known) = lock(&self.slides).get(&(id, chosen)) {
+            return Ok(known.clone());
+        }
+        let slide = lock(&self.project).slide(id, &self.limits, chosen)?.map(Arc::new);
+        lock(&self.slides).insert((id, chosen), slide.clone());
+        Ok(slide)
+    }
+
     /// What is drawn on an image.
     ///
     /// # Errors
@@ -244,7 +267,7 @@ impl Talk {
     ///
     /// # Errors
     /// What is wrong with an image.
-    pub fn data(&self) -> CoreResult<Option<Arc<Dataset>>> {
+    pub fn data(&self, app: &App) -> CoreResult<Option<Arc<TrainingData>>> {
         let versions = |project: &Project| -> Versions {
             project.pictures().map(|picture| (picture.id, picture.canvas.version())).collect()
         };
@@ -258,17 +281,25 @@ impl Talk {
             let drawn = project.pictures().filter(|picture| picture.canvas.counts() != [0, 0]);
             drawn.map(|picture| picture.id).collect()
         };
-        let mut images = BTreeMap::new();
+        let (mut images, mut slides) = (BTreeMap::new(), BTreeMap::new());
         for id in ids {
-            images.insert(id, self.image(id, true)?);
+            match self.slide(id, true)? {
+                Some(slide) => drop(slides.insert(id, slide)),
+                None => drop(images.insert(id, self.image(id, true)?)),
+            }
         }
+        let how = lock(&self.learner).as_ref().map(|learner| learner.model().normalization()).unwrap_or_default();
         let project = lock(&self.project);
-        let read = |id| match images.get(&id) {
-            Some(image) => Ok(Image::clone(image)),
+        let read = |id| match (slides.get(&id), images.get(&id)) {
+            (Some(slide), _) => Ok(Pixels::Slide(Arc::clone(slide))),
+            (_, Some(image)) => Ok(Pixels::Whole(Image::clone(image))),
             // It was drawn on meanwhile.
-            None => project.image(id, &self.limits, true),
+            _ => match project.slide(id, &self.limits, true)? {
+                Some(slide) => Ok(Pixels::Slide(Arc::new(slide))),
+                None => project.image(id, &self.limits, true).map(Pixels::Whole),
+            },
         };
-        let data = project.dataset(read)?.map(Arc::new);
+        let data = project.dataset(how, app.memory, read)?.map(Arc::new);
         *lock(&self.data) = data.clone().map(|data| (versions(&project), data));
         Ok(data)
     }
@@ -289,7 +320,10 @@ impl Talk {
         let (segmentation, window) = match learner {
             Some(learner) => {
                 let options = self.prediction(app, cancel);
-                learner.preview(&*self.image(id, true)?, view, &options)?
+                match self.slide(id, true)? {
+                    Some(slide) => learner.preview_part(&slide, view, &options)?,
+                    None => learner.preview(&*self.image(id, true)?, view, &options)?,
+                }
             }
             None => {
                 let [rows, columns, _] = lock(&self.project).picture(id)?.shape;
@@ -341,9 +375,11 @@ impl Talk {
         let Some(learner) = lock(&self.learner).clone() else {
             return Err(Error::Config("nothing was learned yet; draw some cells and start learning first".into()));
         };
-        let (image, drawn) = (self.image(id, true)?, self.drawn(id)?);
-        let labels = &found.segmentation.labels;
-        let told = Arc::new(learner.suggest(&image, labels, &drawn, &self.prediction(app, cancel))?);
+        let (drawn, labels, options) = (self.drawn(id)?, &found.segmentation.labels, self.prediction(app, cancel));
+        let told = Arc::new(match self.slide(id, true)? {
+            Some(slide) => learner.suggest_part(&slide, found.window, labels, &drawn, &options)?,
+            None => learner.suggest(&*self.image(id, true)?, labels, &drawn, &options)?,
+        });
         lock(&self.suggestions).insert(id, (found.version, Arc::clone(&told)));
         Ok(told)
     }
