@@ -246,7 +246,8 @@ pub fn predict(
             return Err(Refusal::from_core(Error::Cancelled, Vec::new()));
         }
         let (image, at) = fitted(app, work, field, model, &mut 0)?;
-        let found = model.predict(&image, &options).map_err(|error| Refusal::from_core(error, at.clone()))?;
+        let found = model.predict_whole_or_by_parts(image, &options);
+        let found = found.map_err(|error| Refusal::from_core(error, at.clone()))?;
         let drawing = GeoJsonOptions { outline: work.outline, simplify: work.simplify, ..GeoJsonOptions::default() };
         let place = if work.several { format!("image {index}: ") } else { String::new() };
         notes.extend(found.notes.iter().map(|note| format!("{place}{note}")));

@@ -18,6 +18,7 @@
 mod area;
 mod assemble;
 mod blocks;
+mod by_need;
 mod drawn;
 mod labels;
 mod outputs;
@@ -40,7 +41,9 @@ pub use self::progress::{LargeProgress, Phase};
 pub use self::sinks::{
     CsvSink, GeoJsonSink, LargeBlock, LargeShape, LargeSink, MemorySink, OwnObjects, PyramidSink, ZarrSink,
 };
-pub use self::training::{About, DrawnOptions, DrawnPart, DrawnParts, LARGE, Place, read_drawn, read_drawn_on, scaled, why_by_parts};
+pub use self::training::{
+    About, DrawnOptions, DrawnPart, DrawnParts, LARGE, Place, read_drawn, read_drawn_on, scaled, why_by_parts,
+};
 use crate::budget::bytes_of;
 use crate::control::Flow;
 use crate::error::Result;
@@ -122,6 +125,8 @@ impl Model {
         sinks: &mut [&mut dyn LargeSink],
         observer: &mut (dyn FnMut(&LargeProgress) -> Flow + Send),
     ) -> Result<LargeSummary> {
-        self.in_pool(options.predict.threads, || run::run(self, reader, options, blocks::BLOCK, sinks, observer))
+        self.in_pool(options.predict.threads, || {
+            run::run_knowing(None, self, reader, options, blocks::BLOCK, sinks, observer)
+        })
     }
 }

@@ -25,7 +25,21 @@ const DOUBLINGS: usize = 3;
 const NOTHING: &str = "nothing found";
 
 /// Segments an image in blocks of `side` pixels.
+#[cfg(test)]
 pub(super) fn run(
+    model: &Model,
+    reader: &dyn RegionReader,
+    options: &LargeOptions,
+    side: usize,
+    sinks: &mut [&mut dyn LargeSink],
+    observer: &mut (dyn FnMut(&LargeProgress) -> Flow + Send),
+) -> Result<LargeSummary> {
+    run_knowing(None, model, reader, options, side, sinks, observer)
+}
+
+/// Segments an image in blocks of `side` pixels, of which something may be `known` that is otherwise measured first.
+pub(super) fn run_knowing(
+    known: Option<Context>,
     model: &Model,
     reader: &dyn RegionReader,
     options: &LargeOptions,
@@ -49,7 +63,7 @@ pub(super) fn run(
     if let Some(objects) = spool.finished() {
         return Ok(summary(objects, reader.notes().to_vec(), true));
     }
-    let context = Context::measured(spool.context(), model, reader, options.level, &options.predict)?;
+    let context = Context::measured(spool.context().or(known), model, reader, options.level, &options.predict)?;
     spool.remember(&facts, &context)?;
     let mut teller = Teller::new(observer);
     let part = Parts { model, reader, options: &options, blocks: Blocks::of(extent, side), spool: &spool };

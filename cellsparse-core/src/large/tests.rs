@@ -21,12 +21,12 @@ use crate::raster::regions::{Extent, ImageRegions, Region};
 use crate::raster::{Image, LabelImage, RawLabels, read_label_file};
 use crate::synthetic::{AnnotationOptions, Field, FieldOptions, annotate, draw_field};
 
-fn field(height: usize, width: usize, seed: u64) -> Field {
+pub(super) fn field(height: usize, width: usize, seed: u64) -> Field {
     draw_field(&FieldOptions { height, width, ..FieldOptions::default() }, seed).unwrap()
 }
 
 /// A model of each algorithm that finds the nuclei of drawn fields, taught once.
-fn model(algorithm: Algorithm) -> Model {
+pub(super) fn model(algorithm: Algorithm) -> Model {
     static MODELS: OnceLock<Mutex<BTreeMap<&'static str, Model>>> = OnceLock::new();
     let mut models = MODELS.get_or_init(Mutex::default).lock().unwrap();
     models.entry(algorithm.name()).or_insert_with(|| taught(algorithm, Preset::default())).clone()
@@ -136,7 +136,7 @@ fn what_reading_shows_is_told_before_what_was_found() {
 }
 
 /// Every object is there, and of their pixels at most two in a thousand differ.
-fn assert_alike(found: &Segmentation, whole: &Segmentation, what: &str) {
+pub(super) fn assert_alike(found: &Segmentation, whole: &Segmentation, what: &str) {
     let score = matching(&whole.labels, &found.labels, 0.9, Criterion::Iou, false).unwrap();
     assert_eq!(
         (score.fp, score.fn_),

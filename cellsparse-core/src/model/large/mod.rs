@@ -22,6 +22,7 @@ pub(crate) use self::stars::{Row, StarSearch, Survivors, bounds_of};
 use self::thumbnail::Thumbnail;
 use super::device;
 use super::facade::Model;
+use super::normalization::Normalization;
 use super::options::PredictOptions;
 use super::registry::AnyAlgorithm;
 use super::work::Work;
@@ -30,8 +31,8 @@ use crate::budget::{Budget, bytes_of};
 use crate::error::Result;
 use crate::geometry::label_runs::Run;
 use crate::networks::{Device, ImageStatistics};
-use crate::raster::Percentiles;
 use crate::raster::regions::{Extent, Region, RegionReader};
+use crate::raster::{Image, Percentiles};
 
 /// An object in the pixels of the whole image.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +72,17 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// That of an image in memory: its percentiles, which are those of all its samples.
+    pub fn of_whole(model: &Model, image: &Image, options: &PredictOptions) -> Result<Self> {
+        image.check()?;
+        if options.normalized {
+            return Ok(Self::default());
+        }
+        let Normalization { pmin, pmax } = model.network.normalization;
+        let found = Percentiles::measure_until(image.try_to_f32()?.view(), pmin, pmax, &options.cancel)?;
+        Ok(Self { percentiles: Some([found.low, found.high]), ..Self::default() })
+    }
+
     /// Measures what is not known yet.
     pub fn measured(
         known: Option<Self>,
@@ -127,8 +139,10 @@ pub(crate) struct Setup<'a> {
 /// Share of the memory that the network leaves to everything else, as 1 in so many.
 const RESERVED: u64 = 3;
 
-/// Bytes of memory that a run takes for a part beside the network, for each pixel of it.
+/// Bytes of memory that a run takes for a part beside the network, for each pixel of it: maps and what is made of them, or of
+/// StarDist's objects the labels and the runs of pixels.
 const PART_BYTES: u64 = 160;
+const STARS_BYTES: u64 = 32;
 
 impl<'a> Setup<'a> {
     /// Finds the scale at which the network sees the image unless it is known.
@@ -217,14 +231,14 @@ impl<'a> Setup<'a> {
             return Ok(true);
         }
         let pixels = self.source.normalized(region)?;
-        let pixels = crate::raster::Image::F32(pixels);
+        let pixels = Image::F32(pixels);
         Ok(seen.nothing_in(&pixels, true, &self.options.cancel)?.is_some())
     }
 
     /// Refuses a part that would not fit into the memory.
     pub fn require(&self, window: Region, what: &str) -> Result<()> {
         self.budget.require(
-            bytes_of(&[window.height, window.width], PART_BYTES),
+            bytes_of(&[window.height, window.width], if self.searches_whole() { STARS_BYTES } else { PART_BYTES }),
             format_args!("{what} {window}"),
             "allow more memory",
         )
