@@ -1,7 +1,7 @@
 //! A field of any size, made on the fly, segmented by parts: time and the largest memory of the process.
 //!
-//! `cargo run --release --workspace --example large -- --side 8000 [--algorithm stardist] [--memory 1500M] [--threads 2]
-//! [--model FILE | --filters 32] [--out DIR]`, or `-- --fields DIR` to write the drawn fields and their cells, as `peers.py` does.
+//! `cargo build --release --workspace --example large`, then `target/release/examples/large --side 8000 [--algorithm stardist]
+//! [--memory 1500M] [--threads 2] [--model FILE | --filters 32] [--out DIR]`, or `--fields DIR` to write the drawn fields and their cells, as `peers.py` does.
 //!
 //! The field repeats drawn ones of 512 pixels, of which there are 16, in an order that depends on their place; seams between
 //! them cut nuclei, which does not matter here. Without a model, one is taught for a hundred small steps; `--filters` makes
