@@ -201,7 +201,8 @@ fn read_files<'a>(
         let found = slide.read([image, labels], &options, &wanted)?;
         remarks.say(image, &slide.notes());
         left_out.extend(found.unused.iter().map(|what| NotUsed::at(labels, what)));
-        let size = how.pixel_size.or(found.pixel_size);
+        // As for a prediction, what is said is the size of the pixels of level 0.
+        let size = how.pixel_size.map(|size| size.map(|side| side * found.scale)).or(found.pixel_size);
         let part = |DrawnPart { place, image, labels, .. }| {
             (Pair { image, size, files, slide: Some((slides.len(), place)) }, labels)
         };

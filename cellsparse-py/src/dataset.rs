@@ -14,7 +14,7 @@ use cellsparse_core::large::{
 use cellsparse_core::model::Normalization;
 use cellsparse_core::pseudo_labels::doubtful_background;
 use cellsparse_core::raster::RawLabels;
-use cellsparse_core::raster::regions::{Extent, Region, RegionReader};
+use cellsparse_core::raster::regions::{Extent, Level, Region, RegionReader};
 use cellsparse_core::{Budget, CancelToken, ControlFlow, Error, ErrorKind, Image, Result};
 use numpy::PyReadonlyArray2;
 use pyo3::exceptions::PyTypeError;
@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 
 use crate::arrays;
 use crate::errors::{exception, in_words_of_python};
-use crate::large::Source;
+use crate::large::{self, Source};
 use crate::work::{compute, pool, supervise};
 
 /// Images and sparse labels that fit each other, and how they were read.
@@ -33,8 +33,9 @@ pub struct Dataset(pub Arc<Content>);
 pub struct Content {
     data: cellsparse_core::Dataset,
     choice: EncodingChoice,
-    /// The images of which there are parts, and for every image of the data which of them it is a part of.
-    slides: Vec<Box<dyn RegionReader>>,
+    /// The images of which there are parts, with the level that these are of, and for every image of the data which of them it is a
+    /// part of.
+    slides: Vec<(Box<dyn RegionReader>, usize)>,
     of: Vec<Option<usize>>,
     /// What was read of large images.
     notes: Vec<String>,
@@ -55,7 +56,7 @@ impl Content {
         cancel: &CancelToken,
     ) -> Result<Cow<'_, cellsparse_core::Dataset>> {
         let Some(how) = scale else { return Ok(Cow::Borrowed(&self.data)) };
-        let measured = self.slides.iter().map(|slide| how.measure(slide.as_ref(), 0, cancel));
+        let measured = self.slides.iter().map(|(slide, level)| how.measure(slide.as_ref(), *level, cancel));
         let measured = measured.collect::<Result<Vec<_>>>()?;
         let of: Vec<_> = self.of.iter().map(|slide| slide.map(|slide| &measured[slide])).collect();
         scaled(&self.data, &of, how).map(Cow::Owned)
@@ -86,15 +87,24 @@ struct Pair {
     /// The large image that it is a part of, and where it lies there.
     part: Option<(usize, Place)>,
     pixel_size: Option<[f64; 2]>,
+    /// Pixels of level 0 that a pixel is wide.
+    scale: f64,
+}
+
+/// How images are read.
+struct Options {
+    drawn: DrawnOptions,
+    /// The resolution that is wanted of all images.
+    level: Option<Level>,
 }
 
 #[pymethods]
 impl Dataset {
     /// `encoding` is `auto`, `signed`, `dense`, `wire` or `cells`; `classes` are those of the objects of every image. Images are
     /// arrays or what `predict_large` takes; labels are arrays, files, or `(levels, channels, read), signed`. `patch` and `memory` say
-    /// how much is read of large images.
+    /// how much is read of large images, `level` is the resolution of pyramids, `"1"` or `"0.5um"`.
     #[new]
-    #[pyo3(signature = (images, labels, encoding, classes, pixel_sizes, patch, memory))]
+    #[pyo3(signature = (images, labels, encoding, classes, pixel_sizes, patch, memory, level))]
     fn new(
         py: Python<'_>,
         images: Vec<Bound<'_, PyAny>>,
@@ -104,12 +114,15 @@ impl Dataset {
         pixel_sizes: Option<Vec<Option<[f64; 2]>>>,
         patch: Option<usize>,
         memory: Option<&str>,
+        level: Option<&str>,
     ) -> PyResult<Self> {
         let raise = |error: Error| exception(py, &error);
         let images = images.iter().map(given).collect::<PyResult<Vec<_>>>()?;
         let labels = labels.iter().map(given_labels).collect::<PyResult<Vec<_>>>()?;
         let encoding: LabelEncoding = encoding.parse().map_err(raise)?;
-        let options = DrawnOptions { patch, memory: memory.map(str::parse).transpose().map_err(raise)? };
+        let drawn = DrawnOptions { patch, memory: memory.map(str::parse).transpose().map_err(raise)? };
+        let level = level.map(large::level).transpose().map_err(raise)?;
+        let options = Options { drawn, level };
         if images.len() != labels.len() {
             return Err(raise(Error::Image(format!(
                 "there are {} and {}; every image needs its own",
@@ -191,7 +204,7 @@ pub fn is_large(py: Python<'_>, shape: (usize, usize, usize), in_memory: bool, m
 #[derive(Default)]
 struct Reading {
     pairs: Vec<Pair>,
-    slides: Vec<Box<dyn RegionReader>>,
+    slides: Vec<(Box<dyn RegionReader>, usize)>,
     notes: Vec<String>,
     unused: Vec<String>,
 }
@@ -203,16 +216,25 @@ impl Reading {
         place: usize,
         image: Given,
         labels: GivenLabels,
-        options: &DrawnOptions,
+        options: &Options,
         cancel: &CancelToken,
     ) -> Result<()> {
         let source = match image {
-            Given::Array(image) => return self.whole(place, image, None, None, labels),
+            Given::Array(image) => {
+                only_level(options.level).map_err(|error| no_level(place, error))?;
+                return self.whole(place, image, None, None, labels);
+            }
             Given::Source(source) => source,
         };
         let name = source.name();
         let reader = source.open()?;
-        let Some(why) = why(reader.levels(), reader.channels(), false, options.memory) else {
+        let level = options.level.map_or(Ok(0), |level| level.of(reader.as_ref()));
+        let level = level.map_err(|error| no_level(place, error))?;
+        let why = match options.level {
+            Some(_) => Some("since a level was chosen".to_owned()),
+            None => why(reader.levels(), reader.channels(), false, options.drawn.memory),
+        };
+        let Some(why) = why else {
             let image = reader.read(Region::whole(reader.levels()[0]), 0).map_err(|error| of_image(place, error))?;
             return self.whole(place, image, reader.pixel_size(), name, labels);
         };
@@ -220,21 +242,26 @@ impl Reading {
         let (drawn, signed) = match labels {
             GivenLabels::File(path) => {
                 let options = AnnotationOptions { image: name, ..AnnotationOptions::default() };
-                (LargeLabels::open(&path, &options, levels, 0).map_err(|error| error.in_file(&path)), false)
+                (LargeLabels::open(&path, &options, levels, level).map_err(|error| error.in_file(&path)), false)
             }
-            GivenLabels::Slices(source, signed) => (LargeLabels::of_regions(source.open()?, signed, levels, 0), signed),
+            GivenLabels::Slices(source, signed) => {
+                (LargeLabels::of_regions(source.open()?, signed, levels, level), signed)
+            }
             GivenLabels::Array(_) => {
                 return Err(Error::Internal("labels of a large image came as a copy of an array".into()));
             }
         };
         let drawn = drawn.map_err(|error| at(place, error))?;
-        let found = read_drawn(reader.as_ref(), 0, &drawn, options, cancel).map_err(|(about, error)| match about {
-            About::Image => of_image(place, error),
-            About::Labels => at(place, error),
-        })?;
+        let found =
+            read_drawn(reader.as_ref(), level, &drawn, &options.drawn, cancel).map_err(
+                |(about, error)| match about {
+                    About::Image => of_image(place, error),
+                    About::Labels => at(place, error),
+                },
+            )?;
         self.notes.push(format!("image {place}: {}", found.note(&why)));
         self.unused.extend(found.unused.iter().map(|what| format!("label image {place}: {what}")));
-        let (slide, pixel_size) = (self.slides.len(), found.pixel_size);
+        let (slide, pixel_size, scale) = (self.slides.len(), found.pixel_size, found.scale);
         self.pairs.extend(found.parts.into_iter().map(|DrawnPart { place: lies, image, labels, .. }| Pair {
             image,
             labels,
@@ -242,8 +269,9 @@ impl Reading {
             place,
             part: Some((slide, lies)),
             pixel_size,
+            scale,
         }));
-        self.slides.push(reader);
+        self.slides.push((reader, level));
         Ok(())
     }
 
@@ -277,7 +305,7 @@ impl Reading {
         };
         // Where their numbers differ, that is what is wrong.
         labels.check_fits(&image).map_err(|error| at(place, error))?;
-        self.pairs.push(Pair { image, labels, signed, place, part: None, pixel_size });
+        self.pairs.push(Pair { image, labels, signed, place, part: None, pixel_size, scale: 1.0 });
         Ok(())
     }
 
@@ -309,7 +337,9 @@ impl Reading {
             }
             labels.push(parsed);
             images.push(pair.image);
-            sizes.push(pixel_sizes.and_then(|sizes| sizes.get(place).copied().flatten()).or(pair.pixel_size));
+            // What is said is the size of the pixels of level 0, as for a prediction.
+            let said = pixel_sizes.and_then(|sizes| sizes.get(place).copied().flatten());
+            sizes.push(said.map(|size| size.map(|side| side * pair.scale)).or(pair.pixel_size));
             of.push(pair.part.map(|(slide, _)| slide));
         }
         let data = cellsparse_core::Dataset::new(images, labels)?.with_pixel_sizes(sizes)?;
@@ -356,6 +386,24 @@ fn raw_labels(object: &Bound<'_, PyAny>) -> PyResult<RawLabels> {
         Ok(array) => Ok(RawLabels::Unsigned(array.as_array().as_standard_layout().into_owned())),
         Err(_) => Err(PyTypeError::new_err("labels must be 2-D arrays of int32 or uint32")),
     }
+}
+
+/// Refuses all levels but the first: an array in the memory has no other, and does not tell how large its pixels are.
+fn only_level(level: Option<Level>) -> Result<()> {
+    match level {
+        None | Some(Level::Number(0)) => Ok(()),
+        Some(Level::Number(level)) => {
+            Err(Error::Config(format!("level {level} was asked for and the array has 1, counted from 0")))
+        }
+        Some(Level::PixelSize(_)) => Err(Error::Config(
+            "an array does not tell how large its pixels are; give the level that is wanted itself".into(),
+        )),
+    }
+}
+
+/// Adds the place of the image in the list, of which a level was asked for that it does not have.
+fn no_level(place: usize, error: Error) -> Error {
+    error.map_message(|message| format!("image {place}: {message}"))
 }
 
 /// Adds the place of the image in the list, counted from 0.

@@ -6,7 +6,7 @@ use cellsparse_core::formats::geojson::GeoJsonOptions;
 use cellsparse_core::large::{
     Area, CsvSink, GeoJsonSink, LargeBlock, LargeOptions, LargeShape, LargeSink, keep_block, sink_for,
 };
-use cellsparse_core::raster::regions::{Extent, Region, RegionReader, factor};
+use cellsparse_core::raster::regions::{Extent, Level, Region, RegionReader, factor};
 use cellsparse_core::raster::{ReadOptions, open_regions};
 use cellsparse_core::{Error, Flow, Image, PredictOptions, Result};
 use numpy::IntoPyArray;
@@ -103,8 +103,13 @@ impl Source {
     }
 }
 
-/// The options of a run, by the names of `LargeOptions` and `PredictOptions`.
-fn options(given: &Bound<'_, PyDict>) -> PyResult<LargeOptions> {
+/// A level as text, such as `1` or `0.5um`.
+pub fn level(text: &str) -> Result<Level> {
+    text.parse().map_err(|reason| Error::Config(format!("level is '{text}'; {reason}")))
+}
+
+/// The options of a run, by the names of `LargeOptions` and `PredictOptions`, and the level that is wanted.
+fn options(given: &Bound<'_, PyDict>) -> PyResult<(LargeOptions, Level)> {
     let py = given.py();
     let raise = |error: Error| exception(py, &error);
     fn get<'py, T: FromPyObjectOwned<'py>>(given: &Bound<'py, PyDict>, name: &str) -> PyResult<Option<T>> {
@@ -138,15 +143,17 @@ fn options(given: &Bound<'_, PyDict>) -> PyResult<LargeOptions> {
         Some(text) => Some(text.parse().map_err(raise)?),
         None => None,
     };
-    Ok(LargeOptions {
+    let level = text("level")?.map_or(Ok(Level::Number(0)), |text| level(&text)).map_err(raise)?;
+    let options = LargeOptions {
         predict,
-        level: get(given, "level")?.unwrap_or(0),
         area,
         skip_empty: get(given, "skip_empty")?.unwrap_or(true),
         folder: get(given, "folder")?,
         resume: get(given, "resume")?.unwrap_or(false),
         image: text("image")?.unwrap_or_default(),
-    })
+        ..LargeOptions::default()
+    };
+    Ok((options, level))
 }
 
 type Summary = (usize, [usize; 2], Option<[f64; 2]>, Vec<String>);
@@ -165,10 +172,11 @@ pub fn predict_large(
     csv: Option<PathBuf>,
     callback: Option<Py<PyAny>>,
 ) -> PyResult<Summary> {
-    let options = options(given)?;
+    let (mut options, level) = options(given)?;
     let (model, cancel) = (model.current(), options.predict.cancel.clone());
     let work = move |_| {
         let reader = source.open()?;
+        options.level = level.of(reader.as_ref())?;
         let mut sinks: Vec<Box<dyn LargeSink + '_>> = Vec::new();
         if let Some(path) = labels {
             sinks.push(sink_for(path, reader.as_ref(), options.level, &GeoJsonOptions::default())?);
@@ -223,9 +231,13 @@ pub fn large_plan(
     source: Source,
     given: &Bound<'_, PyDict>,
 ) -> PyResult<(String, Groups)> {
-    let options = options(given)?;
+    let (mut options, level) = options(given)?;
     let (model, cancel) = (model.current(), options.predict.cancel.clone());
-    let work = move |_| model.large_plan(source.open()?.as_ref(), &options);
+    let work = move |_| {
+        let reader = source.open()?;
+        options.level = level.of(reader.as_ref())?;
+        model.large_plan(reader.as_ref(), &options)
+    };
     let plan = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
     let groups = plan.groups.into_iter().map(|group| {
         let Region { top, left, height, width } = group.region;
@@ -244,9 +256,13 @@ pub fn large_blocks<'py>(
     context: String,
     blocks: Vec<usize>,
 ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-    let options = options(given)?;
+    let (mut options, level) = options(given)?;
     let (model, cancel) = (model.current(), options.predict.cancel.clone());
-    let work = move |_| model.large_blocks(source.open()?.as_ref(), &options, &context, &blocks);
+    let work = move |_| {
+        let reader = source.open()?;
+        options.level = level.of(reader.as_ref())?;
+        model.large_blocks(reader.as_ref(), &options, &context, &blocks)
+    };
     let packed = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
     Ok(packed.iter().map(|bytes| PyBytes::new(py, bytes)).collect())
 }

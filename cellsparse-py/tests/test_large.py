@@ -318,3 +318,82 @@ def test_zarr_arrays_are_trained_on_as_they_are(tmp_path):
     model = cs.Elephant(widths=[4, 8])
     model.train(image, labels, **small())
     assert model.steps == 1
+
+
+def pyramid_tiff(path, pixels, micrometres):
+    """An OME-TIFF with a copy of half the size."""
+    tifffile = pytest.importorskip("tifffile")
+    sizes = {"PhysicalSizeX": micrometres, "PhysicalSizeY": micrometres, "axes": "YX"}
+    with tifffile.TiffWriter(path, ome=True) as file:
+        file.write(pixels, tile=(128, 128), subifds=1, metadata=sizes)
+        file.write(pixels[::2, ::2], tile=(128, 128), subfiletype=1)
+
+
+def pyramid_zarr(path, pixels, micrometres):
+    """An OME-Zarr with a copy of half the size."""
+    zarr = pytest.importorskip("zarr")
+    root = zarr.open_group(str(path), mode="w", zarr_format=2)
+    datasets = []
+    for level, array in enumerate([pixels, pixels[::2, ::2]]):
+        stored = root.create_array(str(level), shape=array.shape, chunks=(100, 100), dtype=array.dtype)
+        stored[:] = array
+        scale = [micrometres * 2**level] * 2
+        datasets.append({"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]})
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    root.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("write", [pyramid_tiff, pyramid_zarr])
+def test_a_level_of_a_pyramid_is_trained_on_and_segmented(tmp_path, capsys, write):
+    field = cs.synthetic.field(seed=1, shape=(500, 620))
+    pixels = np.squeeze(field.image)
+    path = tmp_path / ("a.ome.tif" if write is pyramid_tiff else "a.ome.zarr")
+    write(path, pixels, 0.5)
+    # What the level shows, as an image of its own: all of it is around the cells, which are everywhere.
+    half, drawn = np.ascontiguousarray(pixels[::2, ::2]), np.ascontiguousarray(field.annotation[::2, ::2])
+    alone = cs.Elephant(widths=[4, 8])
+    loss = alone.train(half, drawn, pixel_size=1.0, **small()).loss
+    for level in (1, "1um"):
+        model = cs.Elephant(widths=[4, 8])
+        history = model.train(path, drawn, level=level, **small(progress=True))
+        assert np.allclose(history.loss, loss, rtol=1e-4)
+        assert "since a level was chosen" in capsys.readouterr().err
+        assert model.pixel_size == (1.0, 1.0)
+    # What is said of the size of the pixels is about those of level 0, and shapes are in these, too.
+    features = cs.to_geojson(np.where(field.truth <= 9, field.truth, 0))
+    (tmp_path / "a.geojson").write_text(json.dumps(features))
+    model = cs.Elephant(widths=[4, 8])
+    model.train([path], [tmp_path / "a.geojson"], ([path], [tmp_path / "a.geojson"]), level=1, pixel_size=0.4, **small())
+    assert model.pixel_size == (0.8, 0.8)
+    diameter = model.info()["cell_diameter"]
+    model.train(path, tmp_path / "a.geojson", level=0, **small(init="none"))
+    whole = cs.Elephant(widths=[4, 8])
+    whole.train(path, tmp_path / "a.geojson", level="0.5um", **small())
+    assert whole.pixel_size == (0.5, 0.5) and whole.info()["cell_diameter"] > 1.7 * diameter
+    assert cs.choose_algorithm(path, drawn, level=1, time_budget=0.1).n_channels == 1
+    for level in (1, "1um"):
+        assert alone.predict_large(path, tmp_path / "out.tif", level=level).shape == (250, 310)
+
+
+def test_levels_that_are_not_there_are_refused(tmp_path):
+    field = cs.synthetic.field(seed=1, shape=(128, 160))
+    pixels = np.squeeze(field.image)
+    pyramid_tiff(tmp_path / "a.ome.tif", pixels, 0.5)
+    model = cs.Elephant(widths=[4, 8])
+    model.train(pixels, field.annotation, level=0, **small())
+    with pytest.raises(cs.ConfigError, match="image 0: level 2 was asked for and the image has 2"):
+        model.train(tmp_path / "a.ome.tif", field.annotation, level=2, **small())
+    with pytest.raises(cs.ConfigError, match="image 1: level 1 was asked for and the array has 1"):
+        model.train([tmp_path / "a.ome.tif", pixels], [field.annotation[::2, ::2]] * 2, level=1, **small())
+    with pytest.raises(cs.ConfigError, match="image 0: an array does not tell how large its pixels are"):
+        model.train(pixels, field.annotation, level="1um", **small())
+    with pytest.raises(cs.ConfigError, match="level is 'half'; expected a level from 0 on"):
+        model.train(pixels, field.annotation, level="half", **small())
+    with pytest.raises(cs.LabelsError, match="level 1 64 x 80: none of its levels fits"):
+        model.train(tmp_path / "a.ome.tif", field.annotation, level=1, **small())
+    with pytest.raises(TypeError, match="level must be a whole number"):
+        model.train(pixels, field.annotation, level=0.5, **small())
+    with pytest.raises(cs.ConfigError, match="does not tell how large its pixels are"):
+        model.predict_large([pixels, pixels[::2, ::2]], level="1um")
+    assert model.steps == 1

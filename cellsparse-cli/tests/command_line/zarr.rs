@@ -92,6 +92,15 @@ fn a_zarr_is_segmented_as_the_same_pixels_in_a_file() {
     assert!(stderr(&half).contains("48 x 56 pixels (level 1 of 2)"), "{}", stderr(&half));
     assert_eq!(label_values(&project.path("out/field_0.tif")).dim(), (48, 56));
     assert_fails(&["predict", "--model", &model, "--images", &format!("{zarr}/2"), "--out", &out], "no such file");
+    // Training at the other resolution; the size of the pixels that is said is that of the largest, as for a prediction.
+    let values = label_values(&project.path("sparse/field_0.png")).mapv(|value| value as u16);
+    let drawn = project.path("half.png");
+    write_gray_png16(&drawn, values.slice(ndarray::s![..;2, ..;2])).expect("a file");
+    for (extra, size) in [(&["--level", "1um"][..], 1.0), (&["--level", "1", "--pixel-size", "0.4"], 0.8)] {
+        json(&cellsparse(&[&small_training(&zarr, &drawn, &model)[..], extra].concat()));
+        let told = json(&cellsparse(&["info", &model, "--json"]));
+        assert_eq!(told["pixel_size"], serde_json::json!([size, size]), "{extra:?}");
+    }
 }
 
 #[test]

@@ -277,6 +277,7 @@ def choose_algorithm(
     device: str = "auto",
     threads: int | None = None,
     memory: int | str | None = None,
+    level: int | str | None = None,
 ) -> Choice:
     """Tries every algorithm on the drawn cells and tells which one to train; `auto` of the command line.
 
@@ -284,7 +285,7 @@ def choose_algorithm(
 
     Parameters
     ----------
-    images, labels, label_encoding, pixel_size, rescale, threads, memory
+    images, labels, label_encoding, pixel_size, rescale, threads, memory, level
         As of `Model.train`.
     init : {"starter", "none"}
         Weights that the trials begin with.
@@ -306,7 +307,7 @@ def choose_algorithm(
     >>> choice.model(seed=3).algorithm == choice.algorithm
     True
     """
-    data = dataset(images, labels, label_encoding, None, pixel_size, None, memory)
+    data = dataset(images, labels, label_encoding, None, pixel_size, None, memory, level)
     found = json.loads(
         _native.choose_algorithm(
             data,

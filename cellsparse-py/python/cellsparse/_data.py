@@ -36,6 +36,7 @@ def dataset(
     pixel_size: PixelSizes,
     patch: int | None = None,
     memory: int | str | None = None,
+    level: int | str | None = None,
 ) -> _native.Dataset:
     """Images with their annotations, as the compiled part takes them."""
     limit = None if memory is None else str(memory)
@@ -47,7 +48,9 @@ def dataset(
         sizes = [_arrays.pixel_size(size) for size in pixel_size]
     else:
         sizes = [_arrays.pixel_size(pixel_size)] * len(pixels)
-    return _native.Dataset(pixels, annotations, "auto" if encoding is None else encoding, known, sizes, patch, limit)
+    wanted = None if level is None else _large.level(level)
+    how = "auto" if encoding is None else encoding
+    return _native.Dataset(pixels, annotations, how, known, sizes, patch, limit, wanted)
 
 
 def _pairs(images: Any, labels: Any, memory: str | None) -> tuple[list[Any], list[Any]]:

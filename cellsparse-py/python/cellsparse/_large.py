@@ -132,9 +132,11 @@ def options(model: Model, given: dict[str, Any]) -> dict[str, Any]:
     for name in ("prob_thresh", "nms_thresh", "flow_threshold", "cellprob_threshold", "diameter", "min_area"):
         if name in taken:
             taken[name] = _arrays.number(name, taken[name])
-    for name in ("tile", "level", "threads"):
+    for name in ("tile", "threads"):
         if name in taken:
-            taken[name] = _arrays.whole(name, taken[name], 0 if name == "level" else 1)
+            taken[name] = _arrays.whole(name, taken[name], 1)
+    if "level" in taken:
+        taken["level"] = level(taken["level"])
     for name in ("augment", "rescale", "skip_empty", "resume"):
         if name in taken:
             taken[name] = bool(taken[name])
@@ -173,6 +175,17 @@ KEYWORDS = (
     "augment",
     "postprocess",
 )
+
+
+def level(value: int | str) -> str:
+    """A resolution, by its number or by micrometres per pixel like "0.5um", as text."""
+    return value if isinstance(value, str) else str(_arrays.whole("level", value))
+
+
+def place(taken: dict[str, Any]) -> int:
+    """The level among arrays; 0 for micrometres per pixel, which arrays do not tell: the compiled part says so."""
+    wanted = str(taken.get("level", "0"))
+    return int(wanted) if wanted.isdecimal() else 0
 
 
 def region(value: Any) -> str:
@@ -214,10 +227,9 @@ def predict(
         if out is None:
             if isinstance(opened, str):
                 raise ConfigError("out: name a .tif file or give an array for the labels of a file")
-            level = taken.get("level", 0)
-            if level >= len(opened[0]):
-                raise ConfigError(f"option: level is {level}; the image has {len(opened[0])}, counted from 0")
-            out = np.zeros(opened[0][level], dtype=np.int32)
+            if place(taken) >= len(opened[0]):
+                raise ConfigError(f"option: level is {place(taken)}; the image has {len(opened[0])}, counted from 0")
+            out = np.zeros(opened[0][place(taken)], dtype=np.int32)
         labels = out
 
         def put(top: int, left: int, block: Any) -> None:

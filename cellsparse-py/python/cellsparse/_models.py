@@ -122,6 +122,7 @@ class Model:
         precision: Literal["auto", "f32", "tf32", "bf16"] = "auto",
         threads: int | None = None,
         memory: int | str | None = None,
+        level: int | str | None = None,
     ) -> History:
         """Trains on annotated images, from the weights the model has now.
 
@@ -189,6 +190,10 @@ class Model:
         memory : int or str, optional
             Bytes to take at most, or a text such as "4G"; half of what is free by default. Work that would take more is done
             in smaller pieces, or refused with LimitError before it begins.
+        level : int or str, optional
+            Resolution of pyramids that are given as paths, also of those of `validation`: a level, 0 for the largest, or
+            micrometres per pixel, like "0.5um", as of `predict_large`. Only the parts of it around what was drawn are read;
+            shapes and `pixel_size` are in the pixels of level 0, and a label image needs a level of the same size.
 
         Returns
         -------
@@ -220,7 +225,7 @@ class Model:
         (2, 2)
         """
         patch = None if patch_size is None else _arrays.whole("patch_size", patch_size, 1, 4096)
-        data = dataset(images, labels, label_encoding, classes, pixel_size, patch, memory)
+        data = dataset(images, labels, label_encoding, classes, pixel_size, patch, memory, level)
         checked = None
         if validation is not None:
             try:
@@ -229,7 +234,7 @@ class Model:
                 raise ConfigError("option: validation must be a pair (images, labels)") from None
             # A list belongs to the images of the training alone.
             sizes = None if isinstance(pixel_size, list) else pixel_size
-            checked = dataset(images, labels, label_encoding, None, sizes, patch, memory)
+            checked = dataset(images, labels, label_encoding, None, sizes, patch, memory, level)
         encoding, meaning, reason = data.encoding()
         if progress and label_encoding == "auto" and encoding != "signed":
             print(f"labels: {encoding} ({meaning}), because {reason}", file=sys.stderr)
@@ -386,7 +391,7 @@ class Model:
         Parameters
         ----------
         image : path, array, or list of arrays
-            A TIFF of any size, or anything with a shape `[H, W]` or `[H, W, C]` that can be sliced: NumPy, a memory map, zarr,
+            A TIFF of any size, an OME-Zarr folder, or anything with a shape `[H, W]` or `[H, W, C]` that can be sliced: NumPy, a memory map, zarr,
             dask. A list holds the levels of a pyramid, the largest first.
         out : path or array, optional
             Where labels go: a `.tif` or `.ome.tif` file (tiled, 32 bit, with smaller copies), an `.ome.zarr` folder, or an
@@ -396,7 +401,8 @@ class Model:
         callback : callable, optional
             Called as `callback(phase, done, total)` after every part; returning `False` stops.
         **options
-            `level` (0): the level that is segmented. `region`: `(left, top, width, height)` or a GeoJSON file, in pixels of
+            `level` (0): the level that is segmented, by its number, or by micrometres per pixel like "0.5um" in files that
+            tell them; `pixel_size` is that of level 0. `region`: `(left, top, width, height)` or a GeoJSON file, in pixels of
             level 0; objects whose middle lies outside are left out. `skip_empty` (True): leave out parts in which nothing as
             large as a cell stands out. `folder`: keeps finished parts, from which `resume=True` goes on. And those of
             `predict`.

@@ -111,7 +111,7 @@ def predict(
         cut: Callable[[Any], Any] = lambda part: opened  # noqa: E731
     else:
         plan["levels"] = opened[0]
-        level = array[taken.get("level", 0)] if isinstance(array, (list, tuple)) else array
+        level = array[_large.place(taken)] if isinstance(array, (list, tuple)) else array
 
         def cut(part: Any) -> Any:
             top, left, height, width = part
