@@ -142,8 +142,8 @@ mod tests {
         let image = repeated([3, 8]);
         for (algorithm, memory) in [(Algorithm::Cellpose, "140M"), (Algorithm::Elephant, "110M")] {
             let model = model(algorithm);
-            let mut generous = PredictOptions::default();
-            generous.tile = (algorithm == Algorithm::Elephant).then_some(256);
+            let tile = (algorithm == Algorithm::Elephant).then_some(256);
+            let generous = PredictOptions { tile, ..PredictOptions::default() };
             let whole = model.predict(&image, &generous).unwrap();
             assert!(whole.objects.len() > 50, "{algorithm}: {}", whole.objects.len());
             let scarce = PredictOptions { memory: Some(memory.parse().unwrap()), ..generous };
