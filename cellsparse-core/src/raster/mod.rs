@@ -39,7 +39,7 @@ pub use self::read::{
 };
 pub use self::resize::{Resized, resize_bilinear, resize_nearest, scaled_size};
 pub use self::resize_aligned::resize_bilinear_aligned;
-pub use self::tiles::{Span, read_reflected, read_reflected_part, reflect_pad, tile_axis, tile_axis_in_steps};
+pub use self::tiles::{Span, read_reflected, read_reflected_part, reflect_pad, tile_axis};
 #[cfg(feature = "io")]
 pub use self::write::{
     encode_rgb_png, write_gray_png8, write_gray_png16, write_labels, write_rgb_png, write_wire_labels,

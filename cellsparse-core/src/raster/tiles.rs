@@ -38,32 +38,6 @@ pub fn tile_axis(n: usize, tile: usize, overlap: usize) -> Vec<Span> {
     }
 }
 
-/// [`tile_axis`] with tiles that begin at multiples of `step` blocks and are no longer than `tile`; where they would keep too little
-/// for that, they begin as there.
-///
-/// Kernels work on groups of rows and columns that begin where a tile does, and round by the place in a group. With tiles that begin
-/// at multiples of the groups, a pixel is computed in the same way in every tile.
-pub fn tile_axis_in_steps(n: usize, tile: usize, overlap: usize, step: usize) -> Vec<Span> {
-    let step = step.max(1);
-    // The last tile begins its length before the end.
-    let length = tile.saturating_sub((tile % step + step - n % step) % step);
-    if n <= tile || length < 2 * overlap + step {
-        return tile_axis(n, tile, overlap);
-    }
-    let apart = (length - 2 * overlap) / step * step;
-    let mut spans: Vec<Span> = Vec::new();
-    for begin in (0..).step_by(apart) {
-        let keep_begin = spans.last().map_or(0, |span| span.keep_end);
-        if begin + length >= n {
-            spans.push(Span { begin: n - length, end: n, keep_begin, keep_end: n });
-            break;
-        }
-        let end = begin + length;
-        spans.push(Span { begin, end, keep_begin, keep_end: end - overlap });
-    }
-    spans
-}
-
 /// The image continued at its bottom and right by reflection (the edge pixels not repeated) to `height` x `width`.
 ///
 /// Sizes below those of the image leave the image as it is along that axis. An axis of one pixel is repeated.
@@ -123,8 +97,9 @@ mod tests {
     #[test]
     fn tiles_keep_every_block_once_with_context() {
         for n in 1..60 {
-            for (tile, overlap, step) in (0..20 * 6 * 4).map(|k| (k % 20 + 1, k / 20 % 6, k / 120 + 1)) {
-                for spans in [tile_axis(n, tile, overlap), tile_axis_in_steps(n, tile, overlap, step)] {
+            for tile in 1..20 {
+                for overlap in 0..6 {
+                    let spans = tile_axis(n, tile, overlap);
                     let mut next = 0;
                     for span in &spans {
                         assert_eq!(span.keep_begin, next);
@@ -135,15 +110,6 @@ mod tests {
                         next = span.keep_end;
                     }
                     assert_eq!(next, n);
-                }
-                let spans = tile_axis_in_steps(n, tile, overlap, step);
-                let length = spans[0].end;
-                assert!(
-                    length <= tile.max(2 * overlap + 1)
-                        && (length == n || length + step > tile || tile < 2 * overlap + 1)
-                );
-                if tile + 1 >= 2 * (overlap + step) {
-                    assert!(spans.iter().all(|span| span.begin % step == 0), "{n} {tile} {overlap} {step}");
                 }
             }
         }

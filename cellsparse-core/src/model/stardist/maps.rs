@@ -11,7 +11,7 @@ use crate::model::network::Network;
 use crate::model::work::Work;
 use crate::model::working_scale::resample;
 use crate::networks::StarDistConfig;
-use crate::raster::{Span, read_reflected, tile_axis_in_steps};
+use crate::raster::{Span, read_reflected, tile_axis};
 
 /// What the network says about one tile, on the grid.
 pub(in crate::model) struct StarMaps {
@@ -33,9 +33,6 @@ const SHORTEST_RAY: f32 = 1e-3;
 /// Side of a tile when the image does not fit into one.
 const TILE: usize = 1024;
 
-/// Rows and columns of a map that the kernels compute together.
-const GROUP: usize = 4;
-
 /// Side of the smallest tile, in receptive radii: half of it is kept, a quarter of the pixels that are read.
 const SMALLEST_TILE: usize = 4;
 
@@ -49,9 +46,8 @@ pub(super) fn smallest_tile(config: &StarDistConfig) -> usize {
 /// `visit`, until it says to stop.
 ///
 /// The image is continued by reflection to a multiple of what the network divides by. Tiles overlap by the receptive
-/// field and begin where the kernels' groups do, so the maps are those of the whole image, whatever the size of the tiles: it is
-/// chosen by the memory that there is, and on an accelerator by whether the first tile finds memory. There, the next tile is
-/// computed while the last one is visited.
+/// field, so the maps are those of the whole image, whatever the size of the tiles: it is chosen by the memory that there is, and
+/// on an accelerator by whether the first tile finds memory. There, the next tile is computed while the last one is visited.
 pub(super) fn for_each_tile(
     network: &Network,
     config: &StarDistConfig,
@@ -118,8 +114,7 @@ impl StarTiles {
         let radius = config.receptive_radius();
         let spans = |sides: [usize; 2]| -> [Vec<Span>; 2] {
             std::array::from_fn(|axis| {
-                let (side, overlap) = (sides[axis].div_ceil(block[axis]), radius[axis].div_ceil(block[axis]));
-                tile_axis_in_steps(blocks[axis], side, overlap, GROUP)
+                tile_axis(blocks[axis], sides[axis].div_ceil(block[axis]), radius[axis].div_ceil(block[axis]))
             })
         };
         let shape = |sides: [usize; 2]| {
