@@ -123,7 +123,7 @@ fn a_slide_is_drawn_on_learned_from_and_looked_at_by_parts() {
     let mut project = Project::open(&place).unwrap();
     let scarce = ReadLimits { decoded_bytes: 1 << 24, ..limits() };
     let refused = project.add_file(&file, &scarce).unwrap_err().to_string();
-    assert!(refused.contains("4200 x 4200") && refused.contains("cellsparse train --images SLIDE"), "{refused}");
+    assert!(refused.contains("4200 x 4200") && refused.contains("annotations as GeoJSON"), "{refused}");
     let (id, small) = (project.add_file(&file, &limits()).unwrap(), image_file(folder.path()));
     let small = project.add_file(small, &limits()).unwrap();
     let picture = project.picture(id).unwrap();

@@ -73,7 +73,7 @@ impl Slide {
         if self.pixels() > most {
             return Err(Error::Limit(format!(
                 "an image of {rows} x {columns} pixels; of images up to {:.0} megapixels there is memory for what is drawn: draw on \
-                 this one in QuPath and train with `cellsparse train --images SLIDE --labels SLIDE.geojson`, or export a part of it or a \
+                 this one in QuPath, export its annotations as GeoJSON and train from the file and them, or export a part of it or a \
                  smaller level",
                 most as f64 / 1e6
             )));
