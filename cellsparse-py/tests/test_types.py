@@ -13,7 +13,7 @@ pytest.importorskip("mypy")
 
 
 # The plugin, which is its own stub, cannot be imported without napari.
-ALLOWED = r"cellsparse\._napari\._(curve|form|jobs|widget)"
+ALLOWED = r"cellsparse\._napari\._(clicks|curve|form|jobs|widget)"
 if not hasattr(_native, "Sam"):
     ALLOWED += "\n" + r"cellsparse\._native\.Sam.*"
 

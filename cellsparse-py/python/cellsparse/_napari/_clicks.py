@@ -161,7 +161,10 @@ class Clicks(QObject):  # type: ignore[misc, unused-ignore]
         """Points `x, y, label` and the last box `x0, y0, x1, y1` of the plane in view."""
         if self._points is None:
             return [], None
-        here = lambda at: all(round(float(a)) == b for a, b in zip(at[:-2], self._place))
+
+        def here(at: Any) -> bool:
+            return all(round(float(a)) == b for a, b in zip(at[:-2], self._place))
+
         inside = list(self._points.features["inside"])
         points = [
             (float(at[-1]), float(at[-2]), int(bool(own)))
@@ -187,11 +190,12 @@ class Clicks(QObject):  # type: ignore[misc, unused-ignore]
             return
         self._look()
         sam, pixels, view = self.sam, self._plane, self._view()
+        assert pixels is not None
         points, box = self.prompt()
         self._dropped = False
         if not points and box is None:
             self._show(None)
-            rows, columns = pixels.shape[:2]  # type: ignore[union-attr]
+            rows, columns = pixels.shape[:2]
             top, left, height, width = view or (0, 0, rows, columns)
             middle = [(min(left + width / 2, columns - 1), min(top + height / 2, rows - 1))]
             self.panel.say("Looking at the image; the first time in a part of it takes some seconds ...")
