@@ -76,8 +76,16 @@ impl EngineCache {
     pub fn put(&self, shape: [usize; 3], device: &Device, engine: Engine) {
         if let Some(mut engines) = now(&self.idle) {
             engines.push((key(shape, device), engine));
-            let bytes = |engines: &[(Key, Engine)]| engines.iter().map(|(_, engine)| engine.bytes()).sum::<usize>();
             while engines.len() > KEPT || bytes(&engines) > KEPT_BYTES {
+                engines.remove(0);
+            }
+        }
+    }
+
+    /// Forgets engines, those that were kept first before the others, until what is left and `more` bytes take at most `most`.
+    pub fn make_room(&self, more: u64, most: u64) {
+        if let Some(mut engines) = now(&self.idle) {
+            while !engines.is_empty() && (bytes(&engines) as u64).saturating_add(more) > most {
                 engines.remove(0);
             }
         }
@@ -174,6 +182,10 @@ fn now<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
+fn bytes(engines: &[(Key, Engine)]) -> usize {
+    engines.iter().map(|(_, engine)| engine.bytes()).sum()
+}
+
 fn key(shape: [usize; 3], device: &Device) -> Key {
     (shape, device.location())
 }
@@ -181,6 +193,7 @@ fn key(shape: [usize; 3], device: &Device) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::networks::ElephantConfig;
 
     #[test]
     fn pools_are_kept_and_that_of_the_caller_is_taken() {
@@ -204,6 +217,26 @@ mod tests {
         assert_ne!(seen(Some(1)), seen(Some(2)));
         assert_eq!(engines.pools.0.lock().unwrap().len(), 2);
         assert!(begin.elapsed().as_secs() < 5);
+    }
+
+    #[test]
+    fn engines_make_room_for_others() {
+        let graph = Arc::new(ElephantConfig { widths: vec![2, 2], ..Default::default() }.graph());
+        let (cache, device) = (EngineCache::default(), Device::cpu());
+        let shapes = [[1, 32, 32], [1, 64, 64]];
+        let each = shapes.map(|shape| {
+            let engine = Engine::new(&graph, &device, shape, false).unwrap();
+            let bytes = engine.bytes() as u64;
+            cache.put(shape, &device, engine);
+            bytes
+        });
+        let kept = || cache.idle.lock().unwrap().iter().map(|((shape, _), _)| *shape).collect::<Vec<_>>();
+        cache.make_room(7, each[0] + each[1] + 7);
+        assert_eq!(kept(), shapes);
+        cache.make_room(8, each[0] + each[1] + 7);
+        assert_eq!(kept(), shapes[1..], "the first one goes first");
+        cache.make_room(u64::MAX, u64::MAX);
+        assert_eq!(kept(), [[0; 3]; 0]);
     }
 
     #[test]

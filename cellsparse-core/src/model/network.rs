@@ -215,6 +215,8 @@ impl Network {
             return Ok(engine);
         }
         self.first_fitting(work, [shape], |shape| shape)?;
+        // What is kept for other shapes is part of the memory.
+        self.engines.make_room(self.bytes(shape, work.device)?, work.budget.left());
         let mut engine = Engine::new(&Arc::clone(&self.graph), work.device, shape, false)?;
         engine.set_weights(&self.weights)?;
         Ok(engine)

@@ -10,7 +10,7 @@ use super::super::elephant::{self, ElephantThresholds, OVERLAP, TILE};
 use super::super::options::Postprocess;
 use super::super::registry::AnyAlgorithm;
 use super::super::work::Work;
-use super::{Found, Scaled, Setup};
+use super::{Found, RESERVED, Scaled, Setup};
 use crate::budget::copied;
 use crate::error::{Error, Result};
 use crate::geometry::label_runs::{LabelRuns, Run};
@@ -22,9 +22,10 @@ use crate::raster::{LabelImage, scaled_size};
 /// Tiles of ELEPHANT on which the statistics of an image are measured: all of an image that has not more.
 const MEASURED: usize = 64;
 
-/// Bytes of the answers to tiles that are kept for the next part, at most, and the share of the memory, as 1 in so many.
+/// Bytes of the answers to tiles that are kept for the next part, at most, and the share of the memory, as 1 in so many: half of
+/// what the network leaves.
 const KEPT_BYTES: usize = 512 << 20;
-const KEPT_SHARE: u64 = 4;
+const KEPT_SHARE: u64 = 2 * RESERVED;
 
 /// The answers of the network to the tiles of an image, which are those of the image that is segmented whole.
 pub(crate) struct Blended<'a> {
