@@ -1,7 +1,7 @@
 //! Masks of SAM against those that the original package found with a small network of the same parts.
 
 use cellsparse_core::raster::Image;
-use cellsparse_core::sam::{EncodeOptions, Kind, Mask, Outliner, Outputs, Point, Prompt, Sam, cut};
+use cellsparse_core::sam::{EncodeOptions, Kind, Mask, Outliner, Outputs, Point, Prompt, Sam};
 use cellsparse_core::{Budget, CancelToken, Device, ErrorKind};
 use cellsparse_tests::{Fixture, fixture, fixtures};
 use ndarray::{Array3, ArrayD, Ix3, s};
@@ -221,7 +221,7 @@ fn a_part_of_a_large_image_is_outlined_where_it_lies() {
     let view = cellsparse_core::raster::regions::Region { top: 270, left: 380, height: 60, width: 60 };
     let part = outliner.part([large.height(), large.width()], Some(view), &prompt);
     assert_eq!((part.height, part.width), (size, size));
-    let pixels = cut(&large, part).unwrap();
+    let pixels = cellsparse_core::raster::regions::cut(&large, part).unwrap();
     let found = outliner.outline(&pixels, part, &prompt, &EncodeOptions::default()).unwrap();
     let moved = Prompt::point(400.0 - part.left as f64, 300.0 - part.top as f64);
     let alone = outliner.segment(&pixels, &[moved], &EncodeOptions::default()).unwrap();

@@ -1,7 +1,7 @@
 //! Images in memory of which a prediction as a whole would take more than it may: they are segmented by parts.
 
 use super::blocks::BLOCK;
-use super::run::run_knowing;
+use super::run::run;
 use super::{LargeOptions, MemorySink};
 use crate::budget::{Budget, bytes_of};
 use crate::control::Flow;
@@ -52,7 +52,7 @@ fn segment(model: &Model, image: Image, options: &PredictOptions, side: usize) -
     let summary = model.in_pool(options.threads, || {
         let known = looked_at.then(|| Context::of_whole(model, &image, options)).transpose()?;
         let reader = ImageRegions::new(image, None)?;
-        run_knowing(known, model, &reader, &large, side, &mut [&mut sink], &mut |_| Flow::Continue)
+        run(known, model, &reader, &large, side, &mut [&mut sink], &mut |_| Flow::Continue)
     })?;
     let mut found = sink.into_segmentation();
     found.notes = summary.notes;

@@ -125,8 +125,6 @@ impl Model {
         sinks: &mut [&mut dyn LargeSink],
         observer: &mut (dyn FnMut(&LargeProgress) -> Flow + Send),
     ) -> Result<LargeSummary> {
-        self.in_pool(options.predict.threads, || {
-            run::run_knowing(None, self, reader, options, blocks::BLOCK, sinks, observer)
-        })
+        self.in_pool(options.predict.threads, || run::run(None, self, reader, options, blocks::BLOCK, sinks, observer))
     }
 }

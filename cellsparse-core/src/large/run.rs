@@ -24,21 +24,8 @@ const DOUBLINGS: usize = 3;
 /// How the note on an empty result begins.
 const NOTHING: &str = "nothing found";
 
-/// Segments an image in blocks of `side` pixels.
-#[cfg(test)]
-pub(super) fn run(
-    model: &Model,
-    reader: &dyn RegionReader,
-    options: &LargeOptions,
-    side: usize,
-    sinks: &mut [&mut dyn LargeSink],
-    observer: &mut (dyn FnMut(&LargeProgress) -> Flow + Send),
-) -> Result<LargeSummary> {
-    run_knowing(None, model, reader, options, side, sinks, observer)
-}
-
 /// Segments an image in blocks of `side` pixels, of which something may be `known` that is otherwise measured first.
-pub(super) fn run_knowing(
+pub(super) fn run(
     known: Option<Context>,
     model: &Model,
     reader: &dyn RegionReader,

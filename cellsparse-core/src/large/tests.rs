@@ -49,7 +49,7 @@ fn by_parts(model: &Model, image: &Image, options: &LargeOptions, side: usize) -
     let mut memory = MemorySink::default();
     let run = |sink: &mut MemorySink| {
         let threads = options.predict.threads;
-        model.in_pool(threads, || run::run(model, &reader, options, side, &mut [sink], &mut |_| Flow::Continue))
+        model.in_pool(threads, || run::run(None, model, &reader, options, side, &mut [sink], &mut |_| Flow::Continue))
     };
     let summary = run(&mut memory).unwrap();
     let found = memory.into_segmentation();
@@ -218,8 +218,8 @@ fn a_run_that_was_ended_goes_on_with_the_same_result() {
                 events.push((event.phase, event.done, event.total));
                 if events.len() >= stop_after { Flow::Stop } else { Flow::Continue }
             };
-            let summary =
-                model.in_pool(None, || run::run(&model, &reader, options, 128, &mut [&mut memory], &mut observer));
+            let summary = model
+                .in_pool(None, || run::run(None, &model, &reader, options, 128, &mut [&mut memory], &mut observer));
             (summary, events, memory.into_segmentation())
         };
         let (ended, _, _) = run(&options, 2);
@@ -415,7 +415,8 @@ fn what_a_smaller_copy_shows_to_be_empty_is_not_read() {
             let run = |copies: usize, smaller: Smaller| {
                 let reader = Pyramid::new(&pixels, copies, smaller, 900);
                 let mut memory = MemorySink::default();
-                let run = || run::run(&model, &reader, &options, 200, &mut [&mut memory], &mut |_| Flow::Continue);
+                let run =
+                    || run::run(None, &model, &reader, &options, 200, &mut [&mut memory], &mut |_| Flow::Continue);
                 let summary = model.in_pool(None, run).unwrap();
                 (memory.into_segmentation(), summary.notes, reader.read.into_inner())
             };

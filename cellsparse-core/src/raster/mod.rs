@@ -16,6 +16,7 @@ mod read;
 pub mod regions;
 mod resize;
 mod resize_aligned;
+mod runs;
 pub mod taper;
 mod tiles;
 #[cfg(feature = "io")]
@@ -39,6 +40,7 @@ pub use self::read::{
 };
 pub use self::resize::{Resized, resize_bilinear, resize_nearest, scaled_size};
 pub use self::resize_aligned::resize_bilinear_aligned;
+pub use self::runs::runs_where;
 pub use self::tiles::{Span, read_reflected, read_reflected_part, reflect_pad, tile_axis};
 #[cfg(feature = "io")]
 pub use self::write::{

@@ -1,5 +1,6 @@
 //! Images that are read part by part, because they are larger than the memory.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -178,12 +179,30 @@ impl RegionReader for ImageRegions {
 
     fn read(&self, region: Region, level: usize) -> Result<Image> {
         region.check(&self.extent, level)?;
-        let part = s![region.top..region.bottom(), region.left..region.right(), ..];
-        Ok(match &self.image {
-            Image::U8(pixels) => Image::U8(pixels.slice(part).to_owned()),
-            Image::U16(pixels) => Image::U16(pixels.slice(part).to_owned()),
-            Image::F32(pixels) => Image::F32(pixels.slice(part).to_owned()),
-        })
+        Ok(part_of(&self.image, region))
+    }
+}
+
+/// The samples of a part of an image, which are not copied when it is all of it.
+///
+/// # Errors
+/// [`Error::Config`] for a part that lies outside.
+pub fn cut(image: &Image, part: Region) -> Result<Cow<'_, Image>> {
+    let (height, width, _) = image.shape();
+    part.check(&[Extent { height, width }], 0)?;
+    if [part.height, part.width] == [height, width] {
+        return Ok(Cow::Borrowed(image));
+    }
+    Ok(Cow::Owned(part_of(image, part)))
+}
+
+/// The samples of a part that lies within.
+fn part_of(image: &Image, part: Region) -> Image {
+    let window = s![part.top..part.bottom(), part.left..part.right(), ..];
+    match image {
+        Image::U8(pixels) => Image::U8(pixels.slice(window).to_owned()),
+        Image::U16(pixels) => Image::U16(pixels.slice(window).to_owned()),
+        Image::F32(pixels) => Image::F32(pixels.slice(window).to_owned()),
     }
 }
 
@@ -324,6 +343,10 @@ mod tests {
         let reader = ImageRegions::new(Image::U8(pixels.clone()), None).unwrap();
         let region = Region { top: 1, left: 2, height: 3, width: 4 };
         assert_eq!(reader.read(region, 0).unwrap(), Image::U8(pixels.slice(s![1..4, 2..6, ..]).to_owned()));
+        let image = Image::U8(pixels.clone());
+        assert_eq!(*cut(&image, region).unwrap(), reader.read(region, 0).unwrap());
+        assert!(matches!(cut(&image, Region { top: 0, left: 0, height: 5, width: 7 }), Ok(Cow::Borrowed(_))));
+        assert!(matches!(cut(&image, Region { top: usize::MAX, ..region }), Err(Error::Config(_))));
         for (wrong, level) in [
             (Region { height: 5, ..region }, 0),
             (Region { width: 0, ..region }, 0),

@@ -40,7 +40,7 @@ use ndarray::{Array2, Axis, s};
 use self::checkpoint::Checkpoint;
 pub use self::checkpoint::SOURCES;
 use self::decoder::{Decoder, MASKS};
-pub use self::outliner::{Outline, Outliner, cut};
+pub use self::outliner::{Outline, Outliner};
 use self::prompt::PromptEncoder;
 pub use self::prompt::{Point, Prompt};
 use crate::budget::{Budget, bytes_of};

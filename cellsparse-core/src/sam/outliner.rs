@@ -1,12 +1,11 @@
 //! A network with the embeddings of the images that it looked at last, and objects instead of masks: what every front end of
 //! click to outline works with.
 
-use std::borrow::Cow;
 use std::hash::Hasher as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ndarray::{Array2, Array3, s};
+use ndarray::{Array2, Array3};
 use twox_hash::XxHash64;
 
 use super::prompt::Prompt;
@@ -14,7 +13,7 @@ use super::{Embedding, EncodeOptions, Mask, Outputs, Sam};
 use crate::error::{Error, Result};
 use crate::model::{Segmentation, Threads, segmentation_of_labels};
 use crate::raster::regions::Region;
-use crate::raster::{Connectivity, Image, LabelImage, label_components};
+use crate::raster::{Connectivity, Image, LabelImage, label_components, runs_where};
 
 /// Bytes of embeddings that are kept, at most; with little memory, an eighth of what a call may take.
 const KEPT: u64 = 256 << 20;
@@ -151,7 +150,7 @@ impl Outliner {
         let masks = self.masks(&embedding, std::slice::from_ref(&moved), Outputs::Best, options)?;
         let Some(mask) = masks.first() else { return Err(Error::Internal("no mask for a prompt".into())) };
         let object = object(&mask.pixels()?, &moved)?;
-        Ok(Outline { score: mask.score, pixels: runs(&object, at) })
+        Ok(Outline { score: mask.score, pixels: runs_where(object.view(), [at.top, at.left], |inside| *inside) })
     }
 
     /// The objects that prompts point at, as a label image: object `i + 1` is that of prompt `i`. A pixel of several belongs to the
@@ -207,28 +206,6 @@ impl Drop for Turn<'_> {
         self.0.lock().encoding = false;
         self.0.changed.notify_all();
     }
-}
-
-/// The samples of a part of an image, which are not copied when it is all of it.
-///
-/// # Errors
-/// [`Error::Config`] for a part that lies outside.
-pub fn cut(image: &Image, part: Region) -> Result<Cow<'_, Image>> {
-    let (rows, columns, _) = image.shape();
-    let Region { top, left, height, width } = part;
-    let end = |first: usize, length: usize, most: usize| first.checked_add(length).filter(|end| *end <= most);
-    let (Some(bottom), Some(right)) = (end(top, height, rows), end(left, width, columns)) else {
-        return Err(Error::Config(format!("the part {part:?} lies outside an image of {columns} x {rows} pixels")));
-    };
-    if [height, width] == [rows, columns] {
-        return Ok(Cow::Borrowed(image));
-    }
-    let window = s![top..bottom, left..right, ..];
-    Ok(Cow::Owned(match image {
-        Image::U8(pixels) => Image::U8(pixels.slice(window).to_owned()),
-        Image::U16(pixels) => Image::U16(pixels.slice(window).to_owned()),
-        Image::F32(pixels) => Image::F32(pixels.slice(window).to_owned()),
-    }))
 }
 
 /// See [`Outliner::part`]; `seen` is the side of what the network sees.
@@ -323,25 +300,6 @@ fn object(mask: &Array2<bool>, prompt: &Prompt) -> Result<Array2<bool>> {
     }
     points(false).for_each(|point| open[at(&around, point.x, point.y) as usize] = true);
     Ok(ndarray::Zip::from(&object).and(&around).map_collect(|inside, part| *inside || !open[*part as usize]))
-}
-
-/// The pixels of a part of an image as runs of the image.
-fn runs(object: &Array2<bool>, at: Region) -> Vec<[u32; 3]> {
-    let mut runs = Vec::new();
-    for (row, line) in object.outer_iter().enumerate() {
-        let mut begun = None;
-        for (column, inside) in line.iter().copied().chain([false]).enumerate() {
-            match (begun, inside) {
-                (None, true) => begun = Some(column),
-                (Some(first), false) => {
-                    runs.push([at.top + row, at.left + first, at.left + column].map(|n| n as u32));
-                    begun = None;
-                }
-                _ => {}
-            }
-        }
-    }
-    runs
 }
 
 /// What tells an image from others: its type, shape and samples.
@@ -439,8 +397,8 @@ mod tests {
         assert_eq!(area(&ring), 9, "two parts");
         assert!(object(&Array2::from_elem((3, 4), false), &ring).unwrap().iter().all(|inside| !inside));
         let found = object(&mask, &Prompt::point(4.0, 3.0)).unwrap();
-        let at = Region { top: 10, left: 100, height: 4, width: 6 };
-        assert_eq!(runs(&found, at), [[12, 104, 106], [13, 104, 106]]);
+        let runs = runs_where(found.view(), [10, 100], |inside| *inside);
+        assert_eq!(runs, [[12, 104, 106], [13, 104, 106]]);
     }
 
     #[test]
@@ -458,17 +416,5 @@ mod tests {
             assert!(digests.iter().skip(place + 1).all(|other| other != one && other[0] != one[0]), "{place}");
         }
         assert_eq!(digest(&bytes((2, 3, 1), vec![0; 6])), digests[0]);
-    }
-
-    #[test]
-    fn parts_are_cut_within_the_image() {
-        let image = Image::U16(Array3::from_shape_fn((4, 5, 2), |(y, x, c)| (100 * c + 10 * y + x) as u16));
-        let found = cut(&image, Region { top: 1, left: 2, height: 2, width: 3 }).unwrap();
-        let Image::U16(pixels) = found.as_ref() else { panic!("16 bit") };
-        assert_eq!((pixels.dim(), pixels[[1, 2, 1]]), ((2, 3, 2), 124));
-        assert!(matches!(cut(&image, Region { top: 0, left: 0, height: 4, width: 5 }), Ok(Cow::Borrowed(_))));
-        for (top, height) in [(1, 4), (usize::MAX, 2)] {
-            assert!(cut(&image, Region { top, left: 0, height, width: 1 }).is_err());
-        }
     }
 }

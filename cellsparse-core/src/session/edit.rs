@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, counted};
-use crate::raster::LabelImage;
+use crate::raster::{LabelImage, runs_where};
 
 /// Pixels `first..end` of a row: `[row, first, end]`.
 pub type Run = [u32; 3];
@@ -148,21 +148,7 @@ fn check_runs(runs: &[Run]) -> Result<()> {
 
 /// The pixels of an object in a label image, row by row.
 pub fn runs_of(labels: &LabelImage, id: i32) -> Vec<Run> {
-    let mut runs = Vec::new();
-    for (row, line) in labels.outer_iter().enumerate() {
-        let mut begun = None;
-        for (column, label) in line.iter().chain([&i32::MIN]).enumerate() {
-            match (begun, *label == id) {
-                (None, true) => begun = Some(column),
-                (Some(first), false) => {
-                    runs.push([row as u32, first as u32, column as u32]);
-                    begun = None;
-                }
-                _ => {}
-            }
-        }
-    }
-    runs
+    runs_where(labels.view(), [0, 0], |label| *label == id)
 }
 
 #[cfg(test)]

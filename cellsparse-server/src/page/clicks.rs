@@ -116,8 +116,8 @@ fn coloured<T: Copy + Into<f64>>(pixels: ArrayView3<'_, T>, channels: &[Shown]) 
 #[cfg(feature = "sam")]
 mod network {
     use axum::http::StatusCode;
-    use cellsparse_core::raster::regions::Region;
-    use cellsparse_core::sam::{EncodeOptions, Outliner, Point, Prompt, SOURCES, Sam, cut};
+    use cellsparse_core::raster::regions::{Region, cut};
+    use cellsparse_core::sam::{EncodeOptions, Outliner, Point, Prompt, SOURCES, Sam};
     use serde_json::json;
 
     use super::*;
