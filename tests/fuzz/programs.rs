@@ -82,6 +82,11 @@ fn archives(folder: &Path) -> Vec<Vec<Entry>> {
     );
     let weights = fs::read(keras("weights_best.h5")).unwrap();
     archives.push(vec![("rdf.yaml".into(), described.into_bytes()), ("weights_best.h5".into(), weights)]);
+    // Of early versions of the package, whose configuration is that of the program.
+    let early = "type: model\nweights:\n  tensorflow_saved_model_bundle: {source: TF_SavedModel.zip}\nconfig:\n  stardist:\n    \
+         thresholds: {nms: 0.25, prob: 0.479}\n";
+    let program = fs::read(path("plain/TF_SavedModel.zip")).unwrap();
+    archives.push(vec![("rdf.yaml".into(), early.into()), ("TF_SavedModel.zip".into(), program)]);
     let star = Model::import(path("plain"), None).unwrap().model;
     let cells = CellposeConfig { widths: vec![2, 4], ..Default::default() };
     let cells = Model::cellpose(cells, 0).unwrap();
