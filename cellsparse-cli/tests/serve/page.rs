@@ -137,7 +137,8 @@ fn of_a_slide_no_more_is_read_than_is_looked_at() {
     std::fs::write(slide.join(".zattrs"), json!({ "multiscales": multiscales }).to_string()).unwrap();
     std::fs::write(slide.join(".zgroup"), r#"{"zarr_format": 2}"#).unwrap();
 
-    let server = Server::start_in(&root.path().join("models"), &["--images", &folder]);
+    let weights = sam_weights();
+    let server = Server::start_in(&root.path().join("models"), &["--images", &folder, "--sam", &weights]);
     ok(server.post(PROJECT, &json!({})));
     let image = ok(server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "slide.zarr" })));
     assert_eq!(
@@ -161,6 +162,16 @@ fn of_a_slide_no_more_is_read_than_is_looked_at() {
     assert_eq!(ok(server.post(&format!("{path}/edit"), &square(1000, 700, "cell")))["cell"], 1);
     let objects = ok(server.get(&format!("{path}/objects")));
     assert_eq!(objects["objects"].as_array().unwrap().len(), 1);
+    // Of a click, the part around the view is looked at: what cannot be read lies elsewhere.
+    std::fs::write(slide.join("0/2.2"), b"no pixels").unwrap();
+    let click = |x: u32, y: u32| {
+        let view = [y - 20, x - 20, y + 20, x + 20];
+        server.post(&format!("{path}/outline"), &json!({ "inside": [[x, y]], "view": view }))
+    };
+    let clicked = ok(click(480, 700));
+    let part: Vec<u64> = clicked["part"].as_array().unwrap().iter().map(|at| at.as_u64().unwrap()).collect();
+    assert!(part[0] <= 680 && part[2] >= 720 && part[2] - part[0] < 1000, "{clicked}");
+    assert_eq!(click(1250, 1250).status, 422);
 }
 
 #[test]

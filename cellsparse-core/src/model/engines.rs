@@ -85,7 +85,8 @@ impl EngineCache {
     /// Forgets engines, those that were kept first before the others, until what is left and `more` bytes take at most `most`.
     pub fn make_room(&self, more: u64, most: u64) {
         if let Some(mut engines) = now(&self.idle) {
-            while !engines.is_empty() && (bytes(&engines) as u64).saturating_add(more) > most {
+            let fit = |kept: &[_]| (bytes(kept) as u64).checked_add(more).is_some_and(|all| all <= most);
+            while !engines.is_empty() && !fit(&engines) {
                 engines.remove(0);
             }
         }

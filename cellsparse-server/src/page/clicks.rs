@@ -1,9 +1,11 @@
 //! Click to outline: the network that the server was started with, if it was, and what the page asks it.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use cellsparse_core::model::Device;
 use cellsparse_core::raster::Image;
+use cellsparse_core::raster::regions::Region;
 use cellsparse_core::{Budget, CancelToken, Result as CoreResult};
 use ndarray::{Array3, ArrayView3};
 use serde::Deserialize;
@@ -116,7 +118,6 @@ fn coloured<T: Copy + Into<f64>>(pixels: ArrayView3<'_, T>, channels: &[Shown]) 
 #[cfg(feature = "sam")]
 mod network {
     use axum::http::StatusCode;
-    use cellsparse_core::raster::regions::{Region, cut};
     use cellsparse_core::sam::{EncodeOptions, Outliner, Point, Prompt, SOURCES, Sam};
     use serde_json::json;
 
@@ -145,15 +146,20 @@ mod network {
             }
         }
 
-        /// The object that was pointed at, in the image as it is shown. Blocks.
+        /// The object that was pointed at, in the image of `[rows, columns]` as it is shown; `read` gives the samples of a part. Blocks.
         ///
         /// # Errors
         /// 404 without a network, 422 for what cannot be outlined, and as of a prediction.
-        pub fn outline(&self, image: &Image, asked: &Asked, allowed: &Allowed) -> Result<Value, Refusal> {
+        pub fn outline<'a>(
+            &self,
+            [rows, columns]: [usize; 2],
+            read: impl FnOnce(Region) -> CoreResult<Cow<'a, Image>>,
+            asked: &Asked,
+            allowed: &Allowed,
+        ) -> Result<Value, Refusal> {
             let Some(outliner) = &self.0 else { return Err(Refusal::new(StatusCode::NOT_FOUND, missing())) };
             let prompt = prompt(asked);
             let looks = prompt.points.is_empty() && prompt.rectangle.is_none();
-            let (rows, columns, _) = image.shape();
             if !looks {
                 prompt.check([rows, columns]).map_err(about_project)?;
             }
@@ -164,9 +170,9 @@ mod network {
                 width: right.saturating_sub(left),
             });
             let part = outliner.part([rows, columns], view, &prompt);
-            let pixels = cut(image, part).map_err(about_project)?;
+            let pixels = read(part).map_err(about_project)?;
             let pixels = match &asked.channels {
-                Some(channels) => std::borrow::Cow::Owned(shown(&pixels, channels)?),
+                Some(channels) => Cow::Owned(shown(&pixels, channels)?),
                 None => pixels,
             };
             let options = EncodeOptions { memory: allowed.memory, cancel: allowed.cancel.clone() };
@@ -229,7 +235,13 @@ mod nothing {
         ///
         /// # Errors
         /// 404, always.
-        pub fn outline(&self, _: &Image, _: &Asked, _: &Allowed) -> Result<Value, Refusal> {
+        pub fn outline<'a>(
+            &self,
+            _: [usize; 2],
+            _: impl FnOnce(Region) -> CoreResult<Cow<'a, Image>>,
+            _: &Asked,
+            _: &Allowed,
+        ) -> Result<Value, Refusal> {
             Err(Refusal::new(axum::http::StatusCode::NOT_FOUND, BUILD))
         }
     }
@@ -264,7 +276,7 @@ mod tests {
         assert!(told["kind"].is_null() && told["missing"].as_str().unwrap().contains("SAM"), "{told}");
         let image = Image::U8(Array3::zeros((2, 2, 1)));
         let allowed = Allowed { memory: None, cancel: CancelToken::new() };
-        let refusal = clicks.outline(&image, &Asked::default(), &allowed).unwrap_err();
+        let refusal = clicks.outline([2, 2], |_| Ok(Cow::Borrowed(&image)), &Asked::default(), &allowed).unwrap_err();
         assert_eq!(refusal.status(), axum::http::StatusCode::NOT_FOUND);
         assert!(Clicks::open(Some(Path::new("absent.pth")), Device::Cpu, None).is_err());
     }

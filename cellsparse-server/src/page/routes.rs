@@ -1,5 +1,6 @@
 //! The routes of the page.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use cellsparse_core::raster::regions::{RegionReader as _, cut};
 use cellsparse_core::session::{Edit, Origin, Settings, Shape, Window};
 use cellsparse_core::{CancelToken, Result as CoreResult};
 use futures_util::stream::unfold;
@@ -442,9 +444,15 @@ async fn outline(State(app): Shared, path: Numbered, request: Request) -> Answer
     let (talk, image) = numbered(&app, path).await?;
     let asked: Asked = read(&app, request).await?;
     let value = predicting(&app, move |app, cancel| {
-        let pixels = talk.image(image, false).map_err(about_project)?;
         let allowed = Allowed { memory: app.memory, cancel: cancel.clone() };
-        app.page.clicks.outline(&pixels, &asked, &allowed)
+        if let Some(slide) = talk.slide(image, false).map_err(about_project)? {
+            let [rows, columns, _] = slide.shape();
+            let read = |part| slide.read(part, 0).map(Cow::Owned);
+            return app.page.clicks.outline([rows, columns], read, &asked, &allowed);
+        }
+        let pixels = talk.image(image, false).map_err(about_project)?;
+        let size = [pixels.height(), pixels.width()];
+        app.page.clicks.outline(size, |part| cut(&pixels, part), &asked, &allowed)
     });
     reply(&value.await?)
 }
