@@ -56,7 +56,8 @@ impl Model {
         let form = self.settings()?.stardist_form();
         form.ok_or_else(|| {
             Error::Weights(format!(
-                "a model of {}; folders of StarDist and programs of TensorFlow are written of models of stardist alone",
+                "a model of {}; folders of StarDist (a name without ending, or /) and programs of TensorFlow (.pb, SavedModel.zip) are \
+                 written of models of stardist alone. Give a name that ends in .pth, .onnx or .zip (bioimage.io)",
                 self.algorithm()
             ))
         })
@@ -90,6 +91,10 @@ fn keras_order(graph: &Graph) -> Vec<NodeId> {
 /// Makes the folder and says whether it is new; one with files that no model of StarDist has is refused.
 fn prepare(folder: &Path) -> Result<bool> {
     let failed = |source| Error::io(folder, source);
+    if folder.exists() && !folder.is_dir() {
+        let reason = "is a file, and a model of StarDist is written as a folder; give another name, or one with an ending: .onnx, .zip, .pb";
+        return Err(Error::file(folder, reason));
+    }
     if !folder.is_dir() {
         fs::create_dir(folder).map_err(failed)?;
         return Ok(true);
