@@ -73,9 +73,8 @@ mod tests {
         assert!(said.contains("`onnx`: unknown variant `in`") && said.contains("`metadata` or `inside`"), "{said}");
         assert!(message(&model, "a.safetensors", None).contains("already"));
 
-        let place = |to: &str| {
-            run(&ConvertArgs { from: model.clone(), to: path(to), config: None }).unwrap_err().to_string()
-        };
+        let place =
+            |to: &str| run(&ConvertArgs { from: model.clone(), to: path(to), config: None }).unwrap_err().to_string();
         assert!(place("none/a.onnx").contains("make it first"), "{}", place("none/a.onnx"));
         assert!(place("none/folder/").contains("make it first"), "{}", place("none/folder/"));
         std::fs::create_dir(path("b.onnx")).unwrap();
@@ -83,7 +82,7 @@ mod tests {
         std::fs::write(path("file"), "").unwrap();
         assert!(place("file").contains("is a file"), "{}", place("file"));
         assert!(place("file/").contains("is a file"), "{}", place("file/"));
-        assert!(place("file/a.onnx").contains("make it first"), "{}", place("file/a.onnx"));
+        assert!(place("file/a.onnx").contains("is no folder"), "{}", place("file/a.onnx"));
 
         std::fs::write(path("weights.h5"), b"\x89HDF\r\n\x1a\n").unwrap();
         std::fs::remove_file(path("config.json")).unwrap();

@@ -126,8 +126,11 @@ fn of_folder(path: &Path) -> Result<WeightsKind> {
     } else if has("saved_model.pb") {
         Ok(WeightsKind::TensorFlow)
     } else {
-        Err(Error::file(path, "is a folder without config.json of StarDist, rdf.yaml of bioimage.io and saved_model.pb of TensorFlow; give the folder that holds \
-             one of them, or a file of weights"))
+        Err(Error::file(
+            path,
+            "is a folder without config.json of StarDist, rdf.yaml of bioimage.io and saved_model.pb of TensorFlow; give the \
+             folder that holds one of them, or a file of weights",
+        ))
     }
 }
 
@@ -144,9 +147,8 @@ fn of_archive(path: &Path, head: &[u8]) -> Result<WeightsKind> {
             if name.windows(9).any(|part| part == b"/data.pkl") {
                 return Ok(WeightsKind::PyTorch);
             }
-            let reason = format!(
-                "is a zip archive of which nobody can tell what it holds: {reason}; copy or download it again"
-            );
+            let reason =
+                format!("is a zip archive of which nobody can tell what it holds: {reason}; copy or download it again");
             return Err(Error::file(path, reason));
         }
     };

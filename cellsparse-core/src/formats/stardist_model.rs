@@ -127,10 +127,13 @@ fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<S
     names.retain(|name| name.ends_with(".h5") || name.ends_with(".hdf5"));
     let chosen = names.iter().find(|name| name.contains("best")).or(names.first());
     let chosen = chosen.ok_or_else(|| {
-        Error::file(path, format!(
+        Error::file(
+            path,
+            format!(
                 "holds {}, among them config.json and no weights of Keras (.h5); put weights_best.h5 beside it",
                 counted(count, "file")
-            ))
+            ),
+        )
     })?;
     let mut weights = parts.weights(chosen)?;
     if names.len() > 1 {
@@ -141,7 +144,8 @@ fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<S
 
 /// The model of a package of bioimage.io that has weights of Keras.
 fn described(parts: &dyn Parts, path: &Path, description: &Value) -> Result<StarDistModel> {
-    let StarDistPackage { config, thresholds, percentiles, weights, notes, .. } = StarDistPackage::of(description, path)?;
+    let StarDistPackage { config, thresholds, percentiles, weights, notes, .. } =
+        StarDistPackage::of(description, path)?;
     let config = config.ok_or_else(|| {
         Error::file(path, "its description has neither the configuration of StarDist nor a program of TensorFlow")
     })?;

@@ -82,7 +82,9 @@ pub fn convert(source: impl AsRef<Path>, target: impl AsRef<Path>, config: Optio
         let target = target.display();
         return Err(Error::file(
             config,
-            format!("`onnx` says how an .onnx file is written, and {target} is none; leave it out, or give a name that ends in .onnx"),
+            format!(
+                "`onnx` says how an .onnx file is written, and {target} is none; leave it out, or give a name that ends in .onnx"
+            ),
         ));
     }
     let Exchanged { model, mut notes } = import(source, &given)?;
@@ -139,14 +141,12 @@ impl Form {
             )),
         }
     }
-}
 
-impl Form {
     /// Refuses a target in a folder that is not there, and a file in place of a folder, before anything is read.
     fn check_place(self, target: &Path) -> Result<()> {
         if let Some(folder) = target.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-            let folder = folder.display();
-            return Err(Error::file(target, format!("the folder {folder}, in which it is to be, is not there; make it first")));
+            let what = if folder.exists() { "is no folder; give another name" } else { "is not there; make it first" };
+            return Err(Error::file(target, format!("{}, in which it is to be written, {what}", folder.display())));
         }
         if self != Self::StarDist && target.is_dir() {
             let reason = "is a folder, and its ending says that a file is written; give another name, or one that ends in / for a folder";
@@ -215,7 +215,10 @@ impl Model {
                 Form::Onnx => String::new(),
                 _ => format!(", or scale={:.3} to predict_instances", scale.factor),
             };
-            said.push(format!("the network sees images at {:.3} of their sides: give them that size{or}", scale.factor));
+            said.push(format!(
+                "the network sees images at {:.3} of their sides: give them that size{or}",
+                scale.factor
+            ));
         }
         if matches!(form, Form::SavedModel | Form::FrozenGraph)
             && let Ok((config, [prob, nms])) = self.package_form()
@@ -285,7 +288,9 @@ fn read_config(path: &Path) -> Result<Value> {
     require_regular_file(path)?;
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
     file.take(MAX_CONFIG + 1).read_to_string(&mut text).map_err(|source| match source.kind() {
-        ErrorKind::InvalidData => Error::file(path, "not the settings of a conversion: not a text in UTF-8, as JSON is"),
+        ErrorKind::InvalidData => {
+            Error::file(path, "not the settings of a conversion: not a text in UTF-8, as JSON is")
+        }
         _ => Error::io(path, source),
     })?;
     if text.len() as u64 > MAX_CONFIG {

@@ -32,7 +32,8 @@ pub(super) fn add_scaling(file: &mut OnnxFile<'_>, input: &str, normalization: N
     let (low, high) = ("scaling/low", "scaling/high");
     add_percentile(file, input, pmin, low);
     add_percentile(file, input, pmax, high);
-    for (name, value) in [("scaling/epsilon", RANGE_EPSILON), ("scaling/least", -FARTHEST), ("scaling/most", FARTHEST)] {
+    for (name, value) in [("scaling/epsilon", RANGE_EPSILON), ("scaling/least", -FARTHEST), ("scaling/most", FARTHEST)]
+    {
         file.constant(name, &[], Values::Own(vec![value]));
     }
     file.node("Sub", &[high, low], "scaling/distance", &[]);

@@ -91,8 +91,10 @@ fn keras_order(graph: &Graph) -> Vec<NodeId> {
 /// Makes the folder and says whether it is new; one with files that no model of StarDist has is refused.
 fn prepare(folder: &Path) -> Result<bool> {
     let failed = |source| Error::io(folder, source);
-    if folder.exists() && !folder.is_dir() {
-        let reason = "is a file, and a model of StarDist is written as a folder; give another name, or one with an ending: .onnx, .zip, .pb";
+    // A slash at the end would hide a file.
+    if fs::metadata(folder.components().as_path()).is_ok_and(|found| !found.is_dir()) {
+        let reason = "is a file, and a name without ending is that of a folder of the StarDist package; give another name, or one that \
+                      ends in .onnx, .zip or .pb";
         return Err(Error::file(folder, reason));
     }
     if !folder.is_dir() {

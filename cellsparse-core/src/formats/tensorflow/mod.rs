@@ -309,5 +309,12 @@ fn network(graph: &StoredGraph<'_>, contents: Contents<'_>, outputs: &[String], 
     }
     let mut walk = Walk::new(graph, contents, most_values(length));
     let outputs = outputs.iter().map(|name| walk.output(name)).collect::<Read<Vec<LayerId>>>()?;
-    Ok(TensorFlowModel { layers: walk.layers, outputs, thresholds: None, percentiles: None, facts: None, notes: Vec::new() })
+    Ok(TensorFlowModel {
+        layers: walk.layers,
+        outputs,
+        thresholds: None,
+        percentiles: None,
+        facts: None,
+        notes: Vec::new(),
+    })
 }
