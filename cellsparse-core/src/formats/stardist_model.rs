@@ -15,7 +15,7 @@ use super::shortened::shortened;
 use super::stardist_package::StarDistPackage;
 use super::state_dict::StateDict;
 use super::yaml;
-use crate::error::{Error, Result, counted};
+use crate::error::{Error, Result};
 use crate::raster::require_regular_file;
 
 /// The configuration of a model.
@@ -123,17 +123,10 @@ fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<S
         None => parts.json(CONFIG)?.ok_or_else(|| Error::file(path, "has no config.json"))?,
     };
     let mut names = parts.names()?;
-    let count = names.len();
     names.retain(|name| name.ends_with(".h5") || name.ends_with(".hdf5"));
     let chosen = names.iter().find(|name| name.contains("best")).or(names.first());
     let chosen = chosen.ok_or_else(|| {
-        Error::file(
-            path,
-            format!(
-                "holds {}, among them config.json and no weights of Keras (.h5); put weights_best.h5 beside it",
-                counted(count, "file")
-            ),
-        )
+        Error::file(path, "has config.json and no weights of Keras (.h5); put weights_best.h5 beside it")
     })?;
     let mut weights = parts.weights(chosen)?;
     if names.len() > 1 {
