@@ -14,7 +14,7 @@ export function start() {
   });
   byId("seconds").addEventListener("change", () => choose({ seconds: Number(byId("seconds").value) }));
   byId("min-area").addEventListener("change", () => choose({ min_area: Number(byId("min-area").value) || 0 }));
-  on("status drawn connected image redrawing tool clicking", show);
+  on("status drawn connected image redrawing tool clicking adding", show);
   on("losses", chart);
   on("settings algorithms", settings);
   new ResizeObserver(chart).observe(byId("chart"));
@@ -102,6 +102,7 @@ function words(status) {
 
 /** What to do next, for who is new. */
 function advice(status) {
+  if (state.adding) return state.adding;
   if (!state.image) return "";
   if (state.redrawing) return "Outline the object anew; Esc leaves it as it is.";
   if (state.tool === "click" && state.clicking) return state.clicking;

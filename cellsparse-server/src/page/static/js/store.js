@@ -18,6 +18,7 @@ export const state = {
   size: 12,
   redrawing: false,
   sam: null, // which network outlines by click, or how to get one
+  adding: "", // which file is on its way
   clicking: "", // what the tool that outlines by click does
   folder: null,
   connected: true,

@@ -58,6 +58,7 @@ export class View {
   }
 
   pan(dx, dy) {
+    if (!this.size) return;
     this.x -= dx / this.scale;
     this.y -= dy / this.scale;
     this.moved();
@@ -75,7 +76,7 @@ export class View {
 
   wheel(event) {
     event.preventDefault();
-    const lines = event.deltaMode === 1 ? 30 : 1;
+    const lines = [1, 30, 300][event.deltaMode];
     const box = this.canvas.getBoundingClientRect();
     this.zoom(Math.exp(-event.deltaY * lines * 0.0016), event.clientX - box.left, event.clientY - box.top);
   }
