@@ -20,6 +20,7 @@ class Server:
     def __init__(self, program, out, *more):
         self.program, self.out, self.port = program, out, free_port()
         self.more = more
+        out.mkdir(exist_ok=True)
         self.address = f"http://127.0.0.1:{self.port}"
         self.start()
 
@@ -59,7 +60,8 @@ class Page:
 
     def to_screen(self, points):
         """Positions of the image as positions in the window."""
-        x0, y0, scale = map(float, self.browser.script("return document.getElementById('stage').dataset.view").split(","))
+        view = self.browser.wait("return document.getElementById('stage').dataset.view", 20, what="an image is shown")
+        x0, y0, scale = map(float, view.split(","))
         left, top = self.browser.script(
             "const box = document.getElementById('canvas').getBoundingClientRect(); return [box.left, box.top]")
         return [(left + (x - x0) * scale, top + (y - y0) * scale) for x, y in points]
@@ -76,6 +78,11 @@ class Page:
         return self.browser.script(
             "const [x, y] = arguments; const canvas = document.getElementById('canvas'); const box = canvas.getBoundingClientRect();"
             "return [...canvas.getContext('2d').getImageData(x - box.left, y - box.top, 1, 1).data].slice(0, 3)", x, y)
+
+    def reload(self):
+        """Loads the page again, as its user does; returns when the old one is gone."""
+        self.browser.script("window.old = true; location.reload()")
+        self.browser.wait("return document.readyState === 'complete' && !window.old", 20, what="the page is loaded again")
 
     def messages(self):
         return self.browser.script("return [...document.querySelectorAll('#messages span')].map((one) => one.textContent)")

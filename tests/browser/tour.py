@@ -161,6 +161,7 @@ class Tour:
               f"{processor:.1f} s of processor time")
         self.shot("3-first")
         time.sleep(self.seconds)
+        browser.wait("return window.seen.length > 1", 60, what="a second preview")
         seen = browser.script("return window.seen")
         gaps = [(b[0] - a[0]) / 1000 for a, b in zip(seen, seen[1:])]
         steps = browser.script("return +document.getElementById('status').dataset.steps")

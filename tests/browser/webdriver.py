@@ -36,7 +36,13 @@ class Browser:
         return self.send("FindElement", {"using": "css selector", "value": selector})[ELEMENT]
 
     def click(self, selector):
-        self.send("ElementClick", {"id": self.find(selector)})
+        for last in (False, False, True):
+            try:
+                return self.send("ElementClick", {"id": self.find(selector)})
+            except RuntimeError as error:
+                # A list may have been made anew since it was looked for.
+                if last or "stale" not in str(error):
+                    raise
 
     def type(self, selector, text):
         self.send("ElementSendKeys", {"id": self.find(selector), "text": text})

@@ -1,7 +1,7 @@
 // The images of the project: the list, adding by drag and drop, by choosing files, from the server's folder.
 
 import { get, post, request } from "./api.js";
-import { state, set, on, byId, projectPath } from "./store.js";
+import { state, set, on, byId, replace, projectPath } from "./store.js";
 import { counted, say } from "./dialogs.js";
 
 const IMAGE = /\.(png|tiff?|jpe?g)$/i;
@@ -115,7 +115,7 @@ export async function refresh() {
 }
 
 function list() {
-  byId("images").replaceChildren(...state.images.map((image) => {
+  replace(byId("images"), state.images.map((image) => {
     const shown = image.id === state.image?.id;
     const cells = shown ? state.drawn.cells : image.cells;
     const button = document.createElement("button");

@@ -39,6 +39,7 @@ export function start(shortcuts, held, silent) {
   window.addEventListener("keyup", (event) => {
     if (event.key === " ") held(false);
   });
+  window.addEventListener("blur", () => held(false));
 }
 
 function name(event) {

@@ -276,6 +276,7 @@ function bind() {
   };
   for (const [id, action] of Object.entries(pairs)) byId(id).addEventListener("click", action);
   for (const [id, layer] of [["show-found", found], ["show-drawn", drawn], ["show-doubt", {}]]) {
+    byId(id).checked = true; // Firefox has kept what it was before the page was loaded again
     byId(id).addEventListener("change", () => {
       layer.visible = byId(id).checked;
       view.draw();

@@ -46,6 +46,14 @@ export function set(changes) {
 
 export const byId = (id) => document.getElementById(id);
 
+/** Makes the content of an element anew; the focus stays at its place. */
+export function replace(parent, children) {
+  const places = () => [...parent.querySelectorAll("button, input, select, tr")];
+  const at = places().indexOf(document.activeElement);
+  parent.replaceChildren(...children);
+  if (at >= 0) places()[Math.min(at, places().length - 1)]?.focus({ preventScroll: true });
+}
+
 /** The path of the project, or of the shown image, in the interface. */
 export const projectPath = () => `projects/${encodeURIComponent(state.project)}`;
 export const imagePath = () => `${projectPath()}/images/${state.image.id}`;

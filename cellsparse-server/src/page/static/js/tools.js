@@ -33,6 +33,7 @@ export class Tools {
       button.addEventListener("click", () => this.take(button.dataset.tool));
     }
     byId("size").addEventListener("change", () => this.resize(Number(byId("size").value)));
+    this.resize(state.size);
     on("tool redrawing", () => this.shown());
     this.shown();
   }
