@@ -178,6 +178,15 @@ class Handling:
         browser.click(".channel .auto")
         self.shows({first: (0, 255, 0)}, "chosen anew from the intensities")
         assert before
+        # Whole in the window, the image stays whole in a smaller one.
+        self.browser.resize(900, 700)
+        whole = "const [x, y, scale] = document.getElementById('stage').dataset.view.split(',').map(Number);" \
+                "const stage = document.getElementById('stage'); const most = arguments[0];" \
+                "return x < 0 && y < 0 && x + stage.clientWidth / scale > most && y + stage.clientHeight / scale > most"
+        browser.wait(whole, 5, SIDE, what="the image is shown whole in a smaller window")
+        self.shot("small")
+        self.browser.resize(1280, 800)
+        browser.wait(whole, 5, SIDE)
         print("channels: hidden, shown, another colour, another contrast, kept when the page is loaded again")
 
     def labels(self):
@@ -287,13 +296,15 @@ class Handling:
         self.shot("table")
         browser.key("x")
         self.cells(count - 1, "the object that was chosen by arrows is erased, and not the one under the pointer")
-        assert browser.script("return document.activeElement.closest('#objects') !== null"), "the focus has left the table"
+        browser.wait("return document.querySelectorAll('#objects tbody tr').length === arguments[0]", 10, count - 1)
+        assert browser.script("return document.activeElement.closest('#objects tbody') !== null"), "the focus has left the table"
         browser.key(CONTROL, "z")
         self.cells(count, "undo")
         # The pointer stays where it is while the image moves below it.
         browser.key(ESCAPE)
         browser.key("0")
         browser.key("v")
+        page.hover(22, 27)
         page.hover(20, 25)
         self.focus_on("#stage")
         for _ in range(3):
@@ -349,12 +360,14 @@ class Handling:
         browser.key(ESCAPE)
         browser.script("for (const one of document.querySelectorAll('[data-walk]')) delete one.dataset.walk")
         browser.key("v")
-        browser.click("#objects tbody tr")
+        browser.click("#objects tbody td")
         self.named()
         wanted = browser.script(OPERABLE)
         browser.script("document.activeElement.blur()")
         reached, unseen = set(), []
         for _ in range(len(wanted) + 12):
+            if reached == set(wanted):
+                break  # next is the browser's own
             browser.key(TAB)
             walk, seen, markup = browser.script(FOCUS)
             if walk is not None:

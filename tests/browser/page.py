@@ -11,7 +11,7 @@ import urllib.request
 from webdriver import free_port
 
 CONTROL, SHIFT, ENTER, ESCAPE, TAB = "\ue009", "\ue008", "\ue007", "\ue00c", "\ue004"
-HOME, END, LEFT, UP, RIGHT, DOWN, PAGE_UP = "\ue011", "\ue010", "\ue012", "\ue013", "\ue014", "\ue015", "\ue00e"
+END, LEFT, DOWN, PAGE_UP = "\ue010", "\ue012", "\ue015", "\ue00e"
 
 
 class Server:

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-SIZE = (1280, 800)
+SIZE = (1280, 800)  # of the page, in pixels
 
 
 def free_port():
@@ -194,7 +194,9 @@ class Firefox(Browser):
     label = "Firefox"
     settings = {
         "marionette.port": 0,  # a free one, which it writes into its profile
-        "browser.download.folderList": 2, "browser.download.always_ask_before_handling_new_types": False,
+        # The list of downloads would take the focus from the page.
+        "browser.download.folderList": 2, "browser.download.alwaysOpenPanel": False,
+        "browser.download.always_ask_before_handling_new_types": False,
         "browser.shell.checkDefaultBrowser": False, "datareporting.policy.dataSubmissionEnabled": False,
         "app.update.enabled": False, "network.captive-portal-service.enabled": False, "network.connectivity-service.enabled": False,
         "ui.prefersReducedMotion": 1,

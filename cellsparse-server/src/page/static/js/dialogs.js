@@ -86,6 +86,7 @@ export async function chooseProject(open) {
     if (name) choose(name);
   };
   byId("leave-project").hidden = !state.project;
+  byId("project-name").select();
   insist(dialog, () => chosen || state.project !== null);
 }
 

@@ -67,6 +67,7 @@ function show() {
   const { status } = state;
   const button = byId("learn");
   button.disabled = !state.image;
+  byId("anew").disabled = !state.model && !status.round;
   button.setAttribute("aria-pressed", String(Boolean(status.wanted)));
   button.textContent = status.wanted ? "Stop learning" : "Start learning";
   const [first, second] = words(status);
@@ -117,6 +118,8 @@ function advice(status) {
 
 function chart() {
   const canvas = byId("chart");
+  canvas.hidden = state.losses.length < 2;
+  if (canvas.hidden) return;
   const ratio = window.devicePixelRatio || 1;
   canvas.width = canvas.clientWidth * ratio;
   canvas.height = canvas.clientHeight * ratio;
@@ -126,10 +129,6 @@ function chart() {
   const { losses } = state;
   context.font = "11px system-ui, sans-serif";
   context.fillStyle = "#a3acb8";
-  if (losses.length < 2) {
-    context.fillText("Loss", 8, 16);
-    return;
-  }
   // A running mean shows where the noisy losses go.
   const smooth = [];
   losses.reduce((mean, loss, index) => (smooth[index] = mean + (loss - mean) * Math.max(0.1, 1 / (index + 1))), losses[0]);

@@ -68,10 +68,13 @@ function actions() {
   const object = chosen();
   byId("actions").hidden = !object;
   if (!object) return;
-  const kind = object.drawn ? "drawn" : `probability ${object.probability.toFixed(2)}`;
-  byId("chosen").textContent = `Object ${object.id}, ${counted(object.area, "pixel")}, ${kind}`;
+  byId("chosen").textContent = words(object);
   byId("accept").disabled = object.drawn;
   byId("delete").textContent = object.drawn ? "Erase" : "Delete";
+}
+
+function words({ id, area, drawn, probability }) {
+  return `Object ${id}, ${counted(area, "pixel")}, ${drawn ? "drawn" : `probability ${probability.toFixed(2)}`}`;
 }
 
 function table() {
@@ -98,6 +101,8 @@ function table() {
 
 function row(object) {
   const line = document.createElement("tr");
+  line.tabIndex = -1;
+  line.setAttribute("aria-label", words(object));
   line.dataset.id = object.id;
   line.dataset.x = object.x;
   line.dataset.y = object.y;

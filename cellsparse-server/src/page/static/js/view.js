@@ -14,6 +14,7 @@ export class View {
     this.layers = [];
     this.changed = () => {};
     this.pending = false;
+    this.fitted = false; // the image is shown whole, and stays so when the window changes
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
   }
@@ -25,7 +26,8 @@ export class View {
     if (this.canvas.width !== width || this.canvas.height !== height) {
       this.canvas.width = width;
       this.canvas.height = height;
-      this.draw();
+      if (this.fitted && this.size) this.fit(...this.size);
+      else this.draw();
     }
   }
 
@@ -44,6 +46,7 @@ export class View {
     this.x = columns / 2 - this.width / 2 / this.scale;
     this.y = rows / 2 - this.height / 2 / this.scale;
     this.moved();
+    this.fitted = true;
   }
 
   /** Zooms by a factor with a point of the screen fixed. */
@@ -101,6 +104,7 @@ export class View {
   }
 
   moved() {
+    this.fitted = false;
     this.changed();
     this.draw();
   }
