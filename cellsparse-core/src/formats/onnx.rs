@@ -177,9 +177,9 @@ pub(crate) fn written(bytes: &[u8]) -> (Vec<WrittenNode>, Vec<String>) {
         let fields = Fields::of(bytes).map(Result::unwrap);
         fields.filter(|(number, _)| *number == wanted).filter_map(|(_, field)| field.bytes()).collect()
     }
-    let texts = |bytes, wanted| -> Vec<String> {
+    fn texts(bytes: &[u8], wanted: u64) -> Vec<String> {
         of(bytes, wanted).into_iter().map(|text| String::from_utf8(text.to_vec()).unwrap()).collect()
-    };
+    }
     let graph = of(bytes, 7)[0];
     let node = |node: &[u8]| (texts(node, 4).concat(), texts(node, 1), texts(node, 2));
     let nodes = of(graph, 1).into_iter().map(node).collect();
