@@ -48,8 +48,8 @@ test: ## Run every test, the examples in the documentation included; Java's too 
 	tests/browser.sh
 	cellsparse-py/test.sh
 
-test-browser: ## Draw, learn, correct and download on the page of the server in Chromium, and kill the server; [PICTURES=docs/images]
-	tests/browser.sh $(if $(PICTURES),pictures=$(PICTURES))
+test-browser: ## Draw, learn, correct and download on the page of the server in Chromium and Firefox; [ONLY=firefox] [PICTURES=docs/images]
+	tests/browser.sh $(if $(PICTURES),browser=chromium pictures=$(PICTURES)) $(if $(ONLY),browser=$(ONLY))
 
 test-python: ## Build the wheel into fresh virtual environments and run its tests there, with the lowest and the newest NumPy
 	cellsparse-py/test.sh

@@ -120,3 +120,31 @@ def read_png(path):
         before = values
         rows.append(list(struct.unpack((">%dH" if step == 2 else ">%dB") % width, bytes(values))))
     return rows
+
+
+def write_tiff(path, planes):
+    """Channels, each rows of 16-bit numbers, as a TIFF with all of them in each pixel."""
+    rows, columns, channels = len(planes[0]), len(planes[0][0]), len(planes)
+    data = b"".join(struct.pack("<H", plane[y][x]) for y in range(rows) for x in range(columns) for plane in planes)
+    short, long = 3, 4
+    bits = struct.pack("<%dH" % channels, *[16] * channels)
+    # Unspecified further samples beside the first one.
+    more = struct.pack("<%dH" % (channels - 1), *[0] * (channels - 1))
+    entries = [
+        (256, long, 1, columns), (257, long, 1, rows), (258, short, channels, bits), (259, short, 1, 1), (262, short, 1, 1),
+        (273, long, 1, None), (277, short, 1, channels), (278, long, 1, rows), (279, long, 1, len(data)), (284, short, 1, 1),
+    ] + ([(338, short, channels - 1, more)] if more else [])
+    after = 8 + 2 + 12 * len(entries) + 4
+    directory, behind = b"", b""
+    start = after + sum(len(value) for _, _, _, value in entries if isinstance(value, bytes) and len(value) > 4)
+    for tag, kind, count, value in entries:
+        if tag == 273:
+            value = start
+        if isinstance(value, bytes) and len(value) > 4:
+            field = struct.pack("<I", after + len(behind))
+            behind += value
+        else:
+            field = value.ljust(4, b"\0") if isinstance(value, bytes) else struct.pack("<I", value)
+        directory += struct.pack("<HHI", tag, kind, count) + field
+    head = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + directory + struct.pack("<I", 0)
+    path.write_bytes(head + behind + data)

@@ -4,20 +4,32 @@ const BASE = new URL("api/", new URL(".", location.href.split("#")[0])).pathname
 
 let token = sessionStorage.getItem("cellsparse-token") || "";
 let askForToken = async () => "";
+let asking = null; // while somebody is asked for it
 
-/** Who is asked for the token when the server wants one. */
+/** Who is asked for the token when the server wants one; is told whether one was refused. */
 export function onToken(ask) {
   askForToken = ask;
 }
 
 function headers(more) {
-  return token ? { ...more, Authorization: `Bearer ${token}` } : { ...more };
+  // A header holds bytes: those of UTF-8, which is what the server compares.
+  const bytes = String.fromCharCode(...new TextEncoder().encode(token));
+  return token ? { ...more, Authorization: `Bearer ${bytes}` } : { ...more };
+}
+
+/** Waits for another token than the one that was refused; requests that were refused at the same time ask once. */
+async function another(refused) {
+  if (token !== refused) return;
+  asking ??= askForToken(refused !== "").finally(() => { asking = null; });
+  token = await asking;
+  sessionStorage.setItem("cellsparse-token", token);
 }
 
 /** A request; gives the response, or throws an Error with a message for people. */
 export async function request(path, { method = "GET", json, body, signal } = {}) {
   for (;;) {
     let response;
+    const brought = token;
     const more = json !== undefined ? { "Content-Type": "application/json" } : {};
     if (body !== undefined) more["Content-Type"] = "application/octet-stream";
     try {
@@ -29,8 +41,7 @@ export async function request(path, { method = "GET", json, body, signal } = {})
       throw new Error("The server does not answer. Is cellsparse serve still running?");
     }
     if (response.status === 401) {
-      token = await askForToken();
-      sessionStorage.setItem("cellsparse-token", token);
+      await another(brought);
       continue;
     }
     if (response.ok) return response;

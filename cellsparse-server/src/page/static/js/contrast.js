@@ -1,6 +1,6 @@
 // How the channels of an image are shown: which, in what colour, between which intensities.
 
-import { state, byId } from "./store.js";
+import { state, byId, replace } from "./store.js";
 
 const COLOURS = {
   grey: [255, 255, 255], red: [255, 0, 0], green: [0, 255, 0], blue: [0, 80, 255],
@@ -67,7 +67,7 @@ function element(name, attributes, ...children) {
 }
 
 function show() {
-  byId("channels").replaceChildren(...channels.map((channel, index) => row(channel, index)));
+  replace(byId("channels"), channels.map((channel, index) => row(channel, index)));
 }
 
 function row(channel, index) {

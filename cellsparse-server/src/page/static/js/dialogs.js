@@ -20,20 +20,42 @@ export function say(text, note = false) {
   close.addEventListener("click", () => message.remove());
   message.append(words, close);
   byId("messages").append(message);
+  settle();
   if (note) setTimeout(() => message.remove(), 7000);
 }
 
-/** Asks for the token of the server. */
-export function askForToken() {
-  const dialog = byId("d-token");
+/** Messages are seen, read out and closed in front of a dialog too: what is outside of it is out of reach while it is open. */
+export function settle() {
+  const front = document.querySelector("#d-token[open]") || document.querySelector("dialog[open]") || document.body;
+  if (byId("messages").parentElement !== front) front.append(byId("messages"));
+}
+
+function present(dialog) {
   if (!dialog.open) dialog.showModal();
+  settle();
+}
+
+/** Shows a dialog until it is answered; a second Esc closes it in some browsers, whatever the first was told. */
+function insist(dialog, answered) {
+  dialog.oncancel = (event) => answered() || event.preventDefault();
+  dialog.onclose = () => answered() || present(dialog);
+  present(dialog);
+}
+
+/** Asks for the token of the server; `refused` when the last one was not right. */
+export function askForToken(refused) {
+  let given = null;
+  byId("token-told").textContent = refused ? "That is not the token of this server." : "";
+  byId("token").value = "";
+  insist(byId("d-token"), () => given !== null);
   return new Promise((done) => {
     byId("token-form").onsubmit = (event) => {
       event.preventDefault();
-      dialog.close();
-      done(byId("token").value.trim());
+      given = byId("token").value.trim() || null;
+      if (given === null) return;
+      byId("d-token").close();
+      done(given);
     };
-    dialog.oncancel = (event) => event.preventDefault();
   });
 }
 
@@ -41,15 +63,18 @@ export function askForToken() {
 export async function chooseProject(open) {
   const dialog = byId("d-project");
   const { projects } = await get("state");
+  let chosen = false;
+  const choose = (name) => {
+    chosen = true;
+    dialog.close();
+    open(name);
+  };
   byId("projects").replaceChildren(...projects.map((name) => {
     const item = document.createElement("li");
     const button = document.createElement("button");
     button.innerHTML = "<b></b>";
     button.firstChild.textContent = name;
-    button.addEventListener("click", () => {
-      dialog.close();
-      open(name);
-    });
+    button.addEventListener("click", () => choose(name));
     item.append(button);
     return item;
   }));
@@ -58,14 +83,11 @@ export async function chooseProject(open) {
   byId("new-project").onsubmit = (event) => {
     event.preventDefault();
     const name = byId("project-name").value.trim();
-    if (!name) return;
-    dialog.close();
-    open(name);
+    if (name) choose(name);
   };
-  dialog.oncancel = (event) => {
-    if (!state.project) event.preventDefault();
-  };
-  if (!dialog.open) dialog.showModal();
+  byId("leave-project").hidden = !state.project;
+  byId("project-name").select();
+  insist(dialog, () => chosen || state.project !== null);
 }
 
 export function startDownload() {
@@ -84,7 +106,7 @@ export function startDownload() {
 }
 
 export function showDownload() {
-  if (state.image) byId("d-download").showModal();
+  if (state.image) present(byId("d-download"));
 }
 
 /** Tells how to get what outlines by click need; addresses become links. */
@@ -94,9 +116,9 @@ export function showWeights(text) {
     if (index % 2 === 0) return part;
     return Object.assign(document.createElement("a"), { href: part, textContent: part, target: "_blank", rel: "noreferrer" });
   }));
-  byId("d-sam").showModal();
+  present(byId("d-sam"));
 }
 
 export function showHelp() {
-  byId("d-help").showModal();
+  present(byId("d-help"));
 }

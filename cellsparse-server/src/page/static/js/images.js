@@ -1,14 +1,18 @@
 // The images of the project: the list, adding by drag and drop, by choosing files, from the server's folder.
 
 import { get, post, request } from "./api.js";
-import { state, set, on, byId, projectPath } from "./store.js";
+import { state, set, on, byId, replace, projectPath } from "./store.js";
 import { counted, say } from "./dialogs.js";
 
+const IMAGE = /\.(png|tiff?|jpe?g)$/i;
+
 let show = async () => {};
+const early = []; // files that were dropped before there was a project
 
 export function start(showImage) {
   show = showImage;
   on("images image drawn", list);
+  on("project", () => add(early.splice(0)));
   on("folder", () => { byId("folder").hidden = state.folder === null; });
   for (const id of ["open", "open-empty"]) byId(id).addEventListener("click", () => byId("files").click());
   byId("files").addEventListener("change", () => {
@@ -19,31 +23,72 @@ export function start(showImage) {
   drops();
 }
 
+/** Files that are dragged over the page are announced and taken, wherever they are let go. */
 function drops() {
-  let inside = 0;
-  const hide = (hidden) => { byId("drop").hidden = hidden; };
-  window.addEventListener("dragenter", (event) => {
+  const files = (event) => [...event.dataTransfer.types].includes("Files");
+  let leaving = 0;
+  const hide = () => { byId("drop").hidden = true; };
+  for (const kind of ["dragenter", "dragover"]) {
+    window.addEventListener(kind, (event) => {
+      if (!files(event)) return;
+      event.preventDefault();
+      byId("drop").hidden = false;
+      // Browsers do not agree on when something left; over the page, each of them says so several times a second.
+      clearTimeout(leaving);
+      leaving = setTimeout(hide, 800);
+    });
+  }
+  window.addEventListener("drop", async (event) => {
+    if (!files(event)) return;
     event.preventDefault();
-    inside += 1;
-    hide(false);
-  });
-  window.addEventListener("dragleave", () => {
-    inside -= 1;
-    if (inside <= 0) hide(true);
-  });
-  window.addEventListener("dragover", (event) => event.preventDefault());
-  window.addEventListener("drop", (event) => {
-    event.preventDefault();
-    inside = 0;
-    hide(true);
-    add([...event.dataTransfer.files]);
+    hide();
+    add(await dropped(event.dataTransfer));
   });
 }
 
-/** Adds files to the project and shows the first of them. */
+/** The files of what was dropped; of folders the images in them. */
+async function dropped(data) {
+  // To be asked for at once: what was dropped is there during the event only.
+  const items = [...data.items].filter((item) => item.kind === "file");
+  const parts = items.map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
+  const lists = await Promise.all(parts.map(async ([entry, file]) => {
+    if (!entry?.isDirectory) return [file];
+    const found = await within(entry);
+    if (!found.length) say(`There are no images (PNG, TIFF, JPEG) in the folder ${entry.name}.`);
+    return found;
+  }));
+  return lists.flat();
+}
+
+async function within(folder) {
+  const reader = folder.createReader();
+  const entries = [];
+  for (;;) {
+    // Some at a time, until there are none.
+    const some = await new Promise((done, failed) => { reader.readEntries(done, failed); });
+    if (!some.length) break;
+    entries.push(...some);
+  }
+  entries.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  const lists = await Promise.all(entries.map(async (entry) => {
+    if (entry.isDirectory) return within(entry);
+    if (!IMAGE.test(entry.name)) return [];
+    return [await new Promise((done, failed) => { entry.file(done, failed); })];
+  }));
+  return lists.flat();
+}
+
+/** Adds files to the project and shows the first of them; without a project, as soon as there is one. */
 export async function add(files) {
+  if (!files.length) return;
+  if (!state.project) {
+    early.push(...files);
+    say(`Create or choose a project: ${counted(early.length, "image")} will be added to it.`, true);
+    return;
+  }
   let first = null;
-  for (const file of files) {
+  for (const [index, file] of files.entries()) {
+    set({ adding: files.length > 1 ? `Adding image ${index + 1} of ${files.length}\u2026` : `Adding ${file.name}\u2026` });
     try {
       const path = `${projectPath()}/images?name=${encodeURIComponent(file.name)}`;
       const added = await (await request(path, { method: "POST", body: file })).json();
@@ -52,6 +97,7 @@ export async function add(files) {
       say(`${file.name} was not added. ${error.message}`);
     }
   }
+  set({ adding: "" });
   await taken(first);
 }
 
@@ -69,7 +115,7 @@ export async function refresh() {
 }
 
 function list() {
-  byId("images").replaceChildren(...state.images.map((image) => {
+  replace(byId("images"), state.images.map((image) => {
     const shown = image.id === state.image?.id;
     const cells = shown ? state.drawn.cells : image.cells;
     const button = document.createElement("button");

@@ -20,7 +20,10 @@ export function start(shortcuts, held, silent) {
     return [term, Object.assign(document.createElement("dd"), { textContent: words })];
   }));
   window.addEventListener("keydown", (event) => {
-    if (event.target.closest("dialog[open], input:not([type=checkbox]):not([type=range]), select")) return;
+    // Behind a dialog nothing happens, wherever the focus is.
+    if (document.querySelector("dialog[open]")) return;
+    if (event.target.closest("input:not([type=checkbox]):not([type=range]), select")) return;
+    if (event.target.closest("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key)) return;
     if (event.key === " " && !event.target.closest("button, summary, input")) {
       held(true);
       event.preventDefault();
@@ -36,6 +39,7 @@ export function start(shortcuts, held, silent) {
   window.addEventListener("keyup", (event) => {
     if (event.key === " ") held(false);
   });
+  window.addEventListener("blur", () => held(false));
 }
 
 function name(event) {

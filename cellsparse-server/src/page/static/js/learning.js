@@ -14,7 +14,7 @@ export function start() {
   });
   byId("seconds").addEventListener("change", () => choose({ seconds: Number(byId("seconds").value) }));
   byId("min-area").addEventListener("change", () => choose({ min_area: Number(byId("min-area").value) || 0 }));
-  on("status drawn connected image redrawing tool clicking", show);
+  on("status drawn connected image redrawing tool clicking adding", show);
   on("losses", chart);
   on("settings algorithms", settings);
   new ResizeObserver(chart).observe(byId("chart"));
@@ -67,6 +67,7 @@ function show() {
   const { status } = state;
   const button = byId("learn");
   button.disabled = !state.image;
+  byId("anew").disabled = !state.model && !status.round;
   button.setAttribute("aria-pressed", String(Boolean(status.wanted)));
   button.textContent = status.wanted ? "Stop learning" : "Start learning";
   const [first, second] = words(status);
@@ -102,6 +103,7 @@ function words(status) {
 
 /** What to do next, for who is new. */
 function advice(status) {
+  if (state.adding) return state.adding;
   if (!state.image) return "";
   if (state.redrawing) return "Outline the object anew; Esc leaves it as it is.";
   if (state.tool === "click" && state.clicking) return state.clicking;
@@ -116,6 +118,8 @@ function advice(status) {
 
 function chart() {
   const canvas = byId("chart");
+  canvas.hidden = state.losses.length < 2;
+  if (canvas.hidden) return;
   const ratio = window.devicePixelRatio || 1;
   canvas.width = canvas.clientWidth * ratio;
   canvas.height = canvas.clientHeight * ratio;
@@ -125,10 +129,6 @@ function chart() {
   const { losses } = state;
   context.font = "11px system-ui, sans-serif";
   context.fillStyle = "#a3acb8";
-  if (losses.length < 2) {
-    context.fillText("Loss", 8, 16);
-    return;
-  }
   // A running mean shows where the noisy losses go.
   const smooth = [];
   losses.reduce((mean, loss, index) => (smooth[index] = mean + (loss - mean) * Math.max(0.1, 1 / (index + 1))), losses[0]);

@@ -12,7 +12,7 @@ import * as images from "./images.js";
 import * as learning from "./learning.js";
 import * as objects from "./objects.js";
 import * as keys from "./keys.js";
-import { say, askForToken, chooseProject, startDownload, showDownload, showHelp } from "./dialogs.js";
+import { say, settle, askForToken, chooseProject, startDownload, showDownload, showHelp } from "./dialogs.js";
 
 const view = new View(byId("canvas"));
 const tiles = new Tiles(view);
@@ -122,6 +122,7 @@ async function show(id) {
     tiles.close();
     view.size = null;
     view.draw();
+    set({ drawn: { cells: 0, background: 0, undo: false, redo: false } });
     return;
   }
   localStorage.setItem(`cellsparse-image/${state.project}`, String(image.id));
@@ -182,12 +183,12 @@ const heard = {
 };
 
 async function open(name) {
-  stream?.abort();
-  stream = new AbortController();
   let project;
   try {
     const { folder, sam } = await get("state");
     project = await post(`projects/${encodeURIComponent(name)}`);
+    stream?.abort();
+    stream = new AbortController();
     set({
       project: project.name, settings: project.settings, algorithms: project.algorithms, images: project.images,
       status: project.status, losses: project.losses, model: project.model, folder, sam, image: null,
@@ -220,11 +221,18 @@ function under(point) {
   byId("where").textContent = text;
 }
 
+/** Shows a part of the image; what is chosen there is meant by the keys, and not what comes to lie under the pointer. */
+function jump(box) {
+  tools.forgetPointer();
+  view.show(box);
+}
+
 const undo = () => edit({ kind: "undo" });
 const redo = () => edit({ kind: "redo" });
 const correct = (kind) => () => objects.correct(kind, null, tools.pointer);
 const flip = (id) => () => byId(id).click();
 const fit = () => state.image && view.fit(state.image.rows, state.image.columns);
+const move = (x, y) => () => view.pan(x * view.width / 8, y * view.height / 8);
 const step = (by) => () => {
   const at = state.images.findIndex((image) => image.id === state.image?.id);
   const other = state.images[(at + by + state.images.length) % state.images.length];
@@ -250,7 +258,8 @@ const SHORTCUTS = [
   ["[ or ]", "Smaller, larger brush", null],
   ["+ or -", "Zoom; also the wheel", null],
   ["0", "Whole image", fit],
-  ["Space", "Held: move the image", null],
+  ["Space", "Held: move the image with the mouse", null],
+  ["\u2190 or \u2191 or \u2192 or \u2193", "Move the image; in the table, choose", null],
   ["1 or 2 or 3", "Show found, drawn, doubts", null],
   ["PageUp or PageDown", "Image before, after", null],
   ["Enter", "Close or take the outline", () => (tools.corners ? tools.close() : clicks.accept())],
@@ -267,6 +276,7 @@ function bind() {
   };
   for (const [id, action] of Object.entries(pairs)) byId(id).addEventListener("click", action);
   for (const [id, layer] of [["show-found", found], ["show-drawn", drawn], ["show-doubt", {}]]) {
+    byId(id).checked = true; // Firefox has kept what it was before the page was loaded again
     byId(id).addEventListener("change", () => {
       layer.visible = byId(id).checked;
       view.draw();
@@ -278,6 +288,7 @@ function bind() {
     ["+", "", () => view.zoom(1.5)], ["=", "", () => view.zoom(1.5)], ["-", "", () => view.zoom(1 / 1.5)],
     ["1", "", flip("show-found")], ["2", "", flip("show-drawn")], ["3", "", flip("show-doubt")],
     ["PageUp", "", step(-1)], ["PageDown", "", step(1)], ["Backspace", "", correct("delete")],
+    ["ArrowLeft", "", move(1, 0)], ["ArrowRight", "", move(-1, 0)], ["ArrowUp", "", move(0, 1)], ["ArrowDown", "", move(0, -1)],
   ];
   keys.start(SHORTCUTS, (down) => { tools.space = down; }, silent);
   view.changed = zoomed;
@@ -287,13 +298,17 @@ function bind() {
     byId("undo").disabled = !state.drawn.undo;
     byId("redo").disabled = !state.drawn.redo;
   });
+  on("image", () => {
+    for (const id of ["download", "suggest", "fit", "zoom-in", "zoom-out"]) byId(id).disabled = !state.image;
+  });
   on("chosen suggestions objects", () => {
     byId("stage").dataset.doubts = state.suggestions.length;
     view.draw();
   });
+  document.addEventListener("close", settle, true);
   images.start(show);
   learning.start();
-  objects.start({ jump: (box) => view.show(box), took, idAt: (x, y) => found.at(x, y) });
+  objects.start({ jump, took, idAt: (x, y) => found.at(x, y) });
   startDownload();
 }
 

@@ -19,6 +19,7 @@ export function start(given) {
       table();
     });
   }
+  byId("objects").tBodies[0].addEventListener("keydown", walk);
   byId("suggest").addEventListener("click", next);
   byId("accept").addEventListener("click", () => correct("accept"));
   byId("delete").addEventListener("click", () => correct("delete"));
@@ -29,11 +30,36 @@ export function start(given) {
     actions();
   });
   on("chosen", () => {
-    for (const row of byId("objects").tBodies[0].rows) {
-      row.setAttribute("aria-selected", String(Number(row.dataset.id) === state.chosen));
-    }
+    for (const line of rows()) line.setAttribute("aria-selected", String(Number(line.dataset.id) === state.chosen));
+    reach();
     actions();
   });
+}
+
+const rows = () => [...byId("objects").tBodies[0].rows];
+
+/** One row can be reached by the Tab key, the chosen one if there is one; arrows lead to the others. */
+function reach() {
+  const all = rows();
+  const isChosen = (line) => Number(line.dataset.id) === state.chosen;
+  const one = all.find(isChosen) || all.find((line) => line === document.activeElement) || all[0];
+  for (const line of all) line.tabIndex = line === one ? 0 : -1;
+}
+
+/** Arrows choose the next object, as a click does; the first one is that where the focus is. */
+function walk(event) {
+  const all = rows();
+  const at = all.indexOf(event.target.closest("tr"));
+  const here = Number(all[at]?.dataset.id) === state.chosen;
+  const to = {
+    ArrowDown: here ? at + 1 : at, ArrowUp: at - 1, PageDown: at + 10, PageUp: at - 10, Home: 0, End: all.length - 1, Enter: at, " ": at,
+  }[event.key];
+  if (to === undefined || event.ctrlKey || event.altKey || event.metaKey || event.target.closest("button")) return;
+  event.preventDefault();
+  event.stopPropagation();
+  const line = all[Math.max(0, Math.min(all.length - 1, to))];
+  line.focus();
+  line.click();
 }
 
 export const chosen = () => state.objects.find((one) => one.id === state.chosen);
@@ -42,10 +68,13 @@ function actions() {
   const object = chosen();
   byId("actions").hidden = !object;
   if (!object) return;
-  const kind = object.drawn ? "drawn" : `probability ${object.probability.toFixed(2)}`;
-  byId("chosen").textContent = `Object ${object.id}, ${counted(object.area, "pixel")}, ${kind}`;
+  byId("chosen").textContent = words(object);
   byId("accept").disabled = object.drawn;
   byId("delete").textContent = object.drawn ? "Erase" : "Delete";
+}
+
+function words({ id, area, drawn, probability }) {
+  return `Object ${id}, ${counted(area, "pixel")}, ${drawn ? "drawn" : `probability ${probability.toFixed(2)}`}`;
 }
 
 function table() {
@@ -55,14 +84,25 @@ function table() {
     else head.removeAttribute("aria-sort");
   }
   const sign = sort.down ? -1 : 1;
-  const rows = [...state.objects].sort((a, b) => sign * (a[sort.by] - b[sort.by]) || a.id - b.id);
-  const drawn = rows.filter((one) => one.drawn).length;
-  byId("count").textContent = rows.length ? `${rows.length}, ${drawn} of them drawn` : "";
-  byId("objects").tBodies[0].replaceChildren(...rows.slice(0, MOST).map(row));
+  const sorted = [...state.objects].sort((a, b) => sign * (a[sort.by] - b[sort.by]) || a.id - b.id);
+  const drawn = sorted.filter((one) => one.drawn).length;
+  byId("count").textContent = sorted.length ? `${sorted.length}, ${drawn} of them drawn` : "";
+  const all = rows();
+  const at = all.indexOf(document.activeElement);
+  byId("objects").tBodies[0].replaceChildren(...sorted.slice(0, MOST).map(row));
+  if (at >= 0) {
+    // Who goes through the table goes on where they were, though it was made anew.
+    const id = all[at].dataset.id;
+    const line = rows().find((one) => one.dataset.id === id) || rows()[Math.min(at, rows().length - 1)];
+    line?.focus({ preventScroll: true });
+  }
+  reach();
 }
 
 function row(object) {
   const line = document.createElement("tr");
+  line.tabIndex = -1;
+  line.setAttribute("aria-label", words(object));
   line.dataset.id = object.id;
   line.dataset.x = object.x;
   line.dataset.y = object.y;
@@ -79,6 +119,7 @@ function row(object) {
   const correctOne = (kind, text, title) => {
     const button = document.createElement("button");
     button.className = "mini";
+    button.tabIndex = -1; // keys do the same to the chosen object
     button.textContent = text;
     button.title = title;
     button.setAttribute("aria-label", `${title}: object ${object.id}`);

@@ -18,6 +18,7 @@ export const state = {
   size: 12,
   redrawing: false,
   sam: null, // which network outlines by click, or how to get one
+  adding: "", // which file is on its way
   clicking: "", // what the tool that outlines by click does
   folder: null,
   connected: true,
@@ -44,6 +45,14 @@ export function set(changes) {
 }
 
 export const byId = (id) => document.getElementById(id);
+
+/** Makes the content of an element anew; the focus stays at its place. */
+export function replace(parent, children) {
+  const places = () => [...parent.querySelectorAll("button, input, select, tr")];
+  const at = places().indexOf(document.activeElement);
+  parent.replaceChildren(...children);
+  if (at >= 0) places()[Math.min(at, places().length - 1)]?.focus({ preventScroll: true });
+}
 
 /** The path of the project, or of the shown image, in the interface. */
 export const projectPath = () => `projects/${encodeURIComponent(state.project)}`;

@@ -15,7 +15,7 @@ export class Tools {
     this.points = null; // of the shape that is being drawn
     this.waiting = []; // shapes on their way to the server, so that nothing flickers
     this.corners = false; // the outline is made corner by corner
-    this.pointer = null; // where the pointer is, in the image
+    this.at = null; // where the pointer is, on the screen: below it the image moves
     this.panning = null;
     this.space = false;
     this.fingers = new Map();
@@ -27,12 +27,26 @@ export class Tools {
     canvas.addEventListener("pointerleave", () => this.left());
     canvas.addEventListener("dblclick", () => this.corners && this.close());
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    // Else the middle button, which moves the image, begins to scroll by itself.
+    canvas.addEventListener("mousedown", (event) => event.button === 1 && event.preventDefault());
     for (const button of document.querySelectorAll("[data-tool]")) {
       button.addEventListener("click", () => this.take(button.dataset.tool));
     }
     byId("size").addEventListener("change", () => this.resize(Number(byId("size").value)));
+    this.resize(state.size);
     on("tool redrawing", () => this.shown());
     this.shown();
+  }
+
+  /** Where the pointer is in the image, or null. */
+  get pointer() {
+    return this.at && this.view.toImage(...this.at);
+  }
+
+  /** What is chosen counts until the pointer moves again. */
+  forgetPointer() {
+    this.at = null;
+    this.moved?.(null);
   }
 
   take(tool) {
@@ -104,12 +118,12 @@ export class Tools {
       this.fingers.set(event.pointerId, at);
       if (this.fingers.size === 2) return this.pinch(event.pointerId, before, at);
     }
+    this.at = at;
     if (this.panning) {
       this.view.pan(at[0] - this.panning[0], at[1] - this.panning[1]);
       this.panning = at;
       return undefined;
     }
-    this.pointer = this.view.toImage(...at);
     if (this.points && !this.corners) {
       // A quick hand gives several places at once.
       const events = event.getCoalescedEvents?.() || [];
@@ -199,8 +213,7 @@ export class Tools {
   }
 
   left() {
-    this.pointer = null;
-    this.moved?.(null);
+    this.forgetPointer();
     this.view.draw();
   }
 

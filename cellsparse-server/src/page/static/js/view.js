@@ -14,6 +14,7 @@ export class View {
     this.layers = [];
     this.changed = () => {};
     this.pending = false;
+    this.fitted = false; // the image is shown whole, and stays so when the window changes
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
   }
@@ -25,7 +26,8 @@ export class View {
     if (this.canvas.width !== width || this.canvas.height !== height) {
       this.canvas.width = width;
       this.canvas.height = height;
-      this.draw();
+      if (this.fitted && this.size) this.fit(...this.size);
+      else this.draw();
     }
   }
 
@@ -44,6 +46,7 @@ export class View {
     this.x = columns / 2 - this.width / 2 / this.scale;
     this.y = rows / 2 - this.height / 2 / this.scale;
     this.moved();
+    this.fitted = true;
   }
 
   /** Zooms by a factor with a point of the screen fixed. */
@@ -58,6 +61,7 @@ export class View {
   }
 
   pan(dx, dy) {
+    if (!this.size) return;
     this.x -= dx / this.scale;
     this.y -= dy / this.scale;
     this.moved();
@@ -75,7 +79,7 @@ export class View {
 
   wheel(event) {
     event.preventDefault();
-    const lines = event.deltaMode === 1 ? 30 : 1;
+    const lines = [1, 30, 300][event.deltaMode];
     const box = this.canvas.getBoundingClientRect();
     this.zoom(Math.exp(-event.deltaY * lines * 0.0016), event.clientX - box.left, event.clientY - box.top);
   }
@@ -100,6 +104,7 @@ export class View {
   }
 
   moved() {
+    this.fitted = false;
     this.changed();
     this.draw();
   }
