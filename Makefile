@@ -63,9 +63,10 @@ sam-parity: ## Compare masks of SAM and MobileSAM with the original packages, on
 	target/peers/.venv/bin/python tests/sam/parity.py target/debug/examples/sam $(KINDS)
 
 exchange-parity: ## Give models to the real StarDist, TensorFlow, OpenCV and Cellpose, take theirs, and give packages to bioimage.io (several GB to download the first time); [PROGRAMS="stardist tensorflow cellpose"]
-	benches/peers/setup.sh tensorflow cellpose
+	benches/peers/setup.sh tensorflow cellpose bioimageio
 	cargo build $(PACKAGES)
 	target/peers/.venv/bin/python tests/exchange/parity.py target/debug/cellsparse $(PROGRAMS)
+	target/peers/.venv/bin/python tests/exchange/packages.py target/debug/cellsparse
 	tests/exchange/bioimageio.sh target/debug/cellsparse
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)

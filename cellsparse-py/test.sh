@@ -39,7 +39,7 @@ fi
 
 rm -rf "${work:?}/wheels"
 environment newest "maturin>=1.9.4,<2" numpy pytest safetensors matplotlib tqdm types-tqdm mypy nbclient ipykernel \
-  tifffile imagecodecs roifile pycocotools shapely Pillow scikit-image onnxruntime
+  tifffile imagecodecs roifile pycocotools shapely Pillow scikit-image onnx onnxruntime
 # The profile and the features of `cargo test`, whose compiled dependencies are used again: unlike the wheel that is handed
 # out, this one has Candle, and what is built on it.
 PATH="$work/newest/bin:$PATH" "$work/newest/bin/maturin" build --quiet --manifest-path cellsparse-py/Cargo.toml \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the virtual environment that holds the pinned peers, or adds to it what is missing.
 #
-# usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose] [onnx] [postprocess] [sam]      default: all but sam
+# usage: benches/peers/setup.sh [tensorflow] [torch] [cellpose] [onnx] [postprocess] [sam] [bioimageio]      default: all but the last two
 #
 # The environment is target/peers/.venv, or $PEERS_VENV. Everything comes from PyPI by name, for Python 3.11
 # ($PYTHON). On Linux the torch of PyPI is the CUDA one: its libraries (about 4 GB on the disk) are needed to import
@@ -32,6 +32,7 @@ safetensors==0.8.0
 pillow==13.0.0
 segment-anything==1.0
 mobilesam-mirror==1.0.0
+bioimageio.core==0.5.11
 PINS
 
 if [ ! -x "$venv/bin/python" ]; then
@@ -83,7 +84,9 @@ for group in "$@"; do
         sam)
             add sam 'segment_anything, mobile_sam, safetensors.numpy' \
                 segment-anything mobilesam-mirror timm torchvision torch pillow safetensors numpy ;;
-        *) echo "setup: unknown group '$group'; the groups are tensorflow, torch, cellpose, onnx, postprocess and sam" >&2; exit 1 ;;
+        # What stardist 0.9.2 writes packages with: later versions have no `build_spec`.
+        bioimageio) add bioimageio 'stardist.bioimageio_utils, bioimageio.core.build_spec' bioimageio.core stardist tensorflow-cpu numpy ;;
+        *) echo "setup: unknown group '$group'; the groups are tensorflow, torch, cellpose, onnx, postprocess, sam and bioimageio" >&2; exit 1 ;;
     esac
 done
 # A compiler for GPUs, 1 GB, which torch does without on processors.

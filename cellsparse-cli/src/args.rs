@@ -382,7 +382,8 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// JSON file with what --from does not tell: config.json of StarDist, normalization {"pmin", "pmax"}, diameter,
-    /// pixel_size, and for a package package {"name", "description", "authors", "license", "training_data"}
+    /// pixel_size; for a package package {"name", "description", "authors", "license", "training_data"}; for .onnx onnx
+    /// {"normalization": "inside"}, which has the network scale intensities itself
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

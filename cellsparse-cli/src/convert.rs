@@ -65,10 +65,24 @@ mod tests {
         let model = path("model.safetensors");
         let config = StarDistConfig { n_filter_base: 2, n_depth: 1, n_rays: 3, ..StarDistConfig::default() };
         Model::stardist(config, 0).unwrap().save(&model).unwrap();
-        assert!(message(&model, "a.pth", None).contains("stardist"));
+        assert!(message(&model, "a.pth", None).contains(".onnx or .zip"));
         std::fs::write(path("config.json"), r#"{"diameter": 25}"#).unwrap();
-        assert!(message(&model, "a.onnx", Some(path("config.json"))).contains("expected package"));
+        assert!(message(&model, "a.onnx", Some(path("config.json"))).contains("expected package, onnx"));
+        std::fs::write(path("config.json"), r#"{"onnx": {"normalization": "in"}}"#).unwrap();
+        let said = message(&model, "a.onnx", Some(path("config.json")));
+        assert!(said.contains("`onnx`: unknown variant `in`") && said.contains("`metadata` or `inside`"), "{said}");
         assert!(message(&model, "a.safetensors", None).contains("already"));
+
+        let place =
+            |to: &str| run(&ConvertArgs { from: model.clone(), to: path(to), config: None }).unwrap_err().to_string();
+        assert!(place("none/a.onnx").contains("make it first"), "{}", place("none/a.onnx"));
+        assert!(place("none/folder/").contains("make it first"), "{}", place("none/folder/"));
+        std::fs::create_dir(path("b.onnx")).unwrap();
+        assert!(place("b.onnx").contains("is a folder"), "{}", place("b.onnx"));
+        std::fs::write(path("file"), "").unwrap();
+        assert!(place("file").contains("is a file"), "{}", place("file"));
+        assert!(place("file/").contains("is a file"), "{}", place("file/"));
+        assert!(place("file/a.onnx").contains("is no folder"), "{}", place("file/a.onnx"));
 
         std::fs::write(path("weights.h5"), b"\x89HDF\r\n\x1a\n").unwrap();
         std::fs::remove_file(path("config.json")).unwrap();

@@ -82,7 +82,8 @@ pub unsafe extern "C" fn cellsparse_model_load(
 /// of Cellpose 2 or 3 or elephant-core (PyTorch or safetensors). The ending of `target` says what it becomes: .safetensors (a model
 /// of cellsparse), .pth (PyTorch), .onnx, .zip (package of bioimage.io); of networks of StarDist also no ending or a slash (folder of
 /// its package), SavedModel.zip (TensorFlow, Fiji) and .pb (frozen graph of TensorFlow, QuPath). `config` is a JSON file with what
-/// the source does not tell, or NULL.
+/// the source does not tell, and how it is written (docs/models.md: {"onnx": {"normalization": "inside"}} has the network scale
+/// intensities itself), or NULL.
 ///
 /// `notes_out` takes a JSON array of sentences that a user should know; free it with cellsparse_string_free(). Any thread.
 #[unsafe(no_mangle)]

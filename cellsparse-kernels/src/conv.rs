@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::TryReserveError;
+use std::ops::Range;
 
 use super::direct::{self, DirectGradient};
 use super::layers::Store;
@@ -36,6 +37,8 @@ pub(super) struct Pass<'a> {
     pub kernel: usize,
     pub height: usize,
     pub width: usize,
+    /// The rows of every image that are computed.
+    pub rows: Range<usize>,
     /// Stored columns of every map.
     pub cols: usize,
     pub inputs: &'a [Block],
@@ -82,6 +85,13 @@ pub struct Destination<'a> {
     pub store: Store<'a>,
 }
 
+/// The weights of a pass.
+struct Packed<'a> {
+    panels: &'a Panels,
+    values: &'a Buffer,
+    bias: &'a [f32],
+}
+
 /// A convolution with stride 1 and zero padding, for fixed shapes.
 ///
 /// Several sources are read as if their channels were concatenated.
@@ -117,6 +127,12 @@ fn with_scratch(len: usize, work: impl FnOnce(&mut [f32])) {
 const TILE_BUDGET: usize = 1 << 20;
 
 impl Conv {
+    /// Rows and columns that are computed together, counted from the first pixel of a map.
+    ///
+    /// The bits of a value depend on its place in such a group and on the group with one pixel around it (Winograd), or on the
+    /// pixels under its kernel alone (direct); on nothing else in the map, and not on its size.
+    pub const GROUP: usize = 4;
+
     /// A convolution of `sources` to `output` with a `kernel x kernel` kernel (1 or 3).
     ///
     /// All maps have one batch, height and width. Only a single source may be narrow (fewer than 16 lanes).
@@ -210,6 +226,26 @@ impl Conv {
     /// Convolves the sources, adds the bias and the map `residual`, and multiplies negative results by `slope`
     /// (between 0 and 1; ReLU for 0).
     pub fn forward(&self, sources: &[&[f32]], residual: Option<&[f32]>, slope: Option<f32>, output: &mut [f32]) {
+        self.forward_rows(0..self.output.height(), sources, residual, slope, output);
+    }
+
+    /// [`forward`](Self::forward) for some rows of every image, from their sources in the rows beside them: the same bits. The other
+    /// rows of the output stay as they are.
+    ///
+    /// # Panics
+    /// If the rows do not begin with a [`GROUP`](Self::GROUP), or end neither with one nor with the last row.
+    pub fn forward_rows(
+        &self,
+        rows: Range<usize>,
+        sources: &[&[f32]],
+        residual: Option<&[f32]>,
+        slope: Option<f32>,
+        output: &mut [f32],
+    ) {
+        let height = self.output.height();
+        assert!(rows.start <= rows.end && rows.end <= height, "rows that the map does not have");
+        let whole = |row: usize| row.is_multiple_of(Self::GROUP);
+        assert!(whole(rows.start) && (whole(rows.end) || rows.end == height), "rows that are computed together");
         let inputs = self.source_blocks(sources);
         let residual = residual.map(|map| blocks_of(&self.output, map));
         let outputs: Vec<Output> = blocks_of_mut(&self.output, output)
@@ -217,7 +253,8 @@ impl Conv {
             .enumerate()
             .map(|(index, block)| Output { block, add: residual.as_ref().map(|map| map[index]), mask: None })
             .collect();
-        self.run(&self.forward, &self.packed, &self.bias, &inputs, &outputs, slope);
+        let packed = Packed { panels: &self.forward, values: &self.packed, bias: &self.bias };
+        self.run(&packed, rows, &inputs, &outputs, slope);
     }
 
     /// The gradient of the loss with respect to the sources, from that of the output.
@@ -234,7 +271,8 @@ impl Conv {
                 outputs.push(Output { block, add: to.store.accumulate.then_some(block), mask });
             }
         }
-        self.run(&self.backward, &self.packed_transposed, &self.no_bias, &inputs, &outputs, None);
+        let packed = Packed { panels: &self.backward, values: &self.packed_transposed, bias: &self.no_bias };
+        self.run(&packed, 0..self.output.height(), &inputs, &outputs, None);
     }
 
     fn source_blocks(&self, sources: &[&[f32]]) -> Vec<Block> {
@@ -242,32 +280,25 @@ impl Conv {
         self.sources.iter().zip(sources).flat_map(|(layout, data)| blocks_of(layout, data)).collect()
     }
 
-    fn run(
-        &self,
-        panels: &Panels,
-        packed: &Buffer,
-        bias: &[f32],
-        inputs: &[Block],
-        outputs: &[Output],
-        slope: Option<f32>,
-    ) {
+    fn run(&self, packed: &Packed<'_>, rows: Range<usize>, inputs: &[Block], outputs: &[Output], slope: Option<f32>) {
         let copies = if self.winograd { FREQUENCIES } else { 1 };
-        assert!(packed.len() >= copies * panels.len(), "the weights were not set");
-        let (batch, height, width) = (self.output.batch(), self.output.height(), self.output.width());
+        assert!(packed.values.len() >= copies * packed.panels.len(), "the weights were not set");
+        let (batch, width) = (self.output.batch(), self.output.width());
         let pass = Pass {
             kernel: self.kernel,
-            height,
+            height: self.output.height(),
             width,
+            rows: rows.clone(),
             cols: self.output.cols(),
             inputs,
             outputs,
-            panels,
-            packed: packed.as_slice(),
-            bias,
+            panels: packed.panels,
+            packed: packed.values.as_slice(),
+            bias: packed.bias,
             slope,
         };
         if self.winograd {
-            let tiles = Tiles::of(height, width);
+            let tiles = Tiles::of(rows, width);
             let per_row = winograd::forward_scratch(inputs.len(), outputs.len(), tiles.cols);
             let rows = rows_at_a_time(per_row, batch * tiles.rows);
             for_each_job((batch * tiles.rows).div_ceil(rows), |job| {
@@ -278,12 +309,12 @@ impl Conv {
                 });
             });
         } else {
-            let rows = (4096 / width).clamp(1, height.max(1));
-            let per_image = height.div_ceil(rows);
+            let step = (4096 / width).clamp(1, rows.len().max(1));
+            let per_image = rows.len().div_ceil(step);
             for_each_job(batch * per_image, |job| {
-                let (n, begin) = (job / per_image, (job % per_image) * rows);
+                let (n, begin) = (job / per_image, rows.start + (job % per_image) * step);
                 // SAFETY: the maps were checked against their layouts; each job has rows of its own.
-                unsafe { direct::forward_rows(self.level, &pass, n, (begin, height.min(begin + rows))) }
+                unsafe { direct::forward_rows(self.level, &pass, n, (begin, rows.end.min(begin + step))) }
             });
         }
     }
@@ -336,7 +367,7 @@ impl Conv {
         let cols = self.output.cols();
         let panels = &self.forward;
         if self.winograd {
-            let tiles = Tiles::of(height, width);
+            let tiles = Tiles::of(0..height, width);
             let per_row = winograd::forward_scratch(inputs.len(), gradients.len(), tiles.cols);
             let rows_at_a_time = rows_at_a_time(per_row, (batch * tiles.rows).div_ceil(chunks));
             let args = WinogradGradient {

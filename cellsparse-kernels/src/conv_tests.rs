@@ -284,6 +284,102 @@ fn results_do_not_depend_on_the_number_of_threads() {
     }
 }
 
+/// A convolution of NHWC values that are alike except for what is cut out of a larger map.
+struct Cut {
+    level: Level,
+    method: Method,
+    kernel: usize,
+    channels: usize,
+}
+
+impl Cut {
+    /// The bits of the results for the part of `values` (`[height, width, channels]`) that begins at a corner.
+    fn bits(&self, values: &[f32], width: usize, [top, left]: [usize; 2], sides: [usize; 2]) -> Vec<u32> {
+        let part: Vec<f32> = (0..sides[0])
+            .flat_map(|y| &values[((top + y) * width + left) * self.channels..][..sides[1] * self.channels])
+            .copied()
+            .collect();
+        let input = Layout::input(1, self.channels, sides[0], sides[1]);
+        let output = Layout::new(1, OUTPUTS, sides[0], sides[1]);
+        let weights = random_values(&mut Random::new(3, 0), self.kernel * self.kernel * self.channels * OUTPUTS);
+        let mut conv = Conv::new(self.level, self.method, self.kernel, &[input], output);
+        conv.set_weights(&weights, &[0.1; OUTPUTS]);
+        let (mut x, mut y) = (Buffer::zeros(input.len()), Buffer::zeros(output.len()));
+        input.pack(&part, x.as_mut_slice());
+        conv.forward(&[x.as_slice()], None, Some(0.1), y.as_mut_slice());
+        let mut values = vec![0.0; sides[0] * sides[1] * OUTPUTS];
+        output.unpack(y.as_slice(), &mut values);
+        values.into_iter().map(f32::to_bits).collect()
+    }
+}
+
+const OUTPUTS: usize = 20;
+
+#[test]
+fn bits_depend_on_the_group_of_a_pixel_and_one_pixel_around_it_alone() {
+    let (height, width) = if cfg!(miri) { (9, 10) } else { (30, 43) };
+    let mut random = Random::new(8, 0);
+    let mut below = move |n: usize| random.uniform(0.0, n as f64) as usize;
+    let cases = [(Method::Fast, 3, 20), (Method::Fast, 3, 2), (Method::Direct, 3, 17), (Method::Direct, 1, 33)];
+    for (level, (method, kernel, channels)) in
+        Level::available().into_iter().flat_map(|level| cases.map(|case| (level, case)))
+    {
+        let cut = Cut { level, method, kernel, channels };
+        let values = random_values(&mut Random::new(1, channels as u64), height * width * channels);
+        let whole = cut.bits(&values, width, [0, 0], [height, width]);
+        // A map with few channels is convolved directly.
+        let group = if method == Method::Fast && channels > Layout::NARROW { Conv::GROUP } else { 1 };
+        let mut compared = 0;
+        for _ in 0..if cfg!(miri) { 1 } else { 40 } {
+            let corner = [below(height / 2) / group * group, below(width / 2) / group * group];
+            let sides = [1 + below(height - corner[0]), 1 + below(width - corner[1])];
+            let part = cut.bits(&values, width, corner, sides);
+            let is_inside = |at: usize, begin: usize, side: usize, all: usize| {
+                let (first, end) = (at / group * group, (at / group + 1) * group);
+                let above = begin == 0 || first >= begin + kernel / 2;
+                above && (begin + side == all || end + kernel / 2 <= begin + side)
+            };
+            for y in (0..sides[0]).filter(|y| is_inside(corner[0] + y, corner[0], sides[0], height)) {
+                for x in (0..sides[1]).filter(|x| is_inside(corner[1] + x, corner[1], sides[1], width)) {
+                    let at = ((corner[0] + y) * width + corner[1] + x) * OUTPUTS;
+                    let (a, b) = (&whole[at..][..OUTPUTS], &part[(y * sides[1] + x) * OUTPUTS..][..OUTPUTS]);
+                    assert_eq!(a, b, "{} {method:?} {kernel} {channels}: {sides:?} at {corner:?}", level.name());
+                    compared += 1;
+                }
+            }
+        }
+        assert!(cfg!(miri) || compared > 1000, "{compared} pixels");
+    }
+}
+
+#[test]
+fn some_rows_have_the_bits_of_all_rows() {
+    let (height, width) = if cfg!(miri) { (9, 5) } else { (23, 26) };
+    let (input, output) = (Layout::new(2, 20, height, width), Layout::new(2, 33, height, width));
+    let mut random = Random::new(4, 0);
+    let mut x = Buffer::zeros(input.len());
+    input.pack(&random_values(&mut random, 2 * height * width * 20), x.as_mut_slice());
+    for (level, method) in
+        Level::available().into_iter().flat_map(|level| [(level, Method::Direct), (level, Method::Fast)])
+    {
+        let mut conv = Conv::new(level, method, 3, &[input], output);
+        conv.set_weights(&random_values(&mut random, 9 * 20 * 33), &[0.1; 33]);
+        let mut whole = Buffer::zeros(output.len());
+        conv.forward(&[x.as_slice()], None, None, whole.as_mut_slice());
+        for rows in [0..4, 4..8, 8..height, 4..4, 0..height] {
+            let mut some = Buffer::zeros(output.len());
+            some.as_mut_slice().fill(7.0);
+            conv.forward_rows(rows.clone(), &[x.as_slice()], None, None, some.as_mut_slice());
+            for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+                for at in (0..2 * output.blocks()).map(|plane| plane * output.plane() + output.pixel(y, x)) {
+                    let expected = if rows.contains(&y) { &whole.as_slice()[at..][..16] } else { &[7.0; 16] };
+                    assert_eq!(&some.as_slice()[at..][..16], expected, "{} {method:?} {rows:?} {y}", level.name());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn subnormal_weights_are_zeros_and_others_are_not() {
     let (input, output) = (Layout::new(1, 16, 6, 6), Layout::new(1, 16, 6, 6));

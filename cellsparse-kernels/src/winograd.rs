@@ -5,6 +5,8 @@
 //! are those of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3, for the
 //! interpolation points 0, 1, -1, 2, -2.
 
+use std::ops::Range;
+
 use super::conv::Pass;
 use super::map::{Block, Buffer};
 use super::micro::{for_each_run, inner_product};
@@ -15,16 +17,25 @@ use super::simd::{LANES, Simd, multiversion};
 /// Frequencies of a tile.
 pub(super) const FREQUENCIES: usize = 36;
 
-/// Tiles of a pass: `rows` tile rows of each image, `cols` tiles in a row.
+/// Tiles of a pass: `rows` tile rows of each image, from its tile row `first` on, `cols` tiles in a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tiles {
+    first: usize,
     pub rows: usize,
     pub cols: usize,
 }
 
 impl Tiles {
-    pub fn of(height: usize, width: usize) -> Self {
-        Self { rows: height.div_ceil(4), cols: width.div_ceil(4) }
+    /// The tiles of rows of pixels, which begin with a tile.
+    pub fn of(rows: Range<usize>, width: usize) -> Self {
+        let first = rows.start / 4;
+        Self { first, rows: rows.end.div_ceil(4) - first, cols: width.div_ceil(4) }
+    }
+
+    /// The image and the tile row in it of a tile row that is counted over all images.
+    #[inline(always)]
+    fn place(self, row: usize) -> (usize, usize) {
+        (row / self.rows, self.first + row % self.rows)
     }
 }
 
@@ -148,7 +159,7 @@ unsafe fn input_tiles<S: Simd>(
 ) {
     let mut t = 0;
     for row in range.0..range.1 {
-        let (n, ty) = (row / tiles.rows, row % tiles.rows);
+        let (n, ty) = tiles.place(row);
         for tx in 0..tiles.cols {
             // SAFETY: a tile's 6x6 pixels lie within the border, which reaches to the next multiple of 4, plus 2.
             unsafe {
@@ -185,7 +196,7 @@ unsafe fn gradient_tiles<S: Simd>(
     unsafe {
         let mut total = S::load(bias);
         for row in range.0..range.1 {
-            let (n, ty) = (row / tiles.rows, row % tiles.rows);
+            let (n, ty) = tiles.place(row);
             for tx in 0..tiles.cols {
                 let from = block.ptr.add(n * block.stride + ((4 * ty + 1) * cols + 4 * tx + 1) * LANES);
                 let to = to.add(t * LANES);
@@ -227,7 +238,7 @@ multiversion! {
 
 #[inline(always)]
 unsafe fn forward_tiles_generic<S: Simd>(pass: &Pass<'_>, range: (usize, usize), scratch: &mut [f32]) {
-    let tiles = Tiles::of(pass.height, pass.width);
+    let tiles = Tiles::of(pass.rows.clone(), pass.width);
     let count = (range.1 - range.0) * tiles.cols;
     let inputs = pass.inputs.len();
     let outputs = pass.outputs.len();
@@ -296,7 +307,7 @@ unsafe fn output_tiles<S: Simd>(
     let step = pass.outputs.len() * count;
     let mut t = 0;
     for row in range.0..range.1 {
-        let (n, ty) = (row / tiles.rows, row % tiles.rows);
+        let (n, ty) = tiles.place(row);
         let rows = 4.min(pass.height - 4 * ty);
         for tx in 0..tiles.cols {
             let cols = 4.min(pass.width - 4 * tx);

@@ -111,6 +111,118 @@ def test_onnxruntime_answers_as_the_network_does(algorithm, residual, tmp_path):
     assert facts["algorithm"] == algorithm and facts["outputs"] == list(answers)
 
 
+def onnx_of(model, folder, settings=None):
+    """The file, and what was said."""
+    folder.mkdir(exist_ok=True)
+    model.save(folder / "a.safetensors")
+    config = None
+    if settings is not None:
+        config = folder / "config.json"
+        config.write_text(json.dumps({"onnx": settings}))
+    return folder / "a.onnx", cs.convert(folder / "a.safetensors", folder / "a.onnx", config)
+
+
+def scaled(model, image):
+    """`[channels, height, width]` as this library scales it for the model."""
+    percentiles = model.info()["normalization"]
+    image = cs.normalize(np.moveaxis(image, 0, -1), percentiles["pmin"], percentiles["pmax"])
+    return np.moveaxis(np.clip(image, -100, 100), -1, 0)
+
+
+def measured(rng, shape):
+    """Batches of images of different ranges: 16 bit, 8 bit with a defective pixel, constant, below 0."""
+    several = np.stack([
+        rng.gamma(2, 6000, shape).clip(0, 65535).round(),
+        rng.integers(0, 256, shape),
+        np.full(shape, 300.0),
+        rng.normal(-3, 0.01, shape),
+    ]).astype(np.float32)
+    several[1, :, 3, 5] = 1e7
+    return several
+
+
+@pytest.mark.parametrize("algorithm, options", [
+    ("stardist", {"n_channels": 3}),
+    ("stardist", {"grid": (1, 2), "n_classes": 2, "batch_norm": True}),
+    ("cellpose", {"n_channels": 2}),
+    ("elephant", {"n_channels": 1}),
+    ("elephant", {"n_channels": 2, "residual": True}),
+])
+def test_onnxruntime_scales_intensities_inside_as_the_library_does(algorithm, options, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    model = small(algorithm, **options)
+    inside, said = onnx_of(model, tmp_path / "inside", {"normalization": "inside"})
+    outside, nothing = onnx_of(model, tmp_path / "outside", {"normalization": "metadata"})
+    assert nothing == [] and len(said) == 1 and "whole images" in said[0]
+    assert outside.read_bytes() == onnx_of(model, tmp_path / "plain")[0].read_bytes()
+    inside, outside = (runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in (inside, outside))
+    for session, place in [(inside, "inside"), (outside, "metadata")]:
+        facts = json.loads(session.get_modelmeta().custom_metadata_map["cellsparse"])
+        assert facts["normalization_place"] == place and facts["normalization"] == model.info()["normalization"]
+
+    # The maps of the library itself, which a package holds.
+    (tmp_path / "package").mkdir()
+    package = package_of(model, tmp_path / "package")
+    for output, answer in zip(inside.get_outputs(), inside.run(None, {"input": np.load(package / "test_input.npy")})):
+        np.testing.assert_allclose(answer, np.load(package / f"test_{output.name}.npy"), atol=1e-4, err_msg=output.name)
+
+    # Each image of a batch by itself, whatever its size, as the network without it answers to what the library scales.
+    rng = np.random.default_rng(0)
+    channels = inside.get_inputs()[0].shape[1]
+    for shape in [(16, 16), (48, 80), (256, 192), (1056, 992)]:
+        several = measured(rng, (channels, *shape))[: 2 if shape[0] > 1000 else 4]
+        wanted = outside.run(None, {"input": np.stack([scaled(model, image) for image in several])})
+        for name, expected, found in zip(inside.get_outputs(), wanted, inside.run(None, {"input": several})):
+            largest = max(1.0, float(np.abs(expected).max()))
+            np.testing.assert_allclose(found, expected, atol=1e-4 * largest, err_msg=f"{name.name}, {shape}")
+
+
+@pytest.mark.parametrize("percentiles", [(0, 100), (0, 99.9), (2.345, 97.3371), (50, 100), (0.01, 60)])
+def test_percentiles_of_any_kind_are_found_inside(percentiles, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"normalization": dict(zip(("pmin", "pmax"), percentiles)), "onnx": {"normalization": "inside"}}))
+    cs.convert(FIXTURES / "stardist" / "keras2", tmp_path / "a.safetensors")
+    said = cs.convert(FIXTURES / "stardist" / "keras2", tmp_path / "inside.onnx", config)
+    assert any("whole images" in note for note in said)
+    cs.convert(tmp_path / "a.safetensors", tmp_path / "outside.onnx")
+    rng = np.random.default_rng(1)
+    inside, outside = (runtime.InferenceSession(str(tmp_path / f"{name}.onnx"), providers=["CPUExecutionProvider"]) for name in ("inside", "outside"))
+    channels = inside.get_inputs()[0].shape[1]
+    for shape in [(16, 32), (208, 176)]:
+        several = measured(rng, (channels, *shape))
+        ours = [np.moveaxis(np.clip(cs.normalize(np.moveaxis(image, 0, -1), *percentiles), -100, 100), -1, 0) for image in several]
+        for expected, found in zip(outside.run(None, {"input": np.stack(ours)}), inside.run(None, {"input": several})):
+            np.testing.assert_allclose(found, expected, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("place", ["metadata", "inside"])
+def test_onnx_files_pass_the_checker(algorithm, place, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    path, _ = onnx_of(small(algorithm), tmp_path / "a", {"normalization": place})
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def test_settings_of_onnx_that_fit_nothing_are_refused(tmp_path):
+    for settings, words in [
+        ({"normalization": "insde"}, ("`onnx`", "insde", "inside", "metadata")),
+        ({"normalisation": "inside"}, ("`onnx`", "normalisation", "normalization")),
+        ("inside", ("`onnx`", "an object", '{"normalization": "inside"}')),
+    ]:
+        with pytest.raises(cs.FileError) as refused:
+            onnx_of(small(), tmp_path / "a", settings)
+        assert all(word in str(refused.value) for word in words), refused.value
+        assert not (tmp_path / "a" / "a.onnx").exists()
+    config = tmp_path / "config.json"
+    config.write_text('{"onnx": {"normalization": "inside"}}')
+    small().save(tmp_path / "a.safetensors")
+    with pytest.raises(cs.FileError, match="ends in .onnx"):
+        cs.convert(tmp_path / "a.safetensors", tmp_path / "a.zip", config)
+    config.write_text('{"package": {"license": "CC0-1.0"}}')
+    assert any("left out" in note for note in cs.convert(tmp_path / "a.safetensors", tmp_path / "a.onnx", config))
+
+
 def test_a_package_passes_the_checks_of_bioimage_io(tmp_path):
     spec = pytest.importorskip("bioimageio.spec")
     package_of(small(), tmp_path)

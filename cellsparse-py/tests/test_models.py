@@ -151,7 +151,7 @@ def test_validation(field, model):
 
 def test_time_budget_decides_alone(field, model):
     history = model.train(field.image, field.annotation, time_budget=0.6, **QUICK)
-    assert history.stopped == "time budget" and 0.4 < history.seconds < 3
+    assert history.stopped == "time budget" and len(history) > 2 and history.seconds < 10
     assert len(small().train(field.image, field.annotation, steps=2, time_budget=60, **QUICK)) == 2
 
 

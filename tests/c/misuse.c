@@ -539,6 +539,17 @@ static void images_are_segmented_by_parts(void) {
     EXPECT(cellsparse_model_free(model), OK);
 }
 
+static void conversions_take_settings(void) {
+    static const char *const source = FIXTURES "/stardist/keras2";
+    const char *text = "untouched";
+    EXPECT(cellsparse_convert(source, "x.onnx", NULL, NULL), NULL_POINTER);
+    EXPECT(cellsparse_convert(NULL, "x.onnx", NULL, &text), NULL_POINTER);
+    EXPECT(cellsparse_convert(source, "x.onnx", "no/such/file", &text), CELLSPARSE_STATUS_NOT_FOUND);
+    EXPECT(cellsparse_convert(source, "x.onnx", FIXTURES "/stardist/keras2/thresholds.json", &text), CELLSPARSE_STATUS_FILE);
+    CHECK(strstr(cellsparse_last_error_message(), "package, onnx") != NULL);
+    CHECK(strcmp(text, "untouched") == 0);
+}
+
 /* By random weights of a tiny network. */
 static void objects_are_outlined_by_click(void) {
     static const char *const weights = FIXTURES "/sam/small_weights.safetensors";
@@ -607,6 +618,7 @@ int main(void) {
     results_come_out_whole();
     notes_and_pixel_sizes_are_told();
     images_are_segmented_by_parts();
+    conversions_take_settings();
     objects_are_outlined_by_click();
     EXPECT(cellsparse_test_panic(), CELLSPARSE_STATUS_INTERNAL);
     CHECK(strstr(cellsparse_last_error_message(), "on purpose") != NULL);

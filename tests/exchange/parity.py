@@ -170,10 +170,10 @@ def images(folder: pathlib.Path, channels: int, count: int) -> dict[str, np.ndar
     return found
 
 
-def normalized(image: np.ndarray) -> np.ndarray:
+def normalized(image: np.ndarray, pmin: float = 1, pmax: float = 99.8) -> np.ndarray:
     from csbdeep.utils import normalize
 
-    return normalize(image, 1, 99.8, axis=(0, 1))
+    return normalize(image, pmin, pmax, axis=(0, 1))
 
 
 def check_stardist(folder: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cellsparse_core::formats::foreign::WeightsKind;
 use cellsparse_core::formats::keras::{decode_keras, read_keras};
+use cellsparse_core::formats::stardist_model::read_stardist_model;
 use cellsparse_core::model::{Model, StarThresholds, Thresholds, convert};
 use cellsparse_core::networks::Method;
 use cellsparse_tests::{Fixture, fixture, fixtures, shared};
@@ -101,7 +102,29 @@ fn packages_of_bioimage_io_tell_percentiles() {
     assert_eq!(model.thresholds(), imported(&path("keras2")).thresholds());
     fs::write(folder.path().join("rdf.yaml"), description.replace("stardist:", "other:")).unwrap();
     let other = Model::import(folder.path(), None).unwrap_err().to_string();
-    assert!(other.contains("tensorflow_saved_model_bundle"), "{other}");
+    assert!(other.contains("('nuclei', weights: tensorflow_saved_model_bundle)"), "{other}");
+    let data = "format_version: 0.3.0\ntype: dataset\nname: 'some images'\n";
+    fs::write(folder.path().join("rdf.yaml"), data).unwrap();
+    let other = Model::import(folder.path(), None).unwrap_err().to_string();
+    assert!(other.contains("('some images', a dataset)"), "{other}");
+}
+
+#[test]
+fn channels_that_a_package_scales_together_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(path("keras2/weights_best.h5"), folder.path().join("stardist_weights.h5")).unwrap();
+    let config = fs::read_to_string(path("keras2/config.json")).unwrap();
+    let told = |axes: &str, channels: usize| {
+        let config = config.replace("\"n_channel_in\": 1", &format!("\"n_channel_in\": {channels}"));
+        let description = format!(
+            "type: model\ninputs:\n- preprocessing:\n  - name: scale_range\n    kwargs: {{axes: {axes}, min_percentile: 1, \
+             max_percentile: 99}}\nconfig:\n  stardist:\n    config: {config}\n"
+        );
+        fs::write(folder.path().join("rdf.yaml"), description).unwrap();
+        read_stardist_model(folder.path(), None).unwrap().weights.notes.iter().any(|note| note.contains("together"))
+    };
+    assert!(told("yxc", 3) && told("[channel, y, x]", 3));
+    assert!(!told("yx", 3) && !told("[y, x]", 3) && !told("yxc", 1));
 }
 
 #[test]

@@ -217,6 +217,7 @@ fn kinds_are_told_by_content() {
         (&b"\x89HDF\r\n\x1a\n\0\0\0\0\0"[..], Ok(WeightsKind::Hdf5)),
         (b"PK\x03\x04.........................&metadata.json{}", Ok(WeightsKind::Keras)),
         (b"PK\x03\x04.........................&archive/data.pkl", Ok(WeightsKind::PyTorch)),
+        (b"PK\x03\x04.........................&stardist_weights.h5", Err("cut off; copy or download it again")),
         (b"", Err("empty")),
         (b"hello, this is a text", Err("known")),
         (b"\x10\0\0\0\0\0\0\0{\"a\": 1", Err("safetensors")),

@@ -63,9 +63,10 @@ impl<'a> Archive<'a> {
 
     /// Reads the table of contents of an archive; entries of one name are `repeated`, or refused.
     pub(super) fn of(source: Source<'a>, repeated: bool) -> Result<Self, String> {
-        let (count, start, end) = directory(&source).ok_or("its zip directory is missing")?;
+        let missing = "its zip directory is missing, as where a file is cut off";
+        let (count, start, end) = directory(&source).ok_or(missing)?;
         let length = end.checked_sub(start).filter(|length| *length <= MAX_DIRECTORY);
-        let table = length.and_then(|length| source.get(start, length)).ok_or("its zip directory is missing")?;
+        let table = length.and_then(|length| source.get(start, length)).ok_or(missing)?;
         let mut entries = BTreeMap::new();
         let mut numbers = BTreeMap::new();
         let mut at = 0;

@@ -126,17 +126,31 @@ fn of_folder(path: &Path) -> Result<WeightsKind> {
     } else if has("saved_model.pb") {
         Ok(WeightsKind::TensorFlow)
     } else {
-        Err(Error::file(path, "is a folder without config.json of StarDist and without rdf.yaml of bioimage.io"))
+        Err(Error::file(
+            path,
+            "is a folder without config.json of StarDist, rdf.yaml of bioimage.io and saved_model.pb of TensorFlow; give the \
+             folder that holds one of them, or a file of weights",
+        ))
     }
 }
 
 fn of_archive(path: &Path, head: &[u8]) -> Result<WeightsKind> {
     let file = std::fs::File::open(path).map_err(|source| Error::io(path, source))?;
-    let Ok(archive) = Archive::of_file(file) else {
-        // What is wrong with it is said by whoever reads it. Archives of Keras begin with one of their entries.
-        let name = head.get(30..).unwrap_or_default();
-        let is_keras = ["metadata.json", "model.weights.h5"].iter().any(|entry| name.starts_with(entry.as_bytes()));
-        return Ok(if is_keras { WeightsKind::Keras } else { WeightsKind::PyTorch });
+    let archive = match Archive::of_file(file) {
+        Ok(archive) => archive,
+        Err(reason) => {
+            // Archives of Keras begin with one of their entries, those of PyTorch with one in a folder.
+            let name = head.get(30..).unwrap_or_default();
+            if ["metadata.json", "model.weights.h5"].iter().any(|entry| name.starts_with(entry.as_bytes())) {
+                return Ok(WeightsKind::Keras);
+            }
+            if name.windows(9).any(|part| part == b"/data.pkl") {
+                return Ok(WeightsKind::PyTorch);
+            }
+            let reason =
+                format!("is a zip archive of which nobody can tell what it holds: {reason}; copy or download it again");
+            return Err(Error::file(path, reason));
+        }
     };
     let names: Vec<&str> = archive.names().collect();
     let ends = |wanted: &str| {

@@ -13,7 +13,7 @@ use hdf5_reader::group::Group;
 use hdf5_reader::{BytesStorage, Dataset, Datatype, FileStorage, Hdf5File, OpenOptions, RangeRequestStorage, Storage};
 
 use super::numbers::Number;
-use super::shortened::shortened;
+use super::shortened::{on_one_line, shortened};
 use super::source::Source;
 use super::state_dict::{NamedArray, StateDict};
 use crate::error::{Error, Result, contain_panic};
@@ -70,8 +70,9 @@ fn read(storage: Arc<dyn Storage>, length: u64, path: &Path) -> Result<StateDict
 }
 
 fn refused(path: &Path, reason: &str) -> Error {
-    let reason: String = reason.chars().take(300).flat_map(char::escape_debug).collect();
-    Error::file(path, format!("not a file of Keras weights that can be read: {reason}"))
+    let reason = on_one_line(reason, 300);
+    let advice = if reason.contains("unexpected end") { "; it is cut off: copy or download it again" } else { "" };
+    Error::file(path, format!("not a file of Keras weights that can be read: {reason}{advice}"))
 }
 
 fn parse(storage: Arc<dyn Storage>, length: u64) -> std::result::Result<StateDict, String> {

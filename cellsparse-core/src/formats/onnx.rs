@@ -7,6 +7,12 @@ pub use super::protobuf::{MOST_BYTES, Message, Values};
 
 /// Version of the intermediate representation that files state.
 const IR_VERSION: u64 = 8;
+/// Number of the type of 32-bit floats, for operators that are told one.
+pub const FLOAT: i64 = 1;
+/// Number of the type of 64-bit integers.
+pub const INTEGER: i64 = 7;
+/// Number of the type of 64-bit floats.
+pub const DOUBLE: i64 = 11;
 /// Version of the operators: old enough for every common runtime, new enough for all that is written.
 pub const OPERATOR_SET: u64 = 13;
 
@@ -48,10 +54,21 @@ impl<'a> OnnxFile<'a> {
 
     /// Adds a node that computes `output` from `inputs`, which come before it; an empty name leaves an input out.
     pub fn node(&mut self, operator: &str, inputs: &[&str], output: &str, attributes: &[(&str, Attribute)]) {
+        self.node_of_several(operator, inputs, &[output], attributes);
+    }
+
+    /// [`node`](Self::node) with several outputs, the first of which names it.
+    pub fn node_of_several(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: &[(&str, Attribute)],
+    ) {
         let mut node = Message::default();
         inputs.iter().for_each(|input| node.text(1, input));
-        node.text(2, output);
-        node.text(3, output);
+        outputs.iter().for_each(|output| node.text(2, output));
+        node.text(3, outputs.first().copied().unwrap_or_default());
         node.text(4, operator);
         for (name, attribute) in attributes {
             let mut message = Message::default();
@@ -145,6 +162,30 @@ fn value_info(name: &str, sides: &[Side]) -> Message<'static> {
     info.text(1, name);
     info.message(2, kind);
     info
+}
+
+/// A node of a file that was written: operator, inputs and outputs.
+#[cfg(all(test, feature = "keras"))]
+pub(crate) type WrittenNode = (String, Vec<String>, Vec<String>);
+
+/// The nodes of a file, and the names of its inputs and constants.
+#[cfg(all(test, feature = "keras"))]
+pub(crate) fn written(bytes: &[u8]) -> (Vec<WrittenNode>, Vec<String>) {
+    use super::protobuf_fields::Fields;
+
+    fn of(bytes: &[u8], wanted: u64) -> Vec<&[u8]> {
+        let fields = Fields::of(bytes).map(Result::unwrap);
+        fields.filter(|(number, _)| *number == wanted).filter_map(|(_, field)| field.bytes()).collect()
+    }
+    let texts = |bytes, wanted| -> Vec<String> {
+        of(bytes, wanted).into_iter().map(|text| String::from_utf8(text.to_vec()).unwrap()).collect()
+    };
+    let graph = of(bytes, 7)[0];
+    let node = |node: &[u8]| (texts(node, 4).concat(), texts(node, 1), texts(node, 2));
+    let nodes = of(graph, 1).into_iter().map(node).collect();
+    let inputs = of(graph, 11).into_iter().map(|input| texts(input, 1).concat());
+    let constants = of(graph, 5).into_iter().map(|tensor| texts(tensor, 8).concat());
+    (nodes, inputs.chain(constants).collect())
 }
 
 #[cfg(test)]

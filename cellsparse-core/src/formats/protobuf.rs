@@ -16,6 +16,8 @@ pub enum Values<'a> {
     Floats(&'a [f32]),
     /// The same, held.
     Own(Vec<f32>),
+    /// 64-bit floats, row-major.
+    Doubles(Vec<f64>),
     /// 64-bit integers, row-major.
     Integers(Vec<i64>),
     /// A kernel `[taps, in, out]` that the file holds as `[out, in, taps]`.
@@ -34,6 +36,7 @@ impl Values<'_> {
         match self {
             Self::Floats(values) | Self::Kernel { values, .. } => 4 * values.len() as u64,
             Self::Own(values) => 4 * values.len() as u64,
+            Self::Doubles(values) => 8 * values.len() as u64,
             Self::Integers(values) => 8 * values.len() as u64,
         }
     }
@@ -42,7 +45,8 @@ impl Values<'_> {
     pub(super) fn kind(&self) -> u64 {
         match self {
             Self::Integers(_) => 7,
-            _ => 1,
+            Self::Doubles(_) => 11,
+            Self::Floats(_) | Self::Own(_) | Self::Kernel { .. } => 1,
         }
     }
 
@@ -50,6 +54,7 @@ impl Values<'_> {
         match self {
             Self::Floats(values) => put_floats(writer, values.iter()),
             Self::Own(values) => put_floats(writer, values.iter()),
+            Self::Doubles(values) => values.iter().try_for_each(|value| writer.write_all(&value.to_le_bytes())),
             Self::Integers(values) => values.iter().try_for_each(|value| writer.write_all(&value.to_le_bytes())),
             Self::Kernel { values, taps, inputs } => {
                 let outputs = values.len().checked_div(taps * inputs).unwrap_or_default();

@@ -82,7 +82,7 @@ fn read_single(path: &Path, config: Option<Value>) -> Result<StarDistModel> {
     let config = match config {
         Some(config) => config,
         None => folder.json(CONFIG)?.ok_or_else(|| {
-            Error::file(path, "holds weights only: its configuration, config.json, is neither beside it nor given")
+            Error::file(path, "holds weights only: its configuration, config.json, is neither beside it nor given (--config, or `config`)")
         })?,
     };
     let thresholds = if beside { folder.thresholds()? } else { None };
@@ -127,7 +127,13 @@ fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<S
     names.retain(|name| name.ends_with(".h5") || name.ends_with(".hdf5"));
     let chosen = names.iter().find(|name| name.contains("best")).or(names.first());
     let chosen = chosen.ok_or_else(|| {
-        Error::file(path, format!("has config.json and no weights of Keras (.h5) among its {}", counted(count, "file")))
+        Error::file(
+            path,
+            format!(
+                "holds {}, among them config.json and no weights of Keras (.h5); put weights_best.h5 beside it",
+                counted(count, "file")
+            ),
+        )
     })?;
     let mut weights = parts.weights(chosen)?;
     if names.len() > 1 {
@@ -138,7 +144,8 @@ fn read_parts(parts: &dyn Parts, path: &Path, config: Option<Value>) -> Result<S
 
 /// The model of a package of bioimage.io that has weights of Keras.
 fn described(parts: &dyn Parts, path: &Path, description: &Value) -> Result<StarDistModel> {
-    let StarDistPackage { config, thresholds, percentiles, weights, .. } = StarDistPackage::of(description, path)?;
+    let StarDistPackage { config, thresholds, percentiles, weights, notes, .. } =
+        StarDistPackage::of(description, path)?;
     let config = config.ok_or_else(|| {
         Error::file(path, "its description has neither the configuration of StarDist nor a program of TensorFlow")
     })?;
@@ -146,7 +153,8 @@ fn described(parts: &dyn Parts, path: &Path, description: &Value) -> Result<Star
         let weights = shortened(&weights);
         return Err(Error::file(path, format!("its description names the weights '{weights}', which are not in it")));
     }
-    let weights = parts.weights(&weights)?;
+    let mut weights = parts.weights(&weights)?;
+    weights.notes.extend(notes);
     Ok(StarDistModel { config, thresholds, percentiles, facts: None, weights })
 }
 

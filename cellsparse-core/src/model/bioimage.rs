@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::facade::Model;
 use super::network::fill_from;
+use super::onnx::OnnxOptions;
 use super::options::PredictOptions;
 use super::pixel_size;
 use super::work::Work;
@@ -28,7 +29,7 @@ const SIDE: usize = 128;
 
 /// What a package says about a model that the model does not know.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 #[non_exhaustive]
 pub struct PackageDescription {
     /// Its name, of letters, digits, spaces, `_`, `-` and parentheses.
@@ -67,7 +68,7 @@ impl Model {
             )));
         }
         let mut package = Package::new(&self.description(&name, about, &image, &answers));
-        let onnx = self.onnx()?;
+        let onnx = self.onnx(&OnnxOptions::default())?;
         package.file("weights.onnx", Box::new(move |writer| onnx.write(writer)));
         package.array("test_input.npy", first(image.clone()));
         for (output, answer) in self.algorithm().facts().outputs.iter().zip(&answers) {

@@ -1,15 +1,17 @@
 //! Models from files of other programs, and into files for them.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::bioimage::PackageDescription;
 use super::facade::Model;
 use super::normalization::Normalization;
+use super::onnx::OnnxOptions;
+use super::onnx_scaling::OnnxNormalization;
 use super::options::PredictOptions;
 use super::tensorflow::TensorFlowForm;
 use crate::error::{Error, Result};
@@ -33,8 +35,7 @@ pub struct Exchanged {
 }
 
 /// What a configuration may say beside the configuration of StarDist.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 struct Settings {
     /// How images are scaled.
     normalization: Option<Normalization>,
@@ -43,7 +44,9 @@ struct Settings {
     /// Micrometres per pixel of the images that the weights were learned on.
     pixel_size: Option<f64>,
     /// What a package of bioimage.io says about the model.
-    package: PackageDescription,
+    package: Option<PackageDescription>,
+    /// How an ONNX file is written.
+    onnx: Option<OnnxOptions>,
 }
 
 /// Turns a model of one program into one of another: the content of `source` says what it is, the ending of `target` what it
@@ -55,7 +58,8 @@ struct Settings {
 /// bioimage.io (`.zip`), and of networks of StarDist folders of its package (a name without ending, one that ends in `/`, or a folder
 /// that is there) and programs of TensorFlow (`.pb`, or a `.zip` whose name ends in `SavedModel`). `config` is a JSON file with
 /// what the source does not tell: the configuration of StarDist, `normalization` (`{"pmin": ..., "pmax": ...}`), `diameter`,
-/// `pixel_size`, and for packages `package` ([`PackageDescription`]). A model of cellsparse takes `package` alone.
+/// `pixel_size`, for packages `package` ([`PackageDescription`]) and for ONNX `onnx` ([`OnnxOptions`], as
+/// `{"normalization": "inside"}`). A model of cellsparse takes the last two alone.
 ///
 /// # Errors
 /// As [`Model::import`] and [`Model::export`].
@@ -63,6 +67,7 @@ pub fn convert(source: impl AsRef<Path>, target: impl AsRef<Path>, config: Optio
     let (source, target) = (source.as_ref(), target.as_ref());
     let is_ours = WeightsKind::of(source)? == WeightsKind::Cellsparse;
     let form = Form::of(target)?;
+    form.check_place(target)?;
     if source.canonicalize().is_ok_and(|source| target.canonicalize().is_ok_and(|target| source == target)) {
         return Err(Error::file(target, "it would be replaced by what it becomes; give the result another name"));
     }
@@ -72,15 +77,30 @@ pub fn convert(source: impl AsRef<Path>, target: impl AsRef<Path>, config: Optio
             "a model of cellsparse is a model of cellsparse already; give a name that ends in .pth, .pt, .onnx, .zip, .pb or /",
         ));
     }
-    let (Exchanged { model, mut notes }, package) = import(source, config)?;
-    if form == Form::Bioimage && package.license.is_none() {
+    let given = Given::read(config, WeightsKind::of(source)?)?;
+    if let (Some(config), true) = (config, given.settings.onnx.is_some() && form != Form::Onnx) {
+        let target = target.display();
+        return Err(Error::file(
+            config,
+            format!(
+                "`onnx` says how an .onnx file is written, and {target} is none; leave it out, or give a name that ends in .onnx"
+            ),
+        ));
+    }
+    let Exchanged { model, mut notes } = import(source, &given)?;
+    let package = given.settings.package;
+    if form == Form::Bioimage && package.as_ref().is_none_or(|package| package.license.is_none()) {
         notes.push(
             "the package states no licence, so that nobody may use it without asking; the configuration takes one"
                 .into(),
         );
     }
-    model.export_as(form, target, &package)?;
-    notes.extend(model.left_to_say(form));
+    if form != Form::Bioimage && package.is_some() {
+        notes.push("`package` of the configuration is left out: it is for packages of bioimage.io (.zip)".into());
+    }
+    let onnx = given.settings.onnx.unwrap_or_default();
+    model.export_as(form, target, &package.unwrap_or_default(), &onnx)?;
+    notes.extend(model.left_to_say(form, &onnx));
     Ok(notes)
 }
 
@@ -99,7 +119,7 @@ enum Form {
 impl Form {
     fn of(target: &Path) -> Result<Self> {
         let text = target.to_string_lossy();
-        if text.ends_with(['/', std::path::MAIN_SEPARATOR]) || target.is_dir() {
+        if text.ends_with(['/', std::path::MAIN_SEPARATOR]) {
             return Ok(Self::StarDist);
         }
         let part = |part: Option<&std::ffi::OsStr>| {
@@ -113,12 +133,26 @@ impl Form {
             "zip" => Ok(Self::Bioimage),
             "pb" => Ok(Self::FrozenGraph),
             "" => Ok(Self::StarDist),
+            _ if target.is_dir() => Ok(Self::StarDist),
             _ => Err(Error::file(
                 target,
                 "the ending says what is written: .safetensors (a model of cellsparse), .pth or .pt (PyTorch), .onnx, .zip \
                  (bioimage.io), and for models of StarDist / (a folder of its package), SavedModel.zip or .pb (TensorFlow)",
             )),
         }
+    }
+
+    /// Refuses a target in a folder that is not there, and a file in place of a folder, before anything is read.
+    fn check_place(self, target: &Path) -> Result<()> {
+        if let Some(folder) = target.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+            let what = if folder.exists() { "is no folder; give another name" } else { "is not there; make it first" };
+            return Err(Error::file(target, format!("{}, in which it is to be written, {what}", folder.display())));
+        }
+        if self != Self::StarDist && target.is_dir() {
+            let reason = "is a folder, and its ending says that a file is written; give another name, or one that ends in / for a folder";
+            return Err(Error::file(target, reason));
+        }
+        Ok(())
     }
 }
 
@@ -129,7 +163,8 @@ impl Model {
     /// [`Error::NotFound`], [`Error::Io`], [`Error::Limit`]; [`Error::File`] for what is damaged or of a kind that is not read,
     /// which it names; [`Error::Weights`] and [`Error::Config`] for networks that this library does not have.
     pub fn import(path: impl AsRef<Path>, config: Option<&Path>) -> Result<Exchanged> {
-        Ok(import(path.as_ref(), config)?.0)
+        let path = path.as_ref();
+        import(path, &Given::read(config, WeightsKind::of(path)?)?)
     }
 
     /// Writes the model for other programs, or as one of cellsparse, as the ending of `path` says; see [`convert`].
@@ -139,14 +174,14 @@ impl Model {
     /// [`save`](Self::save).
     pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        self.export_as(Form::of(path)?, path, &PackageDescription::default())
+        self.export_as(Form::of(path)?, path, &PackageDescription::default(), &OnnxOptions::default())
     }
 
-    fn export_as(&self, form: Form, path: &Path, package: &PackageDescription) -> Result<()> {
+    fn export_as(&self, form: Form, path: &Path, package: &PackageDescription, onnx: &OnnxOptions) -> Result<()> {
         match form {
             Form::Cellsparse => self.save(path),
             Form::PyTorch => self.save_state_dict(path),
-            Form::Onnx => self.save_onnx(path),
+            Form::Onnx => self.save_onnx_with(path, onnx),
             Form::Bioimage => self.save_bioimage(path, package),
             Form::StarDist => self.save_stardist(path),
             Form::SavedModel => self.save_tensorflow(path, TensorFlowForm::SavedModel),
@@ -155,14 +190,19 @@ impl Model {
     }
 
     /// What a program that takes a file of that form has to be told by a person, one sentence each.
-    fn left_to_say(&self, form: Form) -> Vec<String> {
-        if !matches!(form, Form::StarDist | Form::SavedModel | Form::FrozenGraph) {
-            return Vec::new();
-        }
+    fn left_to_say(&self, form: Form, onnx: &OnnxOptions) -> Vec<String> {
         let Normalization { pmin, pmax } = self.normalization();
-        let mut said = vec![format!(
-            "images have to be scaled before the network sees them, so that percentiles {pmin} and {pmax} of every channel are 0 and 1"
-        )];
+        let mut said = Vec::new();
+        match form {
+            Form::StarDist | Form::SavedModel | Form::FrozenGraph => said.push(format!(
+                "images have to be scaled before the network sees them, so that percentiles {pmin} and {pmax} of every channel are 0 and 1"
+            )),
+            Form::Onnx if onnx.normalization == OnnxNormalization::Inside => said.push(format!(
+                "the file scales every channel of every image that it is given by its own percentiles {pmin} and {pmax}: give whole images \
+                 as measured, and tiles of large ones to a file without `onnx`"
+            )),
+            _ => return said,
+        }
         let scale = self.network.scale;
         if scale.by_image {
             said.push(
@@ -171,12 +211,16 @@ impl Model {
                     .into(),
             );
         } else if scale.factor != 1.0 {
+            let or = match form {
+                Form::Onnx => String::new(),
+                _ => format!(", or scale={:.3} to predict_instances", scale.factor),
+            };
             said.push(format!(
-                "the network sees images at {:.3} of their sides: give them that size, or scale={:.3} to predict_instances",
-                scale.factor, scale.factor
+                "the network sees images at {:.3} of their sides: give them that size{or}",
+                scale.factor
             ));
         }
-        if form != Form::StarDist
+        if matches!(form, Form::SavedModel | Form::FrozenGraph)
             && let Ok((config, [prob, nms])) = self.package_form()
         {
             said.push(format!("thresholds are not in the file: probability {prob}, overlap {nms}"));
@@ -188,12 +232,11 @@ impl Model {
     }
 }
 
-/// The model of a file, and what a package is to say about it.
-fn import(path: &Path, config: Option<&Path>) -> Result<(Exchanged, PackageDescription)> {
+/// The model of a file.
+fn import(path: &Path, given: &Given) -> Result<Exchanged> {
     let kind = WeightsKind::of(path)?;
     let is_stardist = is_stardist(kind);
-    let given = config.map(|config| settings(read_config(config)?, config, kind)).transpose()?;
-    let (settings, config) = given.unwrap_or_default();
+    let (settings, config) = (&given.settings, given.stardist.clone());
     let own = if kind == WeightsKind::Bioimage { own_model(path)? } else { None };
     let (mut model, notes) = match (kind, own) {
         (WeightsKind::Cellsparse, _) => (Model::load(path)?, Vec::new()),
@@ -223,7 +266,7 @@ fn import(path: &Path, config: Option<&Path>) -> Result<(Exchanged, PackageDescr
         let options = PredictOptions { diameter: settings.diameter, ..PredictOptions::default() };
         model.set_thresholds(model.thresholds().with(&options)?)?;
     }
-    Ok((Exchanged { model, notes }, settings.package))
+    Ok(Exchanged { model, notes })
 }
 
 /// Whether a configuration of StarDist may be given with it.
@@ -244,26 +287,62 @@ fn read_config(path: &Path) -> Result<Value> {
     let mut text = String::new();
     require_regular_file(path)?;
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
-    file.take(MAX_CONFIG + 1).read_to_string(&mut text).map_err(|source| Error::io(path, source))?;
+    file.take(MAX_CONFIG + 1).read_to_string(&mut text).map_err(|source| match source.kind() {
+        ErrorKind::InvalidData => {
+            Error::file(path, "not the settings of a conversion: not a text in UTF-8, as JSON is")
+        }
+        _ => Error::io(path, source),
+    })?;
     if text.len() as u64 > MAX_CONFIG {
         return Err(Error::Limit(format!("{}: a configuration has at most 1 MiB", path.display())));
     }
     serde_json::from_str(&text).map_err(|error| Error::file(path, format!("not the settings of a conversion: {error}")))
 }
 
-/// The settings, and the configuration of StarDist if it is one.
-fn settings(value: Value, path: &Path, kind: WeightsKind) -> Result<(Settings, Option<Value>)> {
-    let wrong = |reason: String| Error::file(path, format!("not the settings of a conversion: {reason}"));
-    let fields = value.as_object().ok_or_else(|| wrong("not an object".into()))?;
-    // What a model of cellsparse tells itself is not said again.
-    let known: &[&str] = match kind {
-        WeightsKind::Cellsparse => &["package"],
-        _ => &["normalization", "diameter", "pixel_size", "package"],
-    };
-    let of_stardist = is_stardist(kind) && fields.contains_key("n_rays");
-    if let Some(other) = fields.keys().find(|key| !known.contains(&key.as_str()) && !of_stardist) {
-        return Err(wrong(format!("unknown field `{other:.60}`, expected {}", known.join(", "))));
+/// What a configuration says.
+#[derive(Debug, Default)]
+struct Given {
+    settings: Settings,
+    /// All of it, if it is a configuration of StarDist.
+    stardist: Option<Value>,
+}
+
+impl Given {
+    fn read(path: Option<&Path>, kind: WeightsKind) -> Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let value = read_config(path)?;
+        let found = Self::of(&value, kind);
+        found.map_err(|reason| Error::file(path, format!("not the settings of a conversion: {reason}")))
     }
-    let settings = serde_json::from_value(value.clone()).map_err(|error| wrong(error.to_string()))?;
-    Ok((settings, of_stardist.then_some(value)))
+
+    fn of(value: &Value, kind: WeightsKind) -> std::result::Result<Self, String> {
+        let fields = value.as_object().ok_or("not an object")?;
+        // What a model of cellsparse tells itself is not said again.
+        let known: &[&str] = match kind {
+            WeightsKind::Cellsparse => &["package", "onnx"],
+            _ => &["normalization", "diameter", "pixel_size", "package", "onnx"],
+        };
+        let of_stardist = is_stardist(kind) && fields.contains_key("n_rays");
+        if let Some(other) = fields.keys().find(|key| !known.contains(&key.as_str()) && !of_stardist) {
+            return Err(format!("unknown field `{other:.60}`, expected {}", known.join(", ")));
+        }
+        let settings = Settings {
+            normalization: field(fields, "normalization", r#"{"pmin": 1, "pmax": 99.8}"#)?,
+            diameter: field(fields, "diameter", "a number of pixels")?,
+            pixel_size: field(fields, "pixel_size", "a number of micrometres")?,
+            package: field(fields, "package", r#"{"name": "...", "license": "CC-BY-4.0"} and the like"#)?,
+            onnx: field(fields, "onnx", r#"{"normalization": "inside"} or "metadata""#)?,
+        };
+        Ok(Self { settings, stardist: of_stardist.then(|| value.clone()) })
+    }
+}
+
+/// The value of a field, if there is one; `expected` is what it looks like.
+fn field<T: DeserializeOwned>(
+    fields: &Map<String, Value>,
+    name: &str,
+    expected: &str,
+) -> std::result::Result<Option<T>, String> {
+    let Some(value) = fields.get(name) else { return Ok(None) };
+    serde_json::from_value(value.clone()).map_err(|error| format!("`{name}`: {error}; expected {expected}"))
 }

@@ -31,7 +31,13 @@ impl Model {
         for array in found.weights.arrays {
             arrays.insert(names.of_graph(&array.name), (array.shape, array.values));
         }
-        let mut model = Self::with_weights(config.unprefixed, arrays)?;
+        let fitted = Self::with_weights(config.unprefixed, arrays);
+        let mut model = fitted.map_err(|error| match error {
+            Error::Weights(reason) => {
+                Error::Weights(format!("{reason}; config.json is not that of these weights, or one of them is damaged"))
+            }
+            other => other,
+        })?;
         if config.dropout {
             notes.push("the dropout of its training is left out; it has no part in predictions".to_string());
         }
@@ -177,7 +183,10 @@ fn architecture(config: serde_json::Value) -> Result<Configured> {
     if config.get("n_dim").and_then(serde_json::Value::as_u64) == Some(3) {
         return Err(Error::Config("a model of StarDist for volumes (n_dim 3); networks here are 2-D".into()));
     }
-    let stored: Stored = serde_json::from_value(config).map_err(|error| no_config(&error))?;
+    let stored: Stored = serde_json::from_value(config.clone()).map_err(|error| match misfit(&config) {
+        Some((field, error)) => no_config(&format!("its {field}: {error}")),
+        None => no_config(&error),
+    })?;
     let refused = |field: &str, found: &dyn std::fmt::Debug, wanted: &str| {
         Err(Error::Config(format!("a network of StarDist with {field} {found:?}; networks here have {wanted}")))
     };
@@ -217,6 +226,14 @@ fn architecture(config: serde_json::Value) -> Result<Configured> {
     };
     unprefixed.check()?;
     Ok(Configured { unprefixed, prefix: stored.unet_prefix, dropout: stored.unet_dropout > 0.0 })
+}
+
+/// The first field that is of another type than the package has there, and what is wrong with it.
+fn misfit(config: &serde_json::Value) -> Option<(&String, serde_json::Error)> {
+    config.as_object()?.iter().find_map(|(field, value)| {
+        let alone = serde_json::Value::Object([(field.clone(), value.clone())].into_iter().collect());
+        Some((field, serde_json::from_value::<Stored>(alone).err()?))
+    })
 }
 
 /// Layers that Keras names by their kind and a number.

@@ -22,7 +22,7 @@ impl Model {
     /// # Errors
     /// [`Error::Config`] for another network, with what differs; [`Error::Weights`] for arrays of other shapes.
     pub fn from_tensorflow(found: TensorFlowModel) -> Result<(Self, Vec<String>)> {
-        let TensorFlowModel { mut layers, outputs, thresholds, percentiles, facts } = found;
+        let TensorFlowModel { mut layers, outputs, thresholds, percentiles, facts, mut notes } = found;
         let heads = Heads::of(&layers, &outputs)?;
         let config = heads.config(&layers)?;
         config.check()?;
@@ -31,7 +31,6 @@ impl Model {
         let arrays =
             Match { graph: &graph, layers: &mut layers, known: vec![None; graph.nodes().len()] }.arrays(&heads)?;
         let mut model = Self::with_weights(config, arrays)?;
-        let mut notes = Vec::new();
         if thresholds.is_none() && facts.is_none() {
             notes.push("the program has no thresholds; probability 0.5 and overlap 0.4 are taken".to_string());
         }

@@ -38,6 +38,7 @@ pub(crate) mod large;
 mod network;
 mod normalization;
 mod onnx;
+mod onnx_scaling;
 mod options;
 mod outlines;
 mod pixel_size;
@@ -76,6 +77,8 @@ pub use self::exchange::{Exchanged, convert};
 pub use self::facade::Model;
 pub use self::info::ModelInfo;
 pub use self::normalization::Normalization;
+pub use self::onnx::OnnxOptions;
+pub use self::onnx_scaling::OnnxNormalization;
 pub use self::options::{Device, Postprocess, Precision, PredictOptions, Preset, Start, TrainOptions};
 pub use self::registry::{Algorithm, AlgorithmOptions, Architecture, Thresholds};
 #[cfg(feature = "sam")]

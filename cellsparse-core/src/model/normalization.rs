@@ -10,7 +10,7 @@ use crate::raster::{Image, Percentiles};
 
 /// Percentiles of every image, channel by channel, that become 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct Normalization {
     /// Percentile that becomes 0.
     pub pmin: f64,

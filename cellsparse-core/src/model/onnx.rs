@@ -3,14 +3,27 @@
 use std::io::Write;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::json;
 
 use super::algorithm::NetworkOutput;
 use super::facade::Model;
+use super::onnx_scaling::{OnnxNormalization, SCALED, add_scaling};
 use crate::error::{Error, Result};
 use crate::formats::onnx::{Attribute, MOST_BYTES, Message, OnnxFile, Side, Values};
 use crate::networks::{Activation, Graph, Node, NodeId, Op, Statistics};
 use crate::raster::write_atomically;
+
+/// The input of a file.
+const INPUT: &str = "input";
+
+/// How an ONNX file is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub struct OnnxOptions {
+    /// Where it has the scaling of intensities.
+    pub normalization: OnnxNormalization,
+}
 
 impl NetworkOutput {
     /// The output that the file gives for that of the network, `[h, w, channels]`.
@@ -40,13 +53,21 @@ impl Model {
     /// StarDist on its grid: `prob` (0 to 1), `dist` (pixels) and, with classes, `prob_class` (which sum to 1); of Cellpose `flow`
     /// (vertical and horizontal flow, times 5, and the logit of the cell probability) and `style`; of ELEPHANT `probabilities` of
     /// background, border and centre. What a program needs besides is a JSON text in the metadata `cellsparse`: algorithm,
-    /// configuration, percentiles, thresholds, `divisor`, pixel size.
+    /// configuration, percentiles and where they are applied (`normalization_place`), thresholds, `divisor`, pixel size.
     ///
     /// # Errors
     /// [`Error::Limit`] for a network of 2 GiB and more, [`Error::Io`], [`Error::NotFound`].
     pub fn save_onnx(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.save_onnx_with(path, &OnnxOptions::default())
+    }
+
+    /// [`save_onnx`](Self::save_onnx) with options: with [`OnnxNormalization::Inside`] the input is the image as measured.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn save_onnx_with(&self, path: impl AsRef<Path>, options: &OnnxOptions) -> Result<()> {
         let path = path.as_ref();
-        let message = self.onnx()?;
+        let message = self.onnx(options)?;
         write_atomically(path, |writer| message.write(writer).map_err(|source| Error::io(path, source)))
     }
 
@@ -55,10 +76,18 @@ impl Model {
     /// # Errors
     /// As [`save_onnx`](Self::save_onnx); the path in an error is `model`.
     pub fn write_onnx(&self, writer: &mut impl Write) -> Result<()> {
-        self.onnx()?.write(writer).map_err(|source| Error::io("model", source))
+        self.write_onnx_with(writer, &OnnxOptions::default())
     }
 
-    pub(super) fn onnx(&self) -> Result<Message<'_>> {
+    /// Writes what [`save_onnx_with`](Self::save_onnx_with) writes.
+    ///
+    /// # Errors
+    /// As [`write_onnx`](Self::write_onnx).
+    pub fn write_onnx_with(&self, writer: &mut impl Write, options: &OnnxOptions) -> Result<()> {
+        self.onnx(options)?.write(writer).map_err(|source| Error::io("model", source))
+    }
+
+    pub(super) fn onnx(&self, options: &OnnxOptions) -> Result<Message<'_>> {
         let graph: &Graph = &self.network.graph;
         let mut file = OnnxFile::new(&self.algorithm().to_string());
         let image = |channels: usize, scale: [usize; 2]| {
@@ -74,11 +103,19 @@ impl Model {
                 side("width", scale[1]),
             ]
         };
-        file.input("input", &image(graph.input_channels(), [1, 1]));
+        file.input(INPUT, &image(graph.input_channels(), [1, 1]));
+        let normalization = self.network.normalization;
+        let input = match options.normalization {
+            OnnxNormalization::Metadata => INPUT,
+            OnnxNormalization::Inside => {
+                add_scaling(&mut file, INPUT, normalization);
+                SCALED
+            }
+        };
         let parameters = self.network.weights.parameters();
         for ((id, node), first) in graph.nodes().iter().enumerate().zip(graph.parameter_offsets()) {
             let values = |index: usize| parameters.get(first + index).map_or(&[][..], |found| found.values.as_slice());
-            Translation { file: &mut file, graph, id, node }.add(values);
+            Translation { file: &mut file, graph, id, node, input }.add(values);
         }
         for (&id, output) in graph.outputs().iter().zip(self.algorithm().facts().outputs) {
             let node = &graph.nodes()[id];
@@ -91,13 +128,19 @@ impl Model {
             }
             file.output(output.name, &image(node.channels, node.scale));
         }
-        file.fact("cellsparse", &self.facts().to_string());
+        let mut facts = self.facts();
+        facts["normalization_place"] = json!(options.normalization);
+        file.fact("cellsparse", &facts.to_string());
+        let taken = match options.normalization {
+            OnnxNormalization::Metadata => "scaled so that its",
+            OnnxNormalization::Inside => "as measured; the network scales it so that its",
+        };
         let message = file.finish(&format!(
-            "A network of {} trained with cellsparse. Input [batch, channels, height, width], every channel scaled so that its \
+            "A network of {} trained with cellsparse. Input [batch, channels, height, width], every channel of every image {taken} \
              percentiles {} and {} are 0 and 1.",
             self.algorithm(),
-            self.network.normalization.pmin,
-            self.network.normalization.pmax
+            normalization.pmin,
+            normalization.pmax
         ));
         if message.len() > MOST_BYTES {
             return Err(Error::Limit(format!(
@@ -133,11 +176,16 @@ impl Model {
     }
 }
 
-/// The name of the result of a node.
+/// The name of the result of a node that computes something.
 fn name(graph: &Graph, id: NodeId) -> String {
+    format!("{}:0", graph.nodes()[id].name)
+}
+
+/// The name of the result of any node; of the input that of what the network sees.
+fn result(graph: &Graph, id: NodeId, input: &str) -> String {
     match graph.nodes()[id].op {
-        Op::Input => "input".to_string(),
-        _ => format!("{}:0", graph.nodes()[id].name),
+        Op::Input => input.to_string(),
+        _ => name(graph, id),
     }
 }
 
@@ -147,12 +195,14 @@ struct Translation<'f, 'a> {
     graph: &'f Graph,
     id: NodeId,
     node: &'f Node,
+    /// The name of what the network sees.
+    input: &'static str,
 }
 
 impl<'a> Translation<'_, 'a> {
     /// Adds what computes the node; `values` are its parameters by index.
     fn add(mut self, values: impl Fn(usize) -> &'a [f32]) {
-        let of = |id: NodeId| name(self.graph, id);
+        let of = |id: NodeId| result(self.graph, id, self.input);
         let pair = |by: [usize; 2]| Attribute::Integers(by.map(|side| side as i64).to_vec());
         let output = of(self.id);
         match &self.node.op {
@@ -196,7 +246,7 @@ impl<'a> Translation<'_, 'a> {
         let values_of_kernel = Values::Kernel { values: values(0), taps, inputs };
         self.file.constant(&kernel, &[self.node.channels, inputs, side, side], values_of_kernel);
         let bias_name = format!("{}/bias", self.node.name);
-        let from = name(self.graph, input);
+        let from = result(self.graph, input, self.input);
         let mut reads = vec![from.as_str(), kernel.as_str()];
         if bias {
             self.file.constant(&bias_name, &[self.node.channels], Values::Floats(values(1)));
@@ -213,7 +263,7 @@ impl<'a> Translation<'_, 'a> {
         let mut last = convolved;
         if let Some(residual) = residual {
             let sum = self.step("sum", rest - 1);
-            self.file.node("Add", &[&last, &name(self.graph, residual)], &sum, &[]);
+            self.file.node("Add", &[&last, &result(self.graph, residual, self.input)], &sum, &[]);
             last = sum;
         }
         self.activate(&last, activation);
@@ -222,10 +272,10 @@ impl<'a> Translation<'_, 'a> {
     fn normalisation(&mut self, values: impl Fn(usize) -> &'a [f32]) {
         let Op::Norm { input, style, statistics, epsilon, activation } = self.node.op else { return };
         let channels = self.node.channels;
-        let mut from = name(self.graph, input);
+        let mut from = result(self.graph, input, self.input);
         if let Some(style) = style {
             let shifted = self.step("shifted", 1);
-            self.file.node("Add", &[&from, &name(self.graph, style)], &shifted, &[]);
+            self.file.node("Add", &[&from, &result(self.graph, style, self.input)], &shifted, &[]);
             from = shifted;
         }
         let epsilon = ("epsilon", Attribute::Float(epsilon));

@@ -346,7 +346,9 @@ impl SegmentationAlgorithm for StarDist<'_> {
 
     fn more_state(&self, _names: &[&str]) -> Result<Vec<StateEntry>> {
         Err(Error::Weights(
-            "a model of stardist has no PyTorch form; only networks that come from PyTorch programs have one".into(),
+            "a model of stardist has no PyTorch form; only networks that come from PyTorch programs have one. Give a name that ends in / \
+             (folder of its package), SavedModel.zip or .pb (TensorFlow), .onnx or .zip (bioimage.io)"
+                .into(),
         ))
     }
 }

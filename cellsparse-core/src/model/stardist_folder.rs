@@ -56,7 +56,8 @@ impl Model {
         let form = self.settings()?.stardist_form();
         form.ok_or_else(|| {
             Error::Weights(format!(
-                "a model of {}; folders of StarDist and programs of TensorFlow are written of models of stardist alone",
+                "a model of {}; folders of StarDist (a name without ending, or /) and programs of TensorFlow (.pb, SavedModel.zip) are \
+                 written of models of stardist alone. Give a name that ends in .pth, .onnx or .zip (bioimage.io)",
                 self.algorithm()
             ))
         })
@@ -90,6 +91,12 @@ fn keras_order(graph: &Graph) -> Vec<NodeId> {
 /// Makes the folder and says whether it is new; one with files that no model of StarDist has is refused.
 fn prepare(folder: &Path) -> Result<bool> {
     let failed = |source| Error::io(folder, source);
+    // A slash at the end would hide a file.
+    if fs::metadata(folder.components().as_path()).is_ok_and(|found| !found.is_dir()) {
+        let reason = "is a file, and a name without ending is that of a folder of the StarDist package; give another name, or one that \
+                      ends in .onnx, .zip or .pb";
+        return Err(Error::file(folder, reason));
+    }
     if !folder.is_dir() {
         fs::create_dir(folder).map_err(failed)?;
         return Ok(true);

@@ -1,13 +1,14 @@
 //! Runs a [`Graph`] with the kernels of `cellsparse-kernels`, for one shape, without allocating during a step.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cellsparse_kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_moments, max_pool, upsample, with_team};
 
 use super::arithmetic::Arithmetic;
-use super::bands::{self, Bands, Part};
+use super::bands::{self, Bands, Part, Step};
 use super::graph::{Graph, Node, NodeId, Op, Statistics};
 use super::memory::{NO_SLOT, Places, Pool};
 use super::normalization::{ChannelMoments, ImageStatistics};
@@ -227,7 +228,7 @@ impl CpuPlan {
         }
         let size = |id: usize| (self.layouts[id].height(), self.layouts[id].width());
         let other = |id: usize| (0..nodes).any(|o| self.slots[o] == self.slots[id] && size(o) != size(id));
-        let banded = |id: usize| bands.iter().any(|bands| bands.slots.contains(&self.slots[id]));
+        let banded = |id: usize| bands.iter().any(|bands| bands.uses(self.slots[id]));
         self.resized = (0..nodes).map(|id| self.slots[id] != NO_SLOT && (other(id) || banded(id))).collect();
         self.bands = bands;
         self.maps.fix();
@@ -368,14 +369,15 @@ impl CpuPlan {
         Ok(())
     }
 
-    /// Computes a node, of the whole images or of the rows of `bands` at hand.
-    pub(super) fn run(&mut self, id: NodeId, bands: Option<&Bands>, weights: &Weights, target: &mut [f32]) {
+    /// Computes a node, of the whole images or of the rows that a step of `bands` adds.
+    pub(super) fn run(&mut self, id: NodeId, bands: Option<(&Bands, &Step)>, weights: &Weights, target: &mut [f32]) {
         if self.is_sparing {
             self.pack_weights(id, weights);
         }
         let whole = Places { layouts: &self.layouts, slots: &self.slots };
-        let places = bands.map_or(whole, |bands| Places { layouts: &bands.layouts, slots: &bands.slots });
-        let moments = self.compute(id, places, weights, target);
+        let places = bands.map_or(whole, |(bands, _)| Places { layouts: &bands.layouts, slots: &bands.slots });
+        let rows = bands.map_or(0..self.layouts[id].height(), |(bands, step)| bands.fresh(&self.graph, step, id));
+        let moments = self.compute(id, places, rows, weights, target);
         if let Some(moments) = moments {
             self.moments[id] = moments;
         }
@@ -387,8 +389,15 @@ impl CpuPlan {
         }
     }
 
-    /// Writes the map of a node to `target`; the moments that a normalisation took.
-    fn compute(&self, id: NodeId, places: Places<'_>, weights: &Weights, target: &mut [f32]) -> Option<ChannelMoments> {
+    /// Writes the map of a node to `target`, at least these rows; the moments that a normalisation took.
+    fn compute(
+        &self,
+        id: NodeId,
+        places: Places<'_>,
+        rows: Range<usize>,
+        weights: &Weights,
+        target: &mut [f32],
+    ) -> Option<ChannelMoments> {
         let sources = self.graph.sources(id);
         let value = |node: NodeId| self.maps.slice(places.slots[node]);
         let values: Vec<&[f32]> = sources.iter().map(|&source| value(source)).collect();
@@ -399,7 +408,7 @@ impl CpuPlan {
             Op::Input | Op::Concat { .. } => {}
             Op::Conv { activation, residual, .. } => {
                 if let Some(conv) = &self.convs[id] {
-                    conv.forward(&values, residual.map(value), activation.slope(), target);
+                    conv.forward_rows(rows, &values, residual.map(value), activation.slope(), target);
                 }
             }
             Op::MaxPool { by: window, .. } => max_pool(self.level, &source, from, by(window), &layout, target),

@@ -27,6 +27,8 @@ mod engine;
 mod graph;
 mod memory;
 mod normalization;
+#[cfg(test)]
+mod rounding_tests;
 mod stardist;
 mod state_dict;
 mod weights;

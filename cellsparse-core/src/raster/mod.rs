@@ -31,6 +31,8 @@ pub use self::components::{
 #[cfg(feature = "io")]
 pub use self::files::{Listing, find_images, image_stem, is_zarr_folder, list_images, list_label_images, pair_by_stem};
 pub use self::image::{Image, LabelImage, RawLabels};
+#[cfg(feature = "models")]
+pub(crate) use self::normalize::RANGE_EPSILON;
 pub use self::normalize::{Percentiles, percentile_normalize};
 #[cfg(feature = "io")]
 pub use self::read::{

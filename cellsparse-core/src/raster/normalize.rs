@@ -7,7 +7,7 @@ use crate::control::CancelToken;
 use crate::error::{Error, Result};
 
 /// Keeps the quotient finite on a constant channel, where the numerator is 0.
-const EPSILON: f32 = 1e-20;
+pub(crate) const RANGE_EPSILON: f32 = 1e-20;
 
 /// The low and high intensity of every channel, measured once and applied to any image of as many channels.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +76,7 @@ impl Percentiles {
             )));
         }
         for ((mut channel, &low), &high) in image.axis_iter_mut(Axis(2)).zip(&self.low).zip(&self.high) {
-            let range = high - low + EPSILON;
+            let range = high - low + RANGE_EPSILON;
             if range.is_finite() {
                 channel.mapv_inplace(|value| (value - low) / range);
             } else {

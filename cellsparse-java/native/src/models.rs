@@ -37,10 +37,13 @@ pub fn convert<'local>(
     class: JClass<'local>,
     source: JString<'local>,
     target: JString<'local>,
+    config: JString<'local>,
 ) -> JString<'local> {
     enter(env, &class, |env| {
         let (source, target) = (text(env, &source)?, text(env, &target)?);
-        produce_text(env, |out| c!(cellsparse_convert(source.as_ptr(), target.as_ptr(), std::ptr::null(), out)))
+        let config = if config.is_null() { None } else { Some(text(env, &config)?) };
+        let config = config.as_ref().map_or(std::ptr::null(), |config| config.as_ptr());
+        produce_text(env, |out| c!(cellsparse_convert(source.as_ptr(), target.as_ptr(), config, out)))
     })
 }
 

@@ -311,7 +311,8 @@ def convert(
         `.pb` (frozen graph of TensorFlow, QuPath).
     config : path, optional
         A JSON file with what the source does not tell: `config.json` of StarDist, `normalization` (`{"pmin", "pmax"}`),
-        `diameter`, `pixel_size`; for packages `package` (`{"name", "description", "authors", "license", "training_data"}`).
+        `diameter`, `pixel_size`; for packages `package` (`{"name", "description", "authors", "license", "training_data"}`);
+        for ONNX `onnx` (`{"normalization": "inside"}`: the network scales intensities itself; otherwise `"metadata"`).
 
     Returns
     -------

@@ -20,7 +20,7 @@ use self::layers::{Contents, Walk};
 use self::outline::{Kind, outline};
 use super::archive::Archive;
 use super::protobuf_fields::{Field, Fields};
-use super::shortened::shortened;
+use super::shortened::{on_one_line, shortened};
 use super::source::Source;
 use super::stardist_model::{FACTS, StoredThresholds, THRESHOLDS, read_package};
 use crate::error::{Error, Result};
@@ -53,6 +53,8 @@ pub struct TensorFlowModel {
     pub percentiles: Option<[f64; 2]>,
     /// What this library says about a model that it wrote.
     pub facts: Option<Value>,
+    /// What a person should know of the package that it is from.
+    pub notes: Vec<String>,
 }
 
 /// Reads a program of TensorFlow.
@@ -117,6 +119,7 @@ pub fn read_packed_tensorflow(path: impl AsRef<Path>) -> Result<Option<TensorFlo
     };
     model.thresholds = package.thresholds.or(model.thresholds);
     model.percentiles = package.percentiles;
+    model.notes = package.notes;
     Ok(Some(model))
 }
 
@@ -141,7 +144,7 @@ pub fn decode_saved_model(description: &[u8], variables: Option<[&[u8]; 2]>, nam
 }
 
 fn refused(path: &Path, reason: &str) -> Error {
-    let reason: String = reason.chars().take(400).flat_map(char::escape_debug).collect();
+    let reason = on_one_line(reason, 400);
     Error::file(path, format!("not a program of TensorFlow that can be read: {reason}"))
 }
 
@@ -306,5 +309,12 @@ fn network(graph: &StoredGraph<'_>, contents: Contents<'_>, outputs: &[String], 
     }
     let mut walk = Walk::new(graph, contents, most_values(length));
     let outputs = outputs.iter().map(|name| walk.output(name)).collect::<Read<Vec<LayerId>>>()?;
-    Ok(TensorFlowModel { layers: walk.layers, outputs, thresholds: None, percentiles: None, facts: None })
+    Ok(TensorFlowModel {
+        layers: walk.layers,
+        outputs,
+        thresholds: None,
+        percentiles: None,
+        facts: None,
+        notes: Vec::new(),
+    })
 }

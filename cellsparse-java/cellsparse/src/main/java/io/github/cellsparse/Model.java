@@ -76,9 +76,28 @@ public final class Model implements AutoCloseable {
      * @throws UnsupportedOperationException for a path that is not of the default file system
      */
     public static List<String> convert(Path source, Path target) {
+        return converted(source, target, null);
+    }
+
+    /**
+     * {@link #convert(Path, Path)} with settings: a JSON file with what the source does not tell ({@code config.json} of StarDist,
+     * {@code normalization}, {@code diameter}, {@code pixel_size}), what a package of bioimage.io says of the model
+     * ({@code package}), and how an ONNX file is written ({@code {"onnx": {"normalization": "inside"}}}: the network scales
+     * intensities itself).
+     *
+     * @return what a user should know, one sentence each
+     * @throws CellsparseException.NotFound if there is no such file
+     * @throws CellsparseException.File if one is damaged, of a kind that is not converted, or holds other settings
+     * @throws UnsupportedOperationException for a path that is not of the default file system
+     */
+    public static List<String> convert(Path source, Path target, Path config) {
+        return converted(source, target, fileName(config));
+    }
+
+    private static List<String> converted(Path source, Path target, String config) {
         NativeLibrary.require();
         List<String> notes = new ArrayList<>();
-        for (Object note : Json.parseArray(Native.convert(fileName(source), fileName(target)))) {
+        for (Object note : Json.parseArray(Native.convert(fileName(source), fileName(target), config))) {
             notes.add(String.valueOf(note));
         }
         return notes;

@@ -110,8 +110,8 @@ final class Native {
 
     static native long modelLoad(String path);
 
-    /** Returns notes as a JSON array. */
-    static native String convert(String source, String target);
+    /** {@code config} may be null. Returns notes as a JSON array. */
+    static native String convert(String source, String target, String config);
 
     static native void modelSave(long model, String path);
 

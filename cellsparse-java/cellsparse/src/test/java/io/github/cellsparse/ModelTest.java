@@ -98,6 +98,25 @@ class ModelTest {
     }
 
     @Test
+    void settingsOfAConversionCount(@TempDir Path folder) throws Exception {
+        try (Model model = Model.create(Algorithm.STARDIST, Fields.TINY)) {
+            Path source = folder.resolve("a.safetensors");
+            model.save(source);
+            Path target = folder.resolve("a.onnx");
+            assertEquals(List.of(), Model.convert(source, target));
+            long plain = Files.size(target);
+            Path config = Files.writeString(folder.resolve("ä.json"), "{\"onnx\": {\"normalization\": \"inside\"}}");
+            assertTrue(Model.convert(source, target, config).get(0).contains("whole images"));
+            assertTrue(Files.size(target) > plain);
+            Files.writeString(config, "{\"onnx\": {\"normalization\": \"within\"}}");
+            CellsparseException wrong = assertThrows(CellsparseException.File.class,
+                    () -> Model.convert(source, target, config));
+            assertTrue(wrong.getMessage().contains("inside"), wrong.getMessage());
+            assertThrows(NullPointerException.class, () -> Model.convert(source, target, null));
+        }
+    }
+
+    @Test
     void closedObjectsSaySo() {
         Model model = Fields.trained();
         Segmentation found = model.predict(Fields.image());
