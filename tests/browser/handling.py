@@ -1,7 +1,7 @@
 """How the page is handled besides the tour: token, dropped files, channels, tools, undo, keyboard alone, and opened again."""
 
 import field
-from page import CONTROL, DOWN, END, ESCAPE, LEFT, PAGE_UP, SHIFT, TAB, Page, Server
+from page import CONTROL, DOWN, END, ENTER, ESCAPE, LEFT, PAGE_UP, SHIFT, TAB, Page, Server
 
 TOKEN = "Schl\u00fcssel 1"
 SIDE = 120
@@ -338,7 +338,25 @@ class Handling:
             browser.key(key)
             pressed = browser.script("return [...document.querySelectorAll('[aria-pressed=true][data-tool]')].map((o) => o.dataset.tool)")
             assert pressed == [tool], (key, pressed)
-        print(f"keys: {len(listed)} are listed; tools by their keys")
+        # The space bar moves the image also when a button was clicked last, and presses one that was reached by the Tab key.
+        browser.key("0")
+        browser.click("[data-tool=cell]")
+        view = "return document.getElementById('stage').dataset.view"
+        before, count = browser.script(view), self.page.counts()
+        self.page.drag([(60, 60), (70, 70), (80, 80)], held=" ")
+        browser.wait("return document.getElementById('stage').dataset.view !== arguments[0]", 5, before, what="the image is moved")
+        assert self.page.counts() == count, "the image was to be moved, and something was drawn"
+        self.focus_on("#zoom-out")
+        browser.key(TAB)
+        before = browser.script(view)
+        browser.key(" ")
+        browser.wait("return document.getElementById('stage').dataset.view !== arguments[0]", 5, before, what="the button is pressed")
+        browser.key("0")
+        # The link at the very top leads to the image, and not away from the project.
+        self.focus_on(".skip")
+        browser.key(ENTER)
+        assert browser.script("return [document.activeElement.id, location.hash]") == ["stage", "#project=Two%20channels"]
+        print(f"keys: {len(listed)} are listed; tools by their keys; the space bar moves the image")
 
     def named(self, within=None):
         for index in self.browser.script(OPERABLE, within):

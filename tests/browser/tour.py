@@ -199,6 +199,10 @@ class Tour:
         middle = self.page.to_screen([(right["x"], right["y"])])[0]
         browser.drag([middle, middle])
         browser.wait("return !document.getElementById('actions').hidden", 10, what="the object is chosen")
+        seen = browser.script("const row = document.querySelector('#objects [aria-selected=true]').getBoundingClientRect();"
+                              "const box = document.querySelector('.scroll').getBoundingClientRect();"
+                              "return row.top >= box.top && row.bottom <= box.bottom + 1")
+        assert seen, "the table does not show the chosen object"
         self.shot("4-corrected", kept=True)
 
     def results(self, program, size):

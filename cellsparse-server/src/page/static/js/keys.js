@@ -19,25 +19,31 @@ export function start(shortcuts, held, silent) {
     });
     return [term, Object.assign(document.createElement("dd"), { textContent: words })];
   }));
+  // A button that was clicked keeps the focus; its keys are meant for the image then, and for the button after the Tab key.
+  let clicked = false;
+  window.addEventListener("pointerdown", () => { clicked = true; }, true);
+  const owned = ({ target }) => target.closest("a, input") || (!clicked && target.closest("button"));
   window.addEventListener("keydown", (event) => {
+    if (event.key === "Tab") clicked = false;
     // Behind a dialog nothing happens, wherever the focus is.
     if (document.querySelector("dialog[open]")) return;
     if (event.target.closest("input:not([type=checkbox]):not([type=range]), select")) return;
     if (event.target.closest("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key)) return;
-    if (event.key === " " && !event.target.closest("button, summary, input")) {
+    if (event.key === " " && !owned(event)) {
       held(true);
       event.preventDefault();
       return;
     }
     const action = actions.get(name(event));
     if (!action) return;
-    // Enter and the like on a button are the button's.
-    if (event.key === "Enter" && event.target.closest("button")) return;
+    if (event.key === "Enter" && owned(event)) return;
     event.preventDefault();
     action();
   });
   window.addEventListener("keyup", (event) => {
-    if (event.key === " ") held(false);
+    if (event.key !== " ") return;
+    held(false);
+    if (!document.querySelector("dialog[open]") && !owned(event)) event.preventDefault();
   });
   window.addEventListener("blur", () => held(false));
 }

@@ -275,6 +275,10 @@ function bind() {
     project: () => chooseProject(open).catch((error) => say(error.message)),
   };
   for (const [id, action] of Object.entries(pairs)) byId(id).addEventListener("click", action);
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address names the project
+    byId("stage").focus();
+  });
   for (const [id, layer] of [["show-found", found], ["show-drawn", drawn], ["show-doubt", {}]]) {
     byId(id).checked = true; // Firefox has kept what it was before the page was loaded again
     byId(id).addEventListener("change", () => {

@@ -32,6 +32,7 @@ export function start(given) {
   on("chosen", () => {
     for (const line of rows()) line.setAttribute("aria-selected", String(Number(line.dataset.id) === state.chosen));
     reach();
+    reveal();
     actions();
   });
 }
@@ -44,6 +45,17 @@ function reach() {
   const isChosen = (line) => Number(line.dataset.id) === state.chosen;
   const one = all.find(isChosen) || all.find((line) => line === document.activeElement) || all[0];
   for (const line of all) line.tabIndex = line === one ? 0 : -1;
+}
+
+/** Scrolls the table, and not the panel around it, to the chosen object. */
+function reveal() {
+  const line = rows().find((one) => Number(one.dataset.id) === state.chosen);
+  if (!line) return;
+  const box = line.closest(".scroll");
+  const [at, around] = [line.getBoundingClientRect(), box.getBoundingClientRect()];
+  const head = box.querySelector("thead").offsetHeight;
+  if (at.top < around.top + head) box.scrollTop -= around.top + head - at.top;
+  else if (at.bottom > around.bottom) box.scrollTop += at.bottom - around.bottom + 4;
 }
 
 /** Arrows choose the next object, as a click does; the first one is that where the focus is. */
