@@ -3,10 +3,16 @@
 use cellsparse_core::{Result, model};
 
 use crate::args::ConvertArgs;
+use crate::predict::make_folder;
 use crate::{note, print_out};
 
-/// Reads one kind of file and writes another.
+/// Reads one kind of file and writes another. The folder of the target is made, as every command makes that of its results.
 pub fn run(args: &ConvertArgs) -> Result<()> {
+    if let Some(folder) = args.to.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        && args.from.exists()
+    {
+        make_folder(folder)?;
+    }
     for sentence in model::convert(&args.from, &args.to, args.config.as_deref())? {
         note(&format!("{}: {sentence}", args.from.display()));
     }
@@ -46,6 +52,8 @@ mod tests {
         assert_eq!(back.weights(), model.weights());
         assert_eq!(back.architecture(), model.architecture());
         assert_eq!(back.normalization(), Normalization::MIN_MAX);
+        convert("a.safetensors", "new/folder/a.onnx", None).unwrap();
+        assert!(path("new/folder/a.onnx").is_file());
         assert!(format!("{:?}", back.thresholds()).contains("diameter: 25"));
     }
 
@@ -73,8 +81,7 @@ mod tests {
         assert!(said.contains("`onnx`: unknown variant `in`") && said.contains("`metadata` or `inside`"), "{said}");
         assert!(message(&model, "a.safetensors", None).contains("already"));
 
-        let place =
-            |to: &str| run(&ConvertArgs { from: model.clone(), to: path(to), config: None }).unwrap_err().to_string();
+        let place = |to: &str| model::convert(&model, path(to), None).unwrap_err().to_string();
         assert!(place("none/a.onnx").contains("make it first"), "{}", place("none/a.onnx"));
         assert!(place("none/folder/").contains("make it first"), "{}", place("none/folder/"));
         std::fs::create_dir(path("b.onnx")).unwrap();
