@@ -68,10 +68,12 @@ class Browser:
         actions += [{"type": "keyUp", "value": key} for key in reversed(keys)]
         self.act({"type": "key", "id": "keys", "actions": actions})
 
-    def drag(self, points, milliseconds=8, held=None):
+    pace = 8  # milliseconds from one point of a stroke to the next
+
+    def drag(self, points, held=None):
         """Moves the mouse to the first point, presses, goes along the others, and lets go; all while a key is held, if one is given."""
         actions = [move(points[0]), {"type": "pointerDown", "button": 0}]
-        actions += [move(point, milliseconds) for point in points[1:]]
+        actions += [move(point, self.pace) for point in points[1:]]
         self.mouse([*actions, {"type": "pointerUp", "button": 0}], held)
 
     def click_at(self, point, button=0):
@@ -192,6 +194,7 @@ class Firefox(Browser):
     """Firefox, by the protocol that every one has built in: `LENGTH:[0, number, command, parameters]` over a socket."""
 
     label = "Firefox"
+    pace = 0  # it takes a frame for each anyway
     settings = {
         "marionette.port": 0,  # a free one, which it writes into its profile
         # The list of downloads would take the focus from the page.

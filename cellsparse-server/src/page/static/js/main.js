@@ -117,12 +117,13 @@ async function readObjects() {
 async function show(id) {
   const image = state.images.find((one) => one.id === id) || null;
   tools.cancel();
-  set({ image, objects: [], suggestions: [], chosen: null, version: null });
+  // What was drawn on the image before is not on this one.
+  const none = { cells: image?.cells ?? 0, background: image?.background ?? 0, undo: false, redo: false };
+  set({ image, drawn: none, objects: [], suggestions: [], chosen: null, version: null });
   if (!image) {
     tiles.close();
     view.size = null;
     view.draw();
-    set({ drawn: { cells: 0, background: 0, undo: false, redo: false } });
     return;
   }
   localStorage.setItem(`cellsparse-image/${state.project}`, String(image.id));
