@@ -401,6 +401,10 @@ class Handling:
     def take_out(self):
         browser = self.browser
         count = browser.script("return document.querySelectorAll('#images li').length")
+        # At once, another image has nothing of what is drawn on this one.
+        cells = browser.script("document.querySelector(\"#images [title^='again.tif']\").click();"
+                               "return document.getElementById('stage').dataset.cells")
+        assert cells == "0", cells
         browser.click("[aria-label='Take two.tif out of the project']")
         browser.accept()
         browser.wait(IMAGES, 10, count - 1, what="the image is taken out")
