@@ -67,11 +67,11 @@ if [ -n "${CELLSPARSE_BROWSER_OUT:-}" ]; then
 fi
 for one in "${runs[@]}"; do
   case "$one" in
-    chromium) python3 tests/browser/page_test.py "$program" "$out" chromium "$chromium" "$driver" "${given[@]}" ;;
+    chromium) python3 tests/browser/page_test.py "$program" "$out" chromium "$chromium" "$driver" ${given[@]+"${given[@]}"} ;;
     firefox)
       less=()
       [ "${runs[0]}" = firefox ] || less=(seconds=4 rounds=0)
-      python3 tests/browser/page_test.py "$program" "$out" firefox "$firefox" "${less[@]}" "${given[@]}"
+      python3 tests/browser/page_test.py "$program" "$out" firefox "$firefox" ${less[@]+"${less[@]}"} ${given[@]+"${given[@]}"}
       ;;
   esac
 done
