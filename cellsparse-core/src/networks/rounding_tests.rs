@@ -155,3 +155,33 @@ fn a_tile_has_the_bits_of_the_image_where_it_holds_all_that_is_computed_together
     // Beyond that, sums of the same pixels are rounded apart: a margin of the receptive field does not suffice.
     assert!(equal > 1000 && rounded > 0, "{equal} lines are equal, {rounded} rounded apart");
 }
+
+#[test]
+fn tiles_that_overlap_by_the_receptive_radius_hold_what_they_keep() {
+    let usual = StarDistConfig { n_filter_base: 2, ..StarDistConfig::default() };
+    let configs = [
+        usual.clone(),
+        StarDistConfig { grid: [1, 1], net_conv_after_unet: 0, ..usual.clone() },
+        StarDistConfig { grid: [4, 2], n_depth: 2, ..usual.clone() },
+        StarDistConfig { grid: [1, 8], n_depth: 1, n_conv_per_depth: 1, ..usual.clone() },
+        StarDistConfig { n_conv_per_depth: 3, n_depth: 4, ..usual },
+    ];
+    for config in configs {
+        let graph = config.graph();
+        for axis in 0..2 {
+            let (radius, grid, block) = (config.receptive_radius()[axis], config.grid[axis], graph.divisor()[axis]);
+            let margin = radius.next_multiple_of(block);
+            let (begin, end) = (margin, 3 * margin + 4 * block);
+            let tile = Tile { axis, image: end + margin, tile: begin..end };
+            let holds = |at: usize| tile.holds(&graph, Method::Direct, at..at + grid, false);
+            let lost: Vec<usize> = (begin..end).step_by(grid).filter(|&at| !holds(at)).collect();
+            for &at in &lost {
+                let kept = at + grid > begin + radius && at + radius < end;
+                assert!(!kept, "{config:?}, axis {axis}: {at} of {begin}..{end} with {radius}");
+            }
+            // Another one would be lost with less.
+            assert!(lost.iter().any(|&at| at < begin + radius && at + block > begin + radius), "{config:?}: {radius}");
+        }
+    }
+    assert_eq!(StarDistConfig::default().receptive_radius(), [95, 95]);
+}

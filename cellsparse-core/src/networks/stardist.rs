@@ -122,27 +122,38 @@ impl StarDistConfig {
         builder.graph
     }
 
-    /// Pixels around an output that its value depends on: how far tiles must overlap, per axis.
+    /// Pixels around each pixel of an output that its value depends on: how far tiles must overlap, per axis.
     ///
-    /// Counted from the layers: every 3x3 convolution adds one pixel of its level. For the default network
-    /// this is 47 times the grid.
+    /// Followed through the layers for every place that an output can have in the groups that are pooled together: 95 for the
+    /// default network.
     pub fn receptive_radius(&self) -> [usize; 2] {
         let config = self.in_range();
-        std::array::from_fn(|axis| {
-            let mut pooled = [1, 1];
-            let mut radius = 0;
-            while pooled != config.grid {
-                radius += config.n_conv_per_depth * pooled[axis] + pooled[axis];
-                for a in 0..2 {
-                    pooled[a] *= if config.grid[a] > pooled[a] { 2 } else { 1 };
-                }
-            }
-            let grid = config.grid[axis];
-            let per_level: usize = (0..config.n_depth).map(|n| (2 * config.n_conv_per_depth + 1) << n).sum();
-            let middle = (config.n_conv_per_depth + 1) << config.n_depth;
-            let after = usize::from(config.net_conv_after_unet > 0);
-            radius + grid * (per_level + middle + after)
-        })
+        std::array::from_fn(|axis| (0..1 << config.n_depth).map(|cell| config.reach(axis, cell)).max().unwrap_or(0))
+    }
+
+    /// The same of one cell of the grid, numbered from a place where all groups begin.
+    fn reach(&self, axis: usize, cell: i64) -> usize {
+        let (convs, after) = (self.n_conv_per_depth as i64, i64::from(self.net_conv_after_unet > 0));
+        let convolved = |[low, high]: [i64; 2]| [low - convs, high + convs];
+        let pooled = |[low, high]: [i64; 2], by: i64| [by * low, by * high + by - 1];
+        let mut seen = [cell - after, cell + after];
+        for _ in 0..self.n_depth {
+            // What is upsampled is that of the pixel of the next level.
+            seen = convolved(seen).map(|end| end.div_euclid(2));
+        }
+        seen = convolved(seen);
+        for _ in 0..self.n_depth {
+            seen = convolved(pooled(seen, 2));
+        }
+        let grid = self.grid[axis] as i64;
+        let mut pooled_so_far = self.grid.into_iter().max().unwrap_or(1) as i64;
+        while pooled_so_far > 1 {
+            pooled_so_far /= 2;
+            // An axis with a finer grid than the other one is no longer pooled.
+            seen = convolved(pooled(seen, if grid > pooled_so_far { 2 } else { 1 }));
+        }
+        let [low, high] = [cell * grid + grid - 1 - seen[0], seen[1] - cell * grid];
+        low.max(high).unsigned_abs() as usize
     }
 }
 
