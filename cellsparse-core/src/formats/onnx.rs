@@ -165,11 +165,13 @@ fn value_info(name: &str, sides: &[Side]) -> Message<'static> {
 }
 
 /// A node of a file that was written: operator, inputs and outputs.
-#[cfg(all(test, feature = "keras"))]
+#[cfg(test)]
+#[cfg(feature = "keras")]
 pub(crate) type WrittenNode = (String, Vec<String>, Vec<String>);
 
 /// The nodes of a file, and the names of its inputs and constants.
-#[cfg(all(test, feature = "keras"))]
+#[cfg(test)]
+#[cfg(feature = "keras")]
 pub(crate) fn written(bytes: &[u8]) -> (Vec<WrittenNode>, Vec<String>) {
     use super::protobuf_fields::Fields;
 

@@ -82,7 +82,7 @@ fn read_single(path: &Path, config: Option<Value>) -> Result<StarDistModel> {
     let config = match config {
         Some(config) => config,
         None => folder.json(CONFIG)?.ok_or_else(|| {
-            Error::file(path, "holds weights only: its configuration, config.json, is neither beside it nor given (--config, or `config`)")
+            Error::file(path, "holds weights only: its configuration, config.json, is neither beside it nor given")
         })?,
     };
     let thresholds = if beside { folder.thresholds()? } else { None };

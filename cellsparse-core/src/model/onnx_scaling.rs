@@ -135,7 +135,8 @@ fn add_place(file: &mut OnnxFile<'_>, percentile: f64, of: &impl Fn(&str) -> Str
     file.node("Min", &[&of("after"), "scaling/last"], &of("next"), &[]);
 }
 
-#[cfg(all(test, feature = "keras"))]
+#[cfg(test)]
+#[cfg(feature = "keras")]
 mod tests {
     use super::*;
     use crate::formats::onnx::written;
