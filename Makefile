@@ -69,6 +69,7 @@ exchange-parity: ## Give models to the real StarDist, TensorFlow, OpenCV and Cel
 	target/peers/.venv/bin/python tests/exchange/packages.py target/debug/cellsparse
 	tests/exchange/bioimageio.sh target/debug/cellsparse
 	tests/exchange/runtimes.sh target/debug/cellsparse
+	$(if $(MAVEN),tests/exchange/djl.sh target/debug/cellsparse,@echo "mvn is not installed: ONNX files are not given to DJL")
 
 test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor (fetches a compiler where none is installed)
 	tests/neon.sh --nocapture

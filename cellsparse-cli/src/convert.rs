@@ -79,6 +79,9 @@ mod tests {
         std::fs::write(path("config.json"), r#"{"onnx": {"normalization": "in"}}"#).unwrap();
         let said = message(&model, "a.onnx", Some(path("config.json")));
         assert!(said.contains("`onnx`: unknown variant `in`") && said.contains("`metadata` or `inside`"), "{said}");
+        std::fs::write(path("config.json"), r#"{"package": []}"#).unwrap();
+        let said = message(&model, "a.zip", Some(path("config.json")));
+        assert!(said.contains("`package`: an array; expected {"), "{said}");
         assert!(message(&model, "a.safetensors", None).contains("already"));
 
         let place = |to: &str| model::convert(&model, path(to), None).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What runtimes make of ONNX files; run by `runtimes.sh`, which makes the environment.
+"""What runtimes make of ONNX files; run by `runtimes.sh`, which makes the environment, and by `djl.sh` for DJL alone.
 
-    tests/exchange/runtimes.py PROGRAM
+    tests/exchange/runtimes.py PROGRAM [RUNTIME ...]
 
 Networks are those of `cellsparse demo` after two steps. Every answer is compared with that of onnxruntime to the file with the scaling
 in the metadata, on an image scaled as the library defines it.
@@ -10,6 +10,7 @@ in the metadata, on an image scaled as the library defines it.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -73,15 +74,39 @@ def run_opencv(engine: str):
     return run
 
 
+class Djl:
+    """The Deep Java Library in a process that keeps what it loaded, so that one predictor answers to several sizes."""
+
+    process = None
+
+    def __call__(self, path: pathlib.Path, batch: np.ndarray) -> list[np.ndarray]:
+        if self.process is None:
+            # DJL reports its use to its authors unless it is told not to, and looks for engines to fetch unless it is offline.
+            options = ["-Doffline=true", "-DOPT_OUT_TRACKING=true", "-cp", os.environ["CELLSPARSE_DJL"]]
+            self.process = subprocess.Popen(["java", *options, "Answers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        image = path.with_suffix(".raw")
+        batch.astype("<f4").tofile(image)
+        self.process.stdin.write(f"{path}\t{image}\t{','.join(map(str, batch.shape))}\n")
+        self.process.stdin.flush()
+        shapes = self.process.stdout.readline().split(";")
+        if shapes == [""]:
+            raise RuntimeError("DJL ended; its words are above")
+        return [
+            np.fromfile(f"{image}.{index}", "<f4").reshape([int(side) for side in shape.split(",")]) for index, shape in enumerate(shapes)
+        ]
+
+
 RUNTIMES = {
     "onnxruntime": run_onnxruntime,
     "OpenVINO": run_openvino,
     "OpenCV, ENGINE_CLASSIC": run_opencv("ENGINE_CLASSIC"),
     "OpenCV, ENGINE_NEW": run_opencv("ENGINE_NEW"),
 }
+if "CELLSPARSE_DJL" in os.environ:
+    RUNTIMES["DJL"] = Djl()
 
 
-def check(program: str, folder: pathlib.Path, algorithm: str) -> None:
+def check(program: str, folder: pathlib.Path, algorithm: str, names: list[str]) -> None:
     subprocess.run([program, "demo", "--algorithm", algorithm, "--steps", "2", "--out", folder / algorithm], check=True, capture_output=True)
     model = next((folder / algorithm).rglob("*.safetensors"))
     expected = {}
@@ -94,7 +119,8 @@ def check(program: str, folder: pathlib.Path, algorithm: str) -> None:
         facts = json.loads(next(entry.value for entry in network.metadata_props if entry.key == "cellsparse"))
         channels = network.graph.input[0].type.tensor_type.shape.dim[1].dim_value
         percentiles = facts["normalization"]
-        for name, runtime in RUNTIMES.items():
+        for name in names:
+            runtime = RUNTIMES[name]
             apart = 0.0
             try:
                 # Runtimes that keep a network for a shape are asked for several.
@@ -125,7 +151,7 @@ def check(program: str, folder: pathlib.Path, algorithm: str) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for algorithm in ("stardist", "cellpose", "elephant"):
-            check(sys.argv[1], pathlib.Path(folder), algorithm)
+            check(sys.argv[1], pathlib.Path(folder), algorithm, sys.argv[2:] or list(RUNTIMES))
 
 
 if __name__ == "__main__":

@@ -240,6 +240,23 @@ fn kinds_are_told_by_content() {
 }
 
 #[test]
+fn the_length_of_a_header_is_taken_for_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.safetensors");
+    let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    // Their bytes are those that pickles, programs of TensorFlow and ONNX files begin with.
+    for length in [0x0280_usize, 0x0380, 0x0580, 0x1_0480, 0x12_0108, 0x1a_0308] {
+        let mut content = (length as u64).to_le_bytes().to_vec();
+        content.extend(header.bytes());
+        content.resize(8 + length, b' ');
+        content.extend(1.0_f32.to_le_bytes());
+        std::fs::write(&file, content).unwrap();
+        assert_eq!(WeightsKind::of(&file).unwrap(), WeightsKind::Safetensors, "{length:#x}");
+        assert_eq!(read_weights(&file).unwrap().arrays[0].values, [1.0], "{length:#x}");
+    }
+}
+
+#[test]
 fn the_kind_of_a_file_of_any_size_is_told_by_its_header() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.safetensors");

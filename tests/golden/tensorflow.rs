@@ -140,6 +140,12 @@ fn a_model_alone_has_the_usual_thresholds_and_says_so() {
     let found = Model::import(&alone, None).unwrap();
     assert_eq!(found.model.thresholds(), Thresholds::Stardist(StarThresholds::default()));
     assert!(found.notes.iter().any(|note| note.contains("no thresholds")), "{:?}", found.notes);
+    assert!(found.notes.iter().any(|note| note.contains("percentiles 1 and 99.8 are taken")), "{:?}", found.notes);
+    let config = folder.path().join("config.json");
+    fs::write(&config, r#"{"normalization": {"pmin": 0, "pmax": 100}}"#).unwrap();
+    let stated = Model::import(&alone, Some(&config)).unwrap();
+    assert_eq!((stated.model.normalization().pmin, stated.model.normalization().pmax), (0.0, 100.0));
+    assert!(!stated.notes.iter().any(|note| note.contains("percentiles")), "{:?}", stated.notes);
     fs::write(folder.path().join("thresholds.json"), r#"{"prob": 0.7, "nms": 0.2}"#).unwrap();
     let stored = StarThresholds { prob: 0.7, nms: 0.2, ..Default::default() };
     assert_eq!(imported(&alone).thresholds(), Thresholds::Stardist(stored));

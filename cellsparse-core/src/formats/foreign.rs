@@ -53,6 +53,8 @@ impl WeightsKind {
         require_regular_file(path)?;
         match head(path)?.as_slice() {
             [] => Err(Error::file(path, "is empty")),
+            // First, since a safetensors file begins with the length of its header, which may look like the beginning of any other.
+            [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Ok(if is_ours(path)? { Self::Cellsparse } else { Self::Safetensors }),
             head @ [b'P', b'K', 3, 4, ..] => of_archive(path, head),
             [0x80, 2..=5, ..] => Ok(Self::PyTorch),
             [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => Ok(Self::Hdf5),
@@ -61,7 +63,6 @@ impl WeightsKind {
             [8, 1, 0x12, ..] => Ok(Self::TensorFlow),
             head if begins_with_node(head) => Ok(Self::TensorFlow),
             [8, 2..=30, 0x12 | 0x1a | 0x22 | 0x3a | 0x42, ..] => Ok(Self::Onnx),
-            [_, _, _, _, _, _, _, _, b'{', ..] => Ok(if is_ours(path)? { Self::Cellsparse } else { Self::Safetensors }),
             _ => Err(Error::file(
                 path,
                 "begins like no model that is known here (.pth of PyTorch, .safetensors, .h5 of Keras, folders and .zip of \

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::formats::bioimage::{OWN_MODEL, own_model};
 use crate::formats::foreign::{WeightsKind, read_weights};
 use crate::formats::stardist_model::read_stardist_model;
-use crate::formats::tensorflow::{read_packed_tensorflow, read_tensorflow};
+use crate::formats::tensorflow::{TensorFlowModel, read_packed_tensorflow, read_tensorflow};
 use crate::raster::require_regular_file;
 
 /// Largest configuration file that is read: 1 MiB.
@@ -238,15 +238,24 @@ fn import(path: &Path, given: &Given) -> Result<Exchanged> {
     let is_stardist = is_stardist(kind);
     let (settings, config) = (&given.settings, given.stardist.clone());
     let own = if kind == WeightsKind::Bioimage { own_model(path)? } else { None };
+    // Given to the model that is read, so that nobody is told of percentiles that were taken for want of others.
+    let stated = settings.normalization.map(|Normalization { pmin, pmax }| [pmin, pmax]);
+    let of_program = |mut found: TensorFlowModel| {
+        found.percentiles = stated.or(found.percentiles);
+        Model::from_tensorflow(found)
+    };
     let (mut model, notes) = match (kind, own) {
         (WeightsKind::Cellsparse, _) => (Model::load(path)?, Vec::new()),
         (_, Some(reader)) => (Model::read_named(reader, &path.join(OWN_MODEL))?, Vec::new()),
-        (WeightsKind::TensorFlow, _) => in_file(path, read_tensorflow(path).and_then(Model::from_tensorflow))?,
+        (WeightsKind::TensorFlow, _) => in_file(path, read_tensorflow(path).and_then(of_program))?,
         _ if is_stardist => {
             let program = if kind == WeightsKind::Bioimage { read_packed_tensorflow(path)? } else { None };
             let found = match program {
-                Some(program) => Model::from_tensorflow(program),
-                None => read_stardist_model(path, config).and_then(Model::from_stardist),
+                Some(program) => of_program(program),
+                None => read_stardist_model(path, config).and_then(|mut found| {
+                    found.percentiles = stated.or(found.percentiles);
+                    Model::from_stardist(found)
+                }),
             };
             in_file(path, found)?
         }
@@ -344,5 +353,9 @@ fn field<T: DeserializeOwned>(
     expected: &str,
 ) -> std::result::Result<Option<T>, String> {
     let Some(value) = fields.get(name) else { return Ok(None) };
+    // serde takes an array for the fields of a structure in their order, which no configuration means.
+    if value.is_array() {
+        return Err(format!("`{name}`: an array; expected {expected}"));
+    }
     serde_json::from_value(value.clone()).map_err(|error| format!("`{name}`: {error}; expected {expected}"))
 }

@@ -17,6 +17,7 @@ use super::registry::{Architecture, Thresholds};
 use super::stardist::StarThresholds;
 use super::working_scale::WorkingScale;
 use crate::error::{Error, Reason, Result};
+use crate::formats::foreign::WeightsKind;
 use crate::formats::tensors::{
     NamedArrays, PlainArray, TensorFile, peek_tensors, read_tensors, read_tensors_from, write_tensors,
 };
@@ -241,14 +242,32 @@ impl<'a> Parts<'a> {
 const STREAM: &str = "model";
 
 fn load(path: &Path) -> Result<Model> {
-    let (arrays, json) = read_tensors(path)?;
+    let (arrays, json) = read_tensors(path).map_err(|error| of_another_program(path, error))?;
     model(arrays, &json, path)
 }
 
-/// A model from what [`Parts::write`] wrote.
+/// In place of what is wrong with a file as a model of cellsparse: what it is, if it is one of another program.
+fn of_another_program(path: &Path, error: Error) -> Error {
+    let what = match WeightsKind::of(path) {
+        Ok(WeightsKind::PyTorch) => "weights of PyTorch, as Cellpose and ELEPHANT have them",
+        Ok(WeightsKind::Hdf5) => "an HDF5 file, as StarDist has its weights",
+        Ok(WeightsKind::StarDist) => "a model of StarDist",
+        Ok(WeightsKind::Bioimage) => "a package of bioimage.io",
+        Ok(WeightsKind::TensorFlow) => "a program of TensorFlow",
+        Ok(WeightsKind::Onnx) => {
+            return Error::file(
+                path,
+                "is an ONNX file, which is written and not read; take the model that it was made of",
+            );
+        }
+        _ => return error,
+    };
+    Error::file(path, format!("is {what}, and no model of cellsparse (.safetensors); convert it into one first"))
+}
+
 /// What the header of a file says. The values of the arrays are not read, so their checksum is not compared.
 fn peek(path: &Path) -> Result<ModelInfo> {
-    let (shapes, json) = peek_tensors(path)?;
+    let (shapes, json) = peek_tensors(path).map_err(|error| of_another_program(path, error))?;
     let header = Header::parse(&json, path)?;
     let parameters = header.architecture.graph().parameters();
     for spec in &parameters {
@@ -356,6 +375,7 @@ fn check_version(stated: Option<&serde_json::Value>, path: &Path) -> Result<()> 
     Err(Error::file(path, reason).because(Reason::FormatVersion { found, expected: FORMAT_VERSION.into() }))
 }
 
+/// A model from what [`Parts::write`] wrote.
 fn model(mut arrays: NamedArrays, json: &str, path: &Path) -> Result<Model> {
     let header = Header::parse(json, path)?;
     header.check_sum(json, &arrays, path)?;
@@ -494,6 +514,17 @@ mod tests {
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         let error = Model::peek(&path).unwrap_err();
         assert!(error.to_string().contains("not a whole safetensors file") && error.source().is_some(), "{error}");
+        let said = |name: &str, content: &[u8]| {
+            let other = folder.path().join(name);
+            std::fs::write(&other, content).unwrap();
+            [Model::peek(&other).unwrap_err().to_string(), Model::load(&other).unwrap_err().to_string()]
+        };
+        for message in said("a.pth", b"\x80\x02}q\x00.") {
+            assert!(message.contains("is weights of PyTorch") && message.contains("convert it"), "{message}");
+        }
+        for message in said("a.onnx", b"\x08\x08\x12\x0acellsparse") {
+            assert!(message.contains("is an ONNX file"), "{message}");
+        }
         std::fs::write(&path, &whole[..4]).unwrap();
         let kind = |path: &Path| Model::peek(path).unwrap_err().kind();
         assert_eq!((kind(&path), kind(folder.path())), (ErrorKind::File, ErrorKind::File));

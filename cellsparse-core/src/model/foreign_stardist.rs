@@ -41,6 +41,11 @@ impl Model {
         if config.dropout {
             notes.push("the dropout of its training is left out; it has no part in predictions".to_string());
         }
+        if found.thresholds.is_none() && found.facts.is_none() {
+            notes.push(
+                "there is no thresholds.json; probability 0.5 and overlap 0.4 are taken, as the package does".into(),
+            );
+        }
         furnish(&mut model, found.thresholds, found.percentiles, found.facts, &mut notes)?;
         Ok((model, notes))
     }
@@ -362,6 +367,7 @@ mod tests {
         let (plain, notes) = model(config(), str::to_string).unwrap();
         assert_eq!(plain.weights(), expected.weights());
         assert!(notes.iter().any(|note| note.contains("99.8")));
+        assert!(notes.iter().any(|note| note.contains("no thresholds.json")), "{notes:?}");
         // The tenth and later convolution of a process.
         let later = |name: &str| name.replace("conv2d_1/", "conv2d_10/").replace("conv2d/", "conv2d_9/");
         assert_eq!(model(config(), later).unwrap().0.weights(), expected.weights());
