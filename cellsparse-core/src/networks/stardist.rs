@@ -122,38 +122,43 @@ impl StarDistConfig {
         builder.graph
     }
 
-    /// Pixels around each pixel of an output that its value depends on: how far tiles must overlap, per axis.
+    /// Pixels at the edge of a part of an image whose outputs depend on what lies beyond it: how far tiles must overlap, per axis.
     ///
-    /// Followed through the layers for every place that an output can have in the groups that are pooled together: 95 for the
-    /// default network.
+    /// Parts begin and end at multiples of what the network divides by. Followed through the layers for every place that an output
+    /// can have between two of them; 94 for the default network, 47 times the grid.
     pub fn receptive_radius(&self) -> [usize; 2] {
         let config = self.in_range();
-        std::array::from_fn(|axis| (0..1 << config.n_depth).map(|cell| config.reach(axis, cell)).max().unwrap_or(0))
+        std::array::from_fn(|axis| {
+            let (grid, cells) = (config.grid[axis] as i64, 1 << config.n_depth);
+            let radius = |cell: i64| match config.first_seen(axis, cell) {
+                // Of the cells at that place, those of as many groups as reach beyond the edge.
+                seen @ ..0 => cell * grid + (-seen - 1) / (cells * grid) * (cells * grid) + grid,
+                _ => 0,
+            };
+            // What lies to the right is seen from the place that mirrors it.
+            (0..cells).map(radius).max().unwrap_or(0).unsigned_abs() as usize
+        })
     }
 
-    /// The same of one cell of the grid, numbered from a place where all groups begin.
-    fn reach(&self, axis: usize, cell: i64) -> usize {
-        let (convs, after) = (self.n_conv_per_depth as i64, i64::from(self.net_conv_after_unet > 0));
-        let convolved = |[low, high]: [i64; 2]| [low - convs, high + convs];
-        let pooled = |[low, high]: [i64; 2], by: i64| [by * low, by * high + by - 1];
-        let mut seen = [cell - after, cell + after];
+    /// The first pixel that a cell of the grid depends on; both are numbered from a place where groups of all levels begin.
+    fn first_seen(&self, axis: usize, cell: i64) -> i64 {
+        let convs = self.n_conv_per_depth as i64;
+        let mut seen = cell - i64::from(self.net_conv_after_unet > 0);
         for _ in 0..self.n_depth {
             // What is upsampled is that of the pixel of the next level.
-            seen = convolved(seen).map(|end| end.div_euclid(2));
+            seen = (seen - convs).div_euclid(2);
         }
-        seen = convolved(seen);
+        seen -= convs;
         for _ in 0..self.n_depth {
-            seen = convolved(pooled(seen, 2));
+            seen = 2 * seen - convs;
         }
-        let grid = self.grid[axis] as i64;
-        let mut pooled_so_far = self.grid.into_iter().max().unwrap_or(1) as i64;
-        while pooled_so_far > 1 {
-            pooled_so_far /= 2;
-            // An axis with a finer grid than the other one is no longer pooled.
-            seen = convolved(pooled(seen, if grid > pooled_so_far { 2 } else { 1 }));
+        let mut pooled = self.grid.into_iter().max().unwrap_or(1);
+        while pooled > 1 {
+            pooled /= 2;
+            // An axis whose grid is finer than that of the other one is not pooled as often.
+            seen = if self.grid[axis] > pooled { 2 * seen } else { seen } - convs;
         }
-        let [low, high] = [cell * grid + grid - 1 - seen[0], seen[1] - cell * grid];
-        low.max(high).unsigned_abs() as usize
+        seen
     }
 }
 
