@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 
 use crate::arrays;
 use crate::errors::exception;
-use crate::work::{compute, pool, supervise};
+use crate::work::{compute, supervise};
 
 /// A network with its weights and what it saw last.
 #[pyclass(frozen, module = "cellsparse._native")]
@@ -52,7 +52,8 @@ impl Sam {
     fn encode(&self, py: Python<'_>, image: &Bound<'_, PyAny>, memory: Option<&str>) -> PyResult<SamEmbedding> {
         let options = options(py, memory)?;
         let (image, cancel, sam) = (arrays::image(image)?, options.cancel.clone(), Arc::clone(&self.0));
-        let work = move |_| pool()?.install(|| sam.embedding(&image, &options));
+        // On threads of the network, since a call may wait for one that encodes.
+        let work = move |_| sam.embedding(&image, &options);
         let embedding = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
         Ok(SamEmbedding(Arc::new(embedding)))
     }
@@ -107,7 +108,7 @@ impl Sam {
         let (pixels, cancel, sam) = (arrays::image(pixels)?, options.cancel.clone(), Arc::clone(&self.0));
         let prompt = prompt(asked);
         prompt.check(size).map_err(|error| exception(py, &error))?;
-        let work = move |_| pool()?.install(|| sam.outline(&pixels, region(part), &prompt, &options));
+        let work = move |_| sam.outline(&pixels, region(part), &prompt, &options);
         let found = supervise(py, &cancel, work, |_, _| Ok(Flow::Continue))?.into_result(py)?;
         Ok((found.score, found.pixels))
     }

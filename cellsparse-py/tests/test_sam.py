@@ -89,7 +89,10 @@ def test_an_object_is_outlined_in_a_part_of_a_large_image(sam, case):
     rows, columns = np.nonzero(part.mask)
     assert len(rows) and rows.min() >= top and rows.max() < top + height and columns.min() >= left and columns.max() < left + width
     np.testing.assert_allclose(part.score, alone.scores[0])
-    for given in ({"view": (1, 2, 3)}, {"view": (-1, 2, 3, 4)}, {"points": [[[1, 1]], [[2, 2]]]}, {"box": [1, 2, 3]}, {"points": [[999, 2]]}):
+    views = [(1, 2, 3), (-1, 2, 3, 4), (1.5, 2, 3, 4), (2**64, 0, 1, 1), (None,) * 4, "abcd", 5]
+    boxes = [[1, 2, 3], [[1, 2], [30, 20]], "abcd", True]
+    others = [{"points": [[[1, 1]], [[2, 2]]]}, {"points": [[999, 2]]}, {"points": [[10**400, 2]]}]
+    for given in [{"view": view} for view in views] + [{"box": box} for box in boxes] + others:
         with pytest.raises(cs.ConfigError):
             sam.outline(image, **{"points": [[2, 2]], **given})
 

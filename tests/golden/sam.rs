@@ -149,6 +149,8 @@ fn weights_of_other_networks_are_refused_with_where_right_ones_are() {
     assert_eq!(Sam::load(&path, Device::Cpu).unwrap_err().kind(), ErrorKind::File);
     let absent = Sam::load(folder.path().join("absent.pth"), Device::Cpu).unwrap_err().to_string();
     assert!(absent.contains("no such file") && absent.contains("mobile_sam.pt"), "{absent}");
+    let of_folder = Sam::load(folder.path(), Device::Cpu).unwrap_err().to_string();
+    assert!(of_folder.contains("is a folder") && of_folder.contains("mobile_sam.pt"), "{of_folder}");
 }
 
 #[test]

@@ -43,6 +43,7 @@ impl Checkpoint {
     pub(super) fn read(path: &Path, device: Device) -> Result<Self> {
         let state = read_weights(path).map_err(|error| match error {
             Error::NotFound { .. } => Error::file(path, format!("no such file; {SOURCES}")),
+            _ if path.is_dir() => Error::file(path, format!("is a folder; give the file of the weights; {SOURCES}")),
             error => error,
         })?;
         let first_names = state.first_names();

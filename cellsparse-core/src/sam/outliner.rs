@@ -28,9 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Samples that are hashed at a time.
 const AT_A_TIME: usize = 1 << 14;
 
-/// A network that remembers what it saw: an image is encoded when it is first asked about, one at a time, and its embedding is kept
-/// until others that were used later fill the room. Images are told apart by their samples, so a change of contrast or channels is
-/// another image. May be shared between threads.
+/// A network that remembers what it saw: an image is encoded when it is first asked about, one at a time (but calls from threads of a
+/// pool of rayon do not wait), and its embedding is kept until others that were used later fill the room. Images are told apart by
+/// their samples, so a change of contrast or channels is another image. May be shared between threads.
 #[derive(Debug)]
 pub struct Outliner {
     sam: Sam,
@@ -92,17 +92,19 @@ impl Outliner {
                 kept.embeddings.push(found);
                 return Ok(embedding);
             }
-            if !kept.encoding {
+            // On a thread of a pool, the call that encodes may lie below this one on the stack: rayon begins other work there while a
+            // part of the first is done elsewhere. It would not end while this one waits.
+            if !kept.encoding || rayon::current_thread_index().is_some() {
                 break;
             }
             kept = self.changed.wait_timeout(kept, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
         }
-        kept.encoding = true;
+        let first = !std::mem::replace(&mut kept.encoding, true);
         drop(kept);
-        let turn = Turn(self);
+        let _turn = first.then(|| Turn(self));
         let embedding = self.pool.install(self.threads, || self.sam.encode(image, options))?;
         let most = options.memory.map_or(KEPT, |memory| KEPT.min(memory.bytes() / SHARE));
-        turn.0.keep(digest, &embedding, most);
+        self.keep(digest, &embedding, most);
         Ok(embedding)
     }
 
@@ -149,7 +151,7 @@ impl Outliner {
         let embedding = self.embedding(pixels, options)?;
         let masks = self.masks(&embedding, std::slice::from_ref(&moved), Outputs::Best, options)?;
         let Some(mask) = masks.first() else { return Err(Error::Internal("no mask for a prompt".into())) };
-        let object = object(&mask.pixels()?, &moved)?;
+        let object = self.pool.install(self.threads, || object(&mask.pixels()?, &moved))?;
         Ok(Outline { score: mask.score, pixels: runs_where(object.view(), [at.top, at.left], |inside| *inside) })
     }
 
@@ -171,7 +173,7 @@ impl Outliner {
         for (index, prompt) in prompts.iter().enumerate() {
             let masks = self.masks(&embedding, std::slice::from_ref(prompt), Outputs::Best, options)?;
             let Some(mask) = masks.first() else { continue };
-            let object = object(&mask.pixels()?, prompt)?;
+            let object = self.pool.install(self.threads, || object(&mask.pixels()?, prompt))?;
             for (place, _) in object.indexed_iter().filter(|(_, inside)| **inside) {
                 if labels[place] == 0 {
                     labels[place] = index as i32 + 1;
@@ -185,6 +187,7 @@ impl Outliner {
     fn keep(&self, digest: Digest, embedding: &Embedding, most: u64) {
         let mut kept = self.lock();
         kept.encoded += 1;
+        kept.embeddings.retain(|(known, _)| *known != digest);
         kept.embeddings.push((digest, embedding.clone()));
         let bytes = |kept: &Kept| kept.embeddings.iter().map(|(_, embedding)| embedding.bytes()).sum::<u64>();
         while kept.embeddings.len() > 1 && bytes(&kept) > most {
@@ -337,10 +340,14 @@ fn add<T: Copy, const BYTES: usize>(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::mpsc::RecvTimeoutError;
+
     use ndarray::array;
 
     use super::super::prompt::Point;
     use super::*;
+    use crate::model::Device;
 
     fn view(top: usize, left: usize, height: usize, width: usize) -> Option<Region> {
         Some(Region { top, left, height, width })
@@ -399,6 +406,30 @@ mod tests {
         let found = object(&mask, &Prompt::point(4.0, 3.0)).unwrap();
         let runs = runs_where(found.view(), [10, 100], |inside| *inside);
         assert_eq!(runs, [[12, 104, 106], [13, 104, 106]]);
+    }
+
+    #[test]
+    fn a_thread_of_a_pool_does_not_wait_for_a_call_that_may_lie_below_it() {
+        let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/sam/small_weights.safetensors");
+        let outliner = Outliner::new(Sam::load(weights, Device::Cpu).unwrap(), Some(1));
+        // Another call encodes, as long as this one lasts.
+        outliner.lock().encoding = true;
+        let options = EncodeOptions::default();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let grey = Image::U8(Array3::zeros((8, 8, 1)));
+        std::thread::scope(|scope| {
+            let (done, ended) = std::sync::mpsc::channel::<()>();
+            let cancel = options.cancel.clone();
+            scope.spawn(move || {
+                if ended.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+                    cancel.cancel();
+                }
+            });
+            let found = pool.install(|| outliner.embedding(&grey, &options));
+            drop(done);
+            assert_eq!(found.map(|found| found.image_size()).map_err(|error| error.to_string()), Ok([8, 8]));
+        });
+        assert!(outliner.lock().encoding && outliner.encoded() == 1, "the turn is that of the other call");
     }
 
     #[test]

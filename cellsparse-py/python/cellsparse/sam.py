@@ -12,6 +12,7 @@ Wheels of a release have this part. A package that is built from the sources has
 
 from __future__ import annotations
 
+import operator
 import os
 from typing import Any, Literal, NamedTuple
 
@@ -234,16 +235,15 @@ class Sam:
 
         >>> mask, score = sam.outline(image, points=[[120, 80]])  # doctest: +SKIP
         """
-        prompts = _prompts(points, None if box is None else np.reshape(_numbers("box", box), (1, -1)))
+        prompts = _prompts(points, None if box is None else _box(box))
         if len(prompts) != 1:
             raise ConfigError(f"option: points for {len(prompts)} objects; give those of one, [N, 2] or [N, 3]")
-        if view is not None and (len(view) != 4 or min(view) < 0):
-            raise ConfigError(f"option: the view is {view!r}; it must be (top, left, height, width)")
+        seen = None if view is None else _view(view)
         pixels = _arrays.image(image)
         rows, columns = pixels.shape[:2]
-        top, left, height, width = part = self._made.part((rows, columns), view, prompts[0])
-        seen = pixels[top : top + height, left : left + width]
-        score, runs = self._made.outline(seen, part, (rows, columns), prompts[0], None if memory is None else str(memory))
+        top, left, height, width = part = self._made.part((rows, columns), seen, prompts[0])
+        at = pixels[top : top + height, left : left + width]
+        score, runs = self._made.outline(at, part, (rows, columns), prompts[0], None if memory is None else str(memory))
         mask = np.zeros((rows, columns), bool)
         for row, first, end in runs:
             mask[row, first:end] = True
@@ -324,8 +324,25 @@ def _boxes(boxes: ArrayLike) -> list[tuple[float, float, float, float]]:
     return [(float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in array]
 
 
+def _box(box: ArrayLike) -> NDArray[np.float64]:
+    array = _numbers("the edges of the box", box)
+    if array.shape not in ((4,), (1, 4)):
+        raise ConfigError(f"option: the box has the shape {array.shape}; it must be [4]: x0, y0, x1, y1")
+    return array.reshape(1, 4)
+
+
+def _view(view: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    try:
+        top, left, height, width = (operator.index(side) for side in view)
+    except (TypeError, ValueError):
+        top = left = height = width = -1
+    if not all(0 <= side < 2**63 for side in (top, left, height, width)):
+        raise ConfigError(f"option: the view is {view!r}; it must be (top, left, height, width), whole numbers from 0")
+    return top, left, height, width
+
+
 def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
     try:
         return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"option: {name} are not numbers in rows of one length") from None
