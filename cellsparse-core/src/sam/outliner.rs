@@ -429,7 +429,8 @@ mod tests {
             drop(done);
             assert_eq!(found.map(|found| found.image_size()).map_err(|error| error.to_string()), Ok([8, 8]));
         });
-        assert!(outliner.lock().encoding && outliner.encoded() == 1, "the turn is that of the other call");
+        assert_eq!(outliner.encoded(), 1);
+        assert!(outliner.lock().encoding, "the turn is that of the other call");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The file begins with 16 bytes that say what it is. Each record is its length (32 bits), the XXH64 of its content (64 bits), both
 //! little-endian, and the content. A record is on the disk before [`Journal::append`] returns. What a crash has left of a record that
-//! was being written is cut off when the file is opened.
+//! was being written is cut off when the file is opened. Of a file that is damaged before its last record a copy is kept beside it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -41,6 +41,8 @@ pub(super) struct Found {
     pub records: Vec<Vec<u8>>,
     /// Bytes behind them that were cut off.
     pub cut: u64,
+    /// Where the file is kept as it was, when these are more than a record that was being written.
+    pub kept: Option<PathBuf>,
 }
 
 impl Journal {
@@ -71,6 +73,11 @@ impl Journal {
             journal.length = 0;
             journal.write(HEAD)?;
         } else if found.cut > 0 {
+            if !is_torn(&bytes[whole..]) {
+                let kept = path.with_extension("damaged");
+                std::fs::copy(path, &kept).map_err(io)?;
+                found.kept = Some(kept);
+            }
             journal.file.set_len(journal.length).map_err(io)?;
             journal.file.sync_data().map_err(io)?;
         }
@@ -98,6 +105,11 @@ impl Journal {
     /// [`Error::Limit`] for a record that is too long; [`Error::Io`] when the disk is full or gone.
     pub fn append(&mut self, content: &[u8]) -> Result<()> {
         let record = framed(content)?;
+        // A file that was deleted takes along what is written to it.
+        if !self.path.exists() {
+            let gone = "it was deleted or moved while it was open; put the folder of the project back, or start again";
+            return Err(Error::io(&self.path, std::io::Error::other(gone)));
+        }
         self.write(&record)
     }
 
@@ -133,19 +145,28 @@ fn framed(content: &[u8]) -> Result<Vec<u8>> {
     Ok(record)
 }
 
+/// The content of the record that `bytes` begin with, if it is whole.
+fn record(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (sum, rest) = rest.split_first_chunk()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let content = if length <= LONGEST { rest.get(..length) } else { None };
+    content.filter(|content| XxHash64::oneshot(0, content) == u64::from_le_bytes(*sum))
+}
+
 /// Reads the whole records at the beginning of `bytes` and says how many bytes they take.
 fn read_records(bytes: &[u8], found: &mut Found) -> usize {
     let mut at = 0;
-    while let Some(frame) = bytes.get(at..at + FRAME) {
-        let (length, sum) = frame.split_at(4);
-        let length = length.iter().rev().fold(0usize, |value, byte| value << 8 | usize::from(*byte));
-        let sum = sum.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
-        let content = if length <= LONGEST { bytes.get(at + FRAME..at + FRAME + length) } else { None };
-        let Some(content) = content.filter(|content| XxHash64::oneshot(0, content) == sum) else { break };
+    while let Some(content) = record(&bytes[at..]) {
         found.records.push(content.to_vec());
-        at += FRAME + length;
+        at += FRAME + content.len();
     }
     at
+}
+
+/// Whether what follows the whole records is left of one that was being written: no other one comes after it.
+fn is_torn(rest: &[u8]) -> bool {
+    (1..rest.len()).all(|at| record(&rest[at..]).is_none())
 }
 
 #[cfg(test)]
@@ -188,6 +209,41 @@ mod tests {
             assert_eq!(found.records, records[..4], "damaged at {at}");
             assert!(found.cut > 0);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_before_its_end_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        drop(Journal::replace(&path, &[b"first".to_vec(), b"second".to_vec(), b"third".to_vec()]).unwrap());
+        let mut damaged = fs::read(&path).unwrap();
+        let second = HEAD.len() + FRAME + 5;
+        damaged[second + FRAME] ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        let (_, found) = Journal::open(&path).unwrap();
+        assert_eq!((found.records, found.cut), (vec![b"first".to_vec()], (damaged.len() - second) as u64));
+        assert_eq!(fs::read(found.kept.unwrap()).unwrap(), damaged);
+        // The last one that was being written is no damage.
+        for end in second..second + FRAME + 5 {
+            fs::write(&path, &damaged[..end]).unwrap();
+            assert_eq!(Journal::open(&path).unwrap().1.kept, None, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_file_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.append(b"a").unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::rename(&path, &elsewhere).unwrap();
+        let error = journal.append(b"b").unwrap_err();
+        assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("deleted or moved"), "{error}");
+        fs::rename(&elsewhere, &path).unwrap();
+        journal.append(b"c").unwrap();
+        drop(journal);
+        assert_eq!(Journal::open(&path).unwrap().1.records, [b"a".to_vec(), b"c".to_vec()]);
     }
 
     #[test]

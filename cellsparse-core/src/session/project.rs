@@ -131,7 +131,12 @@ impl Project {
             notes: Vec::new(),
             _lock: lock,
         };
-        if found.cut > 0 {
+        if let Some(kept) = &found.kept {
+            let (steps, kept) = (found.records.len(), kept.file_name().unwrap_or_default().to_string_lossy());
+            project.notes.push(format!(
+                "the file of the strokes is damaged behind step {steps}, and all that follows is left out; as it was, it is kept as '{kept}' beside it"
+            ));
+        } else if found.cut > 0 {
             project.notes.push("the last step was cut off while it was written, and is left out".into());
         }
         for (number, bytes) in found.records.iter().enumerate() {

@@ -353,18 +353,22 @@ async fn drawn(State(app): Shared, path: Numbered) -> Answer {
 }
 
 /// What is done to an image: an edit, or `{"kind": "undo"}` or `{"kind": "redo"}`.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum Doing {
-    Step { kind: Step },
+    Undo,
+    Redo,
     Edit(Edit),
 }
 
-#[derive(Deserialize, Clone, Copy, PartialEq)]
-#[serde(rename_all = "snake_case")]
-enum Step {
-    Undo,
-    Redo,
+impl<'de> Deserialize<'de> for Doing {
+    /// By its kind, so that a refusal tells what is wrong with the edit.
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(from)?;
+        match value.get("kind").and_then(Value::as_str) {
+            Some("undo") => Ok(Self::Undo),
+            Some("redo") => Ok(Self::Redo),
+            _ => serde_json::from_value(value).map(Self::Edit).map_err(serde::de::Error::custom),
+        }
+    }
 }
 
 /// `POST .../edit`: draws, takes back, or does again; answers with what is drawn where it changed.
@@ -372,7 +376,8 @@ async fn edit(State(app): Shared, path: Numbered, request: Request) -> Answer {
     let (talk, image) = numbered(&app, path).await?;
     let doing: Doing = read(&app, request).await?;
     edited(&app, talk, image, move |project| match doing {
-        Doing::Step { kind } => project.undo(image, kind == Step::Redo),
+        Doing::Undo => project.undo(image, false),
+        Doing::Redo => project.undo(image, true),
         Doing::Edit(edit) => project.edit(image, edit),
     })
     .await
@@ -515,8 +520,13 @@ mod tests {
     #[test]
     fn steps_and_edits_are_told_apart() {
         let doing = |text: &str| serde_json::from_str::<Doing>(text);
-        assert!(matches!(doing(r#"{"kind":"undo"}"#), Ok(Doing::Step { kind: Step::Undo })));
+        assert!(matches!(doing(r#"{"kind":"undo"}"#), Ok(Doing::Undo)));
+        assert!(matches!(doing(r#"{"kind":"redo"}"#), Ok(Doing::Redo)));
         assert!(matches!(doing(r#"{"kind":"clear"}"#), Ok(Doing::Edit(Edit::Clear))));
-        assert!(doing(r#"{"kind":"explode"}"#).is_err());
+        let gold = r#"{"kind":"paint","shape":{"shape":"stroke","points":[[1,2]],"radius":1},"ink":{"ink":"gold"}}"#;
+        for (text, word) in [(r#"{"kind":"explode"}"#, "explode"), ("{}", "`kind`"), (gold, "gold")] {
+            let message = doing(text).err().unwrap().to_string();
+            assert!(message.contains(word), "{message}");
+        }
     }
 }
