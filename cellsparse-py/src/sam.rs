@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cellsparse_core::budget::bytes_of;
 use cellsparse_core::control::Flow;
 use cellsparse_core::model::Device;
 use cellsparse_core::raster::regions::Region;
 use cellsparse_core::sam::{Embedding, EncodeOptions, Mask, Outliner, Outputs, Point, Prompt};
-use cellsparse_core::{Error, Result};
+use cellsparse_core::{Budget, Error, Result};
 use ndarray::{Array1, Array2, Array3};
 use numpy::{IntoPyArray, PyArray1, PyArray3};
 use pyo3::prelude::*;
@@ -65,7 +66,9 @@ impl Sam {
         prompts: Vec<Asked>,
         outputs: &str,
         logits: bool,
+        memory: Option<&str>,
     ) -> PyResult<Found<'py>> {
+        let budget = options(py, memory)?.memory.unwrap_or_else(Budget::of_free_memory);
         let outputs = match outputs {
             "single" => Outputs::Single,
             "three" => Outputs::Three,
@@ -74,6 +77,18 @@ impl Sam {
         let (sam, embedding) = (Arc::clone(&self.0), Arc::clone(&embedding.0));
         let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect();
         let size = embedding.image_size();
+        let [rows, columns] = size;
+        let count = prompts.len() * if outputs == Outputs::Three { 3 } else { 1 };
+        // All of them, and while one is made its logits twice.
+        let bytes = bytes_of(&[count, rows, columns], if logits { 4 } else { 1 });
+        let bytes = bytes.saturating_add(bytes_of(&[rows, columns], 8));
+        budget
+            .require(
+                bytes,
+                format_args!("masks of {columns} x {rows} pixels, {count} of them,"),
+                "give fewer points and boxes at a time, or more memory",
+            )
+            .map_err(|error| exception(py, &error))?;
         let masks = compute(py, move || sam.masks(&embedding, &prompts, outputs, &EncodeOptions::default()))?;
         let scores: Array1<f32> = masks.iter().map(|mask| mask.score).collect();
         let side = masks.first().map_or(0, |mask| mask.low.nrows());

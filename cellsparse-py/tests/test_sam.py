@@ -125,6 +125,10 @@ def test_errors_of_images_memory_and_weights(sam, tmp_path):
         sam.encode(np.zeros((4, 4, 5), np.uint8))
     with pytest.raises(cs.LimitError):
         sam.encode(np.zeros((400, 400), np.uint8), memory=1000)
+    embedding = sam.encode(np.zeros((400, 400), np.uint8))
+    assert sam.masks(embedding, boxes=[[1, 1, 300, 300]] * 4, memory="4M").masks.shape[0] == 4
+    with pytest.raises(cs.LimitError, match="40 of them"):
+        sam.masks(embedding, boxes=[[1, 1, 300, 300]] * 40, memory="4M")
     with pytest.raises(cs.FileError, match=r"mobile_sam\.pt"):
         cs.sam.load(tmp_path / "absent.pth")
     with pytest.raises(TypeError):

@@ -192,7 +192,8 @@ class Sam:
         prompts = _prompts(points, boxes)
         embedding = image if isinstance(image, Embedding) else self.encode(image, memory)
         outputs = "best" if multimask == "auto" else "three" if multimask else "single"
-        return Masks(*self._made.masks(embedding._made, prompts, outputs, bool(return_logits)))
+        limit = None if memory is None else str(memory)
+        return Masks(*self._made.masks(embedding._made, prompts, outputs, bool(return_logits), limit))
 
     def outline(
         self,
