@@ -93,6 +93,7 @@ fn scales_together(description: &Value) -> bool {
     }
 }
 
+/// The percentiles that this step turns into 0 and 1.
 fn percentiles(description: &Value) -> Option<[f64; 2]> {
     let arguments = scale_range(description)?;
     let number = |key: &str| arguments.get(key)?.as_f64();
