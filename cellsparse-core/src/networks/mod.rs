@@ -39,6 +39,8 @@ pub use self::candle::{CandleNetwork, CandlePass, Precision};
 pub use self::cellpose::CellposeConfig;
 pub use self::cpu::{CpuPlan, NodeTimes};
 pub use self::device::Device;
+#[cfg(all(test, feature = "candle"))]
+pub(crate) use self::device::passes;
 #[cfg(feature = "candle")]
 pub(crate) use self::device_error::failed as device_failed;
 #[cfg(feature = "candle")]
