@@ -22,6 +22,8 @@ mod device_layers;
 mod device_network;
 #[cfg(feature = "candle")]
 mod device_norm;
+#[cfg(feature = "candle")]
+mod device_upload;
 mod elephant;
 mod engine;
 mod graph;
@@ -47,6 +49,8 @@ pub(crate) use self::device_error::failed as device_failed;
 pub(crate) use self::device_layers::Tensors;
 #[cfg(feature = "candle")]
 pub(crate) use self::device_network::{DeviceNetwork, DevicePass, Purpose};
+#[cfg(feature = "candle")]
+pub(crate) use self::device_upload::Uploads;
 pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;
 pub use self::graph::{Activation, Graph, Init, Initializer, Node, NodeId, Op, ParameterSpec, Statistics};
