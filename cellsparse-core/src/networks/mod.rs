@@ -14,6 +14,8 @@ mod cellpose;
 mod cpu;
 mod cpu_backward;
 mod device;
+#[cfg(feature = "cudnn")]
+mod device_cudnn;
 #[cfg(feature = "candle")]
 mod device_error;
 #[cfg(feature = "candle")]
