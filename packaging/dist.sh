@@ -93,13 +93,9 @@ build() {
       compile -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py --features cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam ||
         return 1 ;;
     # With the Python library among them, dependencies have the features that the wheel needs, and are compiled once.
-    *-linux-*)
+    *)
       compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py \
         --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam || return 1
-      cp "$built/cellsparse$program" "$to/bin/" ;;
-    *)
-      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni \
-        --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam || return 1
       cp "$built/cellsparse$program" "$to/bin/" ;;
   esac
   cp "$built/${prefix}cellsparse.$shared" "$built/libcellsparse.a" "$to/lib/"
