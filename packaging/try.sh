@@ -158,8 +158,8 @@ c_program() {
   local folder=$work/$1-c built=$out/$1
   mkdir -p "$folder"
   cp "$built/lib/cellsparse.dll" "$folder/"
-  if x86_64-w64-mingw32-gcc -std=c11 -Iinclude tests/c/misuse.c -o "$folder/misuse.exe" "$built/lib/libcellsparse.dll.a" \
-    > "$folder/log" 2>&1 && (cd "$folder" && wine misuse.exe) >> "$folder/log" 2>&1; then
+  if x86_64-w64-mingw32-gcc -std=c11 -Iinclude -DRELEASE "-DFIXTURES=\"$PWD/tests/fixtures\"" tests/c/misuse.c \
+    -o "$folder/misuse.exe" "$built/lib/libcellsparse.dll.a" > "$folder/log" 2>&1 && (cd "$folder" && wine misuse.exe) >> "$folder/log" 2>&1; then
     note "$1" "Wine, C library" "tests/c/misuse.c passes"
   else
     note "$1" "Wine, C library" "wrong: see $folder/log"
