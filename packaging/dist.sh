@@ -84,20 +84,15 @@ build() {
   rm -rf "$to" "$native"
   mkdir -p "$to/bin" "$to/lib" "$to/include" "$native" "$out/wheels"
 
-  case $target in
-    # A program for musl brings its own C library; libraries that are loaded into another program take it from there.
-    *-musl)
-      compile -p cellsparse-cli --features cellsparse-cli/sam || return 1
-      cp "$built/cellsparse$program" "$to/bin/"
-      RUSTFLAGS+=" -C target-feature=-crt-static"
-      compile -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py --features cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam ||
-        return 1 ;;
-    # With the Python library among them, dependencies have the features that the wheel needs, and are compiled once.
-    *)
-      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py \
-        --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam || return 1
-      cp "$built/cellsparse$program" "$to/bin/" ;;
-  esac
+  # A program for musl brings its own C library; libraries that are loaded into another program take it from there.
+  if [[ $target = *-musl ]]; then
+    RUSTFLAGS+=" -C target-feature=-crt-static"
+    export RUSTC_WORKSPACE_WRAPPER=$repository/packaging/musl_rustc.sh
+  fi
+  # With the Python library among them, dependencies have the features that the wheel needs, and are compiled once.
+  compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py \
+    --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam || return 1
+  cp "$built/cellsparse$program" "$to/bin/"
   cp "$built/${prefix}cellsparse.$shared" "$built/libcellsparse.a" "$to/lib/"
   [ ! -e "$built/libcellsparse.dll.a" ] || cp "$built/libcellsparse.dll.a" "$to/lib/"
   cp include/cellsparse.h "$to/include/"
