@@ -61,47 +61,54 @@ zig_target() {
   esac
 }
 
-# By Zig, but for Windows on x86_64: there, Zig's linker exports every symbol (4618 instead of 93 of the
-# library of Java), and maturin asks it for the symbol PyInit_cellsparse._native, which cannot be.
-compile() {
+# By Zig, where it links well. For Windows on x86_64 its linker exports every symbol (4618 instead of 93 of the library of Java), and
+# maturin asks it for the symbol PyInit_cellsparse._native, which cannot be; for macOS it keeps all that nothing calls, half as much again.
+by_zig() {
   case $target in
-    x86_64-pc-windows-gnu) cargo build --quiet --locked --release --target "$target" "$@" ;;
-    *) cargo zigbuild --quiet --locked --release --target "$(zig_target)" "$@" ;;
+    x86_64-pc-windows-gnu | *-apple-darwin) return 1 ;;
   esac
+}
+
+compile() {
+  if by_zig; then
+    cargo zigbuild --quiet --locked --release --target "$(zig_target)" "$@"
+  else
+    cargo build --quiet --locked --release --target "$target" "$@"
+  fi
+}
+
+# Rust's own linker, and of the SDK what Zig knows of the system's library.
+macos_linker() {
+  export SDKROOT=$out/tools/macos-sdk
+  "$out/tools/bin/python" packaging/macos/sdk.py "$("$out/tools/bin/python" -c 'import ziglang; print(ziglang.__path__[0])')" "$SDKROOT"
+  local name=${target^^}
+  export "CARGO_TARGET_${name//-/_}_LINKER=$repository/packaging/macos/rust-lld"
 }
 
 build() {
   describe "$1"
   rustup target add "$target" > /dev/null 2>&1 || return 77
-  local zig=(--zig)
+  local zig=()
+  ! by_zig || zig=(--zig)
   if [ "$target" = x86_64-pc-windows-gnu ]; then
     command -v x86_64-w64-mingw32-gcc > /dev/null || return 78
-    zig=()
     # Otherwise the linker writes the time into the files.
     RUSTFLAGS+=" -C link-arg=-Wl,--no-insert-timestamp"
   fi
+  case $target in *-apple-darwin) macos_linker ;; esac
   local built=$CARGO_TARGET_DIR/$target/release to=$out/$target native=$out/natives/native/$platform
   rm -rf "$to" "$native"
   mkdir -p "$to/bin" "$to/lib" "$to/include" "$native" "$out/wheels"
 
-  case $target in
-    # A program for musl brings its own C library; libraries that are loaded into another program take it from there.
-    *-musl)
-      compile -p cellsparse-cli --features cellsparse-cli/sam || return 1
-      cp "$built/cellsparse$program" "$to/bin/"
-      RUSTFLAGS+=" -C target-feature=-crt-static"
-      compile -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py --features cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam ||
-        return 1 ;;
-    # With the Python library among them, dependencies have the features that the wheel needs, and are compiled once.
-    *-linux-*)
-      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py \
-        --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam || return 1
-      cp "$built/cellsparse$program" "$to/bin/" ;;
-    *)
-      compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni \
-        --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam || return 1
-      cp "$built/cellsparse$program" "$to/bin/" ;;
-  esac
+  # A program for musl brings its own C library; libraries that are loaded into another program take it from there.
+  if [[ $target = *-musl ]]; then
+    RUSTFLAGS+=" -C target-feature=-crt-static"
+    export RUSTC_WORKSPACE_WRAPPER=$repository/packaging/musl_rustc.sh
+  fi
+  # With the Python library among them, dependencies have the features that the wheel needs, and are compiled once.
+  compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py \
+    --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam || return 1
+  cp "$built/cellsparse$program" "$to/bin/"
   cp "$built/${prefix}cellsparse.$shared" "$built/libcellsparse.a" "$to/lib/"
   [ ! -e "$built/libcellsparse.dll.a" ] || cp "$built/libcellsparse.dll.a" "$to/lib/"
   cp include/cellsparse.h "$to/include/"

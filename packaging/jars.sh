@@ -8,8 +8,9 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 rm -rf "$out/jars"
 mvn --batch-mode --quiet --file cellsparse-java/pom.xml -DskipTests -Dcellsparse.natives="$out/none" package
+jars=()
 for name in cellsparse qupath-extension-cellsparse; do
-  "${PYTHON:-python3}" packaging/jars.py "cellsparse-java/$name/target/$name-$version.jar" "$out/jars" "$out/natives/native" \
-    cellsparse-core/starters
+  jars+=("cellsparse-java/$name/target/$name-$version.jar")
 done
+"${PYTHON:-python3}" packaging/jars.py "$out/jars" "$out/natives/native" cellsparse-core/starters "${jars[@]}"
 packaging/sums.sh

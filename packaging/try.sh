@@ -122,6 +122,20 @@ try_musl_aarch64() {
   try "$1" qemu qemu-aarch64 "$2"
 }
 
+# What programs and libraries for Windows ask of the system: nothing that comes with a compiler.
+windows_needs() {
+  local foreign files platform
+  platform=$(sed -n "s/^$1 \([^ ]*\) .*/\1/p" packaging/targets.txt)
+  files=("$out/$1"/bin/cellsparse.exe "$out/$1"/lib/*.dll "$out/natives/native/$platform"/*.dll)
+  foreign=$(x86_64-w64-mingw32-objdump -p "${files[@]}" | sed -n 's/.*DLL Name: //p' | tr '[:upper:]' '[:lower:]' | sort -u |
+    { grep -vxE '(api-ms-win-.*|kernel32|msvcrt|ntdll|userenv|ws2_32|bcrypt|bcryptprimitives|advapi32)\.dll' || true; } | tr '\n' ' ')
+  if [ -n "$foreign" ]; then
+    note "$1" "needs" "wrong: $foreign"
+  else
+    note "$1" "needs" "of ${#files[@]} files libraries of Windows alone"
+  fi
+}
+
 # Folders with backslashes and drive letters, a name that is not ASCII and one longer than 260 characters, and the C library.
 try_windows() {
   local target=$1
@@ -136,6 +150,7 @@ try_windows() {
     x86_64-w64-mingw32-gcc -O2 -shared -o "$system/bcryptprimitives.dll" packaging/bcryptprimitives.c -ladvapi32 ||
       { note "$target" Wine "left out: no x86_64-w64-mingw32-gcc for what this Wine lacks" && return; }
   fi
+  windows_needs "$target"
   try "$target" Wine wine "$2"
   windows_names "$target" "$2"
   c_program "$target"
@@ -158,8 +173,8 @@ c_program() {
   local folder=$work/$1-c built=$out/$1
   mkdir -p "$folder"
   cp "$built/lib/cellsparse.dll" "$folder/"
-  if x86_64-w64-mingw32-gcc -std=c11 -Iinclude tests/c/misuse.c -o "$folder/misuse.exe" "$built/lib/libcellsparse.dll.a" \
-    > "$folder/log" 2>&1 && (cd "$folder" && wine misuse.exe) >> "$folder/log" 2>&1; then
+  if x86_64-w64-mingw32-gcc -std=c11 -Iinclude -DRELEASE "-DFIXTURES=\"$PWD/tests/fixtures\"" tests/c/misuse.c \
+    -o "$folder/misuse.exe" "$built/lib/libcellsparse.dll.a" > "$folder/log" 2>&1 && (cd "$folder" && wine misuse.exe) >> "$folder/log" 2>&1; then
     note "$1" "Wine, C library" "tests/c/misuse.c passes"
   else
     note "$1" "Wine, C library" "wrong: see $folder/log"

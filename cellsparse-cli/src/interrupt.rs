@@ -1,8 +1,10 @@
 //! Ctrl-C: the first one stops the training and keeps what it has reached, the second one ends the program.
 
 use std::sync::OnceLock;
+use std::{io, thread};
 
 use cellsparse_core::CancelToken;
+use tokio::runtime::Builder;
 
 use crate::note;
 
@@ -17,7 +19,7 @@ pub fn token() -> CancelToken {
             let token = CancelToken::new();
             let raised = token.clone();
             // Failing to set a handler leaves the system's own behaviour, which is safe.
-            let _ = ctrlc::set_handler(move || {
+            let _ = watch(move || {
                 if raised.is_cancelled() {
                     std::process::exit(INTERRUPTED);
                 }
@@ -27,4 +29,25 @@ pub fn token() -> CancelToken {
             token
         })
         .clone()
+}
+
+/// Calls `interrupted` at every Ctrl-C, from a thread of its own. The handler is in place when this returns.
+fn watch(interrupted: impl Fn() + Send + 'static) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        #[cfg(unix)]
+        let signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        #[cfg(windows)]
+        let signals = tokio::signal::windows::ctrl_c()?;
+        signals
+    };
+    thread::Builder::new().name("interrupts".into()).spawn(move || {
+        runtime.block_on(async {
+            while signals.recv().await.is_some() {
+                interrupted();
+            }
+        });
+    })?;
+    Ok(())
 }

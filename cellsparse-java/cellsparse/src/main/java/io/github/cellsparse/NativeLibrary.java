@@ -93,10 +93,7 @@ final class NativeLibrary {
     private static void loadFromJar() throws IOException {
         String name = System.mapLibraryName("cellsparse_jni");
         String resource = "/native/" + platform() + "/" + name;
-        String hash;
-        try (InputStream stream = open(resource)) {
-            hash = hash(stream);
-        }
+        String hash = hash(resource);
         Path file;
         try {
             file = extract(resource, hash, cache().resolve(hash), name);
@@ -113,11 +110,27 @@ final class NativeLibrary {
         }
     }
 
+    /** The hash of the library in the jar: as the jar states it, which spares unpacking at each start, or computed. */
+    private static String hash(String resource) throws IOException {
+        try (InputStream stated = NativeLibrary.class.getResourceAsStream(resource + ".hash")) {
+            if (stated != null) {
+                return new String(stated.readAllBytes(), StandardCharsets.US_ASCII).trim();
+            }
+        }
+        try (InputStream stream = open(resource)) {
+            return hash(stream);
+        }
+    }
+
     /** The library in the jar. It is read as a stream: as a whole it would not fit into a small heap. */
     private static InputStream open(String resource) throws IOException {
         InputStream stream = NativeLibrary.class.getResourceAsStream(resource);
         if (stream == null) {
-            throw new IOException("the jar has no " + resource + "; take the jar for this platform or the one for all");
+            InputStream packed = NativeLibrary.class.getResourceAsStream(resource + ".lzma");
+            if (packed == null) {
+                throw new IOException("the jar has no " + resource + "; take the jar for this platform or the one for all");
+            }
+            stream = new Lzma(packed);
         }
         try (InputStream list = NativeLibrary.class.getResourceAsStream(resource + ".parts")) {
             if (list == null) {
