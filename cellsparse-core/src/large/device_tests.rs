@@ -65,7 +65,8 @@ fn on_device(algorithm: Algorithm, device: Device, threads: usize) -> LargeOptio
 #[test]
 fn the_network_looks_at_the_next_part_while_the_objects_of_one_are_searched() {
     let image = field(430, 610, 5).image;
-    for (&algorithm, pixels) in Algorithm::ALL.iter().zip([usize::MAX - 1, usize::MAX - 2, usize::MAX - 3]) {
+    // Blocks of ELEPHANT go the way of Cellpose's, with larger tiles, of which few are new.
+    for (algorithm, pixels) in [(Algorithm::Stardist, usize::MAX - 1), (Algorithm::Cellpose, usize::MAX - 2)] {
         let model = model(algorithm);
         let begun = || passes::on(pixels);
         // One thread has no hands free for the next part before it is done with one.
