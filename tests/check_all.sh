@@ -10,7 +10,8 @@
 #   deny     cargo install cargo-deny
 #   semver   cargo install cargo-semver-checks, and a tag v* to compare with
 #   workflows  go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
-#   metal    rustup toolchain install nightly --component rust-src; NIGHTLY names another toolchain
+#   metal    rustup target add aarch64-apple-darwin; or rustup toolchain install nightly --component rust-src, NIGHTLY names
+#            another toolchain
 #   cuda     pip, 1.5 GB of NVIDIA's packages
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -83,18 +84,33 @@ release() {
   cargo test --release --quiet --workspace --test kernels --test golden
 }
 
-# Type-checked only: the standard library of macOS comes from its source.
-metal() {
-  [ -d "$(rustc "+$nightly" --print sysroot 2> /dev/null)/lib/rustlib/src" ] || return $left_out
-  CARGO_TARGET_DIR=target/check/metal cargo "+$nightly" check --quiet -Zbuild-std=std,panic_abort \
-    --target aarch64-apple-darwin -p cellsparse-core --lib --features metal
+# What is built for accelerators, with one accelerator's feature: the library and every program.
+accelerated() {
+  local package
+  for package in cellsparse-core cellsparse-cli cellsparse-ffi cellsparse-jni cellsparse-py; do
+    echo "-p $package --features $package/$1,$package/sam"
+  done
 }
 
-# Type-checked, with the kernels of Candle compiled by NVIDIA's compiler.
+# Type-checked only. The standard library of macOS is that of rustup, or comes from its source.
+metal() {
+  local cargo=(cargo) more=() target=aarch64-apple-darwin
+  if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
+    [ -d "$(rustc "+$nightly" --print sysroot 2> /dev/null)/lib/rustlib/src" ] || return $left_out
+    cargo=(cargo "+$nightly") more=(-Zbuild-std=std,panic_abort)
+  fi
+  # shellcheck disable=SC2046
+  CARGO_TARGET_DIR=target/check/metal "${cargo[@]}" check --quiet "${more[@]}" --target "$target" $(accelerated metal)
+}
+
+# Type-checked without warnings, with the kernels of Candle compiled by NVIDIA's compiler.
 cuda() {
   # shellcheck source=tests/cuda_toolkit.sh
   source tests/cuda_toolkit.sh target/cuda || return $left_out
-  CARGO_TARGET_DIR=target/check/cuda cargo check --quiet -p cellsparse-core --lib --features cuda
+  export CARGO_TARGET_DIR=target/devices
+  # shellcheck disable=SC2046
+  cargo clippy --quiet --release $(accelerated cuda) -- -D warnings &&
+    cargo clippy --quiet --release -p cellsparse-core --lib --features cudnn,sam -- -D warnings
 }
 
 stages=("$@")

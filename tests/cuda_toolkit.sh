@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Puts what `--features cuda` needs to build into a folder, without a graphics card, a driver or an installed CUDA toolkit.
 #
-#   source tests/cuda_toolkit.sh [FOLDER]      default target/cuda; sets the variables that the build reads
+#   source tests/cuda_toolkit.sh [FOLDER [cudnn]]      default target/cuda; sets the variables that the build reads
 #   cargo build --release -p cellsparse-cli --features cuda
 #
+# With `cudnn` also what is needed to link `--features cudnn` (0.5 GB).
 # The compiler and the libraries are NVIDIA's packages for Python (1.5 GB). CUDA 13.0, because a driver refuses what a newer
 # compiler wrote. A program that was built so starts where there is a driver.
 cuda_toolkit() {
@@ -32,9 +33,19 @@ cuda_toolkit() {
     cc -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$toolkit/lib64/stubs/libcuda.so" "$folder/stub.c" || return 1
     touch "$folder/done"
   fi
-  export CUDA_HOME=$toolkit CUDA_PATH=$toolkit CUDA_ROOT=$toolkit NVCC=$toolkit/bin/nvcc PATH=$toolkit/bin:$PATH
+  if [ "${2:-}" = cudnn ] && [ ! -e "$folder/cudnn" ]; then
+    python3 -m pip install --quiet --no-deps --target "$folder/cudnn-wheels" "nvidia-cudnn-cu13==9.*" || return 1
+    for file in "$folder"/cudnn-wheels/nvidia/cudnn/lib/*; do ln -sf "$file" "$toolkit/lib64/"; done
+    ln -sf libcudnn.so.9 "$toolkit/lib64/libcudnn.so"
+    touch "$folder/cudnn"
+  fi
+  cp "$(dirname "${BASH_SOURCE[0]}")/nvcc_kept.sh" "$toolkit/bin/nvcc-kept"
+  export CUDA_HOME=$toolkit CUDA_PATH=$toolkit CUDA_ROOT=$toolkit PATH=$toolkit/bin:$PATH
+  export NVCC=$toolkit/bin/nvcc-kept NVCC_KEPT=$folder/kernels
   # There is no card to ask.
   export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CUDARC_CUDA_VERSION=${CUDARC_CUDA_VERSION:-13000}
+  # Errors of the driver would otherwise end a link: its library comes with the driver.
+  export RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C link-arg=-Wl,--allow-shlib-undefined"
   export LIBRARY_PATH=$toolkit/lib64:$toolkit/lib64/stubs${LIBRARY_PATH:+:$LIBRARY_PATH}
 }
-cuda_toolkit "${1:-target/cuda}"
+cuda_toolkit "${1:-target/cuda}" "${2:-}"

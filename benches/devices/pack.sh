@@ -2,21 +2,19 @@
 # Builds the tests and the measurement for CUDA on this machine, which needs no card, and packs them for a machine that has one and
 # reaches no network: into .devices/pack.tar.xz.
 #
-#   benches/devices/pack.sh
+#   benches/devices/pack.sh [cudnn]      with cuDNN, which the machine then needs
 #
 # There, benches/devices/run.sh unpacks and runs them; it takes the libraries of CUDA from the packages that PyTorch came with. The
 # programs are compiled for the card that CUDA_COMPUTE_CAP names (90: H100 and H200).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=tests/cuda_toolkit.sh
-source tests/cuda_toolkit.sh target/cuda
+source tests/cuda_toolkit.sh target/cuda "${1:-}"
 export CARGO_TARGET_DIR=target/devices
-# Errors of the driver would otherwise end the link: its library comes with the driver.
-export RUSTFLAGS="-C link-arg=-Wl,--allow-shlib-undefined"
 begin=$SECONDS
 programs() { sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'; }
-tests=$(cargo test --release -p cellsparse-core --features cuda --lib --no-run --message-format json | programs)
-bench=$(cargo build --release -p cellsparse-core --features cuda --example devices --message-format json | programs)
+tests=$(cargo test --release -p cellsparse-core --features "${1:-cuda}" --lib --no-run --message-format json | programs)
+bench=$(cargo build --release -p cellsparse-core --features "${1:-cuda}" --example devices --message-format json | programs)
 rm -rf .devices && mkdir .devices
 strip -o .devices/tests "$tests"
 strip -o .devices/devices "$bench"

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Sources that run on an accelerator.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "networks/candle_engine.rs",
     "networks/device_layers.rs",
     "networks/device_network.rs",
     "networks/device_norm.rs",
+    "networks/device_upload.rs",
     "training/device/learner.rs",
     "training/device/loss.rs",
     "training/device/loss_cellpose.rs",

@@ -134,7 +134,7 @@ fn region_distances_into<T: Pixel>(
                     let end = start + run.len();
                     if run[0].inside() {
                         let bounded = [start > 0, end < width];
-                        row_minima(envelope, &mut out[start..end], start, bounded, sampling[1], &finish);
+                        row_minima(envelope, &mut out[start..end], bounded, sampling[1], &finish);
                     }
                     start = end;
                 }
@@ -143,30 +143,22 @@ fn region_distances_into<T: Pixel>(
     );
 }
 
-/// Turns the column distances of one run of a row, from column `start` on, into distances in the plane. `bounded`
-/// says whether the row goes on before and after the run.
-fn row_minima(
-    envelope: &mut Envelope,
-    run: &mut [f64],
-    start: usize,
-    bounded: [bool; 2],
-    step: f64,
-    finish: &impl Fn(f64) -> f64,
-) {
-    let first = start as f64;
+/// Turns the column distances of one run of a row into distances in the plane. `bounded` says whether the row goes on
+/// before and after the run.
+fn row_minima(envelope: &mut Envelope, run: &mut [f64], bounded: [bool; 2], step: f64, finish: &impl Fn(f64) -> f64) {
     envelope.clear();
     if bounded[0] {
-        envelope.push((first - 1.0) * step, 0.0);
+        envelope.push(-step, 0.0);
     }
     for (k, distance) in run.iter().enumerate() {
-        envelope.push((first + k as f64) * step, distance * distance);
+        envelope.push(k as f64 * step, distance * distance);
     }
     if bounded[1] {
-        envelope.push((first + run.len() as f64) * step, 0.0);
+        envelope.push(run.len() as f64 * step, 0.0);
     }
     let mut cursor = 0;
     for (k, distance) in run.iter_mut().enumerate() {
-        *distance = finish(envelope.minimum((first + k as f64) * step, &mut cursor));
+        *distance = finish(envelope.minimum(k as f64 * step, &mut cursor));
     }
 }
 
@@ -215,8 +207,15 @@ impl<T: Pixel> Front<T> {
 /// Lower envelope of parabolas `(x - at)^2 + height` that are added in ascending order of `at`.
 #[derive(Default)]
 struct Envelope {
-    /// `(at, height, left)`: the parabola is the lowest one from `left` to the next entry's `left`.
-    pieces: Vec<(f64, f64, f64)>,
+    pieces: Vec<Piece>,
+}
+
+/// A parabola that is the lowest one from `left` to the `left` of the next piece.
+struct Piece {
+    at: f64,
+    height: f64,
+    /// Numerator and denominator, which is not negative: a division would take most of the time. Exact for unit sampling.
+    left: [f64; 2],
 }
 
 impl Envelope {
@@ -228,24 +227,25 @@ impl Envelope {
         if !height.is_finite() {
             return;
         }
-        while let Some(&(last_at, last_height, last_left)) = self.pieces.last() {
-            let left = ((height + at * at) - (last_height + last_at * last_at)) / (2.0 * (at - last_at));
-            if left > last_left {
-                self.pieces.push((at, height, left));
+        while let Some(last) = self.pieces.last() {
+            let left = [(height + at * at) - (last.height + last.at * last.at), 2.0 * (at - last.at)];
+            if left[0] * last.left[1] > last.left[0] * left[1] {
+                self.pieces.push(Piece { at, height, left });
                 return;
             }
             self.pieces.pop();
         }
-        self.pieces.push((at, height, f64::NEG_INFINITY));
+        // From minus infinity on.
+        self.pieces.push(Piece { at, height, left: [-1.0, 0.0] });
     }
 
     /// The envelope at `x`; `cursor` starts at 0 and `x` must ascend from call to call.
     fn minimum(&self, x: f64, cursor: &mut usize) -> f64 {
-        while self.pieces.get(*cursor + 1).is_some_and(|next| next.2 < x) {
+        while self.pieces.get(*cursor + 1).is_some_and(|next| next.left[0] < x * next.left[1]) {
             *cursor += 1;
         }
         match self.pieces.get(*cursor) {
-            Some(&(at, height, _)) => (x - at) * (x - at) + height,
+            Some(piece) => (x - piece.at) * (x - piece.at) + piece.height,
             None => f64::INFINITY,
         }
     }

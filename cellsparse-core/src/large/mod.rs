@@ -51,6 +51,8 @@ use crate::model::{Model, PredictOptions};
 use crate::raster::regions::RegionReader;
 
 #[cfg(test)]
+mod device_tests;
+#[cfg(test)]
 mod tests;
 
 /// How to segment an image by parts.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::LargeOptions;
 use super::blocks::{BLOCK, Blocks};
-use super::run::{at_level, cells, is_wanted, keeps};
+use super::run::{BlockSearch, at_level, is_wanted, keeps};
 use super::spool::{Facts, Spool};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -121,19 +121,25 @@ pub(super) fn packed_blocks(
     let lattice = Blocks::of(extent, side);
     let setup = Setup::new(model, reader, options.level, &context, &options.predict)?;
     let setup = if options.skip_empty { setup.with_thumbnail()? } else { setup };
-    let mut answers = if setup.searches_whole() { None } else { Some(Blended::new(&setup)?) };
-    let mut packed = Vec::new();
-    for &index in blocks {
-        if index >= lattice.len() {
-            return Err(Error::Config(format!("block {index} of {}", lattice.len())));
-        }
-        let core = lattice.region(index);
-        let found = match &mut answers {
-            Some(answers) => cells(&setup, &options, answers, core, 0)?.unwrap_or_default(),
-            None => stars(&setup, &options, core)?,
-        };
-        packed.push(Spool::packed(&found));
+    if let Some(index) = blocks.iter().find(|index| **index >= lattice.len()) {
+        return Err(Error::Config(format!("block {index} of {}", lattice.len())));
     }
+    let cores: Vec<(usize, Region)> = blocks.iter().map(|index| (*index, lattice.region(*index))).collect();
+    let mut packed = Vec::new();
+    if setup.searches_whole() {
+        for (_, core) in cores {
+            packed.push(Spool::packed(&stars(&setup, &options, core)?));
+        }
+        return Ok(packed);
+    }
+    let answers = Blended::new(&setup)?;
+    BlockSearch { setup: &setup, options: &options, answers: &answers, doublings: 0 }.each(
+        &cores,
+        &mut |_, found| {
+            packed.push(Spool::packed(&found.unwrap_or_default()));
+            Ok(())
+        },
+    )?;
     Ok(packed)
 }
 

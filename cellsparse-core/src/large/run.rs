@@ -1,6 +1,6 @@
 //! One run: which parts are looked at, in which order, and what is kept of each.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::assemble::assemble;
 use super::blocks::Blocks;
@@ -11,7 +11,7 @@ use super::{LargeOptions, LargeProgress, LargeShape, LargeSink, LargeSummary};
 use crate::control::Flow;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::model::large::{Blended, Context, Found, Row, Setup, StarSearch};
+use crate::model::large::{Blended, Context, Found, PartMaps, Searched, Setup, StarSearch};
 use crate::raster::regions::{Extent, Region, RegionReader, factor};
 
 /// Pixels beyond its border in which a block also looks for objects: an object whose anchor is rounded to the other side of a
@@ -122,29 +122,31 @@ impl Parts<'_> {
         }
         // Suppression looks at what competes with the objects that are wanted.
         let around = setup.surroundings();
-        let left_out = Cell::new(0);
+        let left_out = AtomicUsize::new(0);
         let look = |region: Region| -> Result<bool> {
             let region = region.grown(around, setup.extent());
             if !is_wanted(self.options, region) {
                 return Ok(false);
             }
             let empty = self.options.skip_empty && setup.is_empty(region)?;
-            left_out.set(left_out.get() + usize::from(empty));
+            left_out.fetch_add(usize::from(empty), Ordering::Relaxed);
             Ok(!empty)
         };
-        let [mut done, rows] = search.rows();
+        let [done, rows] = search.rows();
         let total = rows * search.columns();
         teller.begin(Phase::Network, total, done * search.columns());
-        while done < rows {
-            if search.next_row(&look, &mut || teller.tick())? == Row::Again {
-                settled = Settled::default();
-                left_out.set(0);
-                self.spool.forget_stars()?;
-                teller.begin(Phase::Network, total, 0);
+        loop {
+            let searched = search.search(&look, &mut || teller.tick(), &mut |search| {
+                self.spool.put_settled(&search.take_settled(), &mut settled)?;
+                self.spool.put_stars(layout, search.rows()[0], search.suppression(), settled)
+            })?;
+            if searched == Searched::All {
+                break;
             }
-            done = search.rows()[0];
-            self.spool.put_settled(&search.take_settled(), &mut settled)?;
-            self.spool.put_stars(layout, done, search.suppression(), settled)?;
+            settled = Settled::default();
+            left_out.store(0, Ordering::Relaxed);
+            self.spool.forget_stars()?;
+            teller.begin(Phase::Network, total, 0);
         }
         search.settle_all()?;
         self.spool.put_settled(&search.take_settled(), &mut settled)?;
@@ -161,23 +163,22 @@ impl Parts<'_> {
             }
             teller.tick()?;
         }
-        Ok(left_out.get())
+        Ok(left_out.into_inner())
     }
 
     fn blended(&self, setup: &Setup<'_>, teller: &mut Teller<'_>) -> Result<usize> {
         let order = self.blocks.in_panels();
         let open: Vec<usize> = order.iter().copied().filter(|index| !self.spool.has_block(*index)).collect();
         teller.begin(Phase::Network, order.len(), order.len() - open.len());
-        let mut answers = Blended::new(setup)?;
+        let answers = Blended::new(setup)?;
+        let cores: Vec<(usize, Region)> = open.into_iter().map(|index| (index, self.blocks.region(index))).collect();
+        let search = BlockSearch { setup, options: self.options, answers: &answers, doublings: DOUBLINGS };
         let mut left_out = 0;
-        for index in open {
-            self.options.predict.cancel.check()?;
-            let core = self.blocks.region(index);
-            let found = cells(setup, self.options, &mut answers, core, DOUBLINGS)?;
+        search.each(&cores, &mut |index, found| {
             left_out += usize::from(found.is_none());
             self.spool.put_block(index, &found.unwrap_or_default())?;
-            teller.tick()?;
-        }
+            teller.tick()
+        })?;
         Ok(left_out)
     }
 }
@@ -200,34 +201,93 @@ pub(super) fn keeps(options: &LargeOptions, found: &Found) -> bool {
     area.contains(sum.map(|sum| sum / f64::max(count, 1.0)))
 }
 
-/// The objects of Cellpose or ELEPHANT that are anchored in a block or close to it, none of which is cut as long as the
-/// surroundings may be doubled; `None` when the block was left out because it shows nothing.
-pub(super) fn cells(
-    setup: &Setup<'_>,
-    options: &LargeOptions,
-    answers: &mut Blended<'_>,
-    core: Region,
-    doublings: usize,
-) -> Result<Option<Vec<Found>>> {
-    let extent = setup.extent();
-    let near = core.grown(MARGIN, extent);
-    let mut around = setup.surroundings();
-    let first = core.grown(around, extent);
-    if !is_wanted(options, first) {
-        return Ok(Some(Vec::new()));
-    }
-    if options.skip_empty && setup.is_empty(first)? {
-        return Ok(None);
-    }
-    for round in 0.. {
-        let mut found = answers.objects(core.grown(around, extent))?;
-        found.retain(|one| near.contains(one.anchor));
-        let fits = || setup.require(core.grown(2 * around, extent), "a part of the image,").is_ok();
-        if round >= doublings || !found.iter().any(|one| one.cut) || !fits() {
-            found.retain(|one| keeps(options, one));
-            return Ok(Some(found));
+/// The search for the objects of Cellpose or ELEPHANT, block by block.
+pub(super) struct BlockSearch<'a> {
+    pub setup: &'a Setup<'a>,
+    pub options: &'a LargeOptions,
+    pub answers: &'a Blended<'a>,
+    /// How often the surroundings of a block may be doubled because an object reaches out of them.
+    pub doublings: usize,
+}
+
+/// What is known of a block before objects are searched for in it.
+enum Look {
+    Unwanted,
+    ShowsNothing,
+    Maps(PartMaps),
+}
+
+impl BlockSearch<'_> {
+    /// Hands to `keep` the objects that are anchored in each block or close to it, none of which is cut as long as the
+    /// surroundings may be doubled; `None` for a block that was left out because it shows nothing. An accelerator looks at the next
+    /// block while the CPU searches one.
+    pub fn each(
+        &self,
+        cores: &[(usize, Region)],
+        keep: &mut dyn FnMut(usize, Option<Vec<Found>>) -> Result<()>,
+    ) -> Result<()> {
+        let mut next = None;
+        for (at, &(index, core)) in cores.iter().enumerate() {
+            self.options.predict.cancel.check()?;
+            let look = next.take().unwrap_or_else(|| self.look(core))?;
+            let later = cores.get(at + 1).map(|&(_, core)| move || self.look(core));
+            let (kept, computed) = self.setup.beside(later, || {
+                let found = match look {
+                    Look::Unwanted => Some(Vec::new()),
+                    Look::ShowsNothing => None,
+                    Look::Maps(maps) => match self.objects(core, maps, 0)? {
+                        Some(found) => Some(found),
+                        None => return Ok(false),
+                    },
+                };
+                keep(index, found).map(|()| true)
+            });
+            next = computed;
+            if !kept? {
+                // Only now, so that the image is read, and the network runs, for one block at a time.
+                keep(index, Some(self.wider(core)?))?;
+            }
         }
-        around *= 2;
+        Ok(())
     }
-    Ok(Some(Vec::new()))
+
+    fn look(&self, core: Region) -> Result<Look> {
+        let first = self.window(core, 0);
+        if !is_wanted(self.options, first) {
+            return Ok(Look::Unwanted);
+        }
+        if self.options.skip_empty && self.setup.is_empty(first)? {
+            return Ok(Look::ShowsNothing);
+        }
+        self.answers.maps(first).map(Look::Maps)
+    }
+
+    /// A block with its surroundings, which were doubled that often.
+    fn window(&self, core: Region, doubled: usize) -> Region {
+        core.grown(self.setup.surroundings() << doubled, self.setup.extent())
+    }
+
+    /// The objects of a block that are wanted; `None` when one is cut that need not be.
+    fn objects(&self, core: Region, maps: PartMaps, doubled: usize) -> Result<Option<Vec<Found>>> {
+        let near = core.grown(MARGIN, self.setup.extent());
+        let mut found = self.answers.objects(maps)?;
+        found.retain(|one| near.contains(one.anchor));
+        let fits = || self.setup.require(self.window(core, doubled + 1), "a part of the image,").is_ok();
+        if doubled < self.doublings && found.iter().any(|one| one.cut) && fits() {
+            return Ok(None);
+        }
+        found.retain(|one| keeps(self.options, one));
+        Ok(Some(found))
+    }
+
+    /// The objects of a block of which one was cut.
+    fn wider(&self, core: Region) -> Result<Vec<Found>> {
+        for doubled in 1.. {
+            let maps = self.answers.maps(self.window(core, doubled))?;
+            if let Some(found) = self.objects(core, maps, doubled)? {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
 }

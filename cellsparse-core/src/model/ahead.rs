@@ -6,38 +6,40 @@ use crate::error::Result;
 use crate::networks::Device;
 
 /// Computes something for every item in order and hands it to `visit`, until that says to stop. On an accelerator the next one is
-/// computed meanwhile; the CPU has no hands free for it.
+/// computed meanwhile.
 pub(super) fn ahead<I: Sync, T: Send>(
     device: &Device,
     items: &[I],
     compute: impl Fn(&I) -> Result<T> + Sync,
     visit: &mut dyn FnMut(T) -> Result<ControlFlow<()>>,
 ) -> Result<ControlFlow<()>> {
-    if device.is_cpu() {
-        for item in items {
-            if visit(compute(item)?)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        return Ok(ControlFlow::Continue(()));
-    }
-    let mut next = items.first().map(&compute);
-    for index in 0..items.len() {
-        let Some(current) = next.take() else { break };
-        let current = current?;
-        let later = items.get(index + 1);
-        let visited = rayon::in_place_scope(|scope| {
-            if let Some(later) = later {
-                let (next, compute) = (&mut next, &compute);
-                scope.spawn(move |_| *next = Some(compute(later)));
-            }
-            visit(current)
-        })?;
-        if visited.is_break() {
+    let compute = &compute;
+    let mut next = None;
+    for (index, item) in items.iter().enumerate() {
+        let current = next.take().unwrap_or_else(|| compute(item))?;
+        let later = items.get(index + 1).map(|item| move || compute(item));
+        let (visited, computed) = beside(device, later, || visit(current));
+        if visited?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
+        next = computed;
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// Does `now`, and on an accelerator `next` at the same time on another thread of the pool; the CPU has no hands free for it.
+pub(super) fn beside<A, B: Send>(
+    device: &Device,
+    next: Option<impl FnOnce() -> B + Send>,
+    now: impl FnOnce() -> A,
+) -> (A, Option<B>) {
+    let Some(next) = next.filter(|_| !device.is_cpu()) else { return (now(), None) };
+    let mut computed = None;
+    let done = rayon::in_place_scope(|scope| {
+        scope.spawn(|_| computed = Some(next()));
+        now()
+    });
+    (done, computed)
 }
 
 #[cfg(all(test, feature = "candle"))]

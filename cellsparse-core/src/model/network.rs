@@ -8,10 +8,10 @@ use super::engines::EngineCache;
 use super::normalization::{FARTHEST, Normalization};
 use super::work::Work;
 use super::working_scale::WorkingScale;
-use crate::budget::{array, gathered, zeros};
+use crate::budget::{array, bytes_of, gathered, zeros};
 use crate::control::CancelToken;
 use crate::error::{Error, Reason, Result, counted};
-use crate::networks::{Device, Engine, Graph, ImageStatistics, Weights};
+use crate::networks::{Device, Engine, Graph, ImageStatistics, Node, Weights};
 use crate::raster::Image;
 
 /// A network with its weights, and how it sees images: what an algorithm works with.
@@ -124,13 +124,30 @@ impl Network {
         Ok(result)
     }
 
-    /// Bytes that the network takes for batches of that shape, `[batch, height, width]`; 0 on a device with memory of its own.
+    /// Bytes that the network takes on the CPU for batches of that shape, `[batch, height, width]`. On a device with memory of its
+    /// own, these are the inputs and outputs of the batch that it computes, and twice the outputs of the one before, which
+    /// somebody looks at meanwhile.
     pub fn bytes(&self, shape: [usize; 3], device: &Device) -> Result<u64> {
         match device.is_cpu() {
             true if device.is_sparing() => self.graph.sparing_bytes(shape),
             true => self.graph.bytes(shape, false),
-            false => Ok(0),
+            false => {
+                Ok(self.input_bytes(shape).saturating_mul(2).saturating_add(self.output_bytes(shape).saturating_mul(3)))
+            }
         }
+    }
+
+    fn input_bytes(&self, [batch, height, width]: [usize; 3]) -> u64 {
+        bytes_of(&[batch, height, width, self.graph.input_channels()], 4)
+    }
+
+    fn output_bytes(&self, [batch, height, width]: [usize; 3]) -> u64 {
+        let bytes = |node: &Node| {
+            let [rows, columns] = node.size(height, width);
+            bytes_of(&[batch, rows, columns, node.channels], 4)
+        };
+        let outputs = self.graph.outputs().iter().map(|id| bytes(&self.graph.nodes()[*id]));
+        outputs.fold(0, u64::saturating_add)
     }
 
     /// The first of several shapes for which there is memory.
@@ -269,6 +286,16 @@ pub(super) fn fill_from(image: ArrayView3<'_, f32>) -> impl FnOnce(&mut [f32]) {
 #[cfg(test)]
 mod tests {
     use crate::model::{Algorithm, Architecture, Model};
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn what_goes_to_an_accelerator_and_comes_back_counts_among_the_memory() {
+        let model = Model::new(Architecture::of(Algorithm::Stardist, 1), 0).unwrap();
+        let bytes = |shape| model.network.bytes(shape, &super::Device::stand_in(None)).unwrap();
+        // A number for every pixel, and 33 on every second row and column.
+        assert_eq!(bytes([1, 64, 32]), 4 * (2 * 64 * 32 + 3 * 33 * 32 * 16));
+        assert_eq!(bytes([3, 64, 32]), 3 * bytes([1, 64, 32]));
+    }
 
     #[test]
     fn channels_whose_mean_is_taken_are_said() {

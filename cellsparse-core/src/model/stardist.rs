@@ -10,7 +10,8 @@ use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "io")]
-pub(super) use self::maps::StarTiles;
+#[cfg(feature = "io")]
+pub(super) use self::maps::{StarMaps, StarTiles, with_tiles};
 use self::objects::{Candidates, Stars};
 #[cfg(feature = "io")]
 pub(super) use self::objects::{Placing, REACH, RowOfTiles};

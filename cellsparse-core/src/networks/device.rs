@@ -16,6 +16,20 @@ enum Kind {
     Accelerator(Accelerator),
 }
 
+/// Passes that have begun on devices that stand in for others, which tests tell apart by how many pixels they take.
+#[cfg(all(test, feature = "candle"))]
+pub(crate) mod passes {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    pub(super) static BEGUN: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+
+    /// Those on the device that takes that many pixels.
+    pub(crate) fn on(most_pixels: usize) -> usize {
+        BEGUN.lock().unwrap().get(&most_pixels).copied().unwrap_or(0)
+    }
+}
+
 /// A device that Candle drives.
 #[cfg(feature = "candle")]
 #[derive(Debug, Clone)]
@@ -151,6 +165,10 @@ impl Device {
     /// Refuses a batch that the device has no memory for, as far as that is known beforehand.
     #[cfg(feature = "candle")]
     pub(super) fn check_room(&self, shape: [usize; 3]) -> candle_core::Result<()> {
+        #[cfg(test)]
+        if let Kind::Accelerator(Accelerator { most_pixels: Some(most), .. }) = &self.0 {
+            *passes::BEGUN.lock().unwrap().entry(*most).or_default() += 1;
+        }
         match &self.0 {
             Kind::Accelerator(Accelerator { most_pixels: Some(most), .. })
                 if shape.iter().product::<usize>() > *most =>

@@ -3,8 +3,13 @@
 use crate::error::Error;
 
 /// What the drivers say when a device has no memory left; in lower case.
-const NO_MEMORY: [&str; 4] =
-    ["out of memory", "out_of_memory", "failed to create metal resource: buffer", "cublas_status_alloc_failed"];
+const NO_MEMORY: [&str; 5] = [
+    "out of memory",
+    "out_of_memory",
+    "failed to create metal resource: buffer",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+];
 
 /// The error of this library for one of Candle: [`Error::Limit`] when the device has no memory left, else [`Error::Device`].
 pub(crate) fn failed(error: candle_core::Error) -> Error {

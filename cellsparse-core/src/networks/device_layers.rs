@@ -3,7 +3,8 @@
 //! The gradients are written out instead of being taken from Candle: its maximum pooling spreads a gradient over the whole
 //! window, its upsampling forgets what was accumulated before, and its convolution turns the whole map into a kernel. Only
 //! operations are used that both CUDA and Metal have, on layouts that both take: operands of products are contiguous or
-//! transposed, with an offset at most in the first dimension; Metal has signs and inverses of contiguous values only.
+//! transposed, with an offset at most in the first dimension; Metal has signs and inverses of contiguous values only. With the feature
+//! `cudnn`, CUDA devices take convolutions and their gradients from there.
 
 use candle_core::{DType, Tensor};
 
@@ -19,6 +20,10 @@ pub(super) fn convolution(x: &Tensor, kernel: &Tensor) -> Tensors<Tensor> {
 
 /// Candle's convolution with a kernel `[out, in, k, k]`. On the CPU it has no numbers of 16 bits: there, results are rounded to them.
 fn convolved(x: &Tensor, kernel: &Tensor) -> Tensors<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if x.device().is_cuda() {
+        return super::device_cudnn::forward(x, kernel);
+    }
     let padding = kernel.dim(2)? / 2;
     if x.dtype() == DType::BF16 && x.device().is_cpu() {
         let (x, kernel) = (x.to_dtype(DType::F32)?, kernel.to_dtype(DType::F32)?);
@@ -31,6 +36,10 @@ fn convolved(x: &Tensor, kernel: &Tensor) -> Tensors<Tensor> {
 /// `turned` is 8, 7, ..., 0.
 pub(super) fn convolution_back(gradient: &Tensor, kernel: &Tensor, turned: &Tensor) -> Tensors<Tensor> {
     let (side, _, inputs, outputs) = kernel.dims4()?;
+    #[cfg(feature = "cudnn")]
+    if gradient.device().is_cuda() {
+        return super::device_cudnn::input_gradient(gradient, &kernel.permute((3, 2, 0, 1))?.contiguous()?);
+    }
     let kernel = match side {
         1 => kernel.clone(),
         _ => {
@@ -49,6 +58,11 @@ pub(super) fn convolution_back(gradient: &Tensor, kernel: &Tensor, turned: &Tens
 pub(super) fn kernel_gradient(x: &Tensor, gradient: &Tensor, side: usize, sums: DType) -> Tensors<Tensor> {
     let (batch, inputs, height, width) = x.dims4()?;
     let outputs = gradient.dim(1)?;
+    #[cfg(feature = "cudnn")]
+    if x.device().is_cuda() {
+        let found = super::device_cudnn::kernel_gradient(x, gradient, side)?;
+        return found.permute((2, 3, 1, 0))?.contiguous()?.to_dtype(sums);
+    }
     if side == 1 {
         let x = x.reshape((batch, inputs, height * width))?;
         let gradient = gradient.reshape((batch, outputs, height * width))?;

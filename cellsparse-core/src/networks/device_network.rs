@@ -12,6 +12,7 @@ use super::device_layers::{
     max_pool_back, upsample, upsample_back,
 };
 use super::device_norm::{NormPass, normalize, normalize_back, normalize_by};
+use super::device_upload::Uploads;
 use super::graph::{Graph, NodeId, Op, Statistics};
 use super::normalization::ImageStatistics;
 use super::weights::Weights;
@@ -33,6 +34,7 @@ pub(crate) struct DeviceNetwork {
     offsets: Vec<usize>,
     /// 8, 7, ..., 0.
     turned: Tensor,
+    uploads: Arc<Uploads>,
 }
 
 /// What a forward pass leaves.
@@ -62,7 +64,8 @@ impl DeviceNetwork {
         let sums = if numbers == DType::F64 { DType::F64 } else { DType::F32 };
         let offsets = graph.parameter_offsets();
         let (graph, device) = (Arc::clone(graph), device.clone());
-        Ok(Self { graph, device, numbers, sums, short_products: false, offsets, turned })
+        let uploads = Arc::new(Uploads::to(&device));
+        Ok(Self { graph, device, numbers, sums, short_products: false, offsets, turned, uploads })
     }
 
     /// The network on a device, computing with its numbers.
@@ -89,6 +92,11 @@ impl DeviceNetwork {
     /// Of parameters, of the outputs and of the gradients that are asked for and given.
     pub fn sums(&self) -> DType {
         self.sums
+    }
+
+    /// The way of batches to the device.
+    pub fn uploads(&self) -> &Uploads {
+        &self.uploads
     }
 
     /// Puts values on the device.
@@ -118,7 +126,7 @@ impl DeviceNetwork {
         self.set_products();
         let channels = self.graph.input_channels();
         let input = || -> Tensors<Tensor> {
-            let input = Tensor::from_slice(input, (batch, height, width, channels), &self.device)?;
+            let input = self.uploads.place(input, &[batch, height, width, channels])?;
             // With one channel, both layouts are the same.
             let input = if channels == 1 {
                 input.reshape((batch, 1, height, width))?

@@ -53,6 +53,11 @@ impl Engine {
         }
     }
 
+    /// Whether an accelerator does the work, so that the CPU is free for something else.
+    pub fn leaves_cpu_free(&self) -> bool {
+        !matches!(self.0, Executor::Cpu(_))
+    }
+
     /// The network on an accelerator and the shape that it takes, for a training that stays there.
     #[cfg(feature = "candle")]
     pub(crate) fn on_device(&self) -> Option<(&DeviceNetwork, [usize; 3])> {

@@ -14,6 +14,8 @@ mod cellpose;
 mod cpu;
 mod cpu_backward;
 mod device;
+#[cfg(feature = "cudnn")]
+mod device_cudnn;
 #[cfg(feature = "candle")]
 mod device_error;
 #[cfg(feature = "candle")]
@@ -22,6 +24,8 @@ mod device_layers;
 mod device_network;
 #[cfg(feature = "candle")]
 mod device_norm;
+#[cfg(feature = "candle")]
+mod device_upload;
 mod elephant;
 mod engine;
 mod graph;
@@ -39,12 +43,16 @@ pub use self::candle::{CandleNetwork, CandlePass, Precision};
 pub use self::cellpose::CellposeConfig;
 pub use self::cpu::{CpuPlan, NodeTimes};
 pub use self::device::Device;
+#[cfg(all(test, feature = "candle"))]
+pub(crate) use self::device::passes;
 #[cfg(feature = "candle")]
 pub(crate) use self::device_error::failed as device_failed;
 #[cfg(feature = "candle")]
 pub(crate) use self::device_layers::Tensors;
 #[cfg(feature = "candle")]
 pub(crate) use self::device_network::{DeviceNetwork, DevicePass, Purpose};
+#[cfg(feature = "candle")]
+pub(crate) use self::device_upload::Uploads;
 pub use self::elephant::ElephantConfig;
 pub use self::engine::Engine;
 pub use self::graph::{Activation, Graph, Init, Initializer, Node, NodeId, Op, ParameterSpec, Statistics};

@@ -14,6 +14,7 @@ pub mod masks;
 mod neighbours;
 pub mod nms;
 pub mod patches;
+mod spans;
 pub mod spots;
 pub mod stars;
 pub mod strips;

@@ -30,6 +30,12 @@ impl Bounds {
         self.y[0] <= other.y[1] && other.y[0] <= self.y[1] && self.x[0] <= other.x[1] && other.x[0] <= self.x[1]
     }
 
+    /// The area that the boxes share, in square pixels between the centres of their outermost pixels.
+    pub fn shared(&self, other: &Self) -> f64 {
+        let along = |a: [i32; 2], b: [i32; 2]| (i64::from(a[1].min(b[1])) - i64::from(a[0].max(b[0]))).max(0) as f64;
+        along(self.y, other.y) * along(self.x, other.x)
+    }
+
     /// The longer side, in pixels.
     fn side(&self) -> i64 {
         (i64::from(self.y[1]) - i64::from(self.y[0])).max(i64::from(self.x[1]) - i64::from(self.x[0]))
@@ -147,6 +153,16 @@ mod tests {
             }
         }
         Neighbours::new(&[]).unwrap().visit(&Bounds::around(&[[1, 1]]), |_| panic!("nothing is there"));
+    }
+
+    #[test]
+    fn boxes_share_their_common_part() {
+        let bounds = |y, x| Bounds { y, x };
+        assert_eq!(bounds([0, 10], [0, 10]).shared(&bounds([4, 30], [7, 9])), 12.0);
+        assert_eq!(bounds([0, 10], [0, 10]).shared(&bounds([10, 30], [0, 10])), 0.0);
+        assert_eq!(bounds([0, 10], [0, 10]).shared(&bounds([20, 30], [-9, -1])), 0.0);
+        let all = bounds([i32::MIN, i32::MAX], [i32::MIN, i32::MAX]);
+        assert_eq!(all.shared(&all), f64::from(u32::MAX).powi(2));
     }
 
     /// Boxes visited when every one of them looks for those it meets.

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::candidates::{StarCandidates, candidates};
 use super::circles::Circles;
 use super::neighbours::{Bounds, Neighbours};
+use super::spans::Spans;
 use crate::budget::{gathered, pushed, reserve, zeros};
 use crate::control::CancelToken;
 use crate::error::{Error, Result};
@@ -119,8 +120,16 @@ const PARALLEL_FROM: usize = 64;
 #[derive(Default)]
 pub(super) struct Workspace {
     vertices: Vec<[i32; 2]>,
+    spans: Spans,
     outline: IntegerPolygon,
     overlap: Overlap,
+}
+
+/// The candidate that others are compared with.
+struct Winner {
+    index: usize,
+    spans: Spans,
+    outline: IntegerPolygon,
 }
 
 /// Candidates with what suppression asks about them again and again.
@@ -167,10 +176,12 @@ impl<'a> Stars<'a> {
         integer_vertices(self.candidates.points[k], self.candidates.dist.row(k), &self.directions, vertices);
     }
 
-    fn outline(&self, k: usize) -> IntegerPolygon {
+    fn winner(&self, index: usize) -> Winner {
         let mut vertices = Vec::new();
-        self.vertices(k, &mut vertices);
-        IntegerPolygon::new(&vertices)
+        self.vertices(index, &mut vertices);
+        let mut spans = Spans::default();
+        spans.set(&vertices, self.candidates.points[index]);
+        Winner { index, spans, outline: IntegerPolygon::new(&vertices) }
     }
 
     /// Squared distance of two centres in square pixels.
@@ -202,8 +213,8 @@ impl<'a> Stars<'a> {
         workspace: &mut Workspace,
         cancel: &CancelToken,
     ) -> Result<Vec<(usize, bool)>> {
-        let winner = self.outline(i);
-        let lost = |workspace: &mut Workspace, &j: &usize| (j, self.overlap_exceeds(thresh, &winner, i, j, workspace));
+        let winner = self.winner(i);
+        let lost = |workspace: &mut Workspace, &j: &usize| (j, self.overlap_exceeds(thresh, &winner, j, workspace));
         if rivals.len() < PARALLEL_FROM {
             return Ok(rivals.iter().map(|j| lost(workspace, j)).collect());
         }
@@ -215,25 +226,28 @@ impl<'a> Stars<'a> {
         Ok(all?.concat())
     }
 
-    /// Whether two polygons, the first given with its outline, share more than `thresh` of the smaller one.
-    fn overlap_exceeds(
-        &self,
-        thresh: f32,
-        outline: &IntegerPolygon,
-        i: usize,
-        j: usize,
-        workspace: &mut Workspace,
-    ) -> bool {
+    /// Whether two polygons share more than `thresh` of the smaller one.
+    fn overlap_exceeds(&self, thresh: f32, winner: &Winner, j: usize, workspace: &mut Workspace) -> bool {
+        let i = winner.index;
         let [a, b] = [i, j].map(|k| f64::from(self.shapes[k].area) + 1e-10);
         let smaller = a.min(b);
+        let limit = f64::from(thresh) * smaller;
+        // What is in two boxes stays there when it is rounded; the margin is for parts that then lie on one another.
+        if self.bounds[i].shared(&self.bounds[j]) * 1.1 + 4.0 <= limit {
+            return false;
+        }
         let distance = f64::from(self.squared_distance(i, j)).sqrt();
         let [first, second] = [i, j].map(|k| &self.shapes[k].circles);
-        if let Some(known) = first.overlap_more_than(second, distance, f64::from(thresh) * smaller) {
+        if let Some(known) = first.overlap_more_than(second, distance, limit) {
             return known;
         }
         self.vertices(j, &mut workspace.vertices);
+        workspace.spans.set(&workspace.vertices, self.candidates.points[i]);
+        if let Some(known) = winner.spans.overlap_more_than(&workspace.spans, limit) {
+            return known;
+        }
         workspace.outline.set(&workspace.vertices);
-        (f64::from(workspace.overlap.area(outline, &workspace.outline)) / smaller) as f32 > thresh
+        (f64::from(workspace.overlap.area(&winner.outline, &workspace.outline)) / smaller) as f32 > thresh
     }
 }
 
@@ -252,8 +266,10 @@ fn directions(rays: usize) -> Vec<[f32; 2]> {
 fn integer_vertices(point: [i32; 2], dist: ArrayView1<f32>, directions: &[[f32; 2]], vertices: &mut Vec<[i32; 2]>) {
     let [y, x] = point.map(|v| v as f32);
     let whole = |v: f32| (v as i32).clamp(-COORDINATE_LIMIT, COORDINATE_LIMIT);
-    vertices.clear();
-    vertices.extend(dist.iter().zip(directions).map(|(&d, &[sin, cos])| [whole(y + d * sin), whole(x + d * cos)]));
+    vertices.resize(dist.len().min(directions.len()), [0; 2]);
+    for ((vertex, &d), &[sin, cos]) in vertices.iter_mut().zip(dist).zip(directions) {
+        *vertex = [whole(y + d * sin), whole(x + d * cos)];
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod cellpose;
 pub mod elephant;
 pub mod holes;
+mod rays;
 pub mod stardist;
 
 pub use self::holes::fill_label_holes;

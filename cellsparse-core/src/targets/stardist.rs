@@ -1,54 +1,17 @@
-//! StarDist targets: object probability, radial distances and classes, and what a training patch needs of them.
+//! StarDist targets: object probability and classes, and what a training patch needs of them and of the radial distances.
 //!
 //! Formulas: Schmidt et al., "Cell Detection with Star-convex Polygons", MICCAI 2018; sparse labels as in the sparse
 //! StarDist fork: an unlabelled pixel counts as background for the geometry and gets the probability target -1.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use ndarray::{Array2, Array3, ArrayView2, s};
 use rayon::prelude::*;
 
+pub use super::rays::{MAX_RAYS, MAX_SIDE, Rays, star_dist, star_dist_into};
 use crate::error::{Error, Result};
 use crate::geometry::distance::label_distances;
-
-/// The largest number of rays of a polygon.
-pub const MAX_RAYS: usize = 1024;
-
-/// The largest side of a label image in pixels: positions beyond it are not exact in 32-bit arithmetic.
-pub const MAX_SIDE: usize = 1 << 22;
-
-/// The steps of equally spaced rays: ray `k` of `n` has the angle `k * 2 pi / n`, from `+column` towards `+row`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rays {
-    /// `(row, column)` step of length 1 of each ray.
-    steps: Vec<(f32, f32)>,
-}
-
-impl Rays {
-    /// The steps of `n_rays` rays.
-    ///
-    /// # Errors
-    /// [`Error::Config`] unless `1 <= n_rays <= MAX_RAYS`.
-    pub fn new(n_rays: usize) -> Result<Self> {
-        if !(1..=MAX_RAYS).contains(&n_rays) {
-            return Err(Error::Config(format!("{n_rays} rays; the number must be from 1 to {MAX_RAYS}")));
-        }
-        // The angle is rounded to f32 as in the reference; its sine and cosine are the f32 nearest to the exact ones.
-        let step = (std::f64::consts::TAU / n_rays as f64) as f32;
-        let unit = |k: usize| f64::from(k as f32 * step).sin_cos();
-        Ok(Self { steps: (0..n_rays).map(|k| (unit(k).0 as f32, unit(k).1 as f32)).collect() })
-    }
-
-    /// Number of rays.
-    pub fn len(&self) -> usize {
-        self.steps.len()
-    }
-
-    /// Whether there is no ray; never true.
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-    }
-}
 
 /// The classes of the objects of one image: `id -> Some(class)` with `1 <= class <= n_classes`. An object that is
 /// `None` or absent has an unknown class.
@@ -82,97 +45,43 @@ pub fn edt_prob(labels: ArrayView2<'_, i32>) -> Array2<f32> {
     } else {
         label_distances(labels)
     };
-    let mut largest: HashMap<i32, f64> = HashMap::new();
-    for (&label, &distance) in labels.iter().zip(&distances) {
-        if label > 0 {
-            let entry = largest.entry(label).or_insert(0.0);
-            *entry = entry.max(distance);
-        }
-    }
     let mut prob = Array2::zeros(labels.dim());
-    for ((prob, label), distance) in prob.iter_mut().zip(&labels).zip(&distances) {
-        if *label > 0
-            && let Some(largest) = largest.get(label)
-        {
-            *prob = (distance / (largest + 1e-10)) as f32;
+    let labels = labels.as_standard_layout();
+    // All three are in row-major order.
+    let (Some(values), Some(pixels), Some(distances)) = (prob.as_slice_mut(), labels.as_slice(), distances.as_slice())
+    else {
+        return prob;
+    };
+    let width = labels.ncols().max(1);
+    let mut largest: HashMap<i32, f64> = HashMap::new();
+    for (pixels, distances) in pixels.chunks_exact(width).zip(distances.chunks_exact(width)) {
+        for (label, run) in object_runs(pixels) {
+            let entry = largest.entry(label).or_insert(0.0);
+            *entry = distances[run]
+                .iter()
+                .fold(*entry, |largest, &distance| if distance > largest { distance } else { largest });
         }
     }
-    prob
-}
-
-/// The distances from each grid point to the boundary of its object along `n_rays` rays (see [`Rays`]), in pixels.
-///
-/// `labels` is a label image `[H, W]`; the result is `[ceil(H / grid y), ceil(W / grid x), n_rays]` and 0 outside
-/// objects. A ray goes forward in unit steps, in 32-bit arithmetic, until the nearest pixel is not in the object or
-/// not in the image, and is then shortened to half a pixel before that pixel along its main axis.
-///
-/// # Errors
-/// [`Error::Config`] for an unusable number of rays or grid, [`Error::Limit`] for a result beyond the memory.
-pub fn star_dist(labels: ArrayView2<'_, i32>, n_rays: usize, grid: [usize; 2]) -> Result<Array3<f32>> {
-    let rays = Rays::new(n_rays)?;
-    let [rows, columns] = grid_shape(labels.nrows(), labels.ncols(), grid)?;
-    let mut values = zeros([rows, columns, n_rays])?;
-    star_dist_into(labels, &rays, grid, &mut values)?;
-    Array3::from_shape_vec((rows, columns, n_rays), values).map_err(|error| Error::Internal(error.to_string()))
-}
-
-/// [`star_dist`] into `out`, which holds `[rows, columns, rays]` in row-major order and is overwritten.
-///
-/// # Errors
-/// [`Error::Config`] for an unusable grid or a wrong length of `out`, [`Error::Limit`] for a side above [`MAX_SIDE`].
-pub fn star_dist_into(labels: ArrayView2<'_, i32>, rays: &Rays, grid: [usize; 2], out: &mut [f32]) -> Result<()> {
-    let labels = labels.as_standard_layout();
-    let (height, width) = labels.dim();
-    let [rows, columns] = grid_shape(height, width, grid)?;
-    if height.max(width) > MAX_SIDE {
-        return Err(Error::Limit(format!("a label image of {height} x {width} pixels; a side may have {MAX_SIDE}")));
-    }
-    check_len("distance", out.len(), rows * columns * rays.len())?;
-    out.fill(0.0);
-    if out.is_empty() {
-        return Ok(());
-    }
-    let pixels = labels.as_slice().ok_or_else(|| Error::Internal("a copy in row-major order is not one".into()))?;
-    out.par_chunks_exact_mut(columns * rays.len()).enumerate().with_min_len(16).for_each(|(i, row)| {
-        let y = i * grid[0];
-        for (j, cell) in row.chunks_exact_mut(rays.len()).enumerate() {
-            let x = j * grid[1];
-            let label = pixels[y * width + x];
-            if label > 0 {
-                let inside = |row: i32, column: i32| {
-                    // A negative coordinate becomes a very large one, so one comparison tests both ends.
-                    let (row, column) = (row as u32 as usize, column as u32 as usize);
-                    row < height && column < width && pixels[row * width + column] == label
-                };
-                for (length, &step) in cell.iter_mut().zip(&rays.steps) {
-                    *length = ray_length((y as f32, x as f32), step, inside);
-                }
+    let rows = values.par_chunks_exact_mut(width).zip(pixels.par_chunks_exact(width));
+    rows.zip(distances.par_chunks_exact(width)).for_each(|((values, pixels), distances)| {
+        for (label, run) in object_runs(pixels) {
+            let largest = largest.get(&label).copied().unwrap_or_default() + 1e-10;
+            for (value, distance) in values[run.clone()].iter_mut().zip(&distances[run]) {
+                *value = (distance / largest) as f32;
             }
         }
     });
-    Ok(())
+    prob
 }
 
-fn ray_length(start: (f32, f32), (dy, dx): (f32, f32), inside: impl Fn(i32, i32) -> bool) -> f32 {
-    let (mut u, mut v) = (0.0f32, 0.0f32);
-    loop {
-        u += dy;
-        v += dx;
-        if !inside(round_half_even(start.0 + u), round_half_even(start.1 + v)) {
-            break;
-        }
-    }
-    let back = 0.5 / dy.abs().max(dx.abs()) - 1.0;
-    u += back * dy;
-    v += back * dx;
-    (u * u + v * v).sqrt()
-}
-
-/// Nearest integer, halves to even, for `-MAX_SIDE <= value <= MAX_SIDE`: the sum with 1.5 * 2^23 has no bits left for
-/// a fraction, so the addition itself rounds. (The library function is an out-of-line call on most targets.)
-fn round_half_even(value: f32) -> i32 {
-    const SHIFT: f32 = 12_582_912.0;
-    ((value + SHIFT) - SHIFT) as i32
+/// The objects' runs of equal labels in a row, and where they are.
+fn object_runs(row: &[i32]) -> impl Iterator<Item = (i32, Range<usize>)> {
+    let mut end = 0;
+    let runs = row.chunk_by(|a, b| a == b).map(move |run| {
+        end += run.len();
+        (run[0], end - run.len()..end)
+    });
+    runs.filter(|(label, _)| *label > 0)
 }
 
 /// The class target: one channel per class, channel 0 for background.
@@ -368,29 +277,6 @@ mod tests {
     use ndarray::array;
 
     use super::*;
-    use crate::random::Random;
-
-    #[test]
-    fn rounding_agrees_with_the_library_function() {
-        let mut random = Random::new(1, 0);
-        for i in -50..50 {
-            assert_eq!(round_half_even(i as f32 / 2.0), (i as f32 / 2.0).round_ties_even() as i32);
-        }
-        for _ in 0..1000 {
-            let value = random.uniform(-2.0, MAX_SIDE as f64) as f32;
-            assert_eq!(round_half_even(value), value.round_ties_even() as i32);
-        }
-    }
-
-    #[test]
-    fn a_pixel_has_rays_of_half_a_pixel_and_more_on_diagonals() {
-        let dist = star_dist(array![[0, 0, 0], [0, 5, 0], [0, 0, 0]].view(), 8, [1, 1]).unwrap();
-        for (k, length) in dist.slice(s![1, 1, ..]).iter().enumerate() {
-            let expected = if k % 2 == 0 { 0.5 } else { 0.5f32.sqrt() };
-            assert!((length - expected).abs() < 1e-6, "ray {k}: {length}");
-        }
-        assert_eq!(dist.sum(), dist.slice(s![1, 1, ..]).sum());
-    }
 
     #[test]
     fn unlabelled_pixels_are_ignored_and_end_objects() {
@@ -404,22 +290,10 @@ mod tests {
     }
 
     #[test]
-    fn ids_above_65535_are_objects_like_any_other() {
-        let labels = array![[0, 65536, 65536, 65537, 0]];
-        let dist = star_dist(labels.view(), 4, [1, 1]).unwrap();
-        assert!((dist[[0, 1, 0]] - 1.5).abs() < 1e-6 && (dist[[0, 3, 0]] - 0.5).abs() < 1e-6);
-    }
-
-    #[test]
     fn unusable_arguments_are_refused() {
         let labels = Array2::<i32>::ones((4, 6));
-        assert!(star_dist(labels.view(), 0, [1, 1]).is_err());
-        assert!(star_dist(labels.view(), MAX_RAYS + 1, [1, 1]).is_err());
-        assert!(star_dist(labels.view(), 8, [0, 1]).is_err());
         let classes = ObjectClasses::from([(1, Some(3))]);
         assert!(mask_to_categorical(labels.view(), 2, &classes).is_err());
-        assert!(star_dist_into(labels.view(), &Rays::new(4).unwrap(), [2, 2], &mut [0.0; 5]).is_err());
-        assert_eq!(star_dist(Array2::zeros((0, 5)).view(), 8, [2, 2]).unwrap().dim(), (0, 3, 8));
         assert_eq!(edt_prob(Array2::zeros((0, 5)).view()).dim(), (0, 5));
     }
 }

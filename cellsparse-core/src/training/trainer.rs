@@ -157,7 +157,7 @@ const CHECKPOINT_INTERVAL: u32 = 20;
 
 /// Trains until the steps are done, the time is over, or somebody asks to stop.
 ///
-/// Batches are made by one thread beside the loop, in order. A loss that is not finite ends the training with
+/// Batches are made beside the loop, in order, two ahead of it: by one thread, on an accelerator by as many as the caller's pool has. A loss that is not finite ends the training with
 /// [`Error::Diverged`]; `state` then holds the weights of the last finite step, on a device those that were fetched last.
 ///
 /// On a device, a step leaves nothing behind on the CPU: losses are fetched some steps later, several at once, and only then the
@@ -188,6 +188,8 @@ pub fn train<T: Task>(
     let (empty_sender, empty) = sync_channel::<T::Batch>(4);
     let first = state.batches;
     let steps = options.steps;
+    // An accelerator leaves all threads to the batches, which it would otherwise wait for.
+    let threads = if engines.training.leaves_cpu_free() { rayon::current_num_threads() } else { 1 };
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let make = move || {
@@ -200,7 +202,7 @@ pub fn train<T: Task>(
                 }
             };
             // A pool of its own keeps this thread's parallel loops out of the compute threads and of the host's pool.
-            match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+            match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
                 Ok(pool) => pool.install(make),
                 Err(_) => make(),
             }

@@ -1,4 +1,6 @@
 use std::sync::Mutex;
+#[cfg(feature = "candle")]
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::networks::{Device, ElephantConfig};
@@ -46,12 +48,20 @@ impl Task for Raising {
 
 /// Trains for at most 5 steps, with a request in the step `at`; gives what came of it, and weights and optimiser.
 fn stopped_in(at: f32) -> (Result<TrainingOutcome>, TrainingState, f32) {
+    let (mut engines, mut state, options) = five_steps(&Device::cpu());
+    let task = Raising { cancel: options.cancel.clone(), at, carried: Mutex::new(0.0) };
+    let outcome = trained(&mut engines, &task, &mut state, &options);
+    let carried = task.carried();
+    (outcome, state, carried)
+}
+
+/// A network that sees 32 x 32 pixels, its state, and options for 5 steps.
+fn five_steps(device: &Device) -> (Engines, TrainingState, LoopOptions) {
     let graph = std::sync::Arc::new(ElephantConfig { widths: vec![2, 2], ..Default::default() }.graph());
     let weights = Weights::init(&graph, 1);
-    let engine = Engine::new(&graph, &Device::cpu(), [1, 32, 32], true).unwrap();
-    let mut engines = Engines { training: engine, validation: None };
+    let engine = Engine::new(&graph, device, [1, 32, 32], true).unwrap();
     let optimizer = Adam::new(&weights).into();
-    let mut state = TrainingState { weights, optimizer, batches: 0, carried: 0.0 };
+    let state = TrainingState { weights, optimizer, batches: 0, carried: 0.0 };
     let options = LoopOptions {
         steps: 5,
         begun: 0,
@@ -67,13 +77,18 @@ fn stopped_in(at: f32) -> (Result<TrainingOutcome>, TrainingState, f32) {
         steps_after: 0.0,
         cancel: CancelToken::new(),
     };
-    let task = Raising { cancel: options.cancel.clone(), at, carried: Mutex::new(0.0) };
+    (Engines { training: engine, validation: None }, state, options)
+}
+
+fn trained<T: Task>(
+    engines: &mut Engines,
+    task: &T,
+    state: &mut TrainingState,
+    options: &LoopOptions,
+) -> Result<TrainingOutcome> {
     let observer = &mut |_: &Progress| ControlFlow::Continue;
     let save = &mut |_: &TrainingState, _: &Weights, _: &History| Ok(());
-    let mut history = History::default();
-    let outcome = train(&mut engines, &task, None, &mut state, &mut history, &options, observer, save);
-    let carried = task.carried();
-    (outcome, state, carried)
+    train(engines, task, None, state, &mut History::default(), options, observer, save)
 }
 
 #[test]
@@ -86,4 +101,55 @@ fn a_step_that_is_stopped_before_its_gradients_leaves_no_trace() {
     assert!(matches!(ended, Err(Error::Cancelled)));
     assert_eq!((first.batches, carried), (0, 0.0));
     assert!(first.weights != state.weights);
+}
+
+/// A task whose steps do not go on before the next batch is begun.
+#[cfg(feature = "candle")]
+#[derive(Default)]
+struct Waiting {
+    begun: AtomicUsize,
+    /// Threads of the pool that makes batches.
+    threads: AtomicUsize,
+    /// Steps whose next batch was begun in time.
+    in_time: AtomicUsize,
+}
+
+#[cfg(feature = "candle")]
+impl Task for Waiting {
+    type Batch = (usize, Vec<f32>, Vec<f32>);
+
+    fn batch_into(&self, batch: &mut Self::Batch, index: u64) -> Result<()> {
+        *batch = (index as usize, vec![0.5; 32 * 32], vec![0.0; 32 * 32 * 3]);
+        self.threads.store(rayon::current_num_threads(), Ordering::SeqCst);
+        self.begun.store(index as usize + 1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn input<'a>(&self, batch: &'a Self::Batch) -> &'a [f32] {
+        let wait = Instant::now();
+        while self.begun.load(Ordering::SeqCst) < batch.0 + 2 && batch.0 < 4 && wait.elapsed().as_secs() < 20 {
+            std::thread::yield_now();
+        }
+        self.in_time.fetch_add(usize::from(self.begun.load(Ordering::SeqCst) >= batch.0 + 2), Ordering::SeqCst);
+        &batch.1
+    }
+
+    fn loss(&self, _: &Self::Batch, _: &[Vec<f32>], _: Option<&mut Vec<Vec<f32>>>) -> Result<LossReport> {
+        Err(Error::Internal("the loss is computed on the device".into()))
+    }
+
+    fn measured<'a>(&'a self, batch: &'a Self::Batch) -> Option<Measured<'a>> {
+        Some(Measured::Cellpose { targets: &batch.2 })
+    }
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn batches_are_made_while_an_accelerator_works_on_the_threads_that_it_leaves_free() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    let (mut engines, mut state, options) = five_steps(&Device::stand_in(None));
+    let task = Waiting::default();
+    let outcome = pool.install(|| trained(&mut engines, &task, &mut state, &options)).unwrap();
+    assert_eq!(outcome.steps, 5);
+    assert_eq!((task.threads.into_inner(), task.in_time.into_inner()), (3, 4));
 }

@@ -1,10 +1,12 @@
 //! Cellpose and ELEPHANT by parts: the maps of the whole image in a part, and the objects in them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array2, Array3, Axis, s};
 
+use super::super::ahead::ahead;
 use super::super::cellpose::{CellposeThresholds, FlowMaps, Tiling};
 use super::super::elephant::{self, ElephantThresholds, OVERLAP, TILE};
 use super::super::options::Postprocess;
@@ -35,7 +37,13 @@ pub(crate) struct Blended<'a> {
     /// First pixel of every tile, in the pixels of what is tiled.
     corners: Vec<[usize; 2]>,
     side: [usize; 2],
-    kept: Kept,
+    kept: Mutex<Kept>,
+}
+
+/// What the network says of a part of the image, at the size of the image.
+pub(crate) struct PartMaps {
+    window: Region,
+    maps: Array3<f32>,
 }
 
 enum Kind<'a> {
@@ -47,7 +55,7 @@ impl<'a> Blended<'a> {
     /// Lays out the tiles.
     pub fn new(setup: &'a Setup<'a>) -> Result<Self> {
         let kept = KEPT_BYTES.min((setup.budget.left() / KEPT_SHARE) as usize);
-        let kept = Kept { most: kept, ..Kept::default() };
+        let kept = Mutex::new(Kept { most: kept, ..Kept::default() });
         match &setup.algorithm {
             AnyAlgorithm::Cellpose(cellpose) => {
                 let (config, thresholds) = (cellpose.config, cellpose.thresholds);
@@ -85,15 +93,14 @@ impl<'a> Blended<'a> {
         }
         let count = self.corners.len().min(MEASURED);
         let work = self.setup.work();
+        let places: Vec<usize> = (0..count).map(|at| (2 * at + 1) * self.corners.len() / (2 * count)).collect();
+        let read = |place: &usize| self.scaled.window(self.tile(self.corners[*place]));
         let mut seen = Vec::new();
-        for index in 0..count {
-            let corner = self.corners[(2 * index + 1) * self.corners.len() / (2 * count)];
-            let pixels = self.scaled.window(self.tile(corner))?;
+        let ended = ahead(&self.setup.device, &places, read, &mut |pixels| {
             seen.push(elephant::whole(&self.setup.model.network, pixels.view(), None, &work)?.1);
-            if seen[0].is_empty() {
-                break;
-            }
-        }
+            Ok(if seen[0].is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        debug_assert!(ended.is_continue() || seen.len() == 1, "a network without groups needs one round");
         Ok(Some(ImageStatistics::of_parts(&seen)))
     }
 
@@ -106,10 +113,14 @@ impl<'a> Blended<'a> {
         Region { top: corner[0], left: corner[1], height: self.side[0], width: self.side[1] }
     }
 
-    /// The objects in a part of the image; those at its rim may be cut.
-    pub fn objects(&mut self, window: Region) -> Result<Vec<Found>> {
+    /// What the network says of a part of the image.
+    pub fn maps(&self, window: Region) -> Result<PartMaps> {
         self.setup.require(window, "a part of the image,")?;
-        let maps = self.maps(window)?;
+        Ok(PartMaps { window, maps: self.blended(window)? })
+    }
+
+    /// The objects in a part of the image; those at its rim may be cut. Runs no network and reads nothing.
+    pub fn objects(&self, PartMaps { window, maps }: PartMaps) -> Result<Vec<Found>> {
         let (options, cancel) = (self.setup.options, &self.setup.options.cancel);
         let (labels, probability, seeds) = match &self.kind {
             Kind::Cellpose { config, thresholds, .. } => {
@@ -128,7 +139,7 @@ impl<'a> Blended<'a> {
     }
 
     /// The blended maps `[height, width, 3]` at the size of the image.
-    fn maps(&mut self, window: Region) -> Result<Array3<f32>> {
+    fn blended(&self, window: Region) -> Result<Array3<f32>> {
         let back = self.scaled.back();
         let [top, rows] = back.needed(0, window.top, window.height);
         let [left, columns] = back.needed(1, window.left, window.width);
@@ -140,7 +151,7 @@ impl<'a> Blended<'a> {
     }
 
     /// The blended maps of a part at the size of the network.
-    fn blend(&mut self, part: Region) -> Result<Array3<f32>> {
+    fn blend(&self, part: Region) -> Result<Array3<f32>> {
         let padding = match &self.kind {
             Kind::Cellpose { tiling, .. } => [tiling.paddings[0][0], tiling.paddings[1][0]],
             Kind::Elephant { .. } => [0, 0],
@@ -164,8 +175,8 @@ impl<'a> Blended<'a> {
     }
 
     /// The network's answers to these tiles, of which those that are not kept are computed.
-    fn answers(&mut self, wanted: &[usize]) -> Result<Vec<Arc<Array3<f32>>>> {
-        let mut answers: Vec<Option<Arc<Array3<f32>>>> = wanted.iter().map(|index| self.kept.get(*index)).collect();
+    fn answers(&self, wanted: &[usize]) -> Result<Vec<Arc<Array3<f32>>>> {
+        let mut answers: Vec<Option<Arc<Array3<f32>>>> = wanted.iter().map(|index| self.kept().get(*index)).collect();
         let missing: Vec<usize> = (0..wanted.len()).filter(|place| answers[*place].is_none()).collect();
         let work = &self.setup.work();
         let many = match &self.kind {
@@ -176,12 +187,16 @@ impl<'a> Blended<'a> {
             let indices: Vec<usize> = group.iter().map(|place| wanted[*place]).collect();
             for (place, answer) in group.iter().zip(self.compute(&indices, work)?) {
                 let answer = Arc::new(answer);
-                self.kept.put(wanted[*place], &answer);
+                self.kept().put(wanted[*place], &answer);
                 answers[*place] = Some(answer);
             }
         }
         let answers: Option<Vec<_>> = answers.into_iter().collect();
         answers.ok_or_else(|| Error::Internal("a tile without an answer".into()))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn compute(&self, indices: &[usize], work: &Work<'_>) -> Result<Vec<Array3<f32>>> {

@@ -15,11 +15,12 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
-pub(crate) use self::blended::Blended;
+pub(crate) use self::blended::{Blended, PartMaps};
 use self::intensities::percentiles;
 use self::source::{Scaled, Source};
-pub(crate) use self::stars::{Row, StarSearch, Survivors, bounds_of};
+pub(crate) use self::stars::{Searched, StarSearch, Survivors, bounds_of};
 use self::thumbnail::Thumbnail;
+use super::ahead::beside;
 use super::device;
 use super::facade::Model;
 use super::normalization::Normalization;
@@ -139,6 +140,10 @@ pub(crate) struct Setup<'a> {
 /// Share of the memory that the network leaves to everything else, as 1 in so many.
 const RESERVED: u64 = 3;
 
+/// Bytes that an accelerator takes beside that for each pixel of the next part, of which it computes the maps meanwhile: the
+/// answers to tiles, their sum and the pixels of the image.
+const AHEAD_BYTES: u64 = 64;
+
 /// Bytes of memory that a run takes for a part beside the network, for each pixel of it: maps and what is made of them, or of
 /// StarDist's objects the labels and the runs of pixels.
 const PART_BYTES: u64 = 160;
@@ -237,11 +242,25 @@ impl<'a> Setup<'a> {
 
     /// Refuses a part that would not fit into the memory.
     pub fn require(&self, window: Region, what: &str) -> Result<()> {
+        let each = match self.searches_whole() {
+            true => STARS_BYTES,
+            false if self.device.is_cpu() => PART_BYTES,
+            false => PART_BYTES + AHEAD_BYTES,
+        };
         self.budget.require(
-            bytes_of(&[window.height, window.width], if self.searches_whole() { STARS_BYTES } else { PART_BYTES }),
+            bytes_of(&[window.height, window.width], each),
             format_args!("{what} {window}"),
             "allow more memory",
         )
+    }
+
+    /// Does `now`, and with an accelerator `next` at the same time.
+    pub fn beside<A, B: Send>(
+        &self,
+        next: Option<impl FnOnce() -> B + Send>,
+        now: impl FnOnce() -> A,
+    ) -> (A, Option<B>) {
+        beside(&self.device, next, now)
     }
 
     /// The image at the size at which the network sees it.

@@ -1,7 +1,11 @@
 //! StarDist by parts: the survivors of all candidates, then the pixels of those in a part.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::super::ahead::ahead;
 use super::super::registry::AnyAlgorithm;
-use super::super::stardist::{Placing, REACH, RowOfTiles, StarDist, StarThresholds, StarTiles};
+use super::super::stardist::{Placing, REACH, RowOfTiles, StarDist, StarMaps, StarThresholds, StarTiles, with_tiles};
 use super::super::work::Work;
 use super::{Found, Setup};
 use crate::budget::array;
@@ -18,20 +22,25 @@ use crate::raster::{LabelImage, read_reflected_part};
 
 /// The search for objects in one image, row of tiles by row of tiles.
 pub(crate) struct StarSearch<'a> {
-    setup: &'a Setup<'a>,
-    config: &'a StarDistConfig,
-    tiles: StarTiles,
-    place: Placing,
+    view: Arc<View<'a>>,
     thresholds: StarThresholds,
     suppression: StripSuppression,
     /// Rows of tiles that are done.
     done: usize,
 }
 
-/// What became of a row of tiles.
+/// What the network looks at.
+struct View<'a> {
+    setup: &'a Setup<'a>,
+    config: &'a StarDistConfig,
+    tiles: StarTiles,
+    place: Placing,
+}
+
+/// What became of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Row {
-    Done,
+pub(crate) enum Searched {
+    All,
     /// Objects reach further than was taken for granted: everything begins again.
     Again,
 }
@@ -41,8 +50,7 @@ impl<'a> StarSearch<'a> {
     pub fn new(setup: &'a Setup<'a>, from: Option<(usize, StripState)>) -> Result<Self> {
         let &StarDist { config, thresholds } = stars_of(setup)?;
         let working = setup.scaled()?.sides();
-        let tiles = StarTiles::plan(&setup.model.network, config, working, &setup.work())?
-            .ok_or_else(|| Error::Image("an image without pixels".into()))?;
+        let tiles = StarTiles::tried(&setup.model.network, config, working, &setup.work())?.ok_or_else(no_pixels)?;
         let extent = setup.extent();
         let place = Placing {
             working,
@@ -59,22 +67,23 @@ impl<'a> StarSearch<'a> {
                 (0, StripSuppression::new(config.n_rays, thresholds.nms, reach, cancel))
             }
         };
-        Ok(Self { setup, config, tiles, place, thresholds, suppression, done })
+        Ok(Self { view: Arc::new(View { setup, config, tiles, place }), thresholds, suppression, done })
     }
 
     /// Rows of tiles, done and in all.
     pub fn rows(&self) -> [usize; 2] {
-        [self.done, self.tiles.rows.len()]
+        [self.done, self.view.tiles.rows.len()]
     }
 
     /// Tiles in a row.
     pub fn columns(&self) -> usize {
-        self.tiles.columns.len()
+        self.view.tiles.columns.len()
     }
 
     /// Sides of a tile and rows of tiles: what must be the same for a state to be that of this search.
     pub fn layout(&self) -> [usize; 4] {
-        [self.tiles.shape[1], self.tiles.shape[2], self.tiles.rows.len(), self.tiles.columns.len()]
+        let StarTiles { rows, columns, shape, .. } = &self.view.tiles;
+        [shape[1], shape[2], rows.len(), columns.len()]
     }
 
     /// What is known so far.
@@ -94,46 +103,61 @@ impl<'a> StarSearch<'a> {
 
     /// Pixels of the smallest object.
     pub fn smallest(&self) -> f32 {
-        self.thresholds.smallest_object.max(self.setup.options.min_area)
+        self.thresholds.smallest_object.max(self.view.setup.options.min_area)
     }
 
-    /// Looks at the next row of tiles, leaving out those of which `wanted` does not want the pixels that they stand for.
-    pub fn next_row(
+    /// Looks at the rows of tiles that are not done, leaving out tiles of which `wanted` does not want the pixels that they stand
+    /// for. `tick` is called after every tile, `after_row` after every row. An accelerator looks at the next tile meanwhile.
+    pub fn search(
         &mut self,
-        wanted: &dyn Fn(Region) -> Result<bool>,
+        wanted: &(dyn Fn(Region) -> Result<bool> + Sync),
         tick: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Row> {
-        let setup = self.setup;
-        let work = setup.work();
-        let mut taken = Strip::Taken;
-        for column in 0..self.tiles.columns.len() {
+        after_row: &mut dyn FnMut(&mut Self) -> Result<()>,
+    ) -> Result<Searched> {
+        let view = Arc::clone(&self.view);
+        let (setup, work) = (view.setup, view.setup.work());
+        let look = |&at: &[usize; 2]| {
             setup.options.cancel.check()?;
-            let at = [self.done, column];
-            if taken == Strip::Taken && wanted(self.region(at))? {
+            Ok((at, if wanted(view.region(at))? { Some(view.look_at(at, &work)?) } else { None }))
+        };
+        let ended = ahead(&setup.device, &view.tiles.places(self.done), look, &mut |([row, column], maps)| {
+            let mut taken = Strip::Taken;
+            if let Some(maps) = maps {
                 // A tile at a time, so that the candidates of a wide image are not held twice.
-                let mut tile = RowOfTiles::empty(self.config.n_rays);
-                self.look_at(at, &mut tile, &work)?;
+                let mut tile = RowOfTiles::empty(view.config.n_rays);
+                tile.take(&maps, &view.place)?;
                 taken = self.suppression.hold(&tile.stars, &tile.classes)?;
             }
             tick()?;
+            let row_ends = column + 1 == view.tiles.columns.len();
+            if taken == Strip::Taken && row_ends {
+                let frontier = view.place.frontier(view.tiles.kept(0, row)[1]);
+                taken = self.suppression.add(&StarCandidates::empty(view.config.n_rays), &[], frontier)?;
+            }
+            if taken == Strip::ReachExceeded {
+                return Ok(ControlFlow::Break(()));
+            }
+            if row_ends {
+                let cure = "raise the probability threshold, train longer, or allow more memory";
+                let bytes = self.suppression.bytes();
+                setup.budget.require(bytes, "sorting out the object candidates of the image", cure)?;
+                self.done += 1;
+                after_row(self)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if ended.is_continue() {
+            return Ok(Searched::All);
         }
-        if taken == Strip::Taken {
-            let frontier = self.place.frontier(self.tiles.kept(0, self.done)[1]);
-            taken = self.suppression.add(&StarCandidates::empty(self.config.n_rays), &[], frontier)?;
-        }
-        if taken == Strip::ReachExceeded {
-            let reach = self.suppression.state().1.and_then(|reach| reach.checked_mul(4));
-            let cancel = &setup.options.cancel;
-            self.suppression = StripSuppression::new(self.config.n_rays, self.thresholds.nms, reach, cancel);
-            self.done = 0;
-            return Ok(Row::Again);
-        }
-        let cure = "raise the probability threshold, train longer, or allow more memory";
-        setup.budget.require(self.suppression.bytes(), "sorting out the object candidates of the image", cure)?;
-        self.done += 1;
-        Ok(Row::Done)
+        let reach = self.suppression.state().1.and_then(|reach| reach.checked_mul(4));
+        let cancel = &setup.options.cancel;
+        self.suppression = StripSuppression::new(view.config.n_rays, self.thresholds.nms, reach, cancel);
+        self.done = 0;
+        Ok(Searched::Again)
     }
+}
 
+impl View<'_> {
     /// The pixels of the image that the maps of a tile stand for.
     fn region(&self, [row, column]: [usize; 2]) -> Region {
         let span = |axis: usize, index: usize| {
@@ -146,7 +170,7 @@ impl<'a> StarSearch<'a> {
         Region { top, left, height: bottom - top, width: right - left }
     }
 
-    fn look_at(&self, at: [usize; 2], row: &mut RowOfTiles, work: &Work<'_>) -> Result<()> {
+    fn look_at(&self, at: [usize; 2], work: &Work<'_>) -> Result<StarMaps> {
         let corner = self.tiles.corner(at);
         let [_, height, width] = self.tiles.shape;
         let [rows, columns] = self.place.working;
@@ -156,8 +180,7 @@ impl<'a> StarSearch<'a> {
         let read = |input: &mut [f32]| {
             read_reflected_part(pixels.view(), corner, self.place.working, corner, width, input);
         };
-        let maps = self.tiles.maps(&self.setup.model.network, work, at, read)?;
-        row.take(&maps, &self.place)
+        self.tiles.maps(&self.setup.model.network, work, at, read)
     }
 }
 
@@ -184,28 +207,35 @@ impl Survivors {
         let ((top, bottom), (left, right)) = (span(0, part.top, part.bottom()), span(1, part.left, part.right()));
         let origin = [top, left];
         let sides = [bottom - top, right - left];
-        let tiles = StarTiles::plan(&setup.model.network, config, sides, &work)?
-            .ok_or_else(|| Error::Image("an image without pixels".into()))?;
         let mut row = RowOfTiles::empty(config.n_rays);
-        for at in (0..tiles.rows.len()).flat_map(|row| (0..tiles.columns.len()).map(move |column| [row, column])) {
-            let corner = tiles.corner(at);
-            let corner = [corner[0] + top, corner[1] + left];
-            let [_, height, width] = tiles.shape;
-            let (end, side) = ((corner[0] + height).min(working[0]), (corner[1] + width).min(working[1]));
-            let window = Region { top: corner[0], left: corner[1], height: end - corner[0], width: side - corner[1] };
-            let pixels = scaled.window(window)?;
-            let read = |input: &mut [f32]| {
-                read_reflected_part(pixels.view(), corner, working, corner, width, input);
+        let ended = with_tiles(&setup.model.network, config, sides, &work, &mut |tiles, work, begun| {
+            let look = |&at: &[usize; 2]| {
+                let corner = tiles.corner(at);
+                let corner = [corner[0] + top, corner[1] + left];
+                let [_, height, width] = tiles.shape;
+                let (end, side) = ((corner[0] + height).min(working[0]), (corner[1] + width).min(working[1]));
+                let window =
+                    Region { top: corner[0], left: corner[1], height: end - corner[0], width: side - corner[1] };
+                let pixels = scaled.window(window)?;
+                let read = |input: &mut [f32]| {
+                    read_reflected_part(pixels.view(), corner, working, corner, width, input);
+                };
+                tiles.maps(&setup.model.network, work, at, read)
             };
-            let mut maps = tiles.maps(&setup.model.network, &work, at, read)?;
-            for axis in 0..2 {
-                let cells = [maps.prob.nrows(), maps.prob.ncols()][axis];
-                maps.origin[axis] += origin[axis] / config.grid[axis];
-                let end = (maps.origin[axis] + cells) * config.grid[axis];
-                maps.border[axis] = [maps.origin[axis] == 0, end >= working[axis]];
-            }
-            row.take(&maps, &place)?;
-        }
+            ahead(work.device, &tiles.places(0), look, &mut |mut maps| {
+                *begun = true;
+                for axis in 0..2 {
+                    let cells = [maps.prob.nrows(), maps.prob.ncols()][axis];
+                    maps.origin[axis] += origin[axis] / config.grid[axis];
+                    let end = (maps.origin[axis] + cells) * config.grid[axis];
+                    maps.border[axis] = [maps.origin[axis] == 0, end >= working[axis]];
+                }
+                row.take(&maps, &place)?;
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        let ended = ended.ok_or_else(no_pixels)?;
+        debug_assert!(ended.is_continue(), "nobody stops it");
         let cancel = &setup.options.cancel;
         let mut suppression = StripSuppression::new(config.n_rays, thresholds.nms, None, cancel);
         suppression.add(&row.stars, &row.classes, i32::MAX)?;
@@ -306,6 +336,10 @@ impl Survivors {
         }
         Ok(labels)
     }
+}
+
+fn no_pixels() -> Error {
+    Error::Image("an image without pixels".into())
 }
 
 fn stars_of<'a, 'b>(setup: &'b Setup<'a>) -> Result<&'b StarDist<'a>> {

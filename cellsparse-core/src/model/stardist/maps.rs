@@ -56,39 +56,51 @@ pub(super) fn for_each_tile(
     visit: &mut dyn FnMut(StarMaps) -> Result<ControlFlow<()>>,
 ) -> Result<ControlFlow<()>> {
     let (height, width, _) = image.dim();
-    let mut work = work.clone();
-    loop {
-        let Some(tiles) = StarTiles::plan(network, config, [height, width], &work)? else {
-            return Ok(ControlFlow::Continue(()));
-        };
-        let places: Vec<[usize; 2]> =
-            (0..tiles.rows.len()).flat_map(|row| (0..tiles.columns.len()).map(move |column| [row, column])).collect();
+    let ended = with_tiles(network, config, [height, width], work, &mut |tiles, work, begun| {
         let maps = |place: &[usize; 2]| {
             let read = |input: &mut [f32]| read_reflected(image, tiles.corner(*place), tiles.shape[2], input);
-            tiles.maps(network, &work, *place, read)
+            tiles.maps(network, work, *place, read)
         };
-        let mut visited = false;
-        let ended = ahead(work.device, &places, maps, &mut |maps| {
-            visited = true;
+        ahead(work.device, &tiles.places(0), maps, &mut |maps| {
+            *begun = true;
             visit(maps)
-        });
-        match ended {
-            // The memory of an accelerator is not known beforehand: it says when it has no more.
-            Err(Error::Limit(_)) if !visited && !work.device.is_cpu() => {
+        })
+    })?;
+    Ok(ended.unwrap_or(ControlFlow::Continue(())))
+}
+
+/// Lets `run` work with the largest tiles of an image of those sides that the memory allows; `None` when it has no pixel.
+///
+/// The memory of an accelerator is not known beforehand: it says when it has no more. Then `run` works again with smaller tiles, as
+/// long as it did not say that something has begun.
+pub(in crate::model) fn with_tiles<T>(
+    network: &Network,
+    config: &StarDistConfig,
+    sides: [usize; 2],
+    work: &Work<'_>,
+    run: &mut dyn FnMut(&StarTiles, &Work<'_>, &mut bool) -> Result<T>,
+) -> Result<Option<T>> {
+    let mut work = work.clone();
+    loop {
+        let Some(tiles) = StarTiles::plan(network, config, sides, &work)? else { return Ok(None) };
+        let mut begun = false;
+        match run(&tiles, &work, &mut begun) {
+            Err(refused @ Error::Limit(_)) if !begun && !work.device.is_cpu() => {
                 let smaller = tiles.shape[1].max(tiles.shape[2]) / 4 * 3;
                 let next = Work { tile: Some(smaller), ..work.clone() };
-                let plan = StarTiles::plan(network, config, [height, width], &next)?;
+                let plan = StarTiles::plan(network, config, sides, &next)?;
                 if plan.is_none_or(|plan| plan.shape == tiles.shape) {
-                    return ended;
+                    return Err(refused);
                 }
                 work = next;
             }
-            ended => return ended,
+            ended => return ended.map(Some),
         }
     }
 }
 
 /// The tiles in which an image is read.
+#[derive(Clone)]
 pub(in crate::model) struct StarTiles {
     /// In blocks of what the network divides by.
     pub rows: Vec<Span>,
@@ -132,6 +144,28 @@ impl StarTiles {
         let Some(sides) = network.first_fitting(work, sides, shape)? else { return Ok(None) };
         let [rows, columns] = spans(sides);
         Ok(Some(Self { rows, columns, shape: shape(sides), block, grid: config.grid, blocks }))
+    }
+
+    /// The largest tiles that the memory allows, that of an accelerator as well: it computes one of zeros.
+    #[cfg(feature = "io")]
+    pub fn tried(
+        network: &Network,
+        config: &StarDistConfig,
+        sides: [usize; 2],
+        work: &Work<'_>,
+    ) -> Result<Option<Self>> {
+        with_tiles(network, config, sides, work, &mut |tiles, work, _| {
+            if !work.device.is_cpu() {
+                network.run(work, tiles.shape, |_| ())?;
+            }
+            Ok(tiles.clone())
+        })
+    }
+
+    /// Row and column of every tile from a row on.
+    pub fn places(&self, first_row: usize) -> Vec<[usize; 2]> {
+        let columns = self.columns.len();
+        (first_row..self.rows.len()).flat_map(|row| (0..columns).map(move |column| [row, column])).collect()
     }
 
     /// First pixel of a tile.

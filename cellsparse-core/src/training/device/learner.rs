@@ -100,7 +100,7 @@ impl DeviceLearner {
         let parameters = self.parameters(&self.weights).map_err(failed)?;
         let pass = self.network.forward(&parameters, input, self.shape, Purpose::Training, cancel)?;
         let DeviceLoss { total, parts, gradients, carried } =
-            measure(measured, pass.outputs(), &self.carried).map_err(failed)?;
+            measure(measured, pass.outputs(), &self.carried, self.network.uploads()).map_err(failed)?;
         let moving = self.blended_statistics(&parameters, &pass, plan.share).map_err(failed)?;
         let gradients = self.network.backward(&parameters, pass, &gradients, cancel)?;
         let finish = || -> Tensors<()> {

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::{loss_cellpose, loss_elephant, loss_stardist};
-use crate::networks::Tensors;
+use crate::networks::{Tensors, Uploads};
 use crate::training::measured::Measured;
 
 /// The loss of one batch. Values are scalars on the device.
@@ -19,11 +19,18 @@ pub(super) struct DeviceLoss {
 }
 
 /// The loss of outputs `[batch, channels, height, width]`. `carried` is what the loss remembers of the batch before.
-pub(super) fn measure(measured: &Measured<'_>, outputs: &[Tensor], carried: &Tensor) -> Tensors<DeviceLoss> {
+pub(super) fn measure(
+    measured: &Measured<'_>,
+    outputs: &[Tensor],
+    carried: &Tensor,
+    uploads: &Uploads,
+) -> Tensors<DeviceLoss> {
     let mut loss = match measured {
-        Measured::Stardist { config, truth } => loss_stardist::measure(config, truth, outputs)?,
-        Measured::Cellpose { targets } => loss_cellpose::measure(targets, first(outputs)?)?,
-        Measured::Elephant { config, targets } => loss_elephant::measure(config, targets, first(outputs)?, carried)?,
+        Measured::Stardist { config, truth } => loss_stardist::measure(config, truth, outputs, uploads)?,
+        Measured::Cellpose { targets } => loss_cellpose::measure(targets, first(outputs)?, uploads)?,
+        Measured::Elephant { config, targets } => {
+            loss_elephant::measure(config, targets, first(outputs)?, carried, uploads)?
+        }
     };
     loss.gradients.resize(outputs.len(), None);
     Ok(loss)
@@ -37,14 +44,14 @@ fn first(outputs: &[Tensor]) -> Tensors<&Tensor> {
 }
 
 /// Targets `[batch, height, width, channels]` beside an output `[batch, channels, height, width]`, in its layout and type.
-pub(super) fn beside(targets: &[f32], output: &Tensor) -> Tensors<Tensor> {
+pub(super) fn beside(targets: &[f32], output: &Tensor, uploads: &Uploads) -> Tensors<Tensor> {
     let (batch, _, height, width) = output.dims4()?;
     let pixels = batch * height * width;
     let channels = targets.len().checked_div(pixels).unwrap_or(0);
     if channels * pixels != targets.len() {
         candle_core::bail!("{} targets for {pixels} pixels", targets.len());
     }
-    let targets = Tensor::from_slice(targets, (batch, height, width, channels), output.device())?;
+    let targets = uploads.place(targets, &[batch, height, width, channels])?;
     let targets = match channels {
         1 => targets.reshape((batch, 1, height, width))?,
         _ => targets.permute((0, 3, 1, 2))?.contiguous()?,
@@ -95,10 +102,15 @@ pub(super) mod tests {
     use super::*;
     use crate::random::Random;
 
+    /// To the CPU.
+    pub fn uploads() -> Uploads {
+        Uploads::to(&Device::Cpu)
+    }
+
     /// Values `[batch, height, width, channels]` as an output in 64 bits.
     pub fn output(values: &[f32], [batch, height, width]: [usize; 3]) -> Tensor {
         let like = Tensor::zeros((batch, 1, height, width), DType::F64, &Device::Cpu).unwrap();
-        beside(values, &like).unwrap()
+        beside(values, &like, &uploads()).unwrap()
     }
 
     /// The values of an output or its gradient, `[batch, height, width, channels]`.

@@ -3,16 +3,16 @@
 use candle_core::Tensor;
 
 use super::loss::{DeviceLoss, beside, indicator, logistic, sum};
-use crate::networks::Tensors;
+use crate::networks::{Tensors, Uploads};
 
 /// Flows are learned as this multiple of unit vectors.
 const FLOW_SCALE: f64 = 5.0;
 
 /// `targets` are `[B, H, W, 3]`: cell probability, negative where nothing is annotated, and flows.
-pub(super) fn measure(targets: &[f32], output: &Tensor) -> Tensors<DeviceLoss> {
+pub(super) fn measure(targets: &[f32], output: &Tensor, uploads: &Uploads) -> Tensors<DeviceLoss> {
     let annotated = targets.iter().step_by(3).filter(|target| **target >= 0.0).count();
     let share = 1.0 / annotated.max(1) as f64;
-    let targets = beside(targets, output)?;
+    let targets = beside(targets, output, uploads)?;
     let told = targets.narrow(1, 0, 1)?.contiguous()?;
     let counts = indicator(told.ge(0.0)?, output)?;
     let truth = indicator(told.gt(0.5)?, output)?;
@@ -31,7 +31,7 @@ pub(super) fn measure(targets: &[f32], output: &Tensor) -> Tensors<DeviceLoss> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::loss::tests::{assert_same, normal, output, scalar};
+    use super::super::loss::tests::{assert_same, normal, output, scalar, uploads};
     use super::*;
     use crate::training::loss_cellpose::cellpose_loss;
 
@@ -44,7 +44,7 @@ mod tests {
         for targets in [(0..outputs.len()).map(target).collect::<Vec<_>>(), vec![-1.0; outputs.len()]] {
             let mut gradient = vec![0.0; outputs.len()];
             let want = cellpose_loss(&outputs, &targets, Some(&mut gradient)).unwrap();
-            let found = measure(&targets, &output(&outputs, shape)).unwrap();
+            let found = measure(&targets, &output(&outputs, shape), &uploads()).unwrap();
             assert!((scalar(&found.total) - want.total).abs() < 1e-9);
             assert!((scalar(&found.parts[0]) - want.flow).abs() < 1e-9);
             assert!((scalar(&found.parts[1]) - want.cellprob).abs() < 1e-9);

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::loss::{DeviceLoss, beside, indicator, softmax, sum};
-use crate::networks::Tensors;
+use crate::networks::{Tensors, Uploads};
 use crate::training::loss_elephant::{CLASSES, ElephantLossConfig, LOSS_WEIGHTS, SMALLEST_DENOMINATOR};
 use crate::training::loss_smooth::smoothing_matrix;
 
@@ -74,13 +74,14 @@ pub(super) fn measure(
     targets: &[i32],
     logits: &Tensor,
     carried: &Tensor,
+    uploads: &Uploads,
 ) -> Tensors<DeviceLoss> {
     let (_, _, height, width) = logits.dims4()?;
     let counts = Counts::of(config, targets, height * width);
     let shares = per_sample(&counts.shares, logits)?;
     let (p, logs) = softmax(logits)?;
     let numbers: Vec<f32> = targets.iter().map(|target| *target as f32).collect();
-    let targets = beside(&numbers, logits)?;
+    let targets = beside(&numbers, logits, uploads)?;
     let heavy = indicator(targets.ge(2.5)?, logits)?;
     let light = (indicator(targets.ge(-0.5)?, logits)? - &heavy)?;
     let kinds = [&light, &heavy];
@@ -164,7 +165,7 @@ fn smoothness(q: &Tensor, shares: &Tensor) -> Tensors<(Tensor, Tensor)> {
 mod tests {
     use candle_core::{DType, Device};
 
-    use super::super::loss::tests::{normal, output, rows, scalar};
+    use super::super::loss::tests::{normal, output, rows, scalar, uploads};
     use super::*;
     use crate::random::Random;
     use crate::training::loss_elephant::SegmentationLoss;
@@ -189,7 +190,7 @@ mod tests {
             let mut on_cpu = SegmentationLoss::with_carried(config.clone(), 0.25);
             let mut gradient = vec![0.0; logits.len()];
             let want = on_cpu.forward(&logits, &targets, shape, Some(&mut gradient)).unwrap();
-            let found = measure(&config, &targets, &output(&logits, shape), &scalar_tensor(0.25)).unwrap();
+            let found = measure(&config, &targets, &output(&logits, shape), &scalar_tensor(0.25), &uploads()).unwrap();
             // On the CPU, probabilities have 32 bits.
             for (found, want) in found.parts.iter().zip([want.cross_entropy, want.center_dice, want.smoothness]) {
                 assert!((scalar(found) - want).abs() < 1e-6, "{shape:?}: {} instead of {want}", scalar(found));
@@ -209,7 +210,7 @@ mod tests {
         let mut random = Random::new(5, 2);
         let targets: Vec<i32> = (0..60).map(|_| random.below(7) as i32 - 1).collect();
         let logits = output(&normal(180, 2), shape);
-        let at = |logits: &Tensor| measure(&config, &targets, logits, &scalar_tensor(0.0)).unwrap();
+        let at = |logits: &Tensor| measure(&config, &targets, logits, &scalar_tensor(0.0), &uploads()).unwrap();
         let gradient = at(&logits).gradients[0].clone().unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let values = logits.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         for (index, slope) in gradient.iter().enumerate().step_by(7) {

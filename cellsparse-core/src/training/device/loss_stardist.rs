@@ -3,22 +3,27 @@
 use candle_core::Tensor;
 
 use super::loss::{DeviceLoss, beside, indicator, logistic, over_channels, softmax, sum};
-use crate::networks::Tensors;
+use crate::networks::{Tensors, Uploads};
 use crate::training::loss_stardist::{DistanceLoss, EPS, ONE_LESS_EPS, StarLossConfig, StarTruth};
 
 /// Outputs are logits of the object probability, ray lengths and, with classes, their logits.
-pub(super) fn measure(config: &StarLossConfig, truth: &StarTruth<'_>, outputs: &[Tensor]) -> Tensors<DeviceLoss> {
+pub(super) fn measure(
+    config: &StarLossConfig,
+    truth: &StarTruth<'_>,
+    outputs: &[Tensor],
+    uploads: &Uploads,
+) -> Tensors<DeviceLoss> {
     let [prob, dist, rest @ ..] = outputs else { candle_core::bail!("a StarDist network has at least two outputs") };
     let labelled = truth.prob.iter().filter(|value| **value >= 0.0).count() as f64;
-    let target = beside(truth.prob, prob)?;
+    let target = beside(truth.prob, prob, uploads)?;
     let known = indicator(target.ge(0.0)?, prob)?;
     let (prob_loss, prob_gradient) = probability(config.weights[0], prob, &target.relu()?, &known, labelled)?;
-    let (dist_loss, dist_gradient) = distance(config, truth, dist, &known, labelled)?;
+    let (dist_loss, dist_gradient) = distance(config, truth, dist, &known, labelled, uploads)?;
     let mut total = ((&prob_loss * config.weights[0])? + (&dist_loss * config.weights[1])?)?;
     let mut parts = vec![prob_loss, dist_loss];
     let mut gradients = vec![Some(prob_gradient), Some(dist_gradient)];
     if let (Some(output), Some(target)) = (rest.first(), truth.class) {
-        let (loss, gradient) = classes(config, output, target)?;
+        let (loss, gradient) = classes(config, output, target, uploads)?;
         total = (total + (&loss * config.weights[2])?)?;
         parts.push(loss);
         gradients.push(Some(gradient));
@@ -52,14 +57,15 @@ fn distance(
     output: &Tensor,
     known: &Tensor,
     labelled: f64,
+    uploads: &Uploads,
 ) -> Tensors<(Tensor, Tensor)> {
     let (pixels, rays) = (truth.mask.len() as f64, output.dim(1)? as f64);
     let covered: f64 = truth.mask.iter().map(|weight| f64::from(*weight)).sum();
     let object = 1.0 / (rays * (covered + EPS * pixels));
     let outside = if config.regularize_ignored { pixels } else { labelled.max(1.0) };
     let background = config.background_reg / (rays * outside);
-    let mask = beside(truth.mask, output)?;
-    let actual = beside(truth.dist, output)?;
+    let mask = beside(truth.mask, output, uploads)?;
+    let actual = beside(truth.dist, output, uploads)?;
     let mut free = mask.affine(-1.0, 1.0)?;
     if !config.regularize_ignored {
         free = (free * known)?;
@@ -95,11 +101,11 @@ fn compared(kind: DistanceLoss, q: &Tensor, d: &Tensor) -> Tensors<(Tensor, Tens
     }
 }
 
-fn classes(config: &StarLossConfig, output: &Tensor, target: &[f32]) -> Tensors<(Tensor, Tensor)> {
+fn classes(config: &StarLossConfig, output: &Tensor, target: &[f32], uploads: &Uploads) -> Tensors<(Tensor, Tensor)> {
     let (batch, channels, height, width) = output.dims4()?;
     let scale = 1.0 / (batch * height * width) as f64;
     let add = |x: &Tensor| over_channels(x, |a, b| a + b);
-    let mut weight = beside(target, output)?.relu()?;
+    let mut weight = beside(target, output, uploads)?.relu()?;
     if !config.class_weights.is_empty() {
         let factors = Tensor::from_slice(&config.class_weights, (1, channels, 1, 1), &candle_core::Device::Cpu)?;
         weight = weight.broadcast_mul(&factors.to_dtype(output.dtype())?.to_device(output.device())?)?;
@@ -117,7 +123,7 @@ fn classes(config: &StarLossConfig, output: &Tensor, target: &[f32]) -> Tensors<
 
 #[cfg(test)]
 mod tests {
-    use super::super::loss::tests::{assert_same, normal, output, scalar};
+    use super::super::loss::tests::{assert_same, normal, output, scalar, uploads};
     use super::*;
     use crate::training::loss_stardist::{Head, StarGradients, StarOutputs, stardist_loss};
 
@@ -167,7 +173,7 @@ mod tests {
         let want = stardist_loss(config, Head::Logits, outputs, truth, Some(gradients)).unwrap();
         let mut outputs = vec![output(&prob, SHAPE), output(&dist, SHAPE)];
         outputs.extend(with_classes.then(|| output(class, SHAPE)));
-        let found = measure(config, &truth, &outputs).unwrap();
+        let found = measure(config, &truth, &outputs, &uploads()).unwrap();
         assert!((scalar(&found.total) - want.total).abs() < 1e-9, "{} {}", scalar(&found.total), want.total);
         assert!((scalar(&found.parts[0]) - want.prob).abs() < 1e-9);
         assert!((scalar(&found.parts[1]) - want.dist).abs() < 1e-9);
