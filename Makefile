@@ -1,7 +1,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo starters test test-devices check-cuda bench-devices test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke stop torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
+# What rustup installed is found by a shell that was started before, too.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+.PHONY: help set-up set-up-tests demo starters test test-devices check-cuda bench-devices test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke stop torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -22,7 +24,8 @@ KINDS ?=
 PROGRAMS ?=
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-MAVEN := $(shell command -v mvn)
+# Looked up when it is used: `make test` may have installed it by then.
+MAVEN = $(shell command -v mvn)
 # All versions are fixed: the first run fetches what is missing, later ones need no network.
 MVN := mvn --batch-mode --quiet --file cellsparse-java/pom.xml
 PLATFORM := $(shell uname -s | sed 's/Darwin/macos/; s/Linux/linux/')-$(shell uname -m | sed 's/arm64/aarch64/; s/amd64/x86_64/')
@@ -32,7 +35,10 @@ NATIVES := cellsparse-java/target/natives
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR] [OUT=demo-out] [STEPS=N] [ALGORITHM=A]
+set-up:
+	@packaging/set_up.sh rust c
+
+demo: set-up ## Train from a few annotated nuclei and segment unseen fields; [DATA=DIR] [OUT=demo-out] [STEPS=N] [ALGORITHM=A]
 	cargo run --release -p cellsparse-cli -- demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(if $(STEPS),--steps $(STEPS)) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
 
 starters: ## Make the starting weights in cellsparse-core/starters anew, or go on where the last run ended (hours); [STARTERS="stardist cellpose elephant"]
@@ -41,7 +47,10 @@ starters: ## Make the starting weights in cellsparse-core/starters anew, or go o
 	  cp target/starters/$$algorithm.bin target/starters/$$algorithm.json cellsparse-core/starters/; \
 	done
 
-test: ## Run every test, the examples in the documentation included; Java's too where Maven is installed
+set-up-tests:
+	@packaging/set_up.sh rust c python --optional java valgrind
+
+test: set-up-tests ## Run every test, the examples in the documentation included; Java's too where Maven is installed
 	cargo test $(PACKAGES) --no-run
 	cargo test $(PACKAGES)
 	$(if $(MAVEN),$(MAKE) --no-print-directory test-java,@echo "mvn is not installed: the tests of Java are left out")

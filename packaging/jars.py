@@ -5,7 +5,7 @@
 Each JAR is a jar without libraries, or whose libraries are dropped; NATIVES has a folder PLATFORM/ with one library for each platform, STARTERS
 the starting weights, which every library holds. Writes OUT/NAME.jar with all libraries and OUT/NAME-PLATFORM.jar with one each.
 
-Libraries are packed as LIBRARY.lzma, by which they are a third smaller than by what jars have (the class Lzma of cellsparse unpacks them),
+Libraries are packed as LIBRARY.lzma, by which they are a third smaller than by what jars have (XZ for Java unpacks them),
 and beside each lies its hash, by which a copy that was unpacked before is found. In the jar with all libraries the starting weights lie
 once, in native/starters/: each library is packed without them, with a list of the places where they belong (LIBRARY.parts, which the class
 Assembled reads). Exits with 1 when that jar is larger than LIMIT.

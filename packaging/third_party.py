@@ -33,6 +33,8 @@ In programs for Linux with musl: musl, MIT, Copyright (c) 2005-2020 Rich Felker 
 In programs and libraries for Windows: start-up code of mingw-w64, in the public domain and under the Zope Public License 2.1
 (https://www.mingw-w64.org).
 
+In jars: classes of XZ for Java 1.10, 0BSD, Copyright (C) The XZ for Java authors and contributors (https://tukaani.org/xz/java.html).
+
 In what Zig links: its routines of the compiler, MIT, Copyright (c) Zig contributors (https://ziglang.org), and LLVM's libunwind, Apache-2.0
 WITH LLVM-exception (https://llvm.org).
 """

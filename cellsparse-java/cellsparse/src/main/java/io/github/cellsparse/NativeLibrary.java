@@ -13,6 +13,7 @@ import java.security.NoSuchAlgorithmException;
 import java.util.Locale;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import org.tukaani.xz.LZMAInputStream;
 
 /**
  * Loads the native library once, on first use.
@@ -123,14 +124,14 @@ final class NativeLibrary {
     }
 
     /** The library in the jar. It is read as a stream: as a whole it would not fit into a small heap. */
-    private static InputStream open(String resource) throws IOException {
+    static InputStream open(String resource) throws IOException {
         InputStream stream = NativeLibrary.class.getResourceAsStream(resource);
         if (stream == null) {
             InputStream packed = NativeLibrary.class.getResourceAsStream(resource + ".lzma");
             if (packed == null) {
                 throw new IOException("the jar has no " + resource + "; take the jar for this platform or the one for all");
             }
-            stream = new Lzma(packed);
+            stream = new LZMAInputStream(packed);
         }
         try (InputStream list = NativeLibrary.class.getResourceAsStream(resource + ".parts")) {
             if (list == null) {
