@@ -25,6 +25,8 @@ mod device_norm;
 mod elephant;
 mod engine;
 mod graph;
+#[cfg(test)]
+mod interruption_tests;
 mod memory;
 mod normalization;
 #[cfg(test)]
