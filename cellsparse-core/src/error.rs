@@ -80,9 +80,7 @@ impl Error {
         let path = path.as_ref().to_path_buf();
         match source.kind() {
             std::io::ErrorKind::NotFound => Error::NotFound { path },
-            std::io::ErrorKind::OutOfMemory => {
-                Error::Limit(format!("{}: the system has no memory to give for it", path.display()))
-            }
+            std::io::ErrorKind::OutOfMemory => Error::limit(path, "the system has no memory to give for it"),
             _ => Error::Io { path, source },
         }
     }
@@ -90,6 +88,11 @@ impl Error {
     /// A file that cannot be used, with the reason.
     pub fn file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::File { path: path.as_ref().to_path_buf(), reason: reason.into() }
+    }
+
+    /// A file beyond a limit, with the reason: an [`Error::Limit`] that [`path`](Self::path) is known of.
+    pub fn limit(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Detail::of_file(Error::Limit(reason.into()), path.as_ref())
     }
 }
 

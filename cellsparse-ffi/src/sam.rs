@@ -174,6 +174,8 @@ mod network {
             cancel: CancelToken,
         ) -> Outcome<Segmentation> {
             let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect();
+            let size = [image.height(), image.width()];
+            prompts.iter().try_for_each(|prompt| prompt.check_from_corner(size))?;
             Ok(self.0.segment(image, &prompts, &EncodeOptions { memory, cancel })?)
         }
     }

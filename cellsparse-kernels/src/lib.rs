@@ -28,7 +28,7 @@ pub use self::channels::{affine, affine_gradient, channel_moments, channel_produ
 pub use self::conv::{Conv, Destination, Method};
 pub use self::layers::{ActivationDerivative, Store, max_pool, max_pool_gradient, upsample, upsample_gradient};
 pub use self::map::{Buffer, Layout};
-pub use self::parallel::for_each_job;
+pub use self::parallel::{for_each_job, stopping_when};
 pub use self::peak::multiply_add_peak;
 pub use self::prefetch::prefetch;
 pub use self::rounding::round_to_bf16;

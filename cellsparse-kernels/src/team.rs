@@ -19,7 +19,8 @@ const LOOKS: usize = if cfg!(miri) { 2 } else { 1000 };
 /// Largest number of jobs of one loop.
 const MAX_JOBS: usize = u32::MAX as usize;
 
-type Job<'a> = dyn Fn(usize) + Sync + 'a;
+/// A job of a loop, by its number.
+pub(super) type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
 thread_local! {
     /// The team that the running computation leads, if any.

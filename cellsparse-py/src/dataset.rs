@@ -23,7 +23,7 @@ use pyo3::prelude::*;
 use crate::arrays;
 use crate::errors::{exception, in_words_of_python};
 use crate::large::{self, Source};
-use crate::work::{compute, pool, supervise};
+use crate::work::{Caller, Events, compute, pool, supervise};
 
 /// Images and sparse labels that fit each other, and how they were read.
 #[pyclass(frozen, module = "cellsparse._native")]
@@ -140,11 +140,12 @@ impl Dataset {
         let pairs: Vec<_> = images.into_iter().zip(labels).collect();
         let cancel = CancelToken::new();
         let raised = cancel.clone();
-        let work = move |_| {
+        let work = move |events: Events<_>| {
+            let caller = events.caller();
             pool()?.install(|| {
                 let mut reading = Reading::default();
                 for (place, (image, labels)) in pairs.into_iter().enumerate() {
-                    reading.pair(place, image, labels, &options, &raised)?;
+                    reading.pair(place, image, labels, &options, &raised, &caller)?;
                 }
                 reading.content(encoding, classes.as_deref(), pixel_sizes.as_deref())
             })
@@ -218,16 +219,17 @@ impl Reading {
         labels: GivenLabels,
         options: &Options,
         cancel: &CancelToken,
+        caller: &Caller,
     ) -> Result<()> {
         let source = match image {
             Given::Array(image) => {
                 only_level(options.level).map_err(|error| no_level(place, error))?;
-                return self.whole(place, image, None, None, labels);
+                return self.whole(place, image, None, None, labels, caller);
             }
             Given::Source(source) => source,
         };
         let name = source.name();
-        let reader = source.open()?;
+        let reader = source.open(caller)?;
         let level = options.level.map_or(Ok(0), |level| level.of(reader.as_ref()));
         let level = level.map_err(|error| no_level(place, error))?;
         let why = match options.level {
@@ -236,7 +238,7 @@ impl Reading {
         };
         let Some(why) = why else {
             let image = reader.read(Region::whole(reader.levels()[0]), 0).map_err(|error| of_image(place, error))?;
-            return self.whole(place, image, reader.pixel_size(), name, labels);
+            return self.whole(place, image, reader.pixel_size(), name, labels, caller);
         };
         let levels = reader.levels();
         let (drawn, signed) = match labels {
@@ -245,7 +247,7 @@ impl Reading {
                 (LargeLabels::open(&path, &options, levels, level).map_err(|error| error.in_file(&path)), false)
             }
             GivenLabels::Slices(source, signed) => {
-                (LargeLabels::of_regions(source.open()?, signed, levels, level), signed)
+                (LargeLabels::of_regions(source.open(caller)?, signed, levels, level), signed)
             }
             GivenLabels::Array(_) => {
                 return Err(Error::Internal("labels of a large image came as a copy of an array".into()));
@@ -282,6 +284,7 @@ impl Reading {
         pixel_size: Option<[f64; 2]>,
         name: Option<String>,
         labels: GivenLabels,
+        caller: &Caller,
     ) -> Result<()> {
         let (labels, signed) = match labels {
             GivenLabels::Array(labels) => {
@@ -297,7 +300,7 @@ impl Reading {
                 (found.labels, false)
             }
             GivenLabels::Slices(source, signed) => {
-                let reader = source.open()?;
+                let reader = source.open(caller)?;
                 let drawn = LargeLabels::of_regions(reader, signed, &[extent(&image)], 0);
                 let labels = drawn.and_then(|drawn| drawn.part(Region::whole(extent(&image))));
                 (labels.map_err(|error| at(place, error))?, signed)

@@ -1,6 +1,7 @@
 //! Images that are read part by part: from a file, or from any object of Python that can be sliced.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cellsparse_core::formats::geojson::GeoJsonOptions;
 use cellsparse_core::large::{
@@ -17,7 +18,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::arrays;
 use crate::errors::exception;
 use crate::model::Model;
-use crate::work::supervise;
+use crate::work::{Caller, Events, call, supervise};
 
 /// Bytes of decoded strips and tiles that are kept.
 const KEPT_BYTES: usize = 128 << 20;
@@ -26,7 +27,8 @@ const KEPT_BYTES: usize = 128 << 20;
 struct PythonRegions {
     levels: Vec<Extent>,
     channels: usize,
-    read: Py<PyAny>,
+    read: Arc<Py<PyAny>>,
+    caller: Caller,
 }
 
 impl RegionReader for PythonRegions {
@@ -40,10 +42,8 @@ impl RegionReader for PythonRegions {
 
     fn read(&self, region: Region, level: usize) -> Result<Image> {
         region.check(&self.levels, level)?;
-        let image = Python::attach(|py| {
-            let place = (level, region.top, region.left, region.height, region.width);
-            arrays::image(&self.read.bind(py).call1(place)?)
-        });
+        let (read, place) = (Arc::clone(&self.read), (level, region.top, region.left, region.height, region.width));
+        let image = self.caller.ask(move |py| arrays::image(&call(py, &read, place.into_pyobject(py)?)?))?;
         let image = image.map_err(|error| Error::Image(format!("the part {region} could not be read: {error}")))?;
         if image.shape() != (region.height, region.width, self.channels) {
             return Err(Error::Image(format!("the part {region} came in the shape {:?}", image.shape())));
@@ -55,7 +55,8 @@ impl RegionReader for PythonRegions {
 
 /// A function of Python that takes labels: `put(top, left, labels)`.
 struct PythonSink {
-    put: Py<PyAny>,
+    put: Arc<Py<PyAny>>,
+    caller: Caller,
 }
 
 impl LargeSink for PythonSink {
@@ -64,10 +65,11 @@ impl LargeSink for PythonSink {
     }
 
     fn block(&mut self, block: &LargeBlock<'_>) -> Result<()> {
-        let put = Python::attach(|py| {
-            let labels = block.labels.clone().into_pyarray(py);
-            self.put.bind(py).call1((block.region.top, block.region.left, labels)).map(drop)
-        });
+        let (put, labels) = (Arc::clone(&self.put), block.labels.clone());
+        let Region { top, left, .. } = block.region;
+        let put = self
+            .caller
+            .ask(move |py| call(py, &put, (top, left, labels.into_pyarray(py)).into_pyobject(py)?).map(drop))?;
         put.map_err(|error| Error::Image(format!("labels could not be written: {error}")))
     }
 
@@ -92,12 +94,13 @@ impl Source {
         }
     }
 
-    pub fn open(self) -> Result<Box<dyn RegionReader>> {
+    /// Opens it for work, for which `caller` runs what is of Python.
+    pub fn open(self, caller: &Caller) -> Result<Box<dyn RegionReader>> {
         match self {
             Source::File(path) => open_regions(path, &ReadOptions::default(), KEPT_BYTES),
             Source::Object((levels, channels, read)) => {
                 let levels = levels.into_iter().map(|(height, width)| Extent { height, width }).collect();
-                Ok(Box::new(PythonRegions { levels, channels, read }))
+                Ok(Box::new(PythonRegions { levels, channels, read: Arc::new(read), caller: caller.clone() }))
             }
         }
     }
@@ -173,16 +176,16 @@ pub fn predict_large(
     callback: Option<Py<PyAny>>,
 ) -> PyResult<Summary> {
     let (mut options, level) = options(given)?;
-    let (model, cancel) = (model.current(), options.predict.cancel.clone());
-    let work = move |_| {
-        let reader = source.open()?;
+    let (model, cancel, callback) = (model.current(), options.predict.cancel.clone(), callback.map(Arc::new));
+    let work = move |events: Events<_>| {
+        let reader = source.open(&events.caller())?;
         options.level = level.of(reader.as_ref())?;
         let mut sinks: Vec<Box<dyn LargeSink + '_>> = Vec::new();
         if let Some(path) = labels {
             sinks.push(sink_for(path, reader.as_ref(), options.level, &GeoJsonOptions::default())?);
         }
         if let Some(put) = put {
-            sinks.push(Box::new(PythonSink { put }));
+            sinks.push(Box::new(PythonSink { put: Arc::new(put), caller: events.caller() }));
         }
         if let Some(path) = geojson {
             let outlines = GeoJsonOptions { never_empty: true, ..GeoJsonOptions::default() };
@@ -195,16 +198,18 @@ pub fn predict_large(
         let mut list: Vec<&mut dyn LargeSink> =
             sinks.iter_mut().map(|sink| &mut **sink as &mut dyn LargeSink).collect();
         let mut raised = None;
+        let caller = events.caller();
         let mut observer = |event: &cellsparse_core::large::LargeProgress| {
-            let Some(callback) = &callback else { return Flow::Continue };
-            let answer = Python::attach(|py| {
-                let event = (event.phase.to_string(), event.done, event.total);
-                Ok(callback.bind(py).call1(event)?.is(&*pyo3::types::PyBool::new(py, false)))
+            let Some(callback) = callback.clone() else { return Flow::Continue };
+            let event = (event.phase.to_string(), event.done, event.total);
+            let answer = caller.ask(move |py| {
+                let answer = call(py, &callback, event.into_pyobject(py)?)?;
+                Ok(answer.is(&*pyo3::types::PyBool::new(py, false)))
             });
             match answer {
-                Ok(false) => Flow::Continue,
-                Ok(true) => Flow::Stop,
-                Err(error) => {
+                Ok(Ok(false)) => Flow::Continue,
+                Ok(Ok(true)) | Err(_) => Flow::Stop,
+                Ok(Err(error)) => {
                     raised = Some(error);
                     Flow::Stop
                 }
@@ -233,8 +238,8 @@ pub fn large_plan(
 ) -> PyResult<(String, Groups)> {
     let (mut options, level) = options(given)?;
     let (model, cancel) = (model.current(), options.predict.cancel.clone());
-    let work = move |_| {
-        let reader = source.open()?;
+    let work = move |events: Events<_>| {
+        let reader = source.open(&events.caller())?;
         options.level = level.of(reader.as_ref())?;
         model.large_plan(reader.as_ref(), &options)
     };
@@ -258,8 +263,8 @@ pub fn large_blocks<'py>(
 ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
     let (mut options, level) = options(given)?;
     let (model, cancel) = (model.current(), options.predict.cancel.clone());
-    let work = move |_| {
-        let reader = source.open()?;
+    let work = move |events: Events<_>| {
+        let reader = source.open(&events.caller())?;
         options.level = level.of(reader.as_ref())?;
         model.large_blocks(reader.as_ref(), &options, &context, &blocks)
     };

@@ -10,6 +10,7 @@
 mod arrays;
 mod cellpose;
 mod dataset;
+mod ending;
 mod errors;
 mod labels;
 mod large;
@@ -55,6 +56,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::ending::listen(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

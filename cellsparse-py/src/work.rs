@@ -1,6 +1,7 @@
 //! Work beside the interpreter: other Python threads go on, Ctrl-C is heard, panics are caught.
 
 use std::any::Any;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -8,8 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use cellsparse_core::{CancelToken, ControlFlow, Error, Progress, Result};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
+use crate::ending;
 use crate::errors::exception;
 
 /// How long Ctrl-C may wait to be noticed.
@@ -20,7 +24,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// The work borrows nothing: other threads of Python go on meanwhile, and may write to the arrays that the caller gave.
 /// The pool is not the global one of rayon: that one does not survive a fork, and Python forks worker processes.
 pub fn compute<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send + 'static) -> PyResult<T> {
-    py.detach(|| guarded(|| pool()?.install(work))).map_err(|error| exception(py, &error))
+    let (result, _inside) = py.detach(|| (guarded(|| pool()?.install(work)), ending::come_back()));
+    result.map_err(|error| exception(py, &error))
 }
 
 /// A progress event on its way to the thread that called, which answers it.
@@ -45,8 +50,59 @@ impl<T> Events<T> {
     }
 }
 
+impl<T: Send + 'static> Events<T> {
+    /// The thread that called.
+    pub fn caller(&self) -> Caller {
+        let sender = self.0.clone();
+        Caller(Arc::new(move |call| sender.send(Message::Call(call)).is_ok()))
+    }
+}
+
+/// What the thread that called is to do in the interpreter. An error that is none of the call itself, such as Ctrl-C, ends the work.
+type Call = Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>;
+
+/// The thread that called, which runs the code of Python that the work needs. An interpreter that ends takes all threads that are in it
+/// along: one of its own does not come back, but one of the library would end the process with an error.
+#[derive(Clone)]
+pub struct Caller(Arc<dyn Fn(Call) -> bool + Send + Sync>);
+
+impl Caller {
+    /// What a call gives.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when the caller has gone or was interrupted.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(Python<'_>) -> PyResult<T> + Send + 'static,
+    ) -> Result<PyResult<T>> {
+        let (answer, reply) = sync_channel(1);
+        let call = move |py: Python<'_>| match call(py) {
+            Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+            value => {
+                // The work waits for the answer, unless it ended meanwhile.
+                let _ = answer.send(value);
+                Ok(())
+            }
+        };
+        if !(self.0)(Box::new(call)) {
+            return Err(Error::Cancelled);
+        }
+        reply.recv().map_err(|_| Error::Cancelled)
+    }
+}
+
+/// Calls a function of Python. When the interpreter ends meanwhile, this thread does not come back and is taken down from within: the
+/// arguments are then left where they are, since objects can no longer be given back.
+pub fn call<'py>(py: Python<'py>, function: &Py<PyAny>, arguments: Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = ManuallyDrop::new(arguments);
+    let answer = function.bind(py).call1(&*arguments);
+    drop(ManuallyDrop::into_inner(arguments));
+    answer
+}
+
 enum Message<T> {
     Event(Event),
+    Call(Call),
     Done(Result<T>),
 }
 
@@ -69,7 +125,7 @@ impl<T> Outcome<T> {
     }
 }
 
-/// Runs work on a thread of its own, while the calling thread answers its events and listens for Ctrl-C.
+/// Runs work on a thread of its own, while the calling thread answers its events and calls and listens for Ctrl-C.
 ///
 /// Ctrl-C and an exception in `on_event` raise `cancel`; the work then ends at its next step and its result is kept. A
 /// second Ctrl-C does not wait for that: the work ends by itself, and nobody sees its result.
@@ -91,7 +147,8 @@ pub fn supervise<T: Send + 'static>(
     }
     let mut raised = None;
     loop {
-        match py.detach(|| next(&mut receiver)) {
+        let (message, _inside) = py.detach(|| (next(&mut receiver), ending::come_back()));
+        match message {
             Ok(Message::Event(event)) => {
                 let flow = match raised {
                     Some(_) => ControlFlow::Stop,
@@ -103,6 +160,15 @@ pub fn supervise<T: Send + 'static>(
                 };
                 // The work waits for the answer, so it is there.
                 let _ = event.answer.send(flow);
+            }
+            Ok(Message::Call(call)) => {
+                if let Err(error) = call(py) {
+                    if raised.is_some() {
+                        return Ok(Outcome { result: None, raised: Some(error) });
+                    }
+                    cancel.cancel();
+                    raised = Some(error);
+                }
             }
             Ok(Message::Done(result)) => return Ok(Outcome { result: Some(result), raised }),
             Err(RecvTimeoutError::Timeout) => {

@@ -34,6 +34,26 @@ HEAD = """
         begun.set()
         cs.choose_algorithm([image], [labels])
 
+    # An array that lets other threads of Python go on while it is read, as zarr does.
+    class Slow:
+        shape, dtype = large.shape, large.dtype
+
+        def __getitem__(self, place):
+            begun.set()
+            time.sleep(0.01)
+            return large[place]
+
+    def parts():
+        model.predict_large(Slow(), tile=256, threads=1, skip_empty=False)
+
+    def slow_callback():
+        def callback(event):
+            begun.set()
+            time.sleep(0.01)
+        model.train(
+            image, labels, steps=100000, batch_size=2, patch_size=64, init="none", progress=False, callback=callback
+        )
+
     def single():
         begun.set()
         while True:
@@ -63,7 +83,7 @@ def run(work, timeout=60):
     return out + rest, time.monotonic() - begin
 
 
-@pytest.mark.parametrize("work", ["predict", "train", "choose", "single"])
+@pytest.mark.parametrize("work", ["predict", "train", "slow_callback", "choose", "parts", "single"])
 def test_the_interpreter_ends_while_a_daemon_thread_works(work):
     out, seconds = run(f"""
         thread = begin({work})

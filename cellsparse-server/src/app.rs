@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::http::StatusCode;
 use cellsparse_core::Budget;
 use cellsparse_core::model::Device;
+use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::errors::Refusal;
@@ -108,6 +109,7 @@ impl App {
 #[derive(Debug)]
 pub struct Permits {
     slots: Arc<Semaphore>,
+    at_a_time: usize,
     waiting: AtomicUsize,
     most: usize,
     what: &'static str,
@@ -115,8 +117,15 @@ pub struct Permits {
 
 impl Permits {
     fn new(at_a_time: usize, most: usize, what: &'static str) -> Self {
-        let slots = Arc::new(Semaphore::new(at_a_time.min(Semaphore::MAX_PERMITS)));
-        Self { slots, waiting: AtomicUsize::new(0), most, what }
+        let at_a_time = at_a_time.min(Semaphore::MAX_PERMITS);
+        let slots = Arc::new(Semaphore::new(at_a_time));
+        Self { slots, at_a_time, waiting: AtomicUsize::new(0), most, what }
+    }
+
+    /// How many pieces of work run now, and how many wait.
+    pub fn told(&self) -> Value {
+        let running = self.at_a_time.saturating_sub(self.slots.available_permits());
+        json!({ "running": running, "waiting": self.waiting.load(Ordering::SeqCst) })
     }
 
     /// A place in the queue.
@@ -182,6 +191,7 @@ mod tests {
         let last = turns.last_part();
         drop(first);
         assert!(turns.queue().is_err(), "it counts while it waits");
+        assert_eq!(turns.told(), json!({ "running": 0, "waiting": 1 }));
         drop(last);
         assert!(turns.queue().is_ok());
     }

@@ -254,6 +254,13 @@ fn schemas() -> Map<String, Value> {
         "Health".into(),
         json!({ "type": "object", "properties": {
         "status": { "type": "string" }, "version": { "type": "string" }, "uptime": { "type": "integer" },
+        "trainings": schema("Places"), "predictions": schema("Places"),
+    } }),
+    );
+    schemas.insert(
+        "Places".into(),
+        json!({ "type": "object", "properties": {
+        "running": { "type": "integer" }, "waiting": { "type": "integer" },
     } }),
     );
     schemas.insert(

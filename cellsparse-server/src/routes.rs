@@ -254,9 +254,10 @@ async fn train(
     }
     let (app, entry, work, cancel) = (Arc::clone(app), Arc::clone(entry), Arc::clone(work), cancel.clone());
     blocking(move || {
+        let (turn, place) = turns;
         // Dropped in this order: the next in the queue finds the training ended.
-        let _held = (running, turns);
-        work::train(&app, &entry, &work, &cancel)
+        let _held = (running, turn);
+        work::train(&app, &entry, &work, &cancel, place)
     })
     .await
 }
@@ -323,6 +324,8 @@ async fn health(State(app): Shared) -> Response {
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),
         "uptime": app.started.elapsed().as_secs(),
+        "trainings": app.trainings.told(),
+        "predictions": app.predictions.told(),
     });
     answer(StatusCode::OK, body.to_string())
 }

@@ -139,19 +139,26 @@ pub fn choose(app: &App, work: &Work, cancel: &CancelToken) -> Result<Choice, Re
 /// A model with new weights, and what a user should know of its training.
 type Trained = (Arc<Model>, Vec<String>);
 
-/// Trains a model on the labelled images and returns it with the new weights. Blocks.
+/// Trains a model on the labelled images and returns it with the new weights. Its `place` among the trainings ends when it has
+/// learned, before the model is written. Blocks.
 ///
 /// # Errors
 /// What is wrong with the data, or with the model.
-pub fn train(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Trained, Refusal> {
-    let result = train_and_keep(app, entry, work, cancel);
+pub fn train<P>(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken, place: P) -> Result<Trained, Refusal> {
+    let result = train_and_keep(app, entry, work, cancel, place);
     if let Err(refusal) = &result {
         entry.live.finish(Outcome::Failed { detail: refusal.reason() });
     }
     result
 }
 
-fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -> Result<Trained, Refusal> {
+fn train_and_keep<P>(
+    app: &App,
+    entry: &Entry,
+    work: &Work,
+    cancel: &CancelToken,
+    place: P,
+) -> Result<Trained, Refusal> {
     let in_body = |error| Refusal::from_core(error, vec!["body".into()]);
     if cancel.is_cancelled() {
         return Err(nothing_learned());
@@ -199,6 +206,7 @@ fn train_and_keep(app: &App, entry: &Entry, work: &Work, cancel: &CancelToken) -
         options.resume = false;
         result = model.train(&data, None, &options, &mut observer);
     }
+    drop(place);
     match result {
         Ok(summary) => {
             let notes = summary.notes.clone();

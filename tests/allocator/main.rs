@@ -24,7 +24,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use cellsparse_core::Error;
+use cellsparse_core::ErrorKind;
 
 /// Size from which an allocation is large, more than 1 MiB: the promise.
 const LARGE: usize = (1 << 20) + 1;
@@ -113,7 +113,7 @@ fn refusing([first, last]: [usize; 2], work: &work::Work) -> (usize, String) {
     LARGE_FROM.store(usize::MAX, Ordering::Relaxed);
     let said = match outcome {
         Ok(()) => "done".to_owned(),
-        Err(Error::Limit(reason)) => format!("refused: {reason}"),
+        Err(error) if error.kind() == ErrorKind::Limit => format!("refused: {}", error.message()),
         Err(other) => format!("another error: {other}"),
     };
     (COUNT.load(Ordering::Relaxed), said)

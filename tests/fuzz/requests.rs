@@ -89,6 +89,7 @@ fn bodies() -> Vec<Vec<u8>> {
         json!({ "algorithm": "elephant", "channels": [1] }),
         json!({ "image": 1, "window": { "rows": [0, 9], "columns": [0, 9] } }),
         json!({ "id": 1, "origin": "user", "shape": { "kind": "brush", "points": [[1.0, 2.0], [5.0, 6.0]], "radius": 2.0 } }),
+        json!({ "kind": "paint", "shape": { "shape": "stroke", "points": [[1.0, 2.0], [5.0, 6.0]], "radius": 2.0 }, "ink": { "ink": "cell" } }),
         json!({ "inside": [[5.0, 6.0]], "outside": [[9, 9]], "rectangle": [1, 1, 9, 12], "view": [0, 0, 24, 24] }),
         json!([1, 2, null]),
     ];
@@ -130,6 +131,17 @@ fn server(folder: &tempfile::TempDir) -> InProcess {
     settings.limits.body = 1 << 16;
     settings.limits.models = 8;
     InProcess::new(settings).unwrap()
+}
+
+/// Begins the project of the targets and gives it the image of the bodies.
+fn begin_project(server: &InProcess, bodies: &[Vec<u8>]) {
+    let image = bodies.last().cloned().unwrap_or_default();
+    for (target, body) in [("/app/api/projects/p", Vec::new()), ("/app/api/projects/p/images?name=a.png", image)] {
+        let headers = vec![("host".to_owned(), b"localhost".to_vec())];
+        let asked =
+            Asked { method: "POST".into(), target: target.into(), headers, body: vec![body], breaks_off: false };
+        assert_eq!(server.answer(&asked).unwrap().status, 200, "{target}");
+    }
 }
 
 fn text(random: &mut Random, usual: &str) -> String {
@@ -184,6 +196,7 @@ fn asked(random: &mut Random, bodies: &[Vec<u8>]) -> Asked {
 fn requests_are_answered_in_the_documented_form() {
     let folder = tempfile::tempdir().unwrap();
     let (server, bodies) = (server(&folder), bodies());
+    begin_project(&server, &bodies);
     fuzz("requests", 300, |random| {
         let asked = asked(random, &bodies);
         let Some(answer) = server.answer(&asked) else { return Ok(false) };

@@ -296,6 +296,25 @@ fn a_checkpoint_can_be_loaded_from_the_first_step_on() {
 }
 
 #[test]
+fn a_training_that_is_cancelled_does_not_wait_for_one_more_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("models");
+    std::fs::create_dir(&place).unwrap();
+    let mut model = Model::stardist(tiny(), 0).unwrap();
+    let options = TrainOptions { checkpoint: Some(place.join("model.safetensors")), ..options(50) };
+    let summary = model.train(&annotated(1), None, &options, &mut |event| {
+        if event.step == 3 {
+            // From here on, no file can be written.
+            std::fs::remove_dir_all(&place).unwrap();
+            options.cancel.cancel();
+        }
+        ControlFlow::Continue
+    });
+    let summary = summary.unwrap();
+    assert_eq!((summary.steps, summary.stopped), (3, StopReason::Cancelled));
+}
+
+#[test]
 fn a_diverging_training_is_an_error_and_leaves_the_model_alone() {
     let mut model = Model::stardist(tiny(), 0).unwrap();
     let before = model.weights().clone();

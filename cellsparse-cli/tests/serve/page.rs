@@ -93,6 +93,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         (format!("{path}/edit"), json!({ "kind": "explode" }), 422, "cannot be read"),
         (format!("{path}/correct"), json!({ "kind": "delete", "at": [1, 1] }), 422, "no object here"),
         (format!("{PROJECT}/settings"), json!({ "seconds": 0 }), 422, "1 second"),
+        (format!("{PROJECT}/settings"), json!({ "channels": [0, 1] }), 422, "channel 1 is chosen"),
     ] {
         let reply = server.post(&path, &body);
         assert_eq!(reply.status, status, "{path}: {reply:?}");
@@ -110,6 +111,58 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         let headers: [(&str, &str); 0] = [];
         assert_eq!(server.send("GET", &path, &headers, None).status, status, "{path}");
     }
+}
+
+#[test]
+fn a_project_begins_when_it_is_posted_to_and_not_when_it_is_looked_at() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = images(root.path());
+    let models = root.path().join("models");
+    let server = Server::start_in(&models, &["--images", &folder]);
+    let headers: [(&str, &str); 0] = [];
+    for path in ["", "/events", "/model", "/images/1/pixels", "/images/1/objects", "/images/1/results?form=csv"] {
+        let reply = server.send("GET", &format!("{PROJECT}{path}"), &headers, None);
+        assert!(reply.status == 404 && reply.text.contains("no project 'My cells'"), "{path}: {reply:?}");
+    }
+    for path in ["/settings", "/learn", "/look", "/forget", "/from-folder", "/images/1/edit"] {
+        assert_eq!(server.post(&format!("{PROJECT}{path}"), &json!({ "on": true })).status, 404, "{path}");
+    }
+    assert_eq!(ok(server.get("/app/api/state"))["projects"], json!([]));
+    assert!(!models.join("projects/My cells").exists());
+    ok(server.post(PROJECT, &json!({})));
+    assert_eq!(ok(server.get(PROJECT))["name"], "My cells");
+    assert_eq!(ok(server.get("/app/api/state"))["projects"], json!(["My cells"]));
+    // Nor is it lost to those who look when another server opens the folder.
+    drop(server);
+    let server = Server::start_in(&models, &["--images", &folder]);
+    assert_eq!(ok(server.get(PROJECT))["name"], "My cells");
+}
+
+#[test]
+fn a_refused_image_says_nothing_of_where_it_lies() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = images(root.path());
+    // A head that promises 2^31 pixels, in the folder and sent.
+    let mut bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x80\0\0\x01\0\0\x08\0\0\0\0".to_vec();
+    bomb.extend(crc32(&bomb[12..]).to_be_bytes());
+    bomb.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e\0\0\0\0IEND\xae\x42\x60\x82");
+    std::fs::write(Path::new(&folder).join("bomb.png"), &bomb).unwrap();
+    let server = Server::start_in(&root.path().join("models"), &["--images", &folder]);
+    ok(server.post(PROJECT, &json!({})));
+    let headers: [(&str, &str); 0] = [];
+    let listed = server.post(&format!("{PROJECT}/from-folder"), &json!({ "name": "bomb.png" }));
+    let sent = server.send_bytes("POST", &format!("{PROJECT}/images?name=bomb.png"), &headers, Some(&bomb));
+    for reply in [listed, sent] {
+        assert_eq!(reply.status, 413, "{reply:?}");
+        assert!(reply.text.contains("65536 x 32768 pixels"), "{reply:?}");
+        assert!(!reply.text.contains(root.path().to_str().unwrap()) && !reply.text.contains("bomb.png"), "{reply:?}");
+    }
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
+    })
 }
 
 #[test]
@@ -245,8 +298,8 @@ fn a_click_outlines_an_object_that_becomes_a_cell_when_it_is_accepted() {
     ok(server.post(&format!("{path}/edit"), &json!({ "kind": "redo" })));
 
     for (body, status, reason) in [
-        (json!({ "inside": [[30, 97]] }), 422, "outside the image of 80 x 96"),
-        (json!({ "rectangle": [30, 30, 20, 40] }), 422, "x0 < x1"),
+        (json!({ "inside": [[30, 97]] }), 422, "x 30, y 97 lies outside the image of 80 x 96"),
+        (json!({ "rectangle": [30, 30, 20, 40] }), 422, "[30, 30, 20, 40]"),
         (
             json!({ "inside": [[1, 1]], "channels": [{ "index": 1, "low": 0, "high": 9, "colour": [9, 9, 9] }] }),
             422,

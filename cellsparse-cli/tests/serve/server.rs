@@ -112,6 +112,10 @@ impl Server {
     }
 
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Reply {
+        self.send_bytes(method, path, headers, body.map(str::as_bytes))
+    }
+
+    pub fn send_bytes(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Reply {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -123,7 +127,7 @@ impl Server {
             request = request.header(*name, *value);
         }
         let mut response = match body {
-            Some(body) => agent.run(request.body(body.to_owned()).expect("a request")),
+            Some(body) => agent.run(request.body(body.to_vec()).expect("a request")),
             None => agent.run(request.body(()).expect("a request")),
         }
         .unwrap_or_else(|error| panic!("{method} {path}: {error}"));

@@ -2,10 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use cellsparse_core::Model;
+use cellsparse_core::model::{Algorithm, Architecture};
 use serde_json::{Value, json};
 
-use crate::server::{Server, body, draw, quick_training};
+use crate::server::{ALGORITHMS, PATIENCE, Server, body, draw, quick_training};
 
 /// Steps that no test waits for.
 const FOREVER: usize = 100_000;
@@ -174,6 +177,48 @@ fn work_stops_when_the_client_has_gone() {
     assert_eq!(server.state("cellpose", "default")["state"], "training");
     drop(running);
     server.wait_for("cellpose", "default", "the end", |state| state["state"] == "idle");
+}
+
+/// How long a place for `kind` stays taken after the client that had it has gone.
+fn freed_after(server: &Server, kind: &str, gone: impl FnOnce()) -> Duration {
+    let running = || server.get("/health").json()[kind]["running"].as_u64().expect("a number");
+    let wait = |count: u64| {
+        let begin = Instant::now();
+        while running() != count {
+            assert!(begin.elapsed() < PATIENCE, "{} {kind} run", running());
+            thread::sleep(Duration::from_millis(2));
+        }
+        begin.elapsed()
+    };
+    wait(1);
+    // Into the midst of it.
+    thread::sleep(Duration::from_millis(150));
+    assert_eq!(running(), 1, "the work is too short to be left");
+    gone();
+    wait(0)
+}
+
+#[test]
+fn a_place_is_free_soon_after_its_client_left() {
+    let server = Server::start_tiny(&["--trainings", "1", "--predictions", "1"]);
+    // Networks of the usual size, whose layers take long.
+    for algorithm in Algorithm::ALL {
+        let model = Model::new(Architecture::of(*algorithm, 1), 0).expect("a model");
+        model.save(server.folder().join(format!("{algorithm}/default.safetensors"))).expect("saved");
+    }
+    let (large, drawing) = (draw(1500, 1), draw(64, 1));
+    for algorithm in ALGORITHMS {
+        let path = format!("/{algorithm}/");
+        let request = body(&large, json!({ "eval": true }));
+        let predicting = server.connect("POST", &path, Some(&request));
+        let after_prediction = freed_after(&server, "predictions", || drop(predicting));
+        let training = server.connect("POST", &path, Some(&quick_training(&drawing, FOREVER)));
+        server.wait_for_step(algorithm, "default", 1);
+        let after_training = freed_after(&server, "trainings", || drop(training));
+        eprintln!("{algorithm}: free {after_prediction:?} after a prediction, {after_training:?} after a training");
+        // 0.3 s is the aim; machines are shared.
+        assert!(after_prediction.max(after_training) < Duration::from_secs(3));
+    }
 }
 
 #[test]

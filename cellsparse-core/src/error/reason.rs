@@ -1,5 +1,7 @@
 //! What programs may want to know about an error, as values: its kind, and the reason where one can react to it.
 
+use std::path::{Path, PathBuf};
+
 use super::Error;
 
 /// Whose fault an error is: the kinds that other languages see as status codes and classes of exceptions.
@@ -211,10 +213,10 @@ impl Error {
     }
 
     /// The file or folder that it is about, if it is about one.
-    pub fn path(&self) -> Option<&std::path::Path> {
+    pub fn path(&self) -> Option<&Path> {
         match self {
             Error::NotFound { path } | Error::File { path, .. } | Error::Io { path, .. } => Some(path),
-            Error::Detailed(detail) => detail.error.path(),
+            Error::Detailed(detail) => detail.path.as_deref().or_else(|| detail.error.path()),
             _ => None,
         }
     }
@@ -254,7 +256,7 @@ impl Error {
                 detail.reason = Some(reason);
                 Error::Detailed(detail)
             }
-            error => Error::Detailed(Box::new(Detail { error, reason: Some(reason), source: None })),
+            error => Error::Detailed(Box::new(Detail { reason: Some(reason), ..Detail::new(error) })),
         }
     }
 
@@ -266,7 +268,7 @@ impl Error {
                 detail.source = source;
                 Error::Detailed(detail)
             }
-            error => Error::Detailed(Box::new(Detail { error, reason: None, source })),
+            error => Error::Detailed(Box::new(Detail { source, ..Detail::new(error) })),
         }
     }
 
@@ -290,7 +292,7 @@ impl Error {
     }
 
     /// An error about an image or about labels as one of the file that holds them, with its reason; others as they are.
-    pub fn in_file(self, path: impl AsRef<std::path::Path>) -> Self {
+    pub fn in_file(self, path: impl AsRef<Path>) -> Self {
         match self {
             Error::Image(message) | Error::Labels(message) => Error::file(path, message),
             Error::Detailed(mut detail) => {
@@ -308,11 +310,26 @@ pub struct Detail {
     error: Error,
     reason: Option<Reason>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// The file that an error is about whose kind has no room for it.
+    path: Option<PathBuf>,
+}
+
+impl Detail {
+    fn new(error: Error) -> Self {
+        Self { error, reason: None, source: None, path: None }
+    }
+
+    pub(super) fn of_file(error: Error, path: &Path) -> Error {
+        Error::Detailed(Box::new(Self { path: Some(path.to_path_buf()), ..Self::new(error) }))
+    }
 }
 
 impl std::fmt::Display for Detail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.error.fmt(f)
+        match (&self.path, &self.error) {
+            (Some(path), Error::Limit(message)) => write!(f, "limit: {}: {message}", path.display()),
+            _ => self.error.fmt(f),
+        }
     }
 }
 
@@ -328,7 +345,6 @@ impl std::error::Error for Detail {
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
-    use std::path::Path;
 
     use super::*;
 
@@ -359,6 +375,14 @@ mod tests {
         let io = Error::io("a", cause()).because(Reason::Damaged);
         assert_eq!((io.source().unwrap().to_string().as_str(), io.kind()), ("cut", ErrorKind::Io));
         assert!(io.io_error().is_some() && Error::Internal("x".into()).source().is_none());
+    }
+
+    #[test]
+    fn a_limit_of_a_file_names_the_file_beside_its_message() {
+        let error = Error::limit("folder/a.png", "too many pixels").because(Reason::Damaged);
+        assert_eq!((error.kind(), error.path()), (ErrorKind::Limit, Some(Path::new("folder/a.png"))));
+        assert_eq!(error.to_string(), "limit: folder/a.png: too many pixels");
+        assert_eq!(error.map_message(|message| format!("image 2: {message}")).message(), "image 2: too many pixels");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl<'a> Package<'a> {
     pub fn save(&self, path: &Path) -> Result<()> {
         write_atomically(path, |writer| {
             self.write(writer).map_err(|source| match source.kind() {
-                io::ErrorKind::InvalidInput => Error::Limit(format!("{}: a package has at most 4 GiB", path.display())),
+                io::ErrorKind::InvalidInput => Error::limit(path, "a package has at most 4 GiB"),
                 _ => Error::io(path, source),
             })
         })

@@ -41,11 +41,10 @@ pub fn write_rois<'a>(
     let path = path.as_ref();
     write_atomically(path, |writer| {
         let fail = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::InvalidInput => Error::Limit(format!(
-                "{} regions for {}; a zip archive holds 65,534 and 4 GiB: write GeoJSON instead",
-                outlines.len(),
-                path.display()
-            )),
+            std::io::ErrorKind::InvalidInput => Error::limit(
+                path,
+                format!("{} regions; a zip archive holds 65,534 and 4 GiB: write GeoJSON instead", outlines.len()),
+            ),
             _ => Error::io(path, source),
         };
         let mut packer = Packer::new(writer);

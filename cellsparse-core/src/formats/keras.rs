@@ -64,7 +64,7 @@ pub(super) fn read_keras_within(entry: Source<'static>, name: &Path) -> Result<S
 
 fn read(storage: Arc<dyn Storage>, length: u64, path: &Path) -> Result<StateDict> {
     if length > MAX_BYTES {
-        return Err(Error::Limit(format!("{}: {length} bytes; weights have at most 4 GiB", path.display())));
+        return Err(Error::limit(path, format!("{length} bytes; weights have at most 4 GiB")));
     }
     contain_panic(|| parse(storage, length)).unwrap_or_else(Err).map_err(|reason| refused(path, &reason))
 }

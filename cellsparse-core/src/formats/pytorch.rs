@@ -110,9 +110,7 @@ pub fn write_made_state_dict(path: impl AsRef<Path>, arrays: Vec<MadeArray<'_>>)
     }
     write_atomically(path, |writer| {
         pack(&arrays, writer).map_err(|source| match source.kind() {
-            std::io::ErrorKind::InvalidInput => {
-                Error::Limit(format!("{}: the weights take more than 4 GiB", path.display()))
-            }
+            std::io::ErrorKind::InvalidInput => Error::limit(path, "the weights take more than 4 GiB"),
             _ => Error::io(path, source),
         })
     })

@@ -293,7 +293,7 @@ fn folder(path: &Path) -> Error {
 }
 
 fn too_large(path: &Path, bytes: impl std::fmt::Display) -> Error {
-    Error::Limit(format!("{}: {bytes} bytes; models have at most 4 GiB", path.display()))
+    Error::limit(path, format!("{bytes} bytes; models have at most 4 GiB"))
 }
 
 fn damaged(path: &Path, error: SafeTensorError) -> Error {

@@ -303,7 +303,7 @@ fn read_config(path: &Path) -> Result<Value> {
         _ => Error::io(path, source),
     })?;
     if text.len() as u64 > MAX_CONFIG {
-        return Err(Error::Limit(format!("{}: a configuration has at most 1 MiB", path.display())));
+        return Err(Error::limit(path, "a configuration has at most 1 MiB"));
     }
     serde_json::from_str(&text).map_err(|error| Error::file(path, format!("not the settings of a conversion: {error}")))
 }

@@ -102,8 +102,12 @@ impl Model {
         let mut state = self.initial_state(options)?;
         let mut history = self.history.clone();
         let model = &*self;
+        let mut saved = false;
         let mut on_save = |state: &TrainingState, weights: &Weights, history: &History| {
-            let Some(path) = &options.checkpoint else { return Ok(()) };
+            // Who stopped the training has its model in a moment, and is not to wait for one file more.
+            let is_awaited = saved && options.cancel.is_cancelled();
+            let Some(path) = options.checkpoint.as_ref().filter(|_| !is_awaited) else { return Ok(()) };
+            saved = true;
             Parts { model, weights, state: Some(state), history, untrained: false }.save(path)
         };
         let limits: &LoopOptions = &run.recipe.limits;

@@ -229,7 +229,8 @@ pub struct TrainOptions {
     /// Memory that the training may take, beyond data set and model; `None` means half of what is free when it begins.
     pub memory: Option<Budget>,
     /// Write the model here after the first step, after every epoch (25 steps; 200 with the reference preset) and in between
-    /// as often as takes a twentieth of the time, so that a crash loses little.
+    /// as often as takes a twentieth of the time, so that a crash loses little; not once more when `cancel` is raised, since the
+    /// training then returns in a moment.
     /// Thresholds are chosen at the end of the training: those in a checkpoint are the ones from before.
     pub checkpoint: Option<PathBuf>,
     /// Raised by another thread to stop training; the weights reached so far are kept. Thresholds are then chosen on images of 4

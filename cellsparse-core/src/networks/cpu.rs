@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cellsparse_kernels::{Buffer, Conv, Layout, Level, Method, affine, channel_moments, max_pool, upsample, with_team};
+use cellsparse_kernels::{
+    Buffer, Conv, Layout, Level, Method, affine, channel_moments, max_pool, stopping_when, upsample, with_team,
+};
 
 use super::arithmetic::Arithmetic;
 use super::bands::{self, Bands, Part, Step};
@@ -327,12 +329,13 @@ impl CpuPlan {
         let _ = self.forward_until(weights, input, &CancelToken::new());
     }
 
-    /// As [`forward`](Self::forward), and ends between two layers when `cancel` is raised.
+    /// As [`forward`](Self::forward), and ends within a layer when `cancel` is raised.
     ///
     /// # Errors
     /// [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn forward_until(&mut self, weights: &Weights, input: &[f32], cancel: &CancelToken) -> Result<()> {
-        with_team(|| self.forward_layers(weights, input, cancel))
+        let asked = cancel.clone();
+        with_team(|| stopping_when(move || asked.is_cancelled(), || self.forward_layers(weights, input, cancel)))
     }
 
     fn forward_layers(&mut self, weights: &Weights, input: &[f32], cancel: &CancelToken) -> Result<()> {
@@ -366,7 +369,8 @@ impl CpuPlan {
             self.maps.put(self.slots[id], target);
             self.times[id].forward = begin.elapsed();
         }
-        Ok(())
+        // The last layer may be unfinished.
+        cancel.check()
     }
 
     /// Computes a node, of the whole images or of the rows that a step of `bands` adds.

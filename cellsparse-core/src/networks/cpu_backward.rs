@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cellsparse_kernels::{
     ActivationDerivative, Buffer, Conv, Destination, Layout, Level, Store, affine_gradient, channel_products,
-    max_pool_gradient, upsample_gradient, with_team,
+    max_pool_gradient, stopping_when, upsample_gradient, with_team,
 };
 
 use super::arithmetic::Arithmetic;
@@ -27,7 +27,7 @@ impl CpuPlan {
         let _ = self.backward_until(weights, outputs, gradients, &CancelToken::new());
     }
 
-    /// As [`backward`](Self::backward), and ends between two layers when `cancel` is raised: `gradients` are then unfinished.
+    /// As [`backward`](Self::backward), and ends within a layer when `cancel` is raised: `gradients` are then unfinished.
     ///
     /// # Errors
     /// [`Error::Cancelled`](crate::Error::Cancelled).
@@ -55,7 +55,8 @@ impl CpuPlan {
             parameters: gradients,
             times: &mut self.times,
         };
-        let ended = with_team(|| pass.run(outputs, cancel));
+        let asked = cancel.clone();
+        let ended = with_team(|| stopping_when(move || asked.is_cancelled(), || pass.run(outputs, cancel)));
         self.maps.reset();
         ended
     }
@@ -163,7 +164,8 @@ impl<'a> Backward<'a> {
                 self.maps.release(self.slots[id]);
             }
         }
-        Ok(())
+        // The last layer may be unfinished.
+        cancel.check()
     }
 
     /// Passes the gradient of one node on to its parameters and to the nodes it reads.

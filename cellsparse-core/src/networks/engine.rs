@@ -88,7 +88,7 @@ impl Engine {
         self.forward_until(weights, input, outputs, &CancelToken::new())
     }
 
-    /// As [`forward`](Self::forward), and ends early when `cancel` is raised: between two layers.
+    /// As [`forward`](Self::forward), and ends early when `cancel` is raised: within a layer on the CPU, between two on a device.
     ///
     /// # Errors
     /// As of [`forward`](Self::forward), and [`Error::Cancelled`](crate::Error::Cancelled).
@@ -122,7 +122,7 @@ impl Engine {
         self.backward_until(weights, outputs, gradients, &CancelToken::new())
     }
 
-    /// As [`backward`](Self::backward), and ends early when `cancel` is raised: between two layers.
+    /// As [`backward`](Self::backward), and ends early when `cancel` is raised: within a layer on the CPU, between two on a device.
     ///
     /// # Errors
     /// As of [`backward`](Self::backward), and [`Error::Cancelled`](crate::Error::Cancelled).

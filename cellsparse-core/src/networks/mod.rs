@@ -29,6 +29,8 @@ mod device_upload;
 mod elephant;
 mod engine;
 mod graph;
+#[cfg(test)]
+mod interruption_tests;
 mod memory;
 mod normalization;
 #[cfg(test)]

@@ -48,7 +48,23 @@ impl Prompt {
     ///
     /// # Errors
     /// [`Error::Config`]; [`Error::Limit`] for more than 1024 points.
-    pub fn check(&self, [rows, columns]: [usize; 2]) -> Result<()> {
+    pub fn check(&self, size: [usize; 2]) -> Result<()> {
+        self.check_named(size, 0.0)
+    }
+
+    /// As [`check`](Self::check), for somebody who counts from the corner of the image, half a pixel before the centre of the first
+    /// one: an error names the places as they were given.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_from_corner(&self, size: [usize; 2]) -> Result<()> {
+        self.check_named(size, 0.5)
+    }
+
+    /// Names places by coordinates that are larger by `shift`.
+    fn check_named(&self, [rows, columns]: [usize; 2], shift: f64) -> Result<()> {
+        // A subtraction before may have changed the last digits.
+        let named = |at: f64| if shift == 0.0 { at } else { ((at + shift) * 1e6).round() / 1e6 };
         if self.points.is_empty() && self.rectangle.is_none() {
             return Err(Error::Config(
                 "a prompt has neither points nor a box; give at least one point or one box".into(),
@@ -64,11 +80,13 @@ impl Prompt {
         if let Some(point) = self.points.iter().find(|point| !within(point.x, point.y)) {
             return Err(Error::Config(format!(
                 "the point x {}, y {} lies outside the image of {columns} x {rows} pixels; points are x (column) and y (row)",
-                point.x, point.y
+                named(point.x),
+                named(point.y)
             )));
         }
         match self.rectangle {
             Some([x0, y0, x1, y1]) if !(within(x0, y0) && within(x1, y1) && x0 < x1 && y0 < y1) => {
+                let [x0, y0, x1, y1] = [x0, y0, x1, y1].map(named);
                 Err(Error::Config(format!(
                     "the box [{x0}, {y0}, {x1}, {y1}] is none in an image of {columns} x {rows} pixels; a box is x0, y0, x1, y1 \
                      with x0 < x1 and y0 < y1"
@@ -183,6 +201,15 @@ mod tests {
         ] {
             let message = prompt.check(size).unwrap_err().to_string();
             assert!(message.contains(word), "{message}");
+        }
+        for (prompt, [centre, corner]) in [
+            (outside(40.5, 3.0), ["the point x 40.5, y 3 ", "the point x 41, y 3.5 "]),
+            (outside(41.3 - 0.5, 1.1 - 0.5), ["x 40.8", "the point x 41.3, y 1.1 "]),
+            (Prompt::rectangle([7.0, 5.0, 5.0, 9.0]), ["[7, 5, 5, 9]", "[7.5, 5.5, 5.5, 9.5]"]),
+        ] {
+            let [by_centre, by_corner] = [prompt.check(size), prompt.check_from_corner(size)];
+            let [by_centre, by_corner] = [by_centre, by_corner].map(|error| error.unwrap_err().to_string());
+            assert!(by_centre.contains(centre) && by_corner.contains(corner), "{by_centre}; {by_corner}");
         }
         let many = Prompt { points: vec![Point { x: 1.0, y: 1.0, inside: true }; MAX_POINTS + 1], rectangle: None };
         assert!(matches!(many.check(size), Err(Error::Limit(_))));

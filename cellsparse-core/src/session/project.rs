@@ -90,6 +90,11 @@ impl Settings {
         }
         Ok(())
     }
+
+    /// A chosen channel that images with so many channels do not have, if there is one.
+    fn absent_channel(&self, channels: usize) -> Option<usize> {
+        self.channels.iter().flatten().copied().find(|channel| *channel >= channels)
+    }
 }
 
 /// An open project. One program has it open at a time.
@@ -182,9 +187,17 @@ impl Project {
     /// Chooses.
     ///
     /// # Errors
-    /// [`Error::Config`] for values out of range; [`Error::Io`].
+    /// [`Error::Config`] for values out of range, and for channels that the images do not have; [`Error::Io`].
     pub fn choose(&mut self, settings: Settings) -> Result<()> {
         settings.check()?;
+        if let Some(picture) = self.pictures.values().next()
+            && let Some(absent) = settings.absent_channel(picture.shape[2])
+        {
+            return Err(Error::Config(format!(
+                "channel {absent} is chosen to learn from, and the images have {}, counted from 0",
+                counted(picture.shape[2], "channel")
+            )));
+        }
         self.record(Record::Settings { settings })?;
         Ok(())
     }
@@ -238,6 +251,12 @@ impl Project {
                 counted(channels, "channel"),
                 other.name,
                 other.shape[2]
+            )));
+        }
+        if let Some(absent) = self.settings.absent_channel(channels) {
+            return Err(Error::Image(format!(
+                "it has {}, counted from 0, and channel {absent} is chosen to learn from; choose channels that it has first",
+                counted(channels, "channel")
             )));
         }
         let id = self.next;

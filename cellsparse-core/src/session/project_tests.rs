@@ -194,3 +194,20 @@ fn what_cannot_be_used_is_refused_and_leaves_nothing() {
     let refused = project.add_file(&colour, &limits()).unwrap_err().to_string();
     assert!(refused.contains("3 channels") && refused.contains("another project"), "{refused}");
 }
+
+#[test]
+fn channels_that_no_image_has_are_not_learned_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = image_file(folder.path());
+    let choice = |channels: &[usize]| Settings { channels: Some(channels.to_vec()), ..Settings::default() };
+    let mut project = Project::open(folder.path().join("project")).unwrap();
+    // Before there are images, nobody knows; then an image has to have them.
+    project.choose(choice(&[1])).unwrap();
+    let refused = project.add_file(&file, &limits()).unwrap_err().to_string();
+    assert!(refused.contains("1 channel, counted from 0, and channel 1"), "{refused}");
+    project.choose(choice(&[0])).unwrap();
+    project.add_file(&file, &limits()).unwrap();
+    let refused = project.choose(choice(&[0, 1])).unwrap_err().to_string();
+    assert!(refused.contains("channel 1 is chosen to learn from, and the images have 1 channel"), "{refused}");
+    assert_eq!(project.settings().channels, Some(vec![0]));
+}

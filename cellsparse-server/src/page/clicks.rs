@@ -161,7 +161,7 @@ mod network {
             let prompt = prompt(asked);
             let looks = prompt.points.is_empty() && prompt.rectangle.is_none();
             if !looks {
-                prompt.check([rows, columns]).map_err(about_project)?;
+                prompt.check_from_corner([rows, columns]).map_err(about_project)?;
             }
             let view = asked.view.map(|[top, left, bottom, right]| Region {
                 top,

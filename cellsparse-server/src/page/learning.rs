@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cellsparse_core::model::choose_algorithm;
 use cellsparse_core::session::{Learner, RoundOptions, TrainingData};
-use cellsparse_core::{CancelToken, ControlFlow, Error, ErrorKind, Result as CoreResult, TrainOptions};
+use cellsparse_core::{CancelToken, ControlFlow, ErrorKind, Result as CoreResult, TrainOptions};
 use serde_json::json;
 
 use super::lock;
@@ -204,11 +204,7 @@ fn begin(app: &App, talk: &Talk, data: &TrainingData, cancel: &CancelToken) -> C
 /// Writes the model of the project.
 async fn store(talk: &Arc<Talk>) {
     let own = Arc::clone(talk);
-    let stored = tokio::task::spawn_blocking(move || -> Result<(), Error> {
-        let Some(learner) = lock(&own.learner).clone() else { return Ok(()) };
-        let path = lock(&own.project).model_path();
-        learner.model().save(path)
-    });
+    let stored = tokio::task::spawn_blocking(move || own.store());
     if let Ok(Err(error)) = stored.await {
         lock(&talk.status).message = Some(format!("the model could not be stored: {}", error.message()));
     }

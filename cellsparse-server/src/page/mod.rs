@@ -52,14 +52,19 @@ impl Page {
         Self { projects, images, clicks, limits, open: Mutex::default() }
     }
 
-    /// A project, which is opened, or begun, if it is not open. Blocks.
+    /// A project, which is opened if it is not open, and begun, if it is to `begin`, where there is none. Blocks.
     ///
     /// # Errors
-    /// 409 when another program has it open, 429 when too many are open.
-    fn talk(&self, name: &ModelName) -> Result<Arc<Talk>, Refusal> {
+    /// 404 when there is none, 409 when another program has it open, 429 when too many are open.
+    fn talk(&self, name: &ModelName, begin: bool) -> Result<Arc<Talk>, Refusal> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(talk) = open.get(name) {
             return Ok(Arc::clone(talk));
+        }
+        let folder = self.projects.join(name.as_str());
+        if !begin && !is_project(&folder) {
+            let msg = format!("there is no project '{name}'; a POST to its path begins it");
+            return Err(Refusal::new(StatusCode::NOT_FOUND, msg));
         }
         if open.len() >= OPEN {
             // One that nobody looks at and that does not learn is on the disk as it is.
@@ -69,7 +74,7 @@ impl Page {
             let msg = format!("{OPEN} projects are open; close the pages of some of them");
             return Err(Refusal::later(StatusCode::TOO_MANY_REQUESTS, msg, 10));
         }
-        let talk = Arc::new(Talk::open(name.clone(), &self.projects.join(name.as_str()), self.limits)?);
+        let talk = Arc::new(Talk::open(name.clone(), &folder, self.limits)?);
         open.insert(name.clone(), Arc::clone(&talk));
         Ok(talk)
     }
@@ -85,7 +90,7 @@ impl Page {
     fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.projects).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
-            .filter(|entry| entry.path().join("journal").is_file())
+            .filter(|entry| is_project(&entry.path()))
             .filter_map(|entry| entry.file_name().into_string().ok())
             .filter(|name| ModelName::new(name).is_ok())
             .collect();
@@ -112,6 +117,11 @@ impl Page {
             None => Err(Refusal::new(StatusCode::NOT_FOUND, format!("there is no image '{name}' in the folder"))),
         }
     }
+}
+
+/// Whether a project was begun in a folder.
+fn is_project(folder: &Path) -> bool {
+    folder.join("journal").is_file()
 }
 
 /// Locks, also after a panic in another thread: what is locked is replaced as a whole.

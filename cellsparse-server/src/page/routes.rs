@@ -48,7 +48,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/app/{file}", get(async |Path(file): Path<String>| files::file(&file)))
         .route("/app/js/{file}", get(async |Path(file): Path<String>| files::file(&format!("js/{file}"))))
         .route("/app/api/state", get(state))
-        .route(project, get(show).post(show))
+        .route(project, get(show).post(begin))
         .route(&format!("{project}/events"), get(events))
         .route(&format!("{project}/settings"), post(settings))
         .route(&format!("{project}/learn"), post(learn))
@@ -82,22 +82,22 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> +
     done.unwrap_or_else(|_| Err(Refusal::internal("a panic while the request was worked on; see the server's log")))
 }
 
-/// The project that a path names.
-async fn talk(app: &Arc<App>, name: &str) -> Result<Arc<Talk>, Refusal> {
+/// The project that a path names, which is begun, if it is to `begin`, where there is none.
+async fn talk(app: &Arc<App>, name: &str, begin: bool) -> Result<Arc<Talk>, Refusal> {
     let msg = |reason: String| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("not a usable name: {reason}"));
     let name = ModelName::new(name).map_err(msg)?;
     let app = Arc::clone(app);
-    blocking(move || app.page.talk(&name)).await
+    blocking(move || app.page.talk(&name, begin)).await
 }
 
 async fn named(app: &Arc<App>, path: Named) -> Result<Arc<Talk>, Refusal> {
     let Path(name) = path.map_err(|_| not_found())?;
-    talk(app, &name).await
+    talk(app, &name, false).await
 }
 
 async fn numbered(app: &Arc<App>, path: Numbered) -> Result<(Arc<Talk>, u32), Refusal> {
     let Path((name, image)) = path.map_err(|_| not_found())?;
-    Ok((talk(app, &name).await?, image))
+    Ok((talk(app, &name, false).await?, image))
 }
 
 /// The JSON of a body.
@@ -142,10 +142,15 @@ async fn state(State(app): Shared) -> Answer {
     reply(&value.await?)
 }
 
-/// `GET` or `POST /app/api/projects/{project}`: opens it, or begins it.
+/// `POST /app/api/projects/{project}`: opens it, or begins it.
+async fn begin(State(app): Shared, path: Named) -> Answer {
+    let Path(name) = path.map_err(|_| not_found())?;
+    show_again(talk(&app, &name, true).await?).await
+}
+
+/// `GET /app/api/projects/{project}`: opens it.
 async fn show(State(app): Shared, path: Named) -> Answer {
-    let talk = named(&app, path).await?;
-    reply(&blocking(move || Ok(content::project(&talk))).await?)
+    show_again(named(&app, path).await?).await
 }
 
 /// `GET /app/api/projects/{project}/events`: what happens, as server-sent events.
@@ -260,7 +265,10 @@ async fn model(State(app): Shared, path: Named) -> Answer {
 
 /// `POST /app/api/projects/{project}/images?name=NAME`: adds the image in the body.
 async fn add(State(app): Shared, path: Named, RawQuery(query): RawQuery, request: Request) -> Answer {
-    let talk = named(&app, path).await?;
+    let talk = match named(&app, path).await {
+        Ok(talk) => talk,
+        Err(refusal) => return Ok(body::refuse(request, refusal).await),
+    };
     let name = asked(query.as_deref(), "name").unwrap_or_else(|| "image".into());
     let (bytes, share) = body::read_bytes(&app, request).await?;
     let turn = app.unless_stopped(app.decoding.clone().acquire_owned()).await?;

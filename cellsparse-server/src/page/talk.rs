@@ -58,6 +58,8 @@ pub struct Talk {
     pub(super) project: Mutex<Project>,
     pub(super) status: Mutex<Status>,
     pub(super) learner: Mutex<Option<Arc<Learner>>>,
+    /// Held while the file of the model is written or removed.
+    stored: Mutex<()>,
     found: Mutex<BTreeMap<u32, Arc<Found>>>,
     suggestions: Mutex<BTreeMap<u32, Told>>,
     images: Mutex<Images>,
@@ -83,7 +85,8 @@ impl Talk {
                 .filter(|model| project.settings().algorithm.is_none_or(|wanted| wanted == model.algorithm()))
                 .map(|model| Arc::new(Learner::with_model(model))),
             Err(error) => {
-                status.message = Some(format!("the model of the project cannot be read and is learned anew: {error}"));
+                let reason = error.message();
+                status.message = Some(format!("the model of the project cannot be read and is learned anew: {reason}"));
                 None
             }
         };
@@ -93,6 +96,7 @@ impl Talk {
             project: Mutex::new(project),
             status: Mutex::new(status),
             learner: Mutex::new(learner),
+            stored: Mutex::default(),
             found: Mutex::default(),
             suggestions: Mutex::default(),
             images: Mutex::default(),
@@ -203,9 +207,24 @@ impl Talk {
         lock(&self.images).clear();
         lock(&self.slides).clear();
         *lock(&self.data) = None;
-        // A file that stays is replaced with the next round.
-        let _ = std::fs::remove_file(path);
+        {
+            // What is being written is what is forgotten, and no longer comes after this.
+            let _held = lock(&self.stored);
+            // A file that stays is replaced with the next round.
+            let _ = std::fs::remove_file(path);
+        }
         self.tell_status();
+    }
+
+    /// Writes the model, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn store(&self) -> CoreResult<()> {
+        let _held = lock(&self.stored);
+        let Some(learner) = lock(&self.learner).clone() else { return Ok(()) };
+        let path = lock(&self.project).model_path();
+        learner.model().save(path)
     }
 
     /// Takes an image out.

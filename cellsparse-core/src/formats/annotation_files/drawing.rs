@@ -10,8 +10,11 @@ use crate::raster::LabelImage;
 /// Pixels and crossings of edges with rows that drawing one file may cost.
 const WORK: f64 = 2e8;
 
+/// How often the shapes of one file may cover the image, or [`WORK`] pixels where that is more.
+const LAYERS: f64 = 50.0;
+
 /// Most pixels of an image whose size is taken from the file or its shapes.
-const PIXELS: f64 = 1e8;
+pub(super) const PIXELS: f64 = 1e8;
 
 /// Widest background stroke in pixels.
 const WIDEST: f64 = 1000.0;
@@ -188,7 +191,8 @@ impl Drawing {
         values.resize(shape.0 * shape.1, -1);
         let mut labels = LabelImage::from_shape_vec(shape, values)
             .map_err(|error| Error::Internal(format!("a label image: {error}")))?;
-        let mut work = 0.0;
+        let (mut work, mut covered) = (0.0, 0);
+        let most_covered = WORK.max(LAYERS * shape.0 as f64 * shape.1 as f64);
         let mut outside = 0;
         let background = self.shapes.iter().filter(|(kind, ..)| *kind == Kind::Background);
         let cells = self.shapes.iter().filter(|(kind, ..)| *kind != Kind::Background);
@@ -201,12 +205,19 @@ impl Drawing {
                     shape.0, shape.1
                 )));
             }
+            if covered as f64 > most_covered {
+                return Err(Error::Limit(format!(
+                    "the shapes cover an image of {} x {} pixels more than {LAYERS} times; draw fewer that overlap",
+                    shape.0, shape.1
+                )));
+            }
             let mut painted = 0;
             region.paint(shape, &mut |row, first, end| {
                 painted += end - first;
                 labels.slice_mut(ndarray::s![row, first..end]).fill(label);
             });
             outside += usize::from(painted == 0);
+            covered += painted;
         }
         for _ in 0..outside {
             self.skip("shape outside of the image or without a pixel's centre");
@@ -411,6 +422,12 @@ mod tests {
         let mut drawing = Drawing::of_size(Some((60_000, 60_000)));
         drawing.add(Kind::Background, square(0.0, 0.0, 1.0));
         assert!(matches!(drawing.draw(None), Err(Error::Limit(_))));
+        for (layers, is_drawn) in [(40, true), (60, false)] {
+            let mut drawing = Drawing::default();
+            (0..layers).for_each(|_| drawing.add(Kind::Background, square(0.0, 0.0, 2100.0)));
+            let drawn = drawing.draw(None);
+            assert!(if is_drawn { drawn.is_ok() } else { matches!(drawn, Err(Error::Limit(_))) }, "{layers} layers");
+        }
         let mut drawing = Drawing::default();
         drawing.add(Kind::Background, square(f64::NAN, 0.0, 1.0));
         assert!(drawing.is_empty() && drawing.skipped().len() == 1);

@@ -7,6 +7,7 @@ use hdf5_reader::group::Group;
 use hdf5_reader::{BytesStorage, Dataset, Datatype, Hdf5File, OpenOptions};
 use serde_json::Value;
 
+use super::drawing::PIXELS;
 use super::numpy::{Header, labels};
 use crate::annotations::LabelSource;
 use crate::error::contain_panic;
@@ -23,12 +24,13 @@ pub(super) fn is_hdf5(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x89HDF\r\n\x1a\n")
 }
 
-/// Reads the array `exported_data`, or the only one of whole numbers with two axes.
-pub(super) fn read(bytes: &[u8]) -> Result<LabelSource, String> {
-    contain_panic(|| parse(bytes)).unwrap_or_else(Err)
+/// Reads the array `exported_data`, or the only one of whole numbers with two axes. One that is not of the size of `wanted` is
+/// bounded as images are whose size a file tells.
+pub(super) fn read(bytes: &[u8], wanted: Option<(usize, usize)>) -> Result<LabelSource, String> {
+    contain_panic(|| parse(bytes, wanted)).unwrap_or_else(Err)
 }
 
-fn parse(bytes: &[u8]) -> Result<LabelSource, String> {
+fn parse(bytes: &[u8], wanted: Option<(usize, usize)>) -> Result<LabelSource, String> {
     let options = OpenOptions {
         // Nothing is read twice.
         chunk_cache_bytes: 0,
@@ -70,6 +72,11 @@ fn parse(bytes: &[u8]) -> Result<LabelSource, String> {
     let turned = is_turned(chosen);
     if turned {
         shape.reverse();
+    }
+    let pixels: f64 = shape.iter().map(|side| *side as f64).product();
+    // Parts that are not stored are zeros: a few bytes may ask for a large image.
+    if pixels > PIXELS && wanted.is_none_or(|(rows, columns)| shape != [rows, columns]) {
+        return Err(format!("its array has the shape {:?}; cut it into parts", chosen.shape()));
     }
     let order = if cfg!(target_endian = "little") { '<' } else { '>' };
     let header = Header { dtype: format!("{order}{}{size}", if *signed { 'i' } else { 'u' }), fortran: turned, shape };

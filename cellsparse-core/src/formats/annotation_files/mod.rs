@@ -145,7 +145,7 @@ impl Content {
 /// Names the file of an error about its content.
 fn in_file(path: &Path, error: Error) -> Error {
     match error {
-        Error::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
+        Error::Limit(reason) => Error::limit(path, reason),
         other => other.in_file(path),
     }
 }
@@ -182,7 +182,7 @@ fn content(bytes: &[u8], name: &Path, options: &AnnotationOptions) -> Result<Con
     }
     #[cfg(feature = "keras")]
     if hdf5::is_hdf5(bytes) && !name.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("ilp")) {
-        return hdf5::read(bytes).map(Content::Labels).map_err(Error::Labels);
+        return hdf5::read(bytes, options.shape).map(Content::Labels).map_err(Error::Labels);
     }
     if imagej::is_roi(bytes) {
         add_roi(&mut drawing, bytes, name, options);

@@ -2,10 +2,11 @@
 //!
 //! Source of the layout: NEP 1 (`numpy.lib.format`), and how NumPy pickles arrays and dtypes.
 
-use ndarray::Array2;
+use ndarray::{Array2, s};
 
 use super::object_pickle::{self, Pickle, Value};
 use crate::annotations::LabelSource;
+use crate::budget::{Budget, array, bytes_of};
 use crate::raster::RawLabels;
 
 /// Whether the bytes begin as a `.npy` file does.
@@ -131,28 +132,89 @@ pub(super) fn labels(header: &Header, data: &[u8]) -> Result<RawLabels, String> 
             _ => i64::try_from(bits).ok(),
         }
     };
-    let values: Option<Vec<i64>> = data[..count * width].chunks_exact(width).map(value).collect();
-    let values = values.ok_or("its array holds numbers that are not whole or too large; labels are whole numbers")?;
-    let shaped = if header.fortran {
-        Array2::from_shape_vec((columns, rows), values)
-            .map(|array| array.reversed_axes().as_standard_layout().into_owned())
-    } else {
-        Array2::from_shape_vec((rows, columns), values)
+    let data = &data[..count * width];
+    let (mut low, mut high) = (0, 0);
+    for bytes in data.chunks_exact(width) {
+        let number =
+            value(bytes).ok_or("its array holds numbers that are not whole or too large; labels are whole numbers")?;
+        (low, high) = (number.min(low), number.max(high));
+    }
+    let is_signed = kind.1 == b'i' || low < 0;
+    let within = if is_signed { i64::from(i32::MIN)..=i64::from(i32::MAX) } else { 0..=i64::from(u32::MAX) };
+    if !(within.contains(&low) && within.contains(&high)) {
+        return Err("its array holds numbers beyond 32 bits; number the cells from 1".into());
+    }
+    let number = |row: usize, column: usize| {
+        let index = if header.fortran { column * rows + row } else { row * columns + column };
+        value(&data[index * width..(index + 1) * width]).unwrap_or_default()
     };
-    let shaped = shaped.map_err(|error| error.to_string())?;
-    let too_large = "its array holds numbers beyond 32 bits; number the cells from 1";
-    if kind.1 == b'i' || shaped.iter().any(|value| *value < 0) {
-        if shaped.iter().any(|value| i32::try_from(*value).is_err()) {
-            return Err(too_large.into());
+    Ok(match is_signed {
+        true => RawLabels::Signed(gathered([rows, columns], |row, column| number(row, column) as i32)?),
+        false => RawLabels::Unsigned(gathered([rows, columns], |row, column| number(row, column) as u32)?),
+    })
+}
+
+/// Sides of the squares in which an array is gathered, so that either order of its axes is read from few places at a time.
+const SQUARE: usize = 64;
+
+/// The array of what `number` tells of each row and column.
+fn gathered<T: Clone + Default>(
+    [rows, columns]: [usize; 2],
+    number: impl Fn(usize, usize) -> T,
+) -> Result<Array2<T>, String> {
+    Budget::of_free_memory()
+        .require(
+            bytes_of(&[rows, columns], size_of::<T>() as u64),
+            format_args!("a label image of {rows} x {columns} pixels"),
+            "cut it into parts",
+        )
+        .map_err(|error| error.message())?;
+    let mut values: Array2<T> = array((rows, columns), "a label image").map_err(|error| error.message())?;
+    for (top, left) in
+        (0..rows).step_by(SQUARE).flat_map(|top| (0..columns).step_by(SQUARE).map(move |left| (top, left)))
+    {
+        let places = s![top..(top + SQUARE).min(rows), left..(left + SQUARE).min(columns)];
+        for ((row, column), value) in values.slice_mut(places).indexed_iter_mut() {
+            *value = number(top + row, left + column);
         }
-        return Ok(RawLabels::Signed(shaped.mapv(|value| value as i32)));
     }
-    if shaped.iter().any(|value| u32::try_from(*value).is_err()) {
-        return Err(too_large.into());
-    }
-    Ok(RawLabels::Unsigned(shaped.mapv(|value| value as u32)))
+    Ok(values)
 }
 
 fn whole(value: f64) -> Option<i64> {
     (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_are_the_same_in_either_order_and_of_every_type() {
+        let (rows, columns) = (SQUARE + 7, 2 * SQUARE + 3);
+        let number = |row: usize, column: usize| row * 1000 + column;
+        for fortran in [false, true] {
+            let numbers = (0..rows * columns).map(|at| match fortran {
+                true => number(at % rows, at / rows),
+                false => number(at / columns, at % columns),
+            });
+            let of = |dtype: &str, data: Vec<u8>| {
+                let header = Header { dtype: dtype.into(), fortran, shape: vec![rows, columns] };
+                labels(&header, &data)
+            };
+            let unsigned = of("<u4", numbers.clone().flat_map(|number| (number as u32).to_le_bytes()).collect());
+            let Ok(RawLabels::Unsigned(unsigned)) = unsigned else { panic!("{unsigned:?}") };
+            assert_eq!(unsigned, Array2::from_shape_fn((rows, columns), |(row, column)| number(row, column) as u32));
+            let below = |number: usize| number as i64 - 1;
+            let signed = of(">i8", numbers.clone().flat_map(|number| below(number).to_be_bytes()).collect());
+            let Ok(RawLabels::Signed(signed)) = signed else { panic!("{signed:?}") };
+            assert_eq!(signed, unsigned.mapv(|value| value as i32 - 1));
+            let real = of("<f4", numbers.clone().flat_map(|number| (below(number) as f32).to_le_bytes()).collect());
+            assert!(matches!(real, Ok(RawLabels::Signed(real)) if real == signed));
+            let beyond = of("<u8", numbers.clone().flat_map(|number| ((number as u64) << 20).to_le_bytes()).collect());
+            assert!(beyond.unwrap_err().contains("beyond 32 bits"));
+            let parts = of("<f8", numbers.flat_map(|number| (number as f64 / 3.0).to_le_bytes()).collect());
+            assert!(parts.unwrap_err().contains("whole"));
+        }
+    }
 }

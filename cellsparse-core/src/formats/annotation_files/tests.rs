@@ -167,6 +167,20 @@ fn arrays_of_numpy_and_cellpose_hold_their_numbers() {
 
 #[cfg(feature = "keras")]
 #[test]
+fn a_small_export_of_ilastik_may_not_ask_for_much() {
+    let whole = fs::read(fixture("ilastik_turned.h5")).unwrap();
+    // The highest bytes of the length of an axis, whose parts are not stored.
+    for shape in [None, Some((24, 30))] {
+        let mut bytes = whole.clone();
+        bytes[842] = 255;
+        let options = AnnotationOptions { shape, ..AnnotationOptions::default() };
+        let message = decode_annotations(&bytes, Path::new("a.h5"), &options).unwrap_err().to_string();
+        assert!(message.contains("cut it into parts"), "{message}");
+    }
+}
+
+#[cfg(feature = "keras")]
+#[test]
 fn exports_of_ilastik_hold_their_numbers() {
     let cells = truth().mapv(|label| label.max(0) as u32);
     for name in ["ilastik.h5", "ilastik_turned.h5"] {

@@ -77,7 +77,7 @@ pub fn read_tensorflow(path: impl AsRef<Path>) -> Result<TensorFlowModel> {
         return read_saved_model(&Files::of_archive(&archive), path, path.parent());
     }
     if facts.len() > MOST_GRAPH {
-        return Err(Error::Limit(format!("{}: {} bytes; a graph has at most 2 GiB", path.display(), facts.len())));
+        return Err(Error::limit(path, format!("{} bytes; a graph has at most 2 GiB", facts.len())));
     }
     // A saved model begins with its version.
     if head[0] == 8 {

@@ -224,7 +224,7 @@ impl Problem {
             Problem::Unchosen { reason, option, count } => {
                 Error::file(path, reason).because(Reason::unchosen(option, count))
             }
-            Problem::Limit(reason) => Error::Limit(format!("{}: {reason}", path.display())),
+            Problem::Limit(reason) => Error::limit(path, reason),
             Problem::Io(source) => Error::io(path, source),
             Problem::Cancelled => Error::Cancelled,
         }

@@ -37,10 +37,8 @@ impl Source<'static> {
         let file = File::open(path).map_err(|source| Error::io(path, source))?;
         let len = file.metadata().map_err(|source| Error::io(path, source))?.len();
         if len > most {
-            return Err(Error::Limit(format!(
-                "{}: the file has {len} bytes and the limit is {most}; cut the image into parts",
-                path.display()
-            )));
+            let reason = format!("the file has {len} bytes and the limit is {most}; cut the image into parts");
+            return Err(Error::limit(path, reason));
         }
         Ok(Self { bytes: Bytes::File { file, len }, cancel: CancelToken::new() })
     }

@@ -5,6 +5,7 @@ use ::tiff::encoder::{Compression, DeflateLevel, TiffEncoder, colortype};
 use ndarray::array;
 
 use super::*;
+use crate::error::ErrorKind;
 
 fn limits() -> ReadLimits {
     ReadLimits::default()
@@ -223,7 +224,9 @@ fn unusable_paths_are_explained() {
     fs::write(&path, tiff_bytes::<colortype::Gray8>(1, 1, &[3], Compression::Uncompressed)).unwrap();
     assert_eq!(read_image(&path).unwrap(), Image::U8(array![[[3]]]), "content decides, not the extension");
     let tight = ReadLimits { file_bytes: 10, ..limits() };
-    assert!(matches!(read_image_with(&path, &tight.into()), Err(Error::Limit(_))));
+    let error = read_image_with(&path, &tight.into()).unwrap_err();
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Limit, Some(path.as_path())));
+    assert!(!error.message().contains("x.png"), "who tells others of it may leave the path out: {}", error.message());
 }
 
 #[cfg(unix)]
