@@ -62,8 +62,8 @@ impl Rays {
 pub fn star_dist(labels: ArrayView2<'_, i32>, n_rays: usize, grid: [usize; 2]) -> Result<Array3<f32>> {
     let rays = Rays::new(n_rays)?;
     let [rows, columns] = grid_shape(labels.nrows(), labels.ncols(), grid)?;
-    let len = rows.checked_mul(columns).and_then(|cells| cells.checked_mul(n_rays));
-    let mut values = zeros(len.unwrap_or(usize::MAX), "the radial distances of a label image")?;
+    let len = rows.saturating_mul(columns).saturating_mul(n_rays);
+    let mut values = zeros(len, "the radial distances of a label image")?;
     star_dist_into(labels, &rays, grid, &mut values)?;
     Array3::from_shape_vec((rows, columns, n_rays), values).map_err(|error| Error::Internal(error.to_string()))
 }
@@ -121,7 +121,7 @@ impl Planes {
         let row = MARGIN + LANES + columns + LANES + MARGIN + LANES;
         let plane = row * (labels.nrows() + 2 * MARGIN);
         let step = step.min(labels.ncols().max(1));
-        let len = plane.checked_mul(step).unwrap_or(usize::MAX);
+        let len = plane.saturating_mul(step);
         let mut planes = Self { values: zeros(len, "a copy of the label image")?, row, plane, step };
         for (y, labels) in labels.outer_iter().enumerate() {
             for remainder in 0..step {
