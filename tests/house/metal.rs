@@ -143,7 +143,12 @@ fn code(path: &Path) -> String {
 
 fn sources() -> Vec<(&'static str, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cellsparse-core/src");
-    SOURCES.iter().map(|name| (*name, code(&root.join(name)))).collect()
+    SOURCES.iter().map(|name| (*name, without_cuda(&code(&root.join(name))))).collect()
+}
+
+/// A source up to its module for CUDA alone, which stands at the end.
+fn without_cuda(source: &str) -> String {
+    source.split("#[cfg(feature = \"cuda\")]\nmod ").next().unwrap_or_default().to_string()
 }
 
 /// The names before an opening bracket that follow `mark`.
