@@ -17,6 +17,7 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.tukaani.xz.LZMAInputStream;
 
 /** Many cycles, many threads, many class loaders. */
 class StressTest {
@@ -92,8 +93,10 @@ class StressTest {
     void twoClassLoadersHaveTheirOwnLibrary() throws Exception {
         assertTrue(Cellsparse.isAvailable());
         URL classes = Cellsparse.class.getProtectionDomain().getCodeSource().getLocation();
+        // In the jar its classes lie beside ours.
+        URL xz = LZMAInputStream.class.getProtectionDomain().getCodeSource().getLocation();
         for (int i = 0; i < 2; i++) {
-            try (URLClassLoader loader = new URLClassLoader(new URL[] {classes}, ClassLoader.getPlatformClassLoader())) {
+            try (URLClassLoader loader = new URLClassLoader(new URL[] {classes, xz}, ClassLoader.getPlatformClassLoader())) {
                 Class<?> other = loader.loadClass("io.github.cellsparse.Cellsparse");
                 assertFalse(other == Cellsparse.class);
                 assertEquals(Cellsparse.version(), other.getMethod("version").invoke(null));
