@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -54,7 +54,10 @@ impl<T: Send + 'static> Events<T> {
     /// The thread that called.
     pub fn caller(&self) -> Caller {
         let sender = self.0.clone();
-        Caller(Arc::new(move |call| sender.send(Message::Call(call)).is_ok()))
+        Caller(Arc::new(move |call| match sender.send(Message::Call(call)) {
+            Err(SendError(Message::Call(call))) => Some(call),
+            _ => None,
+        }))
     }
 }
 
@@ -64,13 +67,17 @@ type Call = Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>;
 /// The thread that called, which runs the code of Python that the work needs. An interpreter that ends takes all threads that are in it
 /// along: one of its own does not come back, but one of the library would end the process with an error.
 #[derive(Clone)]
-pub struct Caller(Arc<dyn Fn(Call) -> bool + Send + Sync>);
+pub struct Caller(Arc<Deliver>);
+
+/// Gives back what nobody is there for.
+type Deliver = dyn Fn(Call) -> Option<Call> + Send + Sync;
 
 impl Caller {
-    /// What a call gives.
+    /// What a call gives. Data outlive the call that opened them and are read in later ones: then it is made here, and an interpreter
+    /// that ends waits for it.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] when the caller has gone or was interrupted.
+    /// [`Error::Cancelled`] when the caller was interrupted.
     pub fn ask<T: Send + 'static>(
         &self,
         call: impl FnOnce(Python<'_>) -> PyResult<T> + Send + 'static,
@@ -84,8 +91,9 @@ impl Caller {
                 Ok(())
             }
         };
-        if !(self.0)(Box::new(call)) {
-            return Err(Error::Cancelled);
+        if let Some(call) = (self.0)(Box::new(call)) {
+            let _inside = ending::come_back();
+            Python::attach(call).map_err(|_| Error::Cancelled)?;
         }
         reply.recv().map_err(|_| Error::Cancelled)
     }
