@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs, of the tools that are named, those that are missing, by the packages of Debian or Ubuntu, and says each in one line.
+# Installs, of the tools that are named, those that are missing, and says each in one line: Rust by rustup where its server can be
+# reached, which needs no root; it otherwise, and the others, by the packages of Debian or Ubuntu.
 #
-#   packaging/set_up.sh TOOL ... [--optional TOOL ...]      rust, c, python, java, valgrind
+#   packaging/set_up.sh TOOL ... [--optional TOOL ...]      rust, c, python, java, valgrind, chromium, firefox
 #
 # What is there is left as it is, and then this takes no time. Where nothing can be installed, it lists the commands that somebody with
 # the right to do so has to run, and fails, unless only optional tools are missing.
@@ -27,6 +28,8 @@ there() {
     python) python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2> /dev/null ;;
     java) command -v javac > /dev/null && command -v mvn > /dev/null ;;
     valgrind) command -v valgrind > /dev/null ;;
+    chromium) command -v chromium > /dev/null && command -v chromedriver > /dev/null ;;
+    firefox) command -v firefox-esr > /dev/null ;;
     *) echo "error: unknown tool '$1'" >&2 && exit 2 ;;
   esac
 }
@@ -49,11 +52,45 @@ packages() {
     python) echo python3 python3-venv ;;
     java) echo default-jdk-headless maven ;;
     valgrind) echo valgrind ;;
+    chromium) echo chromium chromium-driver ;;
+    firefox) echo firefox-esr ;;
   esac
 }
 
-# install TOOL ROOT ...: by apt, with ROOT before its commands.
-install() {
+# The name that rustup has for this system.
+rustup_system() {
+  case $(uname -sm) in
+    "Linux x86_64") echo x86_64-unknown-linux-gnu ;;
+    "Linux aarch64") echo aarch64-unknown-linux-gnu ;;
+    "Darwin x86_64") echo x86_64-apple-darwin ;;
+    "Darwin arm64") echo aarch64-apple-darwin ;;
+    *) return 1 ;;
+  esac
+}
+
+# Where some Rust is there already, its owner chose it, and another would stand behind it on the path.
+install_by_rustup() {
+  local system folder said status=0
+  if command -v rustup > /dev/null || command -v rustc > /dev/null || ! command -v curl > /dev/null; then return 1; fi
+  system=$(rustup_system) || return 1
+  folder=$(mktemp -d)
+  if curl --proto '=https' --tlsv1.2 -sSf --connect-timeout 10 --max-time 300 -o "$folder/rustup-init" \
+    "https://static.rust-lang.org/rustup/dist/$system/rustup-init" 2> /dev/null; then
+    echo "rust is missing: installing it by rustup"
+    chmod +x "$folder/rustup-init"
+    if ! said=$("$folder/rustup-init" -y --profile minimal --no-modify-path 2>&1) || ! there rust; then
+      echo "$said" >&2
+      status=1
+    fi
+  else
+    status=1
+  fi
+  rm -r "$folder"
+  return $status
+}
+
+# install_by_apt TOOL ROOT ...: with ROOT before its commands.
+install_by_apt() {
   local tool=$1 wanted said
   shift
   wanted=$(packages "$tool")
@@ -98,8 +135,9 @@ fi
 
 left=() left_out=()
 for tool in ${missing[@]+"${missing[@]}"} ${optional[@]+"${optional[@]}"}; do
+  if [ "$tool" = rust ] && install_by_rustup; then continue; fi
   # shellcheck disable=SC2086
-  if [ "$root" = none ] || ! install "$tool" $root; then
+  if [ "$root" = none ] || ! install_by_apt "$tool" $root; then
     case " ${optional[*]-} " in
       *" $tool "*) left_out+=("$tool") ;;
       *) left+=("$tool") ;;

@@ -4,4 +4,5 @@ mod documentation;
 mod growth;
 mod layering;
 mod metal;
+mod set_up;
 mod surface;
