@@ -145,6 +145,8 @@ def freed_after(place, kind, path, fields, seconds):
     begun = time.perf_counter()
     connection.close()
     while running(place, kind):
+        if time.perf_counter() - begun > 60:
+            raise AssertionError(f"{kind}: a place is still taken a minute after its client left")
         time.sleep(0.002)
     return time.perf_counter() - begun if had else None
 

@@ -10,7 +10,6 @@ use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "io")]
-#[cfg(feature = "io")]
 pub(super) use self::maps::{StarMaps, StarTiles, with_tiles};
 use self::objects::{Candidates, Stars};
 #[cfg(feature = "io")]

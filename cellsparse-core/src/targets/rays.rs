@@ -347,23 +347,26 @@ mod tests {
         assert!((dist[[0, 1, 0]] - 1.5).abs() < 1e-6 && (dist[[0, 3, 0]] - 0.5).abs() < 1e-6);
     }
 
-    /// The definition: every ray by itself.
+    /// The definition: a ray by itself, from the pixel `[y, x]`; 0 outside objects.
+    fn alone(labels: &Array2<i32>, [y, x]: [usize; 2], direction: (f32, f32)) -> f32 {
+        if labels[[y, x]] <= 0 {
+            return 0.0;
+        }
+        let mut at = (0.0f32, 0.0f32);
+        loop {
+            at = (at.0 + direction.0, at.1 + direction.1);
+            let to = [y as f32 + at.0, x as f32 + at.1].map(|v| v.round_ties_even() as isize as usize);
+            if labels.get(to) != Some(&labels[[y, x]]) {
+                return length(at, direction);
+            }
+        }
+    }
+
     fn one_by_one(labels: &Array2<i32>, n_rays: usize, grid: [usize; 2]) -> Array3<f32> {
         let rays = Rays::new(n_rays).unwrap();
         let [rows, columns] = grid_shape(labels.nrows(), labels.ncols(), grid).unwrap();
         Array3::from_shape_fn((rows, columns, n_rays), |(i, j, k)| {
-            let (y, x, direction) = (i * grid[0], j * grid[1], rays.steps[k]);
-            if labels[[y, x]] <= 0 {
-                return 0.0;
-            }
-            let mut at = (0.0f32, 0.0f32);
-            loop {
-                at = (at.0 + direction.0, at.1 + direction.1);
-                let to = [y as f32 + at.0, x as f32 + at.1].map(|v| v.round_ties_even() as isize as usize);
-                if labels.get(to) != Some(&labels[[y, x]]) {
-                    return length(at, direction);
-                }
-            }
+            alone(labels, [i * grid[0], j * grid[1]], rays.steps[k])
         })
     }
 
@@ -389,29 +392,15 @@ mod tests {
         let long = Array2::ones((3, 200));
         assert_eq!(star_dist(long.view(), MAX_RAYS, [1, 2]).unwrap(), one_by_one(&long, MAX_RAYS, [1, 2]));
         // So far to the right, numbers are 1/128 apart and more.
-        for width in [70_000, 1 << 20, MAX_SIDE] {
+        for (width, n_rays) in [(70_000, 25), (1 << 20, 5), (MAX_SIDE, 1)] {
             let mut wide = Array2::zeros((5, width));
             wide.slice_mut(s![.., width - 37..]).fill(3);
             wide[[2, width - 20]] = 1;
-            let rays = if width == MAX_SIDE { 1 } else { 25 };
-            let last = s![.., width - 40.., ..];
-            let found = star_dist(wide.view(), rays, [1, 1]).unwrap();
-            let alone = Rays::new(rays).unwrap();
-            for ((i, j, k), value) in found.slice(last).indexed_iter() {
-                let (y, x) = (i, width - 40 + j);
-                let mut at = (0.0f32, 0.0f32);
-                if wide[[y, x]] <= 0 {
-                    assert_eq!(*value, 0.0);
-                    continue;
-                }
-                loop {
-                    at = (at.0 + alone.steps[k].0, at.1 + alone.steps[k].1);
-                    let to = [y as f32 + at.0, x as f32 + at.1].map(|v| v.round_ties_even() as isize as usize);
-                    if wide.get(to) != Some(&wide[[y, x]]) {
-                        break;
-                    }
-                }
-                assert_eq!(*value, length(at, alone.steps[k]), "{width}: {y}, {x}, ray {k}");
+            let rays = Rays::new(n_rays).unwrap();
+            let found = star_dist(wide.view(), n_rays, [1, 1]).unwrap();
+            for ((y, j, k), value) in found.slice(s![.., width - 40.., ..]).indexed_iter() {
+                let x = width - 40 + j;
+                assert_eq!(*value, alone(&wide, [y, x], rays.steps[k]), "{width}: {y}, {x}, ray {k}");
             }
         }
     }
@@ -424,5 +413,7 @@ mod tests {
         assert!(star_dist(labels.view(), 8, [0, 1]).is_err());
         assert!(star_dist_into(labels.view(), &Rays::new(4).unwrap(), [2, 2], &mut [0.0; 5]).is_err());
         assert_eq!(star_dist(Array2::zeros((0, 5)).view(), 8, [2, 2]).unwrap().dim(), (0, 3, 8));
+        let wide = Array2::zeros((1, MAX_SIDE + 1));
+        assert!(matches!(star_dist(wide.view(), 1, [1, 1]), Err(Error::Limit(_))));
     }
 }

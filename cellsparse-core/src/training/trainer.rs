@@ -157,8 +157,9 @@ const CHECKPOINT_INTERVAL: u32 = 20;
 
 /// Trains until the steps are done, the time is over, or somebody asks to stop.
 ///
-/// Batches are made beside the loop, in order, two ahead of it: by one thread, on an accelerator by as many as the caller's pool has. A loss that is not finite ends the training with
-/// [`Error::Diverged`]; `state` then holds the weights of the last finite step, on a device those that were fetched last.
+/// Batches are made beside the loop, in order, two ahead of it: by one thread, on an accelerator by as many as the caller's pool
+/// has. A loss that is not finite ends the training with [`Error::Diverged`]; `state` then holds the weights of the last finite step,
+/// on a device those that were fetched last.
 ///
 /// On a device, a step leaves nothing behind on the CPU: losses are fetched some steps later, several at once, and only then the
 /// observer is called, once for each step and in order. When it stops the training, steps that were begun since are done.
