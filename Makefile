@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What rustup installed is found by a shell that was started before, too.
 export PATH := $(PATH):$(HOME)/.cargo/bin
-.PHONY: help set-up set-up-tests demo starters test test-devices check-cuda bench-devices test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke stop torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
+.PHONY: help set-up set-up-tests demo starters test test-devices check-cuda bench-devices test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke fuzz-guided stop torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
 # profile. What is handed out is built by its package's name instead: it is without Candle, which the tests need.
@@ -112,6 +112,9 @@ bench-devices: ## Pack tests and measurement for a machine with a CUDA card and 
 
 fuzz-smoke: ## Try random input on every target; [SECONDS_EACH=60]
 	CELLSPARSE_FUZZ_SECONDS=$(SECONDS_EACH) cargo test $(PACKAGES) --test fuzz -- --test-threads 1 --nocapture
+
+fuzz-guided: ## Fuzz the readers of files by libFuzzer, guided by what they reach; [SECONDS_EACH=60] [READERS="image zarr"]
+	SECONDS_EACH=$(SECONDS_EACH) tests/guided.sh $(READERS)
 
 stop: ## Measure how soon work ends when it is asked to, in every phase; [ONLY=text] [REQUESTS=20] (half an hour)
 	cargo run --release $(PACKAGES) --example stop -- only="$(ONLY)" requests=$(REQUESTS)

@@ -103,14 +103,16 @@ metal() {
   CARGO_TARGET_DIR=target/check/metal "${cargo[@]}" check --quiet "${more[@]}" --target "$target" $(accelerated metal)
 }
 
-# Type-checked without warnings, with the kernels of Candle compiled by NVIDIA's compiler.
+# Type-checked without warnings, with the kernels of Candle compiled by NVIDIA's compiler; then the tests of devices, linked with them,
+# on this machine, which need not have a card.
 cuda() {
   # shellcheck source=tests/cuda_toolkit.sh
   source tests/cuda_toolkit.sh target/cuda || return $left_out
   export CARGO_TARGET_DIR=target/devices
   # shellcheck disable=SC2046
   cargo clippy --quiet --release $(accelerated cuda) -- -D warnings &&
-    cargo clippy --quiet --release -p cellsparse-core --lib --features cudnn,sam -- -D warnings
+    cargo clippy --quiet --release -p cellsparse-core --lib --features cudnn,sam -- -D warnings &&
+    cargo test --quiet --release -p cellsparse-core --lib --features cuda device
 }
 
 stages=("$@")

@@ -96,11 +96,11 @@ impl Error {
     }
 }
 
-/// Runs the decoder of another library; a panic of it becomes its message.
+/// Runs what another library does; a panic of it becomes its message.
 ///
-/// Such a panic is a defect of that library for one file, and the rest of a batch, a server or a program in another language
-/// goes on. Nothing that `work` borrows may be used after a panic.
-#[cfg(feature = "io")]
+/// Such a panic is a defect of a decoder for one file, or of bindings to libraries that this machine lacks, and the rest of a batch, a
+/// server or a program in another language goes on. Nothing that `work` borrows may be used after a panic.
+#[cfg(any(feature = "io", feature = "cuda"))]
 pub(crate) fn contain_panic<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

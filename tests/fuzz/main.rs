@@ -10,12 +10,14 @@
 //! | `CELLSPARSE_FUZZ_INPUT` | the number of the only input to try |
 
 mod files;
+mod folders;
 mod handles;
 mod labels;
 mod mutation;
 mod objects;
-mod programs;
+mod readers;
 mod requests;
+mod written;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -65,16 +67,4 @@ fn fuzz(target: &str, few: u64, attempt: impl Fn(&mut Random) -> Result<bool, St
         slowest.0.as_secs_f64() * 1e3,
         slowest.1
     );
-}
-
-/// A message as users should see it: one line that is not endless.
-fn check_message(error: &cellsparse_core::Error) -> Result<(), String> {
-    let text = error.to_string();
-    if text.contains('\n') || text.len() > 2000 {
-        return Err(format!("not one clear line: {text:.400}"));
-    }
-    if text.contains("internal error") {
-        return Err(text);
-    }
-    Ok(())
 }

@@ -44,14 +44,19 @@ const WORDS: [&str; 18] = [
 
 /// One of the seeds with some changes.
 pub fn mutated(random: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = seeds[random.below(seeds.len())].clone();
+    let seed = seeds[random.below(seeds.len())].clone();
+    altered(random, seed, seeds)
+}
+
+/// Bytes with some changes, for which pieces of the others are taken, too.
+pub fn altered(random: &mut Random, mut bytes: Vec<u8>, others: &[Vec<u8>]) -> Vec<u8> {
     for _ in 0..random.below(6) {
-        change(random, &mut bytes, seeds);
+        change(random, &mut bytes, others);
     }
     bytes
 }
 
-fn change(random: &mut Random, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
+fn change(random: &mut Random, bytes: &mut Vec<u8>, others: &[Vec<u8>]) {
     // Headers are where sizes stand.
     let within = if random.chance(0.5) { bytes.len().min(512) } else { bytes.len() };
     let at = random.below(within.max(1)).min(bytes.len());
@@ -80,7 +85,7 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
             bytes.splice(at..at, piece);
         }
         7 => {
-            let other = &seeds[random.below(seeds.len())];
+            let other = &others[random.below(others.len())];
             let from = random.below(other.len().max(1)).min(other.len());
             let piece = other[from..(from + len).min(other.len())].to_vec();
             bytes.splice(at..at + len, piece);

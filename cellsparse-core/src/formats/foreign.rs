@@ -5,7 +5,7 @@ use std::path::Path;
 use super::archive::Archive;
 use super::pytorch;
 use super::shortened::shortened;
-use super::state_dict::StateDict;
+pub use super::state_dict::{NamedArray, StateDict};
 use super::tensors::{is_ours, read_foreign_tensors};
 use crate::error::{Error, Result};
 use crate::raster::require_regular_file;

@@ -64,10 +64,14 @@ fn on_device(algorithm: Algorithm, device: Device, threads: usize) -> LargeOptio
 
 #[test]
 fn the_network_looks_at_the_next_part_while_the_objects_of_one_are_searched() {
-    let image = field(430, 610, 5).image;
-    // Blocks of ELEPHANT go the way of Cellpose's, with larger tiles, of which few are new.
-    for (algorithm, pixels) in [(Algorithm::Stardist, usize::MAX - 1), (Algorithm::Cellpose, usize::MAX - 2)] {
-        let model = model(algorithm);
+    // Of the larger tiles of ELEPHANT fewer are new for the next block.
+    let cases = [
+        (Algorithm::Stardist, usize::MAX - 1, 610),
+        (Algorithm::Cellpose, usize::MAX - 2, 610),
+        (Algorithm::Elephant, usize::MAX - 3, 1010),
+    ];
+    for (algorithm, pixels, width) in cases {
+        let (model, image) = (model(algorithm), field(430, width, 5).image);
         let begun = || passes::on(pixels);
         // One thread has no hands free for the next part before it is done with one.
         let (mut in_turn, first) = (Vec::new(), begun());

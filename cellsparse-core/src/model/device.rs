@@ -145,6 +145,21 @@ mod tests {
         assert_eq!(chosen.note, None);
     }
 
+    /// With a driver or without, with the libraries of CUDA or without.
+    #[test]
+    #[cfg(feature = "cuda")]
+    fn a_build_for_cuda_takes_a_card_or_says_in_one_line_why_not() {
+        let chosen = resolve(Device::Auto).unwrap();
+        let found = available_devices().contains(&Device::Cuda(0));
+        match chosen.note {
+            None => assert!(found && chosen.name == "cuda:0" && !chosen.device.is_cpu()),
+            Some(note) => {
+                assert!(!found && chosen.name == "cpu" && chosen.device.is_cpu(), "{note}");
+                assert!(note.starts_with("the CPU is used: cuda:0 cannot be used: ") && !note.contains('\n'), "{note}");
+            }
+        }
+    }
+
     #[test]
     fn numbers_are_taken_where_a_device_has_them() {
         assert_eq!(resolve_in(Device::Cpu, Precision::Bf16).unwrap().device.arithmetic(), Arithmetic::Bf16);

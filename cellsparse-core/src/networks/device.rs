@@ -76,7 +76,7 @@ impl Device {
     /// [`Error::Device`] when this build has no CUDA support or the machine has no such device.
     pub fn cuda(index: usize) -> Result<Self> {
         #[cfg(feature = "cuda")]
-        return Ok(Self::driven(candle_core::Device::new_cuda(index).map_err(super::device_error::failed)?));
+        return super::device_cuda::open(index).map(Self::driven);
         #[cfg(not(feature = "cuda"))]
         Err(Error::Device(format!("cuda:{index}: this build has no CUDA support; build with the feature cuda")))
     }

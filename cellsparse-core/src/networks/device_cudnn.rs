@@ -1,6 +1,6 @@
 //! Convolutions and their gradients by cuDNN, on CUDA devices. Kernels are `[out, in, k, k]`; stride 1, zero padding.
 //!
-//! This is a border to another language, so it is one of the two files of this crate with `unsafe`: cuDNN reads and writes the memory
+//! This is a border to another language, so it is one of the few files of this crate with `unsafe`: cuDNN reads and writes the memory
 //! that descriptors describe, which are made here from the shapes of the tensors.
 #![allow(unsafe_code)]
 

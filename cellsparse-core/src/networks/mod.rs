@@ -14,6 +14,8 @@ mod cellpose;
 mod cpu;
 mod cpu_backward;
 mod device;
+#[cfg(feature = "cuda")]
+mod device_cuda;
 #[cfg(feature = "cudnn")]
 mod device_cudnn;
 #[cfg(feature = "candle")]
