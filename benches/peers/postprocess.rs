@@ -27,10 +27,10 @@ fn main() -> std::result::Result<(), Failure> {
     let shape = (side, side);
     let bytes = |name: &str| fs::read(folder.join(name));
     let floats = |name: &str| -> std::result::Result<Array2<f32>, Failure> {
-        let values = bytes(name)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values = bytes(name)?.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok(Array2::from_shape_vec(shape, values)?)
     };
-    let values = bytes("markers")?.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let values = bytes("markers")?.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect();
     let markers = LabelImage::from_shape_vec(shape, values)?;
     let mask = Array2::from_shape_vec(shape, bytes("mask")?.iter().map(|set| *set != 0).collect())?;
     let (noise, smooth) = (floats("noise")?, floats("smooth")?);

@@ -72,6 +72,8 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
+        // Renamed to `try_update`, which the oldest supported Rust has not.
+        #[allow(deprecated)]
         let _ = inside().fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
     }
 }

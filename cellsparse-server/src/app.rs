@@ -133,6 +133,8 @@ impl Permits {
     /// # Errors
     /// 429 when it is full.
     pub fn queue(&self) -> Result<QueuePlace<'_>, Refusal> {
+        // Renamed to `try_update`, which the oldest supported Rust has not.
+        #[allow(deprecated)]
         let joined =
             self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < self.most).then_some(n + 1));
         match joined {

@@ -174,7 +174,7 @@ fn older_form(source: &Path, target: &Path) {
         let name = format!("archive/data/{index}");
         let Some((_, block)) = entries.iter().find(|(other, _)| *other == name) else { break };
         let key = index.to_string();
-        keys.extend([&[b'X'][..], &(key.len() as u32).to_le_bytes(), key.as_bytes()].concat());
+        keys.extend([&b"X"[..], &(key.len() as u32).to_le_bytes(), key.as_bytes()].concat());
         blocks.push(block);
     }
     keys.extend(b"e.");

@@ -145,7 +145,7 @@ fn write_pgm(path: &Path, values: &Array2<u16>) {
 fn read_pgm(path: &Path, shape: (usize, usize)) -> Array2<i32> {
     let bytes = fs::read(path).expect("the program's label image");
     let pixels = &bytes[bytes.len() - 2 * shape.0 * shape.1..];
-    let values = pixels.chunks_exact(2).map(|pair| i32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let values = pixels.as_chunks().0.iter().map(|pair| i32::from(u16::from_be_bytes(*pair)));
     Array2::from_shape_vec(shape, values.collect()).expect("the shape")
 }
 

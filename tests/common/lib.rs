@@ -140,7 +140,7 @@ impl Fixture {
 }
 
 fn chunks<const N: usize, T>(data: &[u8], convert: fn([u8; N]) -> T) -> Vec<T> {
-    data.chunks_exact(N).map(|chunk| convert(chunk.try_into().unwrap())).collect()
+    data.as_chunks().0.iter().map(|chunk| convert(*chunk)).collect()
 }
 
 /// A 16-bit float (finite ones only).

@@ -223,7 +223,7 @@ fn log_softmax(logits: &[f32]) -> Vec<f32> {
         let total: f32 = pixel.iter().map(|v| (v - largest).exp()).sum();
         pixel.iter().map(|v| v - largest - total.ln()).collect()
     };
-    logits.chunks_exact(3).flat_map(one).collect()
+    logits.as_chunks::<3>().0.iter().flat_map(|pixel| one(pixel)).collect()
 }
 
 /// Compares all cases of a recorded ELEPHANT network whose size needs no scaling.

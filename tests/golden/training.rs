@@ -50,8 +50,8 @@ fn five_optimiser_steps_equal_the_original() {
     for step in 0..5 {
         let values = |name: &str| recorded.f32(&format!("batch{step}.{name}")).iter().copied().collect::<Vec<f32>>();
         let dist_mask = values("dist_true_mask");
-        let dist: Vec<f32> = dist_mask.chunks_exact(9).flat_map(|pixel| pixel[..8].to_vec()).collect();
-        let mask: Vec<f32> = dist_mask.chunks_exact(9).map(|pixel| pixel[8]).collect();
+        let dist: Vec<f32> = dist_mask.as_chunks::<9>().0.iter().flat_map(|pixel| pixel[..8].to_vec()).collect();
+        let mask: Vec<f32> = dist_mask.as_chunks::<9>().0.iter().map(|pixel| pixel[8]).collect();
         let prob = values("prob_true");
         plan.set_weights(&weights);
         plan.forward(&weights, &values("x"));

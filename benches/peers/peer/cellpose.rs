@@ -117,8 +117,8 @@ fn over_tiles(image: ArrayView3<'_, f32>, engine: &mut Engine, weights: &Weights
             tile.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
         }
         engine.forward(weights, &input, &mut outputs)?;
-        for (&place, answer) in batch.iter().zip(outputs[0].chunks_exact(PATCH * PATCH * 3)) {
-            let answer = ArrayView3::from_shape((PATCH, PATCH, 3), answer);
+        for (&place, answer) in batch.iter().zip(outputs[0].as_chunks::<{ PATCH * PATCH * 3 }>().0) {
+            let answer = ArrayView3::from_shape((PATCH, PATCH, 3), &answer[..]);
             sum.add(answer.map_err(|error| Error::Internal(error.to_string()))?, place)?;
         }
     }

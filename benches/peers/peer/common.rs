@@ -226,7 +226,7 @@ pub fn read_npy<T>(path: &Path, kind: &str, number: fn([u8; 4]) -> T) -> Result<
     if !header.contains(kind) || !header.contains("'fortran_order': False") {
         return Err(Error::file(path, format!("not a NumPy array of '{kind}' in row-major order")));
     }
-    Ok(bytes[10 + length..].chunks_exact(4).map(|b| number([b[0], b[1], b[2], b[3]])).collect())
+    Ok(bytes[10 + length..].as_chunks().0.iter().map(|bytes| number(*bytes)).collect())
 }
 
 /// The most memory that this process held, where the system tells.

@@ -96,8 +96,8 @@ impl<'a> TensorFile<'a> {
         for values in &self.values {
             for part in values.chunks(bytes.len() / size_of::<f32>()) {
                 let bytes = &mut bytes[..size_of_val(part)];
-                for (bytes, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(part) {
-                    bytes.copy_from_slice(&value.to_le_bytes());
+                for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(part) {
+                    *bytes = value.to_le_bytes();
                 }
                 writer.write_all(bytes)?;
             }

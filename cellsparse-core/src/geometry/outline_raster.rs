@@ -74,8 +74,7 @@ pub fn fill_rings(rings: &[&[[f64; 2]]], shape: (usize, usize), mut paint: impl 
         }
     }
     crossings.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    for pair in crossings.chunks_exact(2) {
-        let (row, from, to) = (pair[0].0, pair[0].1, pair[1].1);
+    for &[(row, from), (_, to)] in crossings.as_chunks().0 {
         let first = (from - 0.5).ceil().max(0.0) as usize;
         let end = ((to - 0.5).ceil().max(0.0) as usize).min(width);
         if first < end {

@@ -68,7 +68,7 @@ fn the_network_looks_at_the_next_part_while_the_objects_of_one_are_searched() {
     let cases = [
         (Algorithm::Stardist, usize::MAX - 1, 610),
         (Algorithm::Cellpose, usize::MAX - 2, 610),
-        (Algorithm::Elephant, usize::MAX - 3, 1010),
+        (Algorithm::Elephant, usize::MAX - 3, 810),
     ];
     for (algorithm, pixels, width) in cases {
         let (model, image) = (model(algorithm), field(430, width, 5).image);

@@ -36,7 +36,7 @@ pub(super) fn resolve_in(device: Device, precision: Precision) -> Result<Chosen>
 /// [`Error::Device`] when a device was named that this build or this machine does not have.
 pub(super) fn resolve(device: Device) -> Result<Chosen> {
     let found = |found: networks::Device| Chosen { device: found, name: device.to_string(), note: None };
-    let absent = |error: Error| absent(device, &error.to_string());
+    let absent = |error: Error| absent(device, &error.message());
     match device {
         Device::Cpu => Ok(found(networks::Device::cpu())),
         Device::Auto => Ok(first_of(accelerators().into_iter().filter(|choice| *choice != Device::Metal), resolve)),

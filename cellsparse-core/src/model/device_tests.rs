@@ -257,7 +257,7 @@ fn smaller_tiles_and_batches_answer_a_lack_of_memory() {
         (&cellpose, Device::StandIn(224 * 224 - 1)),
         (&elephant, Device::StandIn(300 * 300)),
     ] {
-        let error = predict(model, device, Some(30.0).filter(|_| std::ptr::eq(model, &cellpose))).unwrap_err();
+        let error = predict(model, device, std::ptr::eq(model, &cellpose).then_some(30.0)).unwrap_err();
         assert!(matches!(&error, Error::Limit(text) if text.contains("memory of the device")), "{error}");
     }
 }

@@ -24,17 +24,20 @@ fn look_for_libraries() -> Result<()> {
     use candle_core::cuda_backend::cudarc::{cublas, curand, driver};
 
     // SAFETY: these only try to load NVIDIA's libraries, whose initialisers ask nothing of the caller.
-    let (driver, cublas, curand) =
-        unsafe { (driver::sys::is_culib_present(), cublas::sys::is_culib_present(), curand::sys::is_culib_present()) };
-    if !driver {
-        return Err(Error::Device("no driver for CUDA was found (libcuda)".into()));
+    let found = unsafe {
+        [
+            ("libcuda", driver::sys::is_culib_present()),
+            ("libcublas", cublas::sys::is_culib_present()),
+            ("libcurand", curand::sys::is_culib_present()),
+            #[cfg(feature = "cudnn")]
+            ("libcudnn", candle_core::cuda_backend::cudarc::cudnn::sys::is_culib_present()),
+        ]
+    };
+    match found.iter().find(|(_, found)| !found) {
+        None => Ok(()),
+        Some(("libcuda", _)) => Err(Error::Device("no driver for CUDA was found (libcuda)".into())),
+        Some((name, _)) => Err(Error::Device(format!(
+            "{name} was not found; install the CUDA toolkit, or name the folder of its libraries in LD_LIBRARY_PATH"
+        ))),
     }
-    for (found, name) in [(cublas, "libcublas"), (curand, "libcurand")] {
-        if !found {
-            return Err(Error::Device(format!(
-                "{name} was not found; install the CUDA toolkit, or name the folder of its libraries in LD_LIBRARY_PATH"
-            )));
-        }
-    }
-    Ok(())
 }

@@ -42,7 +42,7 @@ impl PixelFeatures {
     /// Writes the features of pixel `(y, x)`: of every channel at every scale the value, the length of the gradient and the
     /// Laplacian, the last two by differences of neighbours, which the border pixel continues.
     pub fn write(&self, y: usize, x: usize, out: &mut [f32]) {
-        for (map, out) in self.maps.iter().zip(out.chunks_exact_mut(KINDS)) {
+        for (map, out) in self.maps.iter().zip(out.as_chunks_mut::<KINDS>().0) {
             let (height, width) = map.dim();
             let [up, down] = [map[[y.saturating_sub(1), x]], map[[(y + 1).min(height - 1), x]]];
             let [left, right] = [map[[y, x.saturating_sub(1)]], map[[y, (x + 1).min(width - 1)]]];
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(features.len(), 18);
         let mut out = vec![0.0; features.len()];
         features.write(30, 25, &mut out);
-        for (chunk, want) in out.chunks_exact(3).zip([[50.0, 4.0], [50.0, 4.0], [50.0, 4.0], [30.0, 2.0]]) {
+        for (chunk, want) in out.as_chunks::<3>().0.iter().zip([[50.0, 4.0], [50.0, 4.0], [50.0, 4.0], [30.0, 2.0]]) {
             assert!((chunk[0] - want[0]).abs() < 1e-3 && (chunk[1] - want[1]).abs() < 1e-3 && chunk[2].abs() < 1e-3);
         }
         features.write(59, 59, &mut out);

@@ -163,7 +163,7 @@ impl Patch {
         let (sine, cosine) = (sine as f32, cosine as f32);
         let mirror = if self.flip { -1.0 } else { 1.0 };
         let samples = out_image.chunks_exact_mut(channels.max(1));
-        for (at, (sample, target)) in samples.zip(out_targets.chunks_exact_mut(3)).enumerate() {
+        for (at, (sample, target)) in samples.zip(out_targets.as_chunks_mut::<3>().0).enumerate() {
             let (row, column) = ((at / size[1]) as f64, (at % size[1]) as f64);
             let x = inverse[0][0] * column + inverse[0][1] * row + inverse[0][2];
             let y = inverse[1][0] * column + inverse[1][1] * row + inverse[1][2];
@@ -233,7 +233,7 @@ impl Corners {
 
 /// Whether any pixel of targets `[rows, columns, 3]` is annotated.
 pub fn is_annotated(targets: &[f32]) -> bool {
-    targets.chunks_exact(3).any(|target| target[0] >= 0.0)
+    targets.as_chunks::<3>().0.iter().any(|target| target[0] >= 0.0)
 }
 
 /// Targets `[3, H, W]` as [`Patch::cut`] reads them, `[H, W, 3]`.

@@ -44,15 +44,15 @@ pub fn cellpose_loss(outputs: &[f32], targets: &[f32], gradient: Option<&mut [f3
             gradient.map(|gradient| gradient.len())
         )));
     }
-    let annotated = targets.chunks_exact(WIDTH).filter(|target| is_annotated(target)).count();
+    let annotated = targets.as_chunks::<WIDTH>().0.iter().filter(|target| is_annotated(target)).count();
     let share = 1.0 / annotated.max(1) as f64;
     let [flow, cellprob] = sum_chunks(outputs.len() / WIDTH, gradient, WIDTH, |pixels, gradient| {
         let range = pixels.start * WIDTH..pixels.end * WIDTH;
-        let pairs = outputs[range.clone()].chunks_exact(WIDTH).zip(targets[range].chunks_exact(WIDTH));
+        let pairs = outputs[range.clone()].as_chunks::<WIDTH>().0.iter().zip(targets[range].as_chunks::<WIDTH>().0);
         match gradient {
             Some(gradient) => {
                 let mut sums = [0.0; 2];
-                for ((output, target), gradient) in pairs.zip(gradient.chunks_exact_mut(WIDTH)) {
+                for ((output, target), gradient) in pairs.zip(gradient.as_chunks_mut::<WIDTH>().0) {
                     if !is_annotated(target) {
                         gradient.fill(0.0);
                         continue;
@@ -78,20 +78,20 @@ pub fn cellpose_loss(outputs: &[f32], targets: &[f32], gradient: Option<&mut [f3
     Ok(CellposeLoss { flow, cellprob, total: flow + cellprob })
 }
 
-fn is_annotated(target: &[f32]) -> bool {
+fn is_annotated(target: &[f32; WIDTH]) -> bool {
     target[0] >= 0.0
 }
 
-fn truth(target: &[f32]) -> f64 {
+fn truth(target: &[f32; WIDTH]) -> f64 {
     f64::from(u8::from(target[0] > 0.5))
 }
 
-fn difference(output: &[f32], target: &[f32], axis: usize) -> f64 {
+fn difference(output: &[f32; WIDTH], target: &[f32; WIDTH], axis: usize) -> f64 {
     f64::from(output[axis]) - f64::from(FLOW_SCALE * target[axis + 1])
 }
 
 /// Adds a pixel's squared flow error and cross-entropy; returns the predicted cell probability.
-fn add(sums: &mut [f64; 2], output: &[f32], target: &[f32]) -> f64 {
+fn add(sums: &mut [f64; 2], output: &[f32; WIDTH], target: &[f32; WIDTH]) -> f64 {
     let [dy, dx] = [difference(output, target, 0), difference(output, target, 1)];
     let logit = f64::from(output[2]);
     sums[0] += dy * dy + dx * dx;

@@ -216,7 +216,7 @@ impl Sample<'_> {
         let mut probabilities = Vec::with_capacity(targets.len());
         let mut center = Vec::with_capacity(targets.len());
         let mut sums = [Sums::default(); 2];
-        for (z, &target) in logits.chunks_exact(CLASSES).zip(targets) {
+        for (z, &target) in logits.as_chunks::<CLASSES>().0.iter().zip(targets) {
             let largest = z[0].max(z[1]).max(z[2]);
             let powers = [(z[0] - largest).exp(), (z[1] - largest).exp(), (z[2] - largest).exp()];
             let sum = powers[0] + powers[1] + powers[2];
@@ -274,7 +274,7 @@ fn write_gradient(
     gradient: &mut [f32],
 ) {
     for (((p, &target), &slope), out) in
-        probabilities.iter().zip(targets).zip(slope).zip(gradient.chunks_exact_mut(CLASSES))
+        probabilities.iter().zip(targets).zip(slope).zip(gradient.as_chunks_mut::<CLASSES>().0)
     {
         let mut slope = slope;
         let mut class_weight = 0.0;

@@ -302,11 +302,11 @@ pub fn matching_dataset<'local>(
 fn views(values: &[jint], sizes: &[jint]) -> Outcome<Vec<cellsparse_labels>> {
     let mut rest = values;
     let mut views = Vec::new();
-    for pair in sizes.chunks_exact(2) {
-        let count = size(pair[0])?.checked_mul(size(pair[1])?);
+    for &[rows, columns] in sizes.as_chunks().0 {
+        let count = size(rows)?.checked_mul(size(columns)?);
         let split = count.and_then(|count| rest.split_at_checked(count));
         let (one, others) = split.ok_or_else(|| refuse("the label images are smaller than their sizes say"))?;
-        views.push(view(one, cellsparse_encoding::Signed as jint, pair[0], pair[1])?);
+        views.push(view(one, cellsparse_encoding::Signed as jint, rows, columns)?);
         rest = others;
     }
     Ok(views)

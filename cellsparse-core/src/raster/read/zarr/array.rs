@@ -201,7 +201,11 @@ impl Array {
     fn take_shard(&mut self, configuration: &Value) -> Decoded<()> {
         let outer = std::mem::replace(&mut self.chunk, sides(&configuration["chunk_shape"], "chunk_shape of shards")?);
         let whole = self.chunk.len() == outer.len()
-            && self.chunk.iter().zip(&outer).all(|(inner, outer)| *inner > 0 && outer.is_multiple_of(*inner));
+            && self
+                .chunk
+                .iter()
+                .zip(&outer)
+                .all(|(inner, outer)| *inner > 0 && *outer > 0 && outer.is_multiple_of(*inner));
         if !whole {
             return Err(Problem::unusable(format!(
                 "has shards of {outer:?} with chunks of {:?}, which do not fill them",
@@ -368,13 +372,15 @@ mod tests {
 
     #[test]
     fn shards_hold_whole_chunks() {
-        let sharded = |inner: Value, index: Value| {
+        let of_shards = |outer: Value, inner: Value, index: Value| {
             version_3(|metadata| {
+                metadata["chunk_grid"]["configuration"]["chunk_shape"] = outer.clone();
                 metadata["codecs"] = json!([{"name": "sharding_indexed", "configuration": {
                     "chunk_shape": inner, "codecs": ["bytes"], "index_codecs": index,
                 }}]);
             })
         };
+        let sharded = |inner: Value, index: Value| of_shards(json!([16, 32]), inner, index);
         let plain = json!([{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]);
         let array = sharded(json!([8, 8]), plain.clone()).unwrap();
         let shard = array.shard.as_ref().unwrap();
@@ -386,6 +392,7 @@ mod tests {
         for wrong in [json!([5, 8]), json!([0, 8]), json!([8]), json!("x")] {
             assert!(sharded(wrong.clone(), plain.clone()).is_err(), "{wrong}");
         }
+        assert!(of_shards(json!([16, 0]), json!([8, 8]), plain.clone()).is_err(), "empty shards");
         assert!(sharded(json!([8, 8]), json!(["gzip"])).is_err() && sharded(json!([8, 8]), json!([])).is_err());
     }
 
