@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 # What rustup installed is found by a shell that was started before, too.
-export PATH := $(PATH):$(HOME)/.cargo/bin
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 .PHONY: help set-up set-up-tests demo starters test test-devices check-cuda bench-devices test-browser test-python test-napari sam-parity exchange-parity test-neon test-unsafe fuzz-smoke fuzz-guided stop torture test-java java java-natives bench-qupath header install-c lint lint-header lint-notices lint-paths lint-weight check-all dist dist-try dist-jars reproducible bench
 
 # One package set for everything that is tested, so that features unify in one way and every dependency is compiled once per
@@ -101,7 +101,7 @@ reproducible: ## Build what is handed out for this machine in two folders, and c
 check-all: ## Check every feature alone and together, the lowest Rust, archives, licences, accelerators, a release build; says how long each took
 	tests/check_all.sh
 
-check-cuda: ## Compile the library for CUDA without a card, with NVIDIA's packages (1.5 GB the first time); says how long it took
+check-cuda: ## Compile everything for CUDA, link the tests of devices and run them without a card, with NVIDIA's packages (1.5 GB the first time); says how long it took
 	tests/check_all.sh cuda
 
 test-devices: ## Run the tests of accelerators on the one of this machine; says clearly when there is none
@@ -153,6 +153,7 @@ install-c: ## Build the C library in release mode and install it; [PREFIX=/usr/l
 
 lint: lint-paths lint-weight lint-header lint-notices ## Check format, warnings of compiler and clippy, documentation, number of crates, notices of licences, QuPath's catalog, machine paths in tracked files
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/guided/Cargo.toml --check
 	cargo clippy $(PACKAGES) --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc $(PACKAGES) --no-deps
 

@@ -61,6 +61,24 @@ zig_target() {
   esac
 }
 
+# Zig as a compiler of C++ under one name. cargo-zigbuild and maturin would each bring it under their own, and what depends on an object
+# compiled by it would be compiled once for each.
+zig_compilers() {
+  local kind wrapper triple=${target/-unknown-/-}
+  [[ $target != *-linux-gnu ]] || triple+=.$glibc
+  triple=${triple/-pc-windows-gnullvm/-windows-gnu}
+  for kind in cc c++; do
+    wrapper=$out/tools/zig-$kind-$target
+    cat > "$wrapper" << SCRIPT
+#!/bin/sh
+export CARGO_ZIGBUILD_ZIG_COMMAND='$out/tools/bin/python3' CARGO_ZIGBUILD_ZIG_COMMAND_ARGS='-m ziglang'
+exec '$out/tools/bin/cargo-zigbuild' zig $kind -- -fno-sanitize=all -target $triple "\$@"
+SCRIPT
+    chmod +x "$wrapper"
+  done
+  export "CC_${target//-/_}=$out/tools/zig-cc-$target" "CXX_${target//-/_}=$out/tools/zig-c++-$target"
+}
+
 # By Zig, where it links well. For Windows on x86_64 its linker exports every symbol (4618 instead of 93 of the library of Java), and
 # maturin asks it for the symbol PyInit_cellsparse._native, which cannot be; for macOS it keeps all that nothing calls, half as much again.
 by_zig() {
@@ -89,7 +107,10 @@ build() {
   describe "$1"
   rustup target add "$target" > /dev/null 2>&1 || return 77
   local zig=()
-  ! by_zig || zig=(--zig)
+  if by_zig; then
+    zig=(--zig)
+    zig_compilers
+  fi
   if [ "$target" = x86_64-pc-windows-gnu ]; then
     command -v x86_64-w64-mingw32-gcc > /dev/null || return 78
     # Otherwise the linker writes the time into the files.

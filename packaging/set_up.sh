@@ -24,7 +24,8 @@ there() {
       local version
       version=$(rustc --version 2> /dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p') && [ -n "$version" ] &&
         at_least "$version" "$oldest_rust" && cargo --version > /dev/null 2>&1 ;;
-    c) command -v cc > /dev/null && command -v c++ > /dev/null ;;
+    # They have to run: on macOS they are there without the tools, too.
+    c) cc --version > /dev/null 2>&1 && c++ --version > /dev/null 2>&1 && command -v make > /dev/null ;;
     python) python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2> /dev/null ;;
     java) command -v javac > /dev/null && command -v mvn > /dev/null ;;
     valgrind) command -v valgrind > /dev/null ;;
@@ -73,12 +74,14 @@ install_by_rustup() {
   local system folder said status=0
   if command -v rustup > /dev/null || command -v rustc > /dev/null || ! command -v curl > /dev/null; then return 1; fi
   system=$(rustup_system) || return 1
-  folder=$(mktemp -d)
+  folder=$(mktemp -d) || return 1
   if curl --proto '=https' --tlsv1.2 -sSf --connect-timeout 10 --max-time 300 -o "$folder/rustup-init" \
     "https://static.rust-lang.org/rustup/dist/$system/rustup-init" 2> /dev/null; then
     echo "rust is missing: installing it by rustup"
     chmod +x "$folder/rustup-init"
-    if ! said=$("$folder/rustup-init" -y --profile minimal --no-modify-path 2>&1) || ! there rust; then
+    if said=$("$folder/rustup-init" -y --profile minimal --no-modify-path 2>&1) && there rust; then
+      echo "rust: make finds it; for a shell: . \"${CARGO_HOME:-${HOME:-/root}/.cargo}/env\""
+    else
       echo "$said" >&2
       status=1
     fi
@@ -93,6 +96,10 @@ install_by_rustup() {
 install_by_apt() {
   local tool=$1 wanted said
   shift
+  if [ $listed = no ]; then
+    "$@" apt-get update -qq || echo "apt-get update failed; the lists that are there are taken" >&2
+    listed=yes
+  fi
   wanted=$(packages "$tool")
   [ -n "$wanted" ] || return 1
   echo "$tool is missing: installing $wanted"
@@ -120,17 +127,13 @@ for tool in "$@"; do
 done
 [ ${#missing[@]} -gt 0 ] || [ ${#optional[@]} -gt 0 ] || exit 0
 
-root=none
+root=none listed=no
 if command -v apt-get > /dev/null; then
   if [ "$(id -u)" = 0 ]; then
     root=
   elif command -v sudo > /dev/null && sudo -n true 2> /dev/null; then
     root="sudo -n"
   fi
-fi
-if [ "$root" != none ]; then
-  # shellcheck disable=SC2086
-  $root apt-get update -qq || echo "apt-get update failed; the lists that are there are taken" >&2
 fi
 
 left=() left_out=()

@@ -6,8 +6,8 @@
 #
 # With `cudnn` also what is needed to link `--features cudnn` (0.5 GB).
 # The compiler and the libraries are NVIDIA's packages for Python (1.5 GB). CUDA 13.0, because a driver refuses what a newer
-# compiler wrote. A program that was built so starts everywhere: it loads the libraries of CUDA when it opens a device. What Cargo
-# builds lies under its target's name.
+# compiler wrote. A program that was built so loads the libraries of CUDA when it opens a device, and starts without them and
+# without a driver. What Cargo builds lies in a folder with the name of the target.
 cuda_toolkit() {
   local folder
   folder=$(mkdir -p "$1" && cd "$1" && pwd) || return 1
@@ -25,6 +25,7 @@ cuda_toolkit() {
       ln -sf "$(find "$toolkit/lib64" -name "lib$name.so.*" | head -n 1)" "$toolkit/lib64/lib$name.so"
     done
     # Of the runtime, which kernels of Candle are linked with, the part that goes into a program.
+    rm -f "$toolkit/lib64/libcudart.so"
     ln -sf libcudart_static.a "$toolkit/lib64/libcudart.a"
     # The driver's library is in no package: a stub for the linker with every function that the bindings declare, which all
     # answer 100, "no device".
@@ -49,8 +50,8 @@ cuda_toolkit() {
   export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CUDARC_CUDA_VERSION=${CUDARC_CUDA_VERSION:-13000}
   # Candle has its bindings linked; this has them load the libraries, of which the linker then needs none. Build scripts, which refuse
   # both at once, do not see it where a target is named.
-  CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p') || return 1
-  export CARGO_BUILD_TARGET
+  CARGO_BUILD_TARGET=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')} || return 1
+  export CARGO_BUILD_TARGET LD_LIBRARY_PATH=$toolkit/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   export RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }--cfg feature=\"dynamic-loading\""
   export LIBRARY_PATH=$toolkit/lib64:$toolkit/lib64/stubs${LIBRARY_PATH:+:$LIBRARY_PATH}
 }

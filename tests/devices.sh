@@ -11,7 +11,7 @@ run() { cargo test "$@" device -- --test-threads 1; }
 
 if command -v nvidia-smi > /dev/null && nvidia-smi > /dev/null 2>&1; then
   echo "devices: $(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)"
-  command -v nvcc > /dev/null || source tests/cuda_toolkit.sh target/cuda
+  command -v nvcc > /dev/null || source tests/cuda_toolkit.sh target/cuda "${1:-}"
   CELLSPARSE_TEST_DEVICE=cuda:0 CARGO_TARGET_DIR=target/devices run --release -p cellsparse-core --features "${1:-cuda}" --lib
 elif [ "$(uname -s)" = Darwin ]; then
   echo "devices: Metal"

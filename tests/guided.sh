@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes the readers of files by libFuzzer: inputs that reach something new are kept and changed further.
 #
-#   tests/guided.sh [READER ...]      default: all of tests/fuzz/readers.rs
+#   tests/guided.sh [READER ...]      default: all of tests/fuzz/readers.rs, with _ for the spaces of their names
 #
 # SECONDS_EACH (60) is the time for each. Needs a C++ compiler. What reached something new stays under target/guided/corpus, and a find
 # comes to rest in target/guided/finds; `target/guided/run READER FILE` repeats it.
@@ -15,7 +15,7 @@ flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-arg
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing"
 # A named target keeps the flags from build scripts.
 RUSTFLAGS="${flags//$'\n'/ }" CARGO_TARGET_DIR=$out/build \
-  cargo build --quiet --locked --release --target "$host" --manifest-path tests/guided/Cargo.toml
+  cargo build --quiet --release --target "$host" --manifest-path tests/guided/Cargo.toml
 program=$out/build/$host/release/cellsparse-guided
 mkdir -p "$out/finds" "$out/seeds" "$out/corpus"
 cat > "$out/run" << RUN
@@ -24,24 +24,31 @@ CELLSPARSE_FUZZ_READER=\$1 exec "$program" "\$2"
 RUN
 chmod +x "$out/run"
 
-# Readers of folders and archives write theirs, which memory does soonest.
-if [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
+# Readers of folders and archives write theirs, which memory does soonest; a reader that was ended leaves them.
+if [ -d /dev/shm ] && [ -w /dev/shm ]; then
+  TMPDIR=$(mktemp -d /dev/shm/guided.XXXXXX)
+  export TMPDIR
+  trap 'rm -rf "$TMPDIR"' EXIT
+fi
 readers=("$@")
-[ $# -gt 0 ] || mapfile -t readers < <(sed -n 's/.*Reader { name: "\([^"]*\)".*/\1/p' tests/fuzz/readers.rs)
+[ $# -gt 0 ] || mapfile -t readers < <(sed -n 's/.*name: "\([^"]*\)".*/\1/p' tests/fuzz/readers.rs | tr ' ' _)
 failed=0
-for reader in "${readers[@]}"; do
-  name=${reader// /_}
+for name in "${readers[@]}"; do
   mkdir -p "$out/seeds/$name" "$out/corpus/$name"
-  export CELLSPARSE_FUZZ_READER=$reader
+  export CELLSPARSE_FUZZ_READER=$name
+  echo "== $name, $seconds s"
   # The first run, of no input, writes the seeds.
-  CELLSPARSE_FUZZ_SEEDS=$out/seeds/$name "$program" -runs=0 > /dev/null 2>&1
-  echo "== $reader, $seconds s"
+  if ! CELLSPARSE_FUZZ_SEEDS=$out/seeds/$name "$program" -runs=0 > "$out/$name.log" 2>&1; then
+    tail -n 20 "$out/$name.log" && failed=1
+    continue
+  fi
   status=0
-  "$program" "$out/corpus/$name" "$out/seeds/$name" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=262144 \
+  "$program" "$out/corpus/$name" "$out/seeds/$name" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=524288 \
     -artifact_prefix="$out/finds/$name-" -print_final_stats=1 > "$out/$name.log" 2>&1 || status=$?
   grep -E 'stat::number_of_executed_units|stat::peak_rss_mb|SUMMARY|panicked' "$out/$name.log" || true
-  grep -E ' cov: ' "$out/$name.log" | sed -n '$p'
+  grep -E ' cov: ' "$out/$name.log" | tail -n 1 || true
   if [ "$status" -ne 0 ]; then
+    tail -n 40 "$out/$name.log"
     echo "wrong: see $out/$name.log and $out/finds" && failed=1
   fi
 done

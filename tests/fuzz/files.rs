@@ -16,7 +16,7 @@ fn reads(name: &str) {
     fuzz(name, reader.few, |random| (reader.attempt)(&changed(random, &seeds)));
 }
 
-/// The files of one of the seeds, of which one is changed, sometimes its name.
+/// The files of one of the seeds, of which one is changed, sometimes its name, and seldom one is missing.
 fn changed(random: &mut Random, seeds: &[Vec<File>]) -> Vec<File> {
     let mut files = seeds[random.below(seeds.len())].clone();
     let at = random.below(files.len());
@@ -25,9 +25,12 @@ fn changed(random: &mut Random, seeds: &[Vec<File>]) -> Vec<File> {
         seeds.iter().filter_map(|files| files.get(at)).map(|(_, content)| content.clone()).collect();
     let content = std::mem::take(&mut files[at].1);
     files[at].1 = altered(random, content, &others);
-    if random.chance(0.03) {
+    if files.len() > 1 && random.chance(0.1) {
         let name = std::mem::take(&mut files[at].0).into_bytes();
         files[at].0 = String::from_utf8_lossy(&altered(random, name, &others)).into_owned();
+    }
+    if files.len() > 1 && random.chance(0.05) {
+        files.remove(random.below(files.len()));
     }
     files
 }

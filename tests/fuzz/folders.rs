@@ -15,6 +15,9 @@ use crate::readers::{File, check_message, judge_program, refused};
 /// The parts of a program of TensorFlow.
 const PROGRAM: [&str; 3] = ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"];
 
+/// Bytes that one of a deflated file may become, at most.
+const DEFLATED: usize = 1032;
+
 /// Files of a folder of fixtures.
 fn files(folder: &str, names: &[&str]) -> Vec<File> {
     let read = |name: &&str| (name.to_string(), fs::read(fixtures().join(folder).join(name)).unwrap());
@@ -40,10 +43,9 @@ pub fn saved_models() -> Vec<Vec<File>> {
 }
 
 pub fn saved_model(files: &[File]) -> Result<bool, String> {
-    let length = files.iter().map(|(_, content)| content.len()).sum();
     let part = |at: usize| files.get(at).map(|(_, content)| &content[..]);
     let variables = part(1).zip(part(2)).map(|(index, data)| [index, data]);
-    judge_program(decode_saved_model(part(0).unwrap_or_default(), variables, Path::new("a")), length)
+    judge_program(decode_saved_model(part(0).unwrap_or_default(), variables, Path::new("a")), length(files))
 }
 
 /// `rdf.yaml` of a package of bioimage.io with the weights beside it.
@@ -58,12 +60,13 @@ fn description(config: &str) -> File {
 pub fn stardist_folders() -> Vec<Vec<File>> {
     let model = files("stardist/keras2", &["config.json", "thresholds.json", "weights_best.h5"]);
     let described = description(&String::from_utf8_lossy(&model[0].1));
-    vec![model.clone(), vec![described, model[2].clone()]]
+    let both = [vec![described.clone()], model.clone()].concat();
+    vec![model.clone(), vec![described, model[2].clone()], both]
 }
 
 pub fn stardist_folder(files: &[File]) -> Result<bool, String> {
     let folder = written(files, "a")?;
-    judge_import(&folder.path().join("a"), files)
+    judge_import(&folder.path().join("a"), length(files))
 }
 
 /// Archives of every program, each with its entries.
@@ -92,7 +95,7 @@ pub fn archive(files: &[File]) -> Result<bool, String> {
         let mut bytes = Vec::new();
         write_zip(&mut bytes, files, deflated).map_err(|error| error.to_string())?;
         let folder = written(&[("a.zip".into(), bytes)], "")?;
-        accepted |= judge_import(&folder.path().join("a.zip"), files)?;
+        accepted |= judge_import(&folder.path().join("a.zip"), length(files))?;
     }
     Ok(accepted)
 }
@@ -108,11 +111,15 @@ pub fn packed_archives() -> Vec<Vec<File>> {
 
 pub fn packed_archive(files: &[File]) -> Result<bool, String> {
     let folder = written(&[("a.zip".into(), files[0].1.clone())], "")?;
-    judge_import(&folder.path().join("a.zip"), files)
+    judge_import(&folder.path().join("a.zip"), DEFLATED * files[0].1.len())
 }
 
-fn judge_import(path: &Path, files: &[File]) -> Result<bool, String> {
-    let within: usize = files.iter().map(|(_, content)| content.len()).sum();
+fn length(files: &[File]) -> usize {
+    files.iter().map(|(_, content)| content.len()).sum()
+}
+
+/// A model, with no more weights than there were bytes `within` for.
+fn judge_import(path: &Path, within: usize) -> Result<bool, String> {
     match Model::import(path, None) {
         Ok(found) if found.model.weights().count() > 16 * within + (1 << 18) => {
             Err(format!("{} weights from {within} bytes", found.model.weights().count()))

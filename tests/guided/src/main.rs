@@ -15,8 +15,8 @@ use readers::{File, READERS, Reader};
 
 static READER: LazyLock<&Reader> = LazyLock::new(|| {
     let name = std::env::var("CELLSPARSE_FUZZ_READER").unwrap_or_default();
-    READERS.iter().find(|reader| reader.name == name).unwrap_or_else(|| {
-        let names: Vec<_> = READERS.iter().map(|reader| reader.name).collect();
+    READERS.iter().find(|reader| reader.name.replace(' ', "_") == name).unwrap_or_else(|| {
+        let names: Vec<_> = READERS.iter().map(|reader| reader.name.replace(' ', "_")).collect();
         eprintln!("CELLSPARSE_FUZZ_READER is '{name}'; name one of: {}", names.join(", "));
         std::process::exit(2)
     })
