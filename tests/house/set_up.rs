@@ -70,7 +70,7 @@ PROGRAM
     );
     let found = set_up(&["rust"], &[("curl", &installs)]);
     assert!(found.status.success(), "{found:?}");
-    let said = String::from_utf8_lossy(&found.stdout).into_owned();
+    let said = String::from_utf8_lossy(&found.stdout).trim().to_owned();
     assert!(
         said.starts_with("rust is missing: installing it by rustup\nrust: make finds it") && said.lines().count() == 2,
         "{said}"
