@@ -1,7 +1,7 @@
 """How the page is handled besides the tour: token, dropped files, channels, tools, undo, keyboard alone, and opened again."""
 
 import field
-from page import CONTROL, DOWN, END, ENTER, ESCAPE, LEFT, PAGE_UP, SHIFT, TAB, Page, Server
+from page import CONTROL, DOWN, END, ENTER, ESCAPE, LEFT, PAGE_UP, SHIFT, TAB, VIEW, Page, Server
 
 TOKEN = "Schl\u00fcssel 1"
 SIDE = 120
@@ -180,7 +180,7 @@ class Handling:
         assert before
         # Whole in the window, the image stays whole in a smaller one.
         self.browser.resize(900, 700)
-        whole = "const [x, y, scale] = document.getElementById('stage').dataset.view.split(',').map(Number);" \
+        whole = f"const view = (() => {{ {VIEW} }})(); if (!view) return false; const [x, y, scale] = view.split(',').map(Number);" \
                 "const stage = document.getElementById('stage'); const most = arguments[0];" \
                 "return x < 0 && y < 0 && x + stage.clientWidth / scale > most && y + stage.clientHeight / scale > most"
         browser.wait(whole, 5, SIDE, what="the image is shown whole in a smaller window")
@@ -197,23 +197,29 @@ class Handling:
     def cells(self, count, what):
         self.browser.wait(CELLS, 10, count, what=what)
 
+    def edit(self, act, what, cells=None):
+        """Does what changes the drawing, and waits until the page has the change, and that many cells if it is told."""
+        drawn = "return document.getElementById('stage').dataset.drawn"
+        before = self.browser.script(drawn)
+        act()
+        self.browser.wait(f"{drawn} !== arguments[0]", 10, before, what=what)
+        if cells is not None:
+            self.cells(cells, what)
+
     def draw(self):
         """Brush and eraser with the mouse; what is drawn is what is downloaded."""
         browser, page = self.browser, self.page
         browser.key("b")
         # The brush is 12 pixels wide.
-        page.drag([(15, 25), (25, 25), (35, 25)])
-        self.cells(1, "a stroke")
-        page.drag([(30, 25), (30, 40), (30, 50)])  # begins on the cell: more of it
-        self.cells(1, "a stroke that begins on a cell is more of it")
+        self.edit(lambda: page.drag([(15, 25), (25, 25), (35, 25)]), "a stroke", 1)
+        more = "a stroke that begins on a cell is more of it"
+        self.edit(lambda: page.drag([(30, 25), (30, 40), (30, 50)]), more, 1)
         browser.wait("return document.querySelectorAll('#objects tbody tr').length === 1", 10)
-        page.drag([(30, 48), (45, 48)], held=SHIFT)
-        self.cells(2, "with Shift, another cell")
+        self.edit(lambda: page.drag([(30, 48), (45, 48)], held=SHIFT), "with Shift, another cell", 2)
         ring = [(90, 70), (100, 75), (105, 85), (100, 95), (90, 100), (80, 95), (75, 85), (80, 75), (90, 70)]
         for _ in range(6):
             browser.key("[")
-        page.drag(ring)
-        self.cells(3, "a ring")
+        self.edit(lambda: page.drag(ring), "a ring", 3)
         rows = self.labels()
         one, other, third = rows[25][20], rows[48][42], rows[70][90]
         assert len({one, other, third}) == 3 and min(one, other, third) >= 2, (one, other, third)
@@ -222,7 +228,7 @@ class Handling:
         browser.key("e")
         for _ in range(6):
             browser.key("]")
-        page.drag([(75, 85), (105, 85)])
+        self.edit(lambda: page.drag([(75, 85), (105, 85)]), "the eraser")
         browser.wait("return document.getElementById('redo').disabled && !document.getElementById('undo').disabled", 10)
         browser.wait("return [...document.querySelectorAll('#objects tbody tr')].length >= 3", 10)
         self.shot("drawn")
@@ -242,14 +248,10 @@ class Handling:
     def undo(self):
         browser = self.browser
         for count in (3, 2, 1, 1, 0):
-            browser.key(CONTROL, "z")
-            self.cells(count, "undo")
-            # The count alone does not tell that the step is done.
-            browser.script("return new Promise((done) => setTimeout(done, 120))")
+            self.edit(lambda: browser.key(CONTROL, "z"), "undo", count)
         browser.wait("return document.getElementById('undo').disabled", 10, what="nothing is left to be undone")
         for keys in ((CONTROL, SHIFT, "z"), (CONTROL, "y"), (CONTROL, "y"), (CONTROL, "y"), (CONTROL, "y")):
-            browser.key(*keys)
-            browser.script("return new Promise((done) => setTimeout(done, 120))")
+            self.edit(lambda pressed=keys: browser.key(*pressed), "redo")
         browser.wait("return document.getElementById('redo').disabled", 10, what="everything is done again")
         assert self.labels() == self.rows, "what is drawn is other than before undo and redo"
         print("undo and redo by keys: five steps back, five forth")

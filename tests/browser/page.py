@@ -13,6 +13,13 @@ from webdriver import free_port
 CONTROL, SHIFT, ENTER, ESCAPE, TAB = "\ue009", "\ue008", "\ue007", "\ue00c", "\ue004"
 END, LEFT, DOWN, PAGE_UP = "\ue010", "\ue012", "\ue015", "\ue00e"
 
+# The part of the image that is shown, as soon as the page knows its size: it hears of another one a frame later.
+VIEW = """
+const [stage, canvas] = [document.getElementById('stage'), document.getElementById('canvas')];
+const sized = (side) => canvas[side[0]] === Math.round(stage[side[1]] * devicePixelRatio);
+return sized(['width', 'clientWidth']) && sized(['height', 'clientHeight']) && stage.dataset.view;
+"""
+
 
 class Server:
     """The server, on a port that stays the same when it is started again."""
@@ -59,8 +66,8 @@ class Page:
         self.browser = browser
 
     def to_screen(self, points):
-        """Positions of the image as positions in the window."""
-        view = self.browser.wait("return document.getElementById('stage').dataset.view", 20, what="an image is shown")
+        """Positions of the image as positions in the window, which the page has taken the size of."""
+        view = self.browser.wait(VIEW, 20, what="an image is shown")
         x0, y0, scale = map(float, view.split(","))
         left, top = self.browser.script(
             "const box = document.getElementById('canvas').getBoundingClientRect(); return [box.left, box.top]")

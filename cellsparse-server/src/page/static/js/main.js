@@ -299,7 +299,8 @@ function bind() {
   view.changed = zoomed;
   tools.moved = under;
   on("drawn", () => {
-    Object.assign(byId("stage").dataset, { cells: state.drawn.cells, background: state.drawn.background });
+    const { cells, background, version } = state.drawn;
+    Object.assign(byId("stage").dataset, { cells, background, drawn: version ?? "" });
     byId("undo").disabled = !state.drawn.undo;
     byId("redo").disabled = !state.drawn.redo;
   });
