@@ -68,10 +68,18 @@ fn steps_of(options: &Options, config: &CellposeConfig) -> Result<Value> {
     let weights = Weights::init(&graph, 0);
     let mut optimizer = Adam::pytorch(&weights);
     optimizer.decay = 1e-5;
-    let training =
-        Training { graph, weights, optimizer, rate: 0.005, patch: PATCH, device: options.device(), warm_up: 2 };
+    let training = Training {
+        at_once: BATCH,
+        graph,
+        weights,
+        optimizer,
+        rate: 0.005,
+        patch: PATCH,
+        device: options.device(),
+        warm_up: 2,
+    };
     options.on_threads(|| {
-        training.steps(options.steps.unwrap_or(10), &batch.images, |outputs, gradients| {
+        training.steps(options.steps.unwrap_or(10), &batch.images, |_, outputs, gradients| {
             // The second output, the style, has no loss of its own.
             Ok(cellpose_loss(&outputs[0], &batch.targets, Some(&mut gradients[0]))?.total)
         })

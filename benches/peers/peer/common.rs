@@ -1,6 +1,7 @@
 //! What the tasks share: options, the drawn images, training steps, timing, NumPy files.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use cellsparse_core::raster::{
 };
 use cellsparse_core::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
 use cellsparse_core::training::optimizer::Adam;
-use cellsparse_core::{Dataset, Error, Image, Result, SparseLabels};
+use cellsparse_core::{CancelToken, Dataset, Error, Image, Result, SparseLabels};
 use ndarray::Array3;
 use serde_json::{Value, json};
 
@@ -138,34 +139,38 @@ pub struct Training {
     pub rate: f32,
     pub patch: usize,
     pub device: Device,
+    /// Images that pass through the network together.
+    pub at_once: usize,
     /// Steps before the timed ones.
     pub warm_up: usize,
 }
 
 impl Training {
     /// Optimiser steps on a fixed batch: forward, loss, gradients, Adam, as the training loop does them. `loss` takes the
-    /// outputs and writes their gradients.
+    /// images of the batch that pass through the network together, and their outputs, and writes the gradients of these.
     pub fn steps(
         mut self,
         timed: usize,
         input: &[f32],
-        mut loss: impl FnMut(&[Vec<f32>], &mut [Vec<f32>]) -> Result<f64>,
+        mut loss: impl FnMut(Range<usize>, &[Vec<f32>], &mut [Vec<f32>]) -> Result<f64>,
     ) -> Result<Value> {
         let before = peak_mb();
-        let shape = [BATCH, self.patch, self.patch];
+        let shape = [self.at_once, self.patch, self.patch];
         let mut engine = Engine::new(&self.graph, &self.device, shape, true)?;
         let weights = &mut self.weights;
         let mut gradients: Vec<Vec<f32>> = weights.parameters().iter().map(|p| vec![0.0; p.values.len()]).collect();
-        let (mut outputs, mut output_gradients) = (Vec::new(), Vec::new());
         let (mut times, mut losses) = (Vec::new(), Vec::new());
         for index in 0..self.warm_up + timed {
             let start = Instant::now();
             engine.set_weights(weights)?;
-            engine.forward(weights, input, &mut outputs)?;
-            output_gradients.resize(outputs.len(), Vec::new());
-            output_gradients.iter_mut().zip(&outputs).for_each(|(to, from)| to.resize(from.len(), 0.0));
-            let value = loss(&outputs, &mut output_gradients)?;
-            engine.backward(weights, &output_gradients, &mut gradients)?;
+            let mut value = 0.0;
+            let mut add = |images, outputs: &[Vec<f32>], gradients: &mut Vec<Vec<f32>>| {
+                gradients.resize(outputs.len(), Vec::new());
+                gradients.iter_mut().zip(outputs).for_each(|(to, from)| to.resize(from.len(), 0.0));
+                value += loss(images, outputs, gradients)?;
+                Ok(())
+            };
+            engine.learn(weights, input, &mut add, &mut gradients, &CancelToken::new())?;
             if !gradients.iter().all(|values| values.iter().all(|value| value.is_finite())) {
                 return Err(Error::Diverged("a gradient is not finite".into()));
             }

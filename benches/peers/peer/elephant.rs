@@ -31,11 +31,19 @@ pub fn step(options: &Options) -> Result<Value> {
     let graph = Arc::new(ElephantConfig::default().graph());
     let weights = Weights::init(&graph, 0);
     let optimizer = Adam::pytorch(&weights);
-    let training =
-        Training { graph, weights, optimizer, rate: 1e-3, patch: PATCH, device: options.device(), warm_up: 3 };
+    let training = Training {
+        at_once: BATCH,
+        graph,
+        weights,
+        optimizer,
+        rate: 1e-3,
+        patch: PATCH,
+        device: options.device(),
+        warm_up: 3,
+    };
     options.on_threads(|| {
         let mut loss = SegmentationLoss::new(ElephantLossConfig::default());
-        training.steps(options.steps.unwrap_or(10), &batch.images, |outputs, gradients| {
+        training.steps(options.steps.unwrap_or(10), &batch.images, |_, outputs, gradients| {
             let shape = [BATCH, PATCH, PATCH];
             Ok(loss.forward(&outputs[0], &batch.targets, shape, Some(&mut gradients[0]))?.total)
         })

@@ -10,7 +10,7 @@ use cellsparse_core::raster::read_image;
 use cellsparse_core::synthetic::draw_field;
 use cellsparse_core::training::batch::{Batch, BatchConfig, BatchMaker};
 use cellsparse_core::training::loss_stardist::{
-    Head, StarGradients, StarLossConfig, StarOutputs, StarTruth, stardist_loss,
+    Head, StarGradients, StarLossConfig, StarMeans, StarOutputs, StarTruth, stardist_loss_part,
 };
 use cellsparse_core::training::optimizer::Adam;
 use cellsparse_core::training::sampler::SamplingPolicy;
@@ -98,25 +98,30 @@ pub fn step(options: &Options) -> Result<Value> {
     let weights = model.weights().clone();
     drop(model);
     let optimizer = Adam::new(&weights);
+    let device = options.device();
     let training = Training {
+        at_once: Engine::images_at_once(&graph, &device, [batch.size, batch.patch, batch.patch]),
         graph,
         weights,
         optimizer,
         rate: LEARNING_RATE,
         patch: batch.patch,
-        device: options.device(),
+        device,
         warm_up: 3,
     };
     options.on_threads(|| {
-        training.steps(options.steps.unwrap_or(10), &batch.images, |outputs, gradients| {
+        let truth = StarTruth { prob: &batch.prob, dist: &batch.dist, mask: &batch.mask, class: None };
+        let (means, pixels) = (StarMeans::of(&truth), batch.rows * batch.columns);
+        training.steps(options.steps.unwrap_or(10), &batch.images, |images, outputs, gradients| {
             let ([prob, dist], [prob_gradient, dist_gradient]) = (outputs, gradients) else {
                 return Err(Error::Internal("the network does not have two outputs".into()));
             };
-            let loss = stardist_loss(
+            let loss = stardist_loss_part(
                 &StarLossConfig::default(),
                 Head::Logits,
+                &means,
                 StarOutputs { prob, dist, class: None },
-                StarTruth { prob: &batch.prob, dist: &batch.dist, mask: &batch.mask, class: None },
+                truth.of_pixels(images.start * pixels..images.end * pixels),
                 Some(StarGradients { prob: prob_gradient, dist: dist_gradient, class: None }),
             )?;
             Ok(loss.total)

@@ -51,6 +51,8 @@ pub(super) struct Facts {
     pub starting_weights: &'static &'static [u8],
     /// The shapes that its cells can have.
     pub shapes: Shapes,
+    /// Whether the loss of a batch is the sum of what its images add, so that they need not pass through the network together.
+    pub adds_losses: bool,
     /// Its place in the order in which algorithms are taken that do equally well.
     pub rank: u8,
     /// The outputs of its network in the order of the graph's, with the one for classes last.

@@ -122,6 +122,7 @@ impl AlgorithmKind for Cellpose<'_> {
         options: &["flow_threshold", "cellprob_threshold", "diameter", "augment"],
         starting_weights: &STARTING_WEIGHTS,
         shapes: Shapes::Solid,
+        adds_losses: false,
         rank: 0,
         outputs: &[
             NetworkOutput {

@@ -102,6 +102,7 @@ impl AlgorithmKind for Elephant<'_> {
         options: &["prob_thresh", "postprocess"],
         starting_weights: &STARTING_WEIGHTS,
         shapes: Shapes::Any,
+        adds_losses: false,
         rank: 2,
         outputs: &[NetworkOutput {
             name: "probabilities",

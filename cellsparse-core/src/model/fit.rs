@@ -54,7 +54,7 @@ impl Model {
             format_args!("training on {}, as the network sees them,", counted(data.len(), "image")),
             "take fewer or smaller images, or allow more memory",
         )?;
-        let shape = [recipe.batch_size, patch, patch];
+        let shape = [self.images_at_once([recipe.batch_size, patch, patch], device), patch, patch];
         // Patches and what is to be learned from them, in batches that are made ahead.
         let values = self.network.graph.outputs().iter().map(|&node| {
             let node = &self.network.graph.nodes()[node];
@@ -79,6 +79,14 @@ impl Model {
         Ok(taken)
     }
 
+    /// How many images of a batch `[batch, height, width]` a training passes through the network at once.
+    fn images_at_once(&self, shape: [usize; 3], device: &Device) -> usize {
+        match self.algorithm().facts().adds_losses {
+            true => Engine::images_at_once(&self.network.graph, device, shape),
+            false => shape[0],
+        }
+    }
+
     /// Runs the training loop and takes over what was learned.
     pub(super) fn fit<T: Task>(
         &mut self,
@@ -93,7 +101,7 @@ impl Model {
             Engine::new(&self.network.graph, run.device, [batch, run.patch, run.patch], training)
         };
         let mut engines = Engines {
-            training: engine(run.recipe.batch_size, true)?,
+            training: engine(self.images_at_once([run.recipe.batch_size, run.patch, run.patch], run.device), true)?,
             validation: match validation {
                 Some(set) => Some(engine(validation_batch(set), false)?),
                 None => None,

@@ -110,6 +110,7 @@ impl AlgorithmKind for StarDist<'_> {
         options: &["prob_thresh", "nms_thresh"],
         starting_weights: &STARTING_WEIGHTS,
         shapes: Shapes::StarConvex,
+        adds_losses: true,
         rank: 1,
         outputs: &[
             NetworkOutput {

@@ -1,5 +1,6 @@
 //! Training on images that are made while it runs, as starting weights are.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::Array3;
@@ -169,6 +170,16 @@ impl<T: Task + Send> Task for Streamed<'_, T> {
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
         self.first.loss(batch, outputs, gradients)
+    }
+
+    fn loss_of(
+        &self,
+        batch: &Self::Batch,
+        images: Range<usize>,
+        outputs: &[Vec<f32>],
+        gradients: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport> {
+        self.first.loss_of(batch, images, outputs, gradients)
     }
 
     fn measured<'a>(&'a self, batch: &'a Self::Batch) -> Option<Measured<'a>> {

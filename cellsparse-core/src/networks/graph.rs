@@ -303,6 +303,12 @@ impl Graph {
         std::array::from_fn(|axis| self.nodes.iter().map(|node| node.scale[axis]).max().unwrap_or(1))
     }
 
+    /// Whether the result for one image of a batch depends on the others while training.
+    pub fn joins_images(&self) -> bool {
+        let joins = |node: &Node| matches!(node.op, Op::Norm { statistics: Statistics::Batch { .. }, .. });
+        self.nodes.iter().any(joins)
+    }
+
     /// The nodes that `node` transforms, concatenations resolved: without residuals and shifts.
     pub fn sources(&self, node: NodeId) -> Vec<NodeId> {
         let direct: Vec<NodeId> = match &self.nodes[node].op {

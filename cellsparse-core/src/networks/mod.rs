@@ -58,7 +58,7 @@ pub(crate) use self::device_network::{DeviceNetwork, DevicePass, Purpose};
 #[cfg(feature = "candle")]
 pub(crate) use self::device_upload::Uploads;
 pub use self::elephant::ElephantConfig;
-pub use self::engine::Engine;
+pub use self::engine::{Engine, LossOf};
 pub use self::graph::{Activation, Graph, Init, Initializer, Node, NodeId, Op, ParameterSpec, Statistics};
 pub use self::normalization::ImageStatistics;
 pub use self::stardist::StarDistConfig;

@@ -1,6 +1,7 @@
 //! A task whose type of batches is not known where it is used.
 
 use std::any::Any;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::training::measured::Measured;
@@ -19,6 +20,13 @@ trait Erased: Send + Sync {
     fn input<'a>(&self, batch: &'a AnyBatch) -> &'a [f32];
     fn loss(&self, batch: &AnyBatch, outputs: &[Vec<f32>], gradients: Option<&mut Vec<Vec<f32>>>)
     -> Result<LossReport>;
+    fn loss_of(
+        &self,
+        batch: &AnyBatch,
+        images: Range<usize>,
+        outputs: &[Vec<f32>],
+        gradients: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport>;
     fn measured<'a>(&'a self, batch: &'a AnyBatch) -> Option<Measured<'a>>;
     fn carried(&self) -> f32;
     fn set_carried(&self, carried: f32);
@@ -79,6 +87,16 @@ impl<T: Task<Batch: 'static> + Send> Erased for T {
         Task::loss(self, batch.of().ok_or_else(strange)?, outputs, gradients)
     }
 
+    fn loss_of(
+        &self,
+        batch: &AnyBatch,
+        images: Range<usize>,
+        outputs: &[Vec<f32>],
+        gradients: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport> {
+        Task::loss_of(self, batch.of().ok_or_else(strange)?, images, outputs, gradients)
+    }
+
     fn measured<'a>(&'a self, batch: &'a AnyBatch) -> Option<Measured<'a>> {
         Task::measured(self, batch.of()?)
     }
@@ -110,6 +128,16 @@ impl Task for AnyTask {
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
         self.0.loss(batch, outputs, gradients)
+    }
+
+    fn loss_of(
+        &self,
+        batch: &AnyBatch,
+        images: Range<usize>,
+        outputs: &[Vec<f32>],
+        gradients: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport> {
+        self.0.loss_of(batch, images, outputs, gradients)
     }
 
     fn measured<'a>(&'a self, batch: &'a AnyBatch) -> Option<Measured<'a>> {

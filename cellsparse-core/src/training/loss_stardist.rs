@@ -3,6 +3,8 @@
 //! Formulas: Schmidt et al., MICCAI 2018, as implemented in stardist 0.9.2, on pixels that may be unlabelled. All sums
 //! are in f64 over chunks of fixed size in a fixed order, so the result does not depend on the number of threads.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::training::loss::sum_chunks;
 
@@ -85,6 +87,18 @@ pub struct StarTruth<'a> {
     pub class: Option<&'a [f32]>,
 }
 
+impl<'a> StarTruth<'a> {
+    /// The targets of some pixels.
+    ///
+    /// # Panics
+    /// If there are not so many pixels.
+    pub fn of_pixels(&self, pixels: Range<usize>) -> StarTruth<'a> {
+        let width = |values: &[f32]| values.len().checked_div(self.prob.len()).unwrap_or(0);
+        let cut = |values: &'a [f32]| &values[pixels.start * width(values)..pixels.end * width(values)];
+        StarTruth { prob: cut(self.prob), dist: cut(self.dist), mask: cut(self.mask), class: self.class.map(cut) }
+    }
+}
+
 /// Where the gradient of the weighted total goes; every value is overwritten.
 #[derive(Debug)]
 pub struct StarGradients<'a> {
@@ -129,19 +143,47 @@ pub fn stardist_loss(
     gradients: Option<StarGradients<'_>>,
 ) -> Result<StarLoss> {
     let sizes = Sizes::of(config, &outputs, &truth, gradients.as_ref())?;
+    Ok(sum(config, head, &sizes, &StarMeans::of(&truth), outputs, truth, gradients))
+}
+
+/// What some pixels of a batch add to its loss, and the gradient with respect to their outputs: the sum over all pixels is
+/// [`stardist_loss`] but for rounding. `means` are those of the whole batch.
+///
+/// # Errors
+/// As of [`stardist_loss`].
+pub fn stardist_loss_part(
+    config: &StarLossConfig,
+    head: Head,
+    means: &StarMeans,
+    outputs: StarOutputs<'_>,
+    truth: StarTruth<'_>,
+    gradients: Option<StarGradients<'_>>,
+) -> Result<StarLoss> {
+    let sizes = Sizes::of(config, &outputs, &truth, gradients.as_ref())?;
+    Ok(sum(config, head, &sizes, means, outputs, truth, gradients))
+}
+
+fn sum(
+    config: &StarLossConfig,
+    head: Head,
+    sizes: &Sizes,
+    means: &StarMeans,
+    outputs: StarOutputs<'_>,
+    truth: StarTruth<'_>,
+    gradients: Option<StarGradients<'_>>,
+) -> StarLoss {
     let (prob_gradient, dist_gradient, class_gradient) = match gradients {
         Some(gradients) => (Some(gradients.prob), Some(gradients.dist), gradients.class),
         None => (None, None, None),
     };
-    let counts = Counts::of(&truth, sizes.pixels);
-    let (prob, entropy) = prob_loss(config.weights[0], head, outputs.prob, truth.prob, counts.labelled, prob_gradient);
-    let (dist, dist_mae) = dist_loss(config, &sizes, &counts, outputs.dist, &truth, dist_gradient);
+    let (prob, entropy) = prob_loss(config.weights[0], head, outputs.prob, truth.prob, means.labelled, prob_gradient);
+    let (dist, dist_mae) = dist_loss(config, sizes, means, outputs.dist, &truth, dist_gradient);
     let class = match (outputs.class, truth.class) {
-        (Some(output), Some(target)) => Some(class_loss(config, head, &sizes, output, target, class_gradient)),
+        (Some(output), Some(target)) => Some(class_loss(config, head, sizes, means, output, target, class_gradient)),
         _ => None,
     };
     let total = config.weights[0] * prob + config.weights[1] * dist + class.map_or(0.0, |c| config.weights[2] * c);
-    Ok(StarLoss { prob, dist, class, total, prob_kld: prob - entropy, dist_mae })
+    StarLoss { prob, dist, class, total, prob_kld: prob - entropy, dist_mae }
 }
 
 struct Sizes {
@@ -186,19 +228,24 @@ impl Sizes {
     }
 }
 
-/// What the means of the batch are taken over.
-struct Counts {
+/// What the means of a batch are taken over: these depend on its targets alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StarMeans {
+    pixels: f64,
     labelled: f64,
     mask: f64,
 }
 
-impl Counts {
-    fn of(truth: &StarTruth<'_>, pixels: usize) -> Self {
-        let [labelled, mask] = sum_chunks(pixels, None, 1, |range, _| {
-            let labelled = truth.prob[range.clone()].iter().filter(|&&value| value >= 0.0).count();
-            [labelled as f64, truth.mask[range].iter().map(|&weight| f64::from(weight)).sum()]
+impl StarMeans {
+    /// Those of the targets of a whole batch.
+    pub fn of(truth: &StarTruth<'_>) -> Self {
+        let [labelled] = sum_chunks(truth.prob.len(), None, 1, |range, _| {
+            [truth.prob[range].iter().filter(|&&value| value >= 0.0).count() as f64]
         });
-        Self { labelled, mask }
+        let [mask] = sum_chunks(truth.mask.len(), None, 1, |range, _| {
+            [truth.mask[range].iter().map(|&weight| f64::from(weight)).sum()]
+        });
+        Self { pixels: truth.prob.len() as f64, labelled, mask }
     }
 }
 
@@ -244,7 +291,7 @@ fn prob_loss(
 fn dist_loss(
     config: &StarLossConfig,
     sizes: &Sizes,
-    counts: &Counts,
+    means: &StarMeans,
     output: &[f32],
     truth: &StarTruth<'_>,
     gradient: Option<&mut [f32]>,
@@ -255,8 +302,8 @@ fn dist_loss(
     }
     let weight = config.weights[1];
     // mean(mask * error) / (mean(mask) + eps) over all pixels, with the errors as sums over rays.
-    let object = 1.0 / (rays as f64 * (counts.mask + EPS * pixels as f64));
-    let outside = if config.regularize_ignored { pixels as f64 } else { counts.labelled.max(1.0) };
+    let object = 1.0 / (rays as f64 * (means.mask + EPS * means.pixels));
+    let outside = if config.regularize_ignored { means.pixels } else { means.labelled.max(1.0) };
     let background = config.background_reg / (rays as f64 * outside);
     let [error, lengths, mae] = sum_chunks(pixels, gradient, rays, |range, mut gradient| {
         let mut sums = [0.0; 3];
@@ -352,6 +399,7 @@ fn class_loss(
     config: &StarLossConfig,
     head: Head,
     sizes: &Sizes,
+    means: &StarMeans,
     output: &[f32],
     target: &[f32],
     gradient: Option<&mut [f32]>,
@@ -360,7 +408,7 @@ fn class_loss(
     if pixels == 0 || channels == 0 {
         return 0.0;
     }
-    let scale = 1.0 / pixels as f64;
+    let scale = 1.0 / means.pixels;
     let weight_of = |c: usize| config.class_weights.get(c).copied().unwrap_or(1.0);
     let [loss] = sum_chunks(pixels, gradient, channels, |range, mut gradient| {
         let mut sum = 0.0;

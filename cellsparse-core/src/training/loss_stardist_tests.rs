@@ -213,3 +213,37 @@ fn lengths_that_do_not_fit_are_refused() {
     let truth = StarTruth { prob: &[], dist: &[], mask: &[], class: None };
     assert_eq!(stardist_loss(&config, Head::Logits, nothing, truth, None).unwrap().total, 0.0);
 }
+
+#[test]
+fn parts_of_a_batch_add_to_its_loss_and_have_its_gradients() {
+    let (case, cut) = (Case::new(3000, 8), 1234);
+    let truth =
+        StarTruth { prob: &case.true_prob, dist: &case.true_dist, mask: &case.mask, class: Some(&case.true_class) };
+    for regularize_ignored in [true, false] {
+        let config = StarLossConfig { regularize_ignored, weights: [1.0, 2.0, 0.5], ..StarLossConfig::default() };
+        let (whole, gradient) = case.run(&config, Head::Logits);
+        let (mut total, mut kld, mut at) = (0.0, 0.0, [0, 3000, 3000 * (1 + RAYS)]);
+        for pixels in [0..cut, cut..3000] {
+            let n = pixels.len();
+            let cut = |values: &'_ [f32], width: usize| values[pixels.start * width..pixels.end * width].to_vec();
+            let outputs = [cut(&case.prob, 1), cut(&case.dist, RAYS), cut(&case.class, CHANNELS)];
+            let [mut prob, mut dist, mut class] = [vec![9.0; n], vec![9.0; n * RAYS], vec![9.0; n * CHANNELS]];
+            let loss = stardist_loss_part(
+                &config,
+                Head::Logits,
+                &StarMeans::of(&truth),
+                StarOutputs { prob: &outputs[0], dist: &outputs[1], class: Some(&outputs[2]) },
+                truth.of_pixels(pixels.clone()),
+                Some(StarGradients { prob: &mut prob, dist: &mut dist, class: Some(&mut class) }),
+            );
+            let loss = loss.unwrap();
+            (total, kld) = (total + loss.total, kld + loss.prob_kld);
+            for (at, part) in at.iter_mut().zip([prob, dist, class]) {
+                assert!(gradient[*at..][..part.len()] == part, "the gradient of pixels {pixels:?}");
+                *at += part.len();
+            }
+        }
+        assert!((total - whole.total).abs() < 1e-12 * whole.total, "{total} of {}", whole.total);
+        assert!((kld - whole.prob_kld).abs() < 1e-12 * whole.prob_kld);
+    }
+}

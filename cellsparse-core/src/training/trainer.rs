@@ -1,5 +1,6 @@
 //! The training loop, the same for every algorithm.
 
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,21 @@ pub trait Task: Sync {
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport>;
 
+    /// As [`loss`](Self::loss), of some images of the batch: what they add to its loss, from their outputs alone. Asked for all of
+    /// them at once unless the engine for training takes fewer.
+    ///
+    /// # Errors
+    /// When sizes do not fit.
+    fn loss_of(
+        &self,
+        batch: &Self::Batch,
+        _images: Range<usize>,
+        outputs: &[Vec<f32>],
+        gradients: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport> {
+        self.loss(batch, outputs, gradients)
+    }
+
     /// The loss and its targets as data, for a device that computes it; without it, outputs come back from the device and their
     /// gradients go there.
     fn measured<'a>(&'a self, _batch: &'a Self::Batch) -> Option<Measured<'a>> {
@@ -59,6 +75,14 @@ pub struct LossReport {
     pub total: f64,
     /// The parts by name.
     pub parts: Vec<(&'static str, f32)>,
+}
+
+impl LossReport {
+    /// Adds what other images of the batch add.
+    fn add(&mut self, other: Self) {
+        self.total += other.total;
+        self.parts.iter_mut().zip(other.parts).for_each(|((_, part), (_, more))| *part += more);
+    }
 }
 
 /// How the loop runs.
@@ -233,7 +257,6 @@ pub fn train<T: Task>(
 #[derive(Default)]
 struct Buffers {
     outputs: Vec<Vec<f32>>,
-    output_gradients: Vec<Vec<f32>>,
     gradients: Vec<Vec<f32>>,
 }
 
@@ -460,17 +483,25 @@ impl<T: Task> Loop<'_, T> {
 
     /// A step with losses and optimiser on the CPU.
     fn step_here(&mut self, batch: &T::Batch, step: usize, plan: &StepPlan) -> Result<()> {
-        let Buffers { outputs, output_gradients, gradients } = &mut self.buffers;
+        let (task, gradients) = (self.task, &mut self.buffers.gradients);
         let engine = &mut self.engines.training;
         engine.set_weights(&self.state.weights)?;
-        let cancel = &self.options.cancel;
-        engine.forward_until(&self.state.weights, self.task.input(batch), outputs, cancel)?;
-        let report = self.task.loss(batch, outputs, Some(output_gradients))?;
-        if let Err(error) = engine.backward_until(&self.state.weights, output_gradients, gradients, cancel) {
+        let mut report: Option<LossReport> = None;
+        let mut loss = |images, outputs: &[Vec<f32>], output_gradients: &mut Vec<Vec<f32>>| {
+            let new = task.loss_of(batch, images, outputs, Some(output_gradients))?;
+            match &mut report {
+                Some(report) => report.add(new),
+                None => report = Some(new),
+            }
+            Ok(())
+        };
+        let learned = engine.learn(&self.state.weights, task.input(batch), &mut loss, gradients, &self.options.cancel);
+        if let Err(error) = learned {
             // The loss remembers what it saw; a step that is not finished leaves no trace.
-            self.task.set_carried(self.state.carried);
+            task.set_carried(self.state.carried);
             return Err(error);
         }
+        let report = report.ok_or_else(|| Error::Internal("a batch without an image".into()))?;
         let finite = gradients.iter().all(|values| values.iter().all(|value| value.is_finite()));
         check_loss(&report, finite, step, plan.rate)?;
         engine.update_statistics(&mut self.state.weights, plan.share);

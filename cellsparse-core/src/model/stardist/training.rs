@@ -1,5 +1,7 @@
 //! The batches and the loss of a StarDist training.
 
+use std::ops::Range;
+
 use crate::annotations::Dataset;
 use crate::error::{Error, Result};
 use crate::model::algorithm::TaskInput;
@@ -8,7 +10,9 @@ use crate::networks::StarDistConfig;
 use crate::targets::stardist::ObjectClasses;
 use crate::training::augment::Augmentation;
 use crate::training::batch::{Batch, BatchConfig, BatchMaker, ImageClasses};
-use crate::training::loss_stardist::{Head, StarGradients, StarLossConfig, StarOutputs, StarTruth, stardist_loss};
+use crate::training::loss_stardist::{
+    Head, StarGradients, StarLossConfig, StarMeans, StarOutputs, StarTruth, stardist_loss_part,
+};
 use crate::training::measured::Measured;
 use crate::training::sampler::SamplingPolicy;
 use crate::training::trainer::{LossReport, Task};
@@ -75,22 +79,30 @@ impl Task for StarDistTask {
     }
 
     fn loss(&self, batch: &Batch, outputs: &[Vec<f32>], gradients: Option<&mut Vec<Vec<f32>>>) -> Result<LossReport> {
-        let [prob, dist, rest @ ..] = outputs else {
-            return Err(Error::Internal("a StarDist network has at least two outputs".into()));
-        };
+        self.loss_of(batch, 0..batch.size, outputs, gradients)
+    }
+
+    fn loss_of(
+        &self,
+        batch: &Batch,
+        images: Range<usize>,
+        outputs: &[Vec<f32>],
+        gradients: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport> {
+        let few = || Error::Internal("a StarDist network has at least two outputs".into());
+        let [prob, dist, rest @ ..] = outputs else { return Err(few()) };
         let network = StarOutputs { prob, dist, class: rest.first().map(Vec::as_slice) };
-        let truth =
-            StarTruth { prob: &batch.prob, dist: &batch.dist, mask: &batch.mask, class: batch.class.as_deref() };
+        let whole = truth(batch);
+        let (means, pixels) = (StarMeans::of(&whole), batch.rows * batch.columns);
+        let truth = whole.of_pixels(images.start * pixels..images.end * pixels);
+        let loss = |gradients| stardist_loss_part(&self.loss, Head::Logits, &means, network, truth, gradients);
         let loss = match gradients {
-            None => stardist_loss(&self.loss, Head::Logits, network, truth, None)?,
+            None => loss(None)?,
             Some(buffers) => {
                 buffers.resize(outputs.len(), Vec::new());
                 buffers.iter_mut().zip(outputs).for_each(|(buffer, output)| buffer.resize(output.len(), 0.0));
-                let [prob, dist, rest @ ..] = buffers.as_mut_slice() else {
-                    return Err(Error::Internal("a StarDist network has at least two outputs".into()));
-                };
-                let gradients = StarGradients { prob, dist, class: rest.first_mut().map(Vec::as_mut_slice) };
-                stardist_loss(&self.loss, Head::Logits, network, truth, Some(gradients))?
+                let [prob, dist, rest @ ..] = buffers.as_mut_slice() else { return Err(few()) };
+                loss(Some(StarGradients { prob, dist, class: rest.first_mut().map(Vec::as_mut_slice) }))?
             }
         };
         let mut parts = vec![("prob", loss.prob as f32), ("dist", loss.dist as f32)];
@@ -101,8 +113,10 @@ impl Task for StarDistTask {
     }
 
     fn measured<'a>(&'a self, batch: &'a Batch) -> Option<Measured<'a>> {
-        let truth =
-            StarTruth { prob: &batch.prob, dist: &batch.dist, mask: &batch.mask, class: batch.class.as_deref() };
-        Some(Measured::Stardist { config: &self.loss, truth })
+        Some(Measured::Stardist { config: &self.loss, truth: truth(batch) })
     }
+}
+
+fn truth(batch: &Batch) -> StarTruth<'_> {
+    StarTruth { prob: &batch.prob, dist: &batch.dist, mask: &batch.mask, class: batch.class.as_deref() }
 }
