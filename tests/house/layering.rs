@@ -341,6 +341,23 @@ fn the_library_consists_of_the_rooms() {
     assert_eq!(modules, written, "the modules of lib.rs (left) and the rooms of docs/architecture.md (right)");
 }
 
+/// Budgets, time limits and turns at the server go on evenly when the clock of the computer is set.
+#[test]
+fn no_code_asks_for_the_time_of_day() {
+    let mut files = Vec::new();
+    for member in ["core", "kernels", "server", "cli", "ffi", "py"] {
+        rust_files(&root().join(format!("cellsparse-{member}/src")), &mut files);
+    }
+    rust_files(&root().join("cellsparse-java/native/src"), &mut files);
+    assert!(files.len() > 100, "{} files", files.len());
+    let asks = |file: &PathBuf| {
+        let (code, _) = without_tests(&fs::read_to_string(file).expect("a source file"));
+        code.contains("SystemTime::now") || code.contains("UNIX_EPOCH.elapsed")
+    };
+    files.retain(asks);
+    assert!(files.is_empty(), "{files:?} take the time of day, which may be set; take std::time::Instant");
+}
+
 #[test]
 fn imports_are_recognised() {
     let code = "use crate::error::{Error, Result};\nuse crate::{raster::Image, model};\nfn f() { crate::random::g() }\n\
