@@ -86,7 +86,7 @@ test-neon: ## Run the tests of the kernels for AArch64 on an emulated processor 
 test-unsafe: ## Run the tests of the code with `unsafe` under Miri and the address sanitizer (needs a nightly toolchain; Miri takes long)
 	tests/unsafe.sh
 
-dist: ## Build program, C library, wheel and native library of Java for every platform, under target/dist; [TARGETS="x86_64-pc-windows-gnu ..."]
+dist: ## Build program, C library, wheel and native library of Java for every platform, under target/dist; [TARGETS="x86_64-pc-windows-gnullvm ..."]
 	packaging/dist.sh $(TARGETS)
 
 dist-try: ## Run what `make dist` built by Wine, QEMU and in an empty root folder, and compare label images; [TARGETS=...]

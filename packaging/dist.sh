@@ -53,46 +53,32 @@ describe() {
   [ "$program" != - ] || program=
 }
 
-# Zig takes the version of glibc as a part of the target.
-zig_target() {
-  case $target in
-    *-linux-gnu) echo "$target.$glibc" ;;
-    *) echo "$target" ;;
-  esac
-}
-
-# Zig as a compiler of C++ under one name. cargo-zigbuild and maturin would each bring it under their own, and what depends on an object
-# compiled by it would be compiled once for each.
+# Zig as compiler and linker. cargo-zigbuild and maturin would each bring it in their own way, and all that depends on an object compiled
+# by it would be compiled once for each; and for Windows maturin would ask it for the symbol PyInit_cellsparse._native, which cannot be, and
+# cargo-zigbuild drop the list of what a library exports, so that it exports all and keeps what nothing calls.
 zig_compilers() {
-  local kind wrapper triple=${target/-unknown-/-}
+  local kind wrapper flags name=${target^^} triple=${target/-unknown-/-}
+  # Zig takes the version of glibc as a part of the target.
   [[ $target != *-linux-gnu ]] || triple+=.$glibc
   triple=${triple/-pc-windows-gnullvm/-windows-gnu}
-  for kind in cc c++; do
+  for kind in cc c++ ar; do
     wrapper=$out/tools/zig-$kind-$target
+    flags="-fno-sanitize=all -target $triple"
+    [ $kind != ar ] || flags=
     cat > "$wrapper" << SCRIPT
 #!/bin/sh
+for argument; do
+  shift
+  case \$argument in -Wl,*.def) argument=\${argument#-Wl,} ;; esac
+  set -- "\$@" "\$argument"
+done
 export CARGO_ZIGBUILD_ZIG_COMMAND='$out/tools/bin/python3' CARGO_ZIGBUILD_ZIG_COMMAND_ARGS='-m ziglang'
-exec '$out/tools/bin/cargo-zigbuild' zig $kind -- -fno-sanitize=all -target $triple "\$@"
+exec '$out/tools/bin/cargo-zigbuild' zig $kind -- $flags "\$@"
 SCRIPT
     chmod +x "$wrapper"
   done
   export "CC_${target//-/_}=$out/tools/zig-cc-$target" "CXX_${target//-/_}=$out/tools/zig-c++-$target"
-}
-
-# By Zig, where it links well. For Windows on x86_64 its linker exports every symbol (4618 instead of 93 of the library of Java), and
-# maturin asks it for the symbol PyInit_cellsparse._native, which cannot be; for macOS it keeps all that nothing calls, half as much again.
-by_zig() {
-  case $target in
-    x86_64-pc-windows-gnu | *-apple-darwin) return 1 ;;
-  esac
-}
-
-compile() {
-  if by_zig; then
-    cargo zigbuild --quiet --locked --release --target "$(zig_target)" "$@"
-  else
-    cargo build --quiet --locked --release --target "$target" "$@"
-  fi
+  export "AR_${target//-/_}=$out/tools/zig-ar-$target" "CARGO_TARGET_${name//-/_}_LINKER=$out/tools/zig-cc-$target"
 }
 
 # Rust's own linker, and of the SDK what Zig knows of the system's library.
@@ -101,22 +87,18 @@ macos_linker() {
   "$out/tools/bin/python" packaging/macos/sdk.py "$("$out/tools/bin/python" -c 'import ziglang; print(ziglang.__path__[0])')" "$SDKROOT"
   local name=${target^^}
   export "CARGO_TARGET_${name//-/_}_LINKER=$repository/packaging/macos/rust-lld"
+  # maturin gives these to every crate, unless they are there; compiled without them, all would be compiled once more.
+  RUSTFLAGS+=" -C link-arg=-undefined -C link-arg=dynamic_lookup"
 }
 
 build() {
   describe "$1"
   rustup target add "$target" > /dev/null 2>&1 || return 77
-  local zig=()
-  if by_zig; then
-    zig=(--zig)
-    zig_compilers
-  fi
-  if [ "$target" = x86_64-pc-windows-gnu ]; then
-    command -v x86_64-w64-mingw32-gcc > /dev/null || return 78
-    # Otherwise the linker writes the time into the files.
-    RUSTFLAGS+=" -C link-arg=-Wl,--no-insert-timestamp"
-  fi
-  case $target in *-apple-darwin) macos_linker ;; esac
+  # Zig's linker keeps, for macOS, all that nothing calls: half as much again.
+  case $target in
+    *-apple-darwin) macos_linker ;;
+    *) zig_compilers ;;
+  esac
   local built=$CARGO_TARGET_DIR/$target/release to=$out/$target native=$out/natives/native/$platform
   rm -rf "$to" "$native"
   mkdir -p "$to/bin" "$to/lib" "$to/include" "$native" "$out/wheels"
@@ -127,7 +109,7 @@ build() {
     export RUSTC_WORKSPACE_WRAPPER=$repository/packaging/musl_rustc.sh
   fi
   # With the Python library among them, dependencies have the features that the wheel needs, and are compiled once.
-  compile -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py \
+  cargo build --quiet --locked --release --target "$target" -p cellsparse-cli -p cellsparse-ffi -p cellsparse-jni -p cellsparse-py \
     --features cellsparse-cli/sam,cellsparse-ffi/sam,cellsparse-jni/sam,cellsparse-py/sam || return 1
   cp "$built/cellsparse$program" "$to/bin/"
   cp "$built/${prefix}cellsparse.$shared" "$built/libcellsparse.a" "$to/lib/"
@@ -136,7 +118,7 @@ build() {
   cp LICENSE-APACHE LICENSE-MIT THIRD_PARTY.txt README.md "$to/"
   cp "$built/${prefix}cellsparse_jni.$shared" "$native/"
 
-  maturin build --quiet --locked --release --strip "${zig[@]}" --target "$target" --compatibility "$compatibility" \
+  maturin build --quiet --locked --release --strip --target "$target" --compatibility "$compatibility" \
     --manifest-path cellsparse-py/Cargo.toml --features sam --out "$out/wheels" || return 1
   archive
 }
@@ -163,7 +145,6 @@ for name in "${targets[@]}"; do
   case $status in
     0) result=built ;;
     77) result="left out: rustup has no standard library for it here" ;;
-    78) result="left out: x86_64-w64-mingw32-gcc is missing (on Debian the package mingw-w64)" ;;
     *) result=failed failed=1 ;;
   esac
   report+=("$(printf '%-28s %5d s  %s' "$name" $((SECONDS - began)) "$result")")

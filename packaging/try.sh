@@ -205,7 +205,7 @@ for target in "${targets[@]}"; do
     aarch64-unknown-linux-gnu) try_gnu_aarch64 "$target" "$built" ;;
     x86_64-unknown-linux-musl) try_musl_x86_64 "$target" "$built" ;;
     aarch64-unknown-linux-musl) try_musl_aarch64 "$target" "$built" ;;
-    x86_64-pc-windows-gnu) try_windows "$target" "$built" ;;
+    x86_64-pc-windows-gnullvm) try_windows "$target" "$built" ;;
     *-apple-darwin)
       if text=$("$python" packaging/macos_check.py "$out/$target" "$out/natives/native/macos-${target%%-*}"); then
         note "$target" "checked, not run" "$text"
