@@ -142,8 +142,7 @@ pub fn stardist_loss(
     truth: StarTruth<'_>,
     gradients: Option<StarGradients<'_>>,
 ) -> Result<StarLoss> {
-    let sizes = Sizes::of(config, &outputs, &truth, gradients.as_ref())?;
-    Ok(sum(config, head, &sizes, &StarMeans::of(&truth), outputs, truth, gradients))
+    stardist_loss_part(config, head, &StarMeans::of(&truth), outputs, truth, gradients)
 }
 
 /// What some pixels of a batch add to its loss, and the gradient with respect to their outputs: the sum over all pixels is
@@ -160,30 +159,18 @@ pub fn stardist_loss_part(
     gradients: Option<StarGradients<'_>>,
 ) -> Result<StarLoss> {
     let sizes = Sizes::of(config, &outputs, &truth, gradients.as_ref())?;
-    Ok(sum(config, head, &sizes, means, outputs, truth, gradients))
-}
-
-fn sum(
-    config: &StarLossConfig,
-    head: Head,
-    sizes: &Sizes,
-    means: &StarMeans,
-    outputs: StarOutputs<'_>,
-    truth: StarTruth<'_>,
-    gradients: Option<StarGradients<'_>>,
-) -> StarLoss {
     let (prob_gradient, dist_gradient, class_gradient) = match gradients {
         Some(gradients) => (Some(gradients.prob), Some(gradients.dist), gradients.class),
         None => (None, None, None),
     };
     let (prob, entropy) = prob_loss(config.weights[0], head, outputs.prob, truth.prob, means.labelled, prob_gradient);
-    let (dist, dist_mae) = dist_loss(config, sizes, means, outputs.dist, &truth, dist_gradient);
+    let (dist, dist_mae) = dist_loss(config, &sizes, means, outputs.dist, &truth, dist_gradient);
     let class = match (outputs.class, truth.class) {
-        (Some(output), Some(target)) => Some(class_loss(config, head, sizes, means, output, target, class_gradient)),
+        (Some(output), Some(target)) => Some(class_loss(config, head, &sizes, means, output, target, class_gradient)),
         _ => None,
     };
     let total = config.weights[0] * prob + config.weights[1] * dist + class.map_or(0.0, |c| config.weights[2] * c);
-    StarLoss { prob, dist, class, total, prob_kld: prob - entropy, dist_mae }
+    Ok(StarLoss { prob, dist, class, total, prob_kld: prob - entropy, dist_mae })
 }
 
 struct Sizes {

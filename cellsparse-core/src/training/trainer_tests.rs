@@ -103,6 +103,51 @@ fn a_step_that_is_stopped_before_its_gradients_leaves_no_trace() {
     assert!(first.weights != state.weights);
 }
 
+/// A task of three images whose losses add up.
+struct Adding;
+
+impl Task for Adding {
+    type Batch = Vec<f32>;
+
+    fn batch_into(&self, batch: &mut Vec<f32>, _index: u64) -> Result<()> {
+        batch.resize(3 * 32 * 32, 0.5);
+        Ok(())
+    }
+
+    fn input<'a>(&self, batch: &'a Vec<f32>) -> &'a [f32] {
+        batch
+    }
+
+    fn loss(&self, _: &Vec<f32>, _: &[Vec<f32>], _: Option<&mut Vec<Vec<f32>>>) -> Result<LossReport> {
+        Err(Error::Internal("the images are asked for one by one".into()))
+    }
+
+    fn loss_of(
+        &self,
+        _: &Vec<f32>,
+        images: Range<usize>,
+        outputs: &[Vec<f32>],
+        gradients: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport> {
+        *gradients.unwrap() = outputs.iter().map(|output| vec![1e-3; output.len()]).collect();
+        let sum: f32 = images.map(|image| (image + 1) as f32).sum();
+        Ok(LossReport { total: f64::from(sum), parts: vec![("twice", 2.0 * sum)] })
+    }
+}
+
+#[test]
+fn the_losses_of_parts_of_a_batch_are_added() {
+    let (mut engines, mut state, options) = five_steps(&Device::cpu());
+    let mut told = Vec::new();
+    let observer = &mut |event: &Progress| {
+        told.push((event.loss, event.losses.clone()));
+        ControlFlow::Continue
+    };
+    let save = &mut |_: &TrainingState, _: &Weights, _: &History| Ok(());
+    train(&mut engines, &Adding, None, &mut state, &mut History::default(), &options, observer, save).unwrap();
+    assert_eq!(told, vec![(6.0, vec![("twice", 12.0)]); 5]);
+}
+
 /// A task whose steps do not go on before the next batch is begun.
 #[cfg(feature = "candle")]
 #[derive(Default)]
