@@ -3,8 +3,8 @@
 #
 # maturin 1.16.0 with Zig 0.17.1, `build --zig --target x86_64-pc-windows-gnu`, and `module-name = "package._native"`, the usual layout
 # of a package with code of its own: maturin writes a list of exports with the symbol `PyInit_package._native`. The symbol of a module is
-# PyInit_ and its last name alone, so the link fails. The same project with `module-name = "_native"` is built. Linking by Zig as an
-# ordinary linker, without `--zig`, is a way around.
+# PyInit_ and its last name alone, so the link fails. With `module-name = "_native"`, and so without a package in Python, the same
+# crate is built.
 #
 # Seen with Rust 1.95: "package._native: failed, asks for PyInit_package._native: True", "_native: built".
 # Needs rustup. Exit status 0: as described. 1: something else was seen.

@@ -103,6 +103,8 @@ build() {
   rm -rf "$to" "$native"
   mkdir -p "$to/bin" "$to/lib" "$to/include" "$native" "$out/wheels"
 
+  # Otherwise the linker writes the time into the files.
+  [[ $target != *-windows-* ]] || RUSTFLAGS+=" -C link-arg=-Wl,-Brepro"
   # A program for musl brings its own C library; libraries that are loaded into another program take it from there.
   if [[ $target = *-musl ]]; then
     RUSTFLAGS+=" -C target-feature=-crt-static"

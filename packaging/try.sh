@@ -128,7 +128,7 @@ windows_needs() {
   platform=$(sed -n "s/^$1 \([^ ]*\) .*/\1/p" packaging/targets.txt)
   files=("$out/$1"/bin/cellsparse.exe "$out/$1"/lib/*.dll "$out/natives/native/$platform"/*.dll)
   foreign=$(x86_64-w64-mingw32-objdump -p "${files[@]}" | sed -n 's/.*DLL Name: //p' | tr '[:upper:]' '[:lower:]' | sort -u |
-    { grep -vxE '(api-ms-win-.*|kernel32|msvcrt|ntdll|userenv|ws2_32|bcrypt|bcryptprimitives|advapi32)\.dll' || true; } | tr '\n' ' ')
+    { grep -vxE '(api-ms-win-.*|kernel32|ntdll|userenv|ws2_32|bcrypt|bcryptprimitives|advapi32)\.dll' || true; } | tr '\n' ' ')
   if [ -n "$foreign" ]; then
     note "$1" "needs" "wrong: $foreign"
   else

@@ -200,7 +200,7 @@ class Handling:
     def edit(self, act, what, cells=None):
         """Does what changes the drawing, and waits until the page has the change, and that many cells if it is told."""
         drawn = "return document.getElementById('stage').dataset.drawn"
-        before = self.browser.script(drawn)
+        before = self.browser.wait(drawn, 10, what="what is drawn is known")
         act()
         self.browser.wait(f"{drawn} !== arguments[0]", 10, before, what=what)
         if cells is not None:

@@ -69,7 +69,7 @@ impl Model {
                 bytes = bytes.saturating_add(self.network.graph.bytes([validation_batch(set), patch, patch], false)?);
             }
         }
-        // Gradients, the weights that move, what the optimiser remembers, and copies.
+        // Gradients, also those of a part of a batch, the weights that move, what the optimiser remembers, and copies.
         bytes = bytes.saturating_add(32 * self.network.weights.count() as u64);
         budget.require(
             bytes,

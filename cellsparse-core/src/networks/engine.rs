@@ -14,7 +14,7 @@ use super::normalization::ImageStatistics;
 use super::weights::Weights;
 use crate::budget::resized;
 use crate::control::CancelToken;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A network ready to run batches of one shape.
 #[derive(Debug)]
@@ -178,11 +178,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Computes the gradients of all parameters for a batch, as many of its images at a time as the engine takes: outputs, what `loss`
-    /// says of them, and the way back. The loss is the sum over the parts.
+    /// Computes the gradients of all parameters for a batch `[images, height, width, channels]`, as many of its images at a time as the
+    /// engine takes, on an accelerator all of them: outputs, what `loss` says of them, and the way back. The loss is the sum over the
+    /// parts. `gradients` are overwritten, and unfinished after an error.
     ///
     /// # Errors
-    /// As of [`forward_until`](Self::forward_until), [`backward_until`](Self::backward_until) and `loss`.
+    /// [`Error::Config`] when the engine takes another number of images than a divisor of theirs, and as of
+    /// [`forward_until`](Self::forward_until), [`backward_until`](Self::backward_until) and `loss`.
     pub fn learn(
         &mut self,
         weights: &Weights,
@@ -197,6 +199,12 @@ impl Engine {
             #[cfg(feature = "candle")]
             Executor::Candle(engine) => (engine.shape()[0], input.len()),
         };
+        if !input.len().is_multiple_of(values) {
+            return Err(Error::Config(format!(
+                "a batch of {} values was given to a network that takes {values} at a time; take a multiple",
+                input.len()
+            )));
+        }
         for (part, input) in input.chunks(values.max(1)).enumerate() {
             self.forward_until(weights, input, &mut outputs, cancel)?;
             loss(part * images..(part + 1) * images, &outputs, &mut output_gradients)?;
@@ -205,7 +213,9 @@ impl Engine {
                 continue;
             }
             added.resize(gradients.len(), Vec::new());
-            added.iter_mut().zip(&*gradients).for_each(|(added, sum)| added.resize(sum.len(), 0.0));
+            for (added, sum) in added.iter_mut().zip(&*gradients) {
+                resized(added, sum.len(), "the gradients of a part of a batch")?;
+            }
             self.backward_until(weights, &output_gradients, &mut added, cancel)?;
             for (sum, added) in gradients.iter_mut().zip(&added) {
                 sum.iter_mut().zip(added).for_each(|(sum, added)| *sum += added);
@@ -294,6 +304,9 @@ mod tests {
             }
             (gradients, seen, engine.bytes())
         };
+        let mut engine = Engine::new(&graph, &Device::cpu(), [4, 32, 48], true).unwrap();
+        let refused = engine.learn(&weights, &input, &mut |_, _, _| Ok(()), &mut [], &CancelToken::new());
+        assert!(matches!(refused, Err(Error::Config(text)) if text.contains("9216 values") && text.contains("6144")));
         let (whole, _, most) = learned(6);
         let (parts, seen, bytes) = learned(2);
         assert_eq!(seen, [0..2, 2..4, 4..6, 0..2, 2..4, 4..6]);

@@ -39,7 +39,8 @@ pub trait Task: Sync {
     ) -> Result<LossReport>;
 
     /// As [`loss`](Self::loss), of some images of the batch: what they add to its loss, from their outputs alone. Asked for all of
-    /// them at once unless the engine for training takes fewer.
+    /// them at once unless the engine for training takes fewer: a task without a method of its own here needs one for the whole
+    /// batch.
     ///
     /// # Errors
     /// When sizes do not fit.
@@ -73,7 +74,7 @@ pub trait Task: Sync {
 pub struct LossReport {
     /// Weighted sum of the parts.
     pub total: f64,
-    /// The parts by name.
+    /// The parts by name, the same ones in the same order for all images of a batch.
     pub parts: Vec<(&'static str, f32)>,
 }
 
