@@ -6,10 +6,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
 work=$PWD/target/reproducible
 folders=("$work/one" "$work/another/deeper")
+# Main may go on meanwhile.
+commit=$(git rev-parse HEAD)
 
 for folder in "${folders[@]}"; do
   rm -rf "$folder" && mkdir -p "$folder"
-  git archive HEAD | tar -x -C "$folder"
+  git archive "$commit" | tar -x -C "$folder"
   # The same tools: another Zig or maturin may well write other files.
   mkdir -p target/dist/tools "$folder/target/dist"
   ln -s "$PWD/target/dist/tools" "$folder/target/dist/tools"
