@@ -9,7 +9,7 @@ use cellsparse_core::postprocess::watershed::watershed;
 use cellsparse_core::random::Random;
 use cellsparse_core::raster::{Connectivity, LabelImage, label_components};
 use cellsparse_core::training::batch_elephant::{ElephantBatch, ElephantBatchConfig, ElephantBatches};
-use cellsparse_core::training::trainer::Task;
+use cellsparse_core::training::task::Task;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::{Array2, Array3};
 
@@ -68,7 +68,7 @@ fn training(criterion: &mut Criterion) {
     let logits = vec![(0..8 * 224 * 224 * 3).map(|_| random.normal() as f32).collect::<Vec<f32>>()];
     let mut gradients = Vec::new();
     criterion.bench_function("ELEPHANT, loss and gradient of 8 patches of 224", |b| {
-        b.iter(|| batches.loss(&batch, black_box(&logits), Some(&mut gradients)))
+        b.iter(|| batches.loss(&batch, None, black_box(&logits), Some(&mut gradients)))
     });
 }
 

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
 work=$PWD/target/reproducible
 folders=("$work/one" "$work/another/deeper")
-# Main may go on meanwhile.
+# Of both, whatever is committed meanwhile.
 commit=$(git rev-parse HEAD)
 
 for folder in "${folders[@]}"; do

@@ -14,7 +14,7 @@ use cellsparse_core::postprocess::watershed::watershed;
 use cellsparse_core::random::Random;
 use cellsparse_core::raster::{Connectivity, LabelImage, label_components};
 use cellsparse_core::training::batch_elephant::{ElephantBatch, ElephantBatchConfig, ElephantBatches};
-use cellsparse_core::training::trainer::Task;
+use cellsparse_core::training::task::Task;
 use ndarray::{Array2, Array3};
 use serde_json::{Map, Value, json};
 
@@ -61,7 +61,7 @@ fn main() -> std::result::Result<(), Failure> {
         keep("edt", time(|| Ok(distance_transform_edt(mask.view())))?);
         keep("components", time(|| label_components(mask.view(), Connectivity::Four))?);
         keep("batch", time(|| batches.batch_into(&mut batch, round))?);
-        keep("loss", time(|| batches.loss(&batch, &logits, Some(&mut gradients)))?);
+        keep("loss", time(|| batches.loss(&batch, None, &logits, Some(&mut gradients)))?);
         println!("{}", Value::Object(times));
     }
     Ok(())

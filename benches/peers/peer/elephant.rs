@@ -7,7 +7,7 @@ use cellsparse_core::networks::{ElephantConfig, Weights};
 use cellsparse_core::training::batch_elephant::{ElephantBatch, ElephantBatchConfig, ElephantBatches};
 use cellsparse_core::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
 use cellsparse_core::training::optimizer::Adam;
-use cellsparse_core::training::trainer::Task;
+use cellsparse_core::training::task::Task;
 use serde_json::Value;
 
 use crate::common::{

@@ -11,7 +11,8 @@ use crate::control::{ControlFlow, Progress};
 use crate::error::{Error, Reason, Result, counted};
 use crate::networks::{Device, Engine, Weights};
 use crate::training::history::History;
-use crate::training::trainer::{Engines, LoopOptions, Task, TrainingOutcome, TrainingState, train};
+use crate::training::task::Task;
+use crate::training::trainer::{Engines, LoopOptions, TrainingOutcome, TrainingState, train};
 
 /// Batches that exist at a time: in the queues between the producer and the loop, in both of their hands, and for validation.
 const BATCHES: u64 = 9;

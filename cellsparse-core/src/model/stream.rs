@@ -18,7 +18,8 @@ use crate::networks::Device;
 use crate::random::Random;
 use crate::raster::{Image, LabelImage};
 use crate::training::measured::Measured;
-use crate::training::trainer::{LossReport, Task, TrainingOutcome};
+use crate::training::task::{LossReport, Task};
+use crate::training::trainer::TrainingOutcome;
 
 /// Makes pool `n` of images `[H, W, C]` with their label images `[H, W]` (below 0 unlabelled, 0 background, 1 and up cells);
 /// a pure function of `n`. An image may be without cells, a whole pool not.
@@ -166,20 +167,11 @@ impl<T: Task + Send> Task for Streamed<'_, T> {
     fn loss(
         &self,
         batch: &Self::Batch,
+        images: Option<Range<usize>>,
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
-        self.first.loss(batch, outputs, gradients)
-    }
-
-    fn loss_of(
-        &self,
-        batch: &Self::Batch,
-        images: Range<usize>,
-        outputs: &[Vec<f32>],
-        gradients: Option<&mut Vec<Vec<f32>>>,
-    ) -> Result<LossReport> {
-        self.first.loss_of(batch, images, outputs, gradients)
+        self.first.loss(batch, images, outputs, gradients)
     }
 
     fn measured<'a>(&'a self, batch: &'a Self::Batch) -> Option<Measured<'a>> {

@@ -265,11 +265,6 @@ impl CpuPlan {
         [input.batch(), input.height(), input.width()]
     }
 
-    /// Values of the input.
-    pub(super) fn input_len(&self) -> usize {
-        self.shape().iter().product::<usize>() * self.layouts[0].channels()
-    }
-
     /// Number of outputs.
     pub fn output_count(&self) -> usize {
         self.graph.outputs().len()

@@ -195,7 +195,10 @@ impl Engine {
     ) -> Result<()> {
         let Passes { mut outputs, mut output_gradients, mut added } = std::mem::take(&mut self.passes);
         let (images, values) = match &self.executor {
-            Executor::Cpu(plan) => (plan.shape()[0], plan.input_len()),
+            Executor::Cpu(plan) => {
+                let values = plan.shape().iter().product::<usize>() * plan.graph.input_channels();
+                (plan.shape()[0], values)
+            }
             #[cfg(feature = "candle")]
             Executor::Candle(engine) => (engine.shape()[0], input.len()),
         };

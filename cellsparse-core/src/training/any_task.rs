@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::training::measured::Measured;
-use crate::training::trainer::{LossReport, Task};
+use crate::training::task::{LossReport, Task};
 
 /// A task of any kind, so that what comes before and after the loop is the same code for every algorithm.
 pub struct AnyTask(Box<dyn Erased>);
@@ -18,12 +18,10 @@ pub struct AnyBatch(Option<Box<dyn Any + Send>>);
 trait Erased: Send + Sync {
     fn batch_into(&self, batch: &mut AnyBatch, index: u64) -> Result<()>;
     fn input<'a>(&self, batch: &'a AnyBatch) -> &'a [f32];
-    fn loss(&self, batch: &AnyBatch, outputs: &[Vec<f32>], gradients: Option<&mut Vec<Vec<f32>>>)
-    -> Result<LossReport>;
-    fn loss_of(
+    fn loss(
         &self,
         batch: &AnyBatch,
-        images: Range<usize>,
+        images: Option<Range<usize>>,
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport>;
@@ -81,20 +79,11 @@ impl<T: Task<Batch: 'static> + Send> Erased for T {
     fn loss(
         &self,
         batch: &AnyBatch,
+        images: Option<Range<usize>>,
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
-        Task::loss(self, batch.of().ok_or_else(strange)?, outputs, gradients)
-    }
-
-    fn loss_of(
-        &self,
-        batch: &AnyBatch,
-        images: Range<usize>,
-        outputs: &[Vec<f32>],
-        gradients: Option<&mut Vec<Vec<f32>>>,
-    ) -> Result<LossReport> {
-        Task::loss_of(self, batch.of().ok_or_else(strange)?, images, outputs, gradients)
+        Task::loss(self, batch.of().ok_or_else(strange)?, images, outputs, gradients)
     }
 
     fn measured<'a>(&'a self, batch: &'a AnyBatch) -> Option<Measured<'a>> {
@@ -124,20 +113,11 @@ impl Task for AnyTask {
     fn loss(
         &self,
         batch: &AnyBatch,
+        images: Option<Range<usize>>,
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
-        self.0.loss(batch, outputs, gradients)
-    }
-
-    fn loss_of(
-        &self,
-        batch: &AnyBatch,
-        images: Range<usize>,
-        outputs: &[Vec<f32>],
-        gradients: Option<&mut Vec<Vec<f32>>>,
-    ) -> Result<LossReport> {
-        self.0.loss_of(batch, images, outputs, gradients)
+        self.0.loss(batch, images, outputs, gradients)
     }
 
     fn measured<'a>(&'a self, batch: &'a AnyBatch) -> Option<Measured<'a>> {
@@ -155,7 +135,7 @@ impl Task for AnyTask {
 
 #[cfg(test)]
 mod tests {
-    use super::{AnyBatch, AnyTask, LossReport, Result, Task};
+    use super::{AnyBatch, AnyTask, LossReport, Range, Result, Task};
 
     /// Batches that hold their number, in buffers of that type.
     struct Counting<B>(std::marker::PhantomData<fn(B)>);
@@ -175,10 +155,12 @@ mod tests {
         fn loss(
             &self,
             batch: &Vec<B>,
+            images: Option<Range<usize>>,
             _outputs: &[Vec<f32>],
             _gradients: Option<&mut Vec<Vec<f32>>>,
         ) -> Result<LossReport> {
-            Ok(LossReport { total: batch.iter().map(|value| (*value).into()).sum(), parts: Vec::new() })
+            let sum: f64 = batch.iter().map(|value| (*value).into()).sum();
+            Ok(LossReport { total: sum + images.map_or(0, |images| images.len()) as f64, parts: Vec::new() })
         }
     }
 
@@ -187,13 +169,14 @@ mod tests {
         let (small, wide) =
             (AnyTask::new(Counting::<u32>(Default::default())), AnyTask::new(Counting::<f64>(Default::default())));
         let mut batch = AnyBatch::default();
-        assert!(small.loss(&batch, &[], None).is_err() && small.input(&batch).is_empty());
+        assert!(small.loss(&batch, None, &[], None).is_err() && small.input(&batch).is_empty());
         for index in [3, 4] {
             small.batch_into(&mut batch, index).unwrap();
         }
-        assert_eq!((small.loss(&batch, &[], None).unwrap().total, small.input(&batch)), (7.0, &[1.0][..]));
-        assert!(wide.loss(&batch, &[], None).is_err() && wide.input(&batch).is_empty());
+        assert_eq!((small.loss(&batch, None, &[], None).unwrap().total, small.input(&batch)), (7.0, &[1.0][..]));
+        assert_eq!(small.loss(&batch, Some(1..3), &[], None).unwrap().total, 9.0);
+        assert!(wide.loss(&batch, None, &[], None).is_err() && wide.input(&batch).is_empty());
         wide.batch_into(&mut batch, 5).unwrap();
-        assert_eq!(wide.loss(&batch, &[], None).unwrap().total, 5.0);
+        assert_eq!(wide.loss(&batch, None, &[], None).unwrap().total, 5.0);
     }
 }

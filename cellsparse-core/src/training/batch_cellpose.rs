@@ -1,5 +1,7 @@
 //! Training batches of Cellpose: patches of annotated images with their targets.
 
+use std::ops::Range;
+
 use ndarray::Array3;
 use rayon::prelude::*;
 
@@ -15,7 +17,7 @@ use crate::training::batch::{check_images, checked_len, resize};
 use crate::training::loss_cellpose::cellpose_loss;
 use crate::training::measured::Measured;
 use crate::training::sampler::{ORDER_STREAM, PatchOrigins, SamplingPolicy, patch_random};
-use crate::training::trainer::{LossReport, Task};
+use crate::training::task::{LossReport, Task};
 
 /// How often a patch without an annotated pixel is drawn anew before it is taken as it is.
 const REDRAWS: usize = 16;
@@ -266,6 +268,7 @@ impl Task for CellposeBatches {
     fn loss(
         &self,
         batch: &CellposeBatch,
+        _: Option<Range<usize>>,
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
@@ -368,11 +371,11 @@ mod tests {
         let batch = batches.batch(0).unwrap();
         let outputs = [vec![0.5; 4 * 32 * 32 * 3]];
         let mut gradients = Vec::new();
-        let report = batches.loss(&batch, &outputs, Some(&mut gradients)).unwrap();
+        let report = batches.loss(&batch, None, &outputs, Some(&mut gradients)).unwrap();
         assert_eq!(report.parts.iter().map(|part| part.0).collect::<Vec<_>>(), ["flow", "cellprob"]);
         assert!(report.total > 0.0 && gradients[0].iter().any(|gradient| *gradient != 0.0));
-        assert!(batches.loss(&batch, &[], None).is_err());
-        assert!(batches.loss(&batch, &[vec![0.0; 3]], None).is_err());
+        assert!(batches.loss(&batch, None, &[], None).is_err());
+        assert!(batches.loss(&batch, None, &[vec![0.0; 3]], None).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Training batches of ELEPHANT: patches drawn, changed, and turned into inputs and class targets.
 
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ndarray::Array3;
@@ -15,7 +16,7 @@ use crate::training::loss_elephant::{ElephantLossConfig, SegmentationLoss};
 use crate::training::measured::Measured;
 use crate::training::patch::{PatchDraw, cut_patch, origin_range, rotated_size, size_range};
 use crate::training::sampler::{ORDER_STREAM, PatchOrigins, patch_random};
-use crate::training::trainer::{LossReport, Task};
+use crate::training::task::{LossReport, Task};
 
 /// Draws of one patch before the last one, which always contains an annotated pixel.
 const ATTEMPTS: usize = 64;
@@ -212,6 +213,7 @@ impl Task for ElephantBatches {
     fn loss(
         &self,
         batch: &ElephantBatch,
+        _: Option<Range<usize>>,
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
@@ -320,14 +322,14 @@ mod tests {
         let mut batch = ElephantBatch::default();
         batches.batch_into(&mut batch, 0).unwrap();
         let outputs = vec![vec![0.5; 3 * 32 * 32 * 3]];
-        let first = batches.loss(&batch, &outputs, None).unwrap();
+        let first = batches.loss(&batch, None, &outputs, None).unwrap();
         assert_eq!(batches.carried(), 0.0);
         let mut gradients = Vec::new();
-        assert_eq!(batches.loss(&batch, &outputs, Some(&mut gradients)).unwrap(), first);
+        assert_eq!(batches.loss(&batch, None, &outputs, Some(&mut gradients)).unwrap(), first);
         assert!(batches.carried() > 0.0 && gradients[0].iter().any(|value| *value != 0.0));
         batches.set_carried(0.25);
         assert_eq!(batches.carried(), 0.25);
-        assert!(batches.loss(&batch, &[], None).is_err());
+        assert!(batches.loss(&batch, None, &[], None).is_err());
     }
 
     #[test]

@@ -22,4 +22,5 @@ pub mod optimizer;
 pub mod patch;
 pub mod sampler;
 pub mod schedule;
+pub mod task;
 pub mod trainer;

@@ -4,7 +4,8 @@ use crate::control::CancelToken;
 use crate::error::Result;
 use crate::networks::{Engine, Weights};
 use crate::training::measured::Measured;
-use crate::training::trainer::{LossReport, StepPlan, TrainingState};
+use crate::training::task::LossReport;
+use crate::training::trainer::{StepPlan, TrainingState};
 
 /// There is none.
 #[derive(Debug)]

@@ -1,6 +1,5 @@
 //! The training loop, the same for every algorithm.
 
-use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -9,82 +8,9 @@ use crate::error::{Error, Result};
 use crate::networks::{Engine, Weights};
 use crate::training::device::DeviceLearner;
 use crate::training::history::History;
-use crate::training::measured::Measured;
 use crate::training::optimizer::Optimizer;
 use crate::training::schedule::{EarlyStopping, Schedule, Scheduler};
-
-/// What an algorithm gives to the loop: batches and their loss.
-pub trait Task: Sync {
-    /// A batch, reused for later ones.
-    type Batch: Default + Send;
-
-    /// Makes batch `index` in the buffers of an earlier one; a pure function of `index`.
-    ///
-    /// # Errors
-    /// When the batch cannot be made.
-    fn batch_into(&self, batch: &mut Self::Batch, index: u64) -> Result<()>;
-
-    /// The input of the network, `[batch, height, width, channels]`.
-    fn input<'a>(&self, batch: &'a Self::Batch) -> &'a [f32];
-
-    /// The loss of the network's outputs and, if wanted, its gradients with respect to them.
-    ///
-    /// # Errors
-    /// When sizes do not fit.
-    fn loss(
-        &self,
-        batch: &Self::Batch,
-        outputs: &[Vec<f32>],
-        gradients: Option<&mut Vec<Vec<f32>>>,
-    ) -> Result<LossReport>;
-
-    /// As [`loss`](Self::loss), of some images of the batch: what they add to its loss, from their outputs alone. Asked for all of
-    /// them at once unless the engine for training takes fewer: a task without a method of its own here needs one for the whole
-    /// batch.
-    ///
-    /// # Errors
-    /// When sizes do not fit.
-    fn loss_of(
-        &self,
-        batch: &Self::Batch,
-        _images: Range<usize>,
-        outputs: &[Vec<f32>],
-        gradients: Option<&mut Vec<Vec<f32>>>,
-    ) -> Result<LossReport> {
-        self.loss(batch, outputs, gradients)
-    }
-
-    /// The loss and its targets as data, for a device that computes it; without it, outputs come back from the device and their
-    /// gradients go there.
-    fn measured<'a>(&'a self, _batch: &'a Self::Batch) -> Option<Measured<'a>> {
-        None
-    }
-
-    /// What the loss remembers from batch to batch.
-    fn carried(&self) -> f32 {
-        0.0
-    }
-
-    /// Lets the loss go on from what [`carried`](Self::carried) told.
-    fn set_carried(&self, _carried: f32) {}
-}
-
-/// The loss of one batch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LossReport {
-    /// Weighted sum of the parts.
-    pub total: f64,
-    /// The parts by name, the same ones in the same order for all images of a batch.
-    pub parts: Vec<(&'static str, f32)>,
-}
-
-impl LossReport {
-    /// Adds what other images of the batch add.
-    fn add(&mut self, other: Self) {
-        self.total += other.total;
-        self.parts.iter_mut().zip(other.parts).for_each(|((_, part), (_, more))| *part += more);
-    }
-}
+use crate::training::task::{LossReport, Task};
 
 /// How the loop runs.
 #[derive(Debug, Clone)]
@@ -489,7 +415,7 @@ impl<T: Task> Loop<'_, T> {
         engine.set_weights(&self.state.weights)?;
         let mut report: Option<LossReport> = None;
         let mut loss = |images, outputs: &[Vec<f32>], output_gradients: &mut Vec<Vec<f32>>| {
-            let new = task.loss_of(batch, images, outputs, Some(output_gradients))?;
+            let new = task.loss(batch, Some(images), outputs, Some(output_gradients))?;
             match &mut report {
                 Some(report) => report.add(new),
                 None => report = Some(new),
@@ -540,7 +466,7 @@ impl<T: Task> Loop<'_, T> {
         let weights = self.average.as_ref().unwrap_or(&self.state.weights);
         engine.set_weights(weights)?;
         engine.forward_until(weights, task.input(batch), &mut self.buffers.outputs, &self.options.cancel)?;
-        let loss = task.loss(batch, &self.buffers.outputs, None)?.total;
+        let loss = task.loss(batch, None, &self.buffers.outputs, None)?.total;
         scheduler.validated(loss);
         if loss.is_finite() && self.best.as_ref().is_none_or(|(best, _)| loss < *best) {
             self.best = Some((loss, weights.clone()));

@@ -1,9 +1,12 @@
+use std::ops::Range;
 use std::sync::Mutex;
 #[cfg(feature = "candle")]
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::networks::{Device, ElephantConfig};
+#[cfg(feature = "candle")]
+use crate::training::measured::Measured;
 use crate::training::optimizer::Adam;
 
 /// A task that asks to stop in the middle of a step: when the loss is known and the gradients are not.
@@ -25,7 +28,13 @@ impl Task for Raising {
         batch
     }
 
-    fn loss(&self, _: &Vec<f32>, outputs: &[Vec<f32>], gradients: Option<&mut Vec<Vec<f32>>>) -> Result<LossReport> {
+    fn loss(
+        &self,
+        _: &Vec<f32>,
+        _: Option<Range<usize>>,
+        outputs: &[Vec<f32>],
+        gradients: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport> {
         if let Some(gradients) = gradients {
             *gradients = outputs.iter().map(|output| vec![1e-3; output.len()]).collect();
         }
@@ -118,19 +127,15 @@ impl Task for Adding {
         batch
     }
 
-    fn loss(&self, _: &Vec<f32>, _: &[Vec<f32>], _: Option<&mut Vec<Vec<f32>>>) -> Result<LossReport> {
-        Err(Error::Internal("the images are asked for one by one".into()))
-    }
-
-    fn loss_of(
+    fn loss(
         &self,
         _: &Vec<f32>,
-        images: Range<usize>,
+        images: Option<Range<usize>>,
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
         *gradients.unwrap() = outputs.iter().map(|output| vec![1e-3; output.len()]).collect();
-        let sum: f32 = images.map(|image| (image + 1) as f32).sum();
+        let sum: f32 = images.unwrap().map(|image| (image + 1) as f32).sum();
         Ok(LossReport { total: f64::from(sum), parts: vec![("twice", 2.0 * sum)] })
     }
 }
@@ -179,7 +184,13 @@ impl Task for Waiting {
         &batch.1
     }
 
-    fn loss(&self, _: &Self::Batch, _: &[Vec<f32>], _: Option<&mut Vec<Vec<f32>>>) -> Result<LossReport> {
+    fn loss(
+        &self,
+        _: &Self::Batch,
+        _: Option<Range<usize>>,
+        _: &[Vec<f32>],
+        _: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<LossReport> {
         Err(Error::Internal("the loss is computed on the device".into()))
     }
 

@@ -15,7 +15,7 @@ use crate::training::loss_stardist::{
 };
 use crate::training::measured::Measured;
 use crate::training::sampler::SamplingPolicy;
-use crate::training::trainer::{LossReport, Task};
+use crate::training::task::{LossReport, Task};
 
 /// Batches and losses of a StarDist training.
 pub(in crate::model) struct StarDistTask {
@@ -78,14 +78,10 @@ impl Task for StarDistTask {
         &batch.images
     }
 
-    fn loss(&self, batch: &Batch, outputs: &[Vec<f32>], gradients: Option<&mut Vec<Vec<f32>>>) -> Result<LossReport> {
-        self.loss_of(batch, 0..batch.size, outputs, gradients)
-    }
-
-    fn loss_of(
+    fn loss(
         &self,
         batch: &Batch,
-        images: Range<usize>,
+        images: Option<Range<usize>>,
         outputs: &[Vec<f32>],
         gradients: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<LossReport> {
@@ -94,6 +90,7 @@ impl Task for StarDistTask {
         let network = StarOutputs { prob, dist, class: rest.first().map(Vec::as_slice) };
         let whole = truth(batch);
         let (means, pixels) = (StarMeans::of(&whole), batch.rows * batch.columns);
+        let images = images.unwrap_or(0..batch.size);
         let truth = whole.of_pixels(images.start * pixels..images.end * pixels);
         let loss = |gradients| stardist_loss_part(&self.loss, Head::Logits, &means, network, truth, gradients);
         let loss = match gradients {

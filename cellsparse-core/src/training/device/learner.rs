@@ -13,7 +13,8 @@ use crate::networks::{
     DeviceNetwork, DevicePass, Engine, ParameterSpec, Purpose, Tensors, Weights, device_failed as failed,
 };
 use crate::training::measured::Measured;
-use crate::training::trainer::{LossReport, StepPlan, TrainingState};
+use crate::training::task::LossReport;
+use crate::training::trainer::{StepPlan, TrainingState};
 
 /// A training on a device.
 ///
