@@ -1,7 +1,7 @@
 //! Time of every layer of a network in a training step, beside what the processor could do at most.
 //!
-//! `cargo run --release -p cellsparse-core --example layers -- [stardist|cellpose|cellpose-reference|elephant] [THREADS] [SIDE]`
-//! runs training steps on batches of 8 patches and prints medians. Speeds count the multiplications and additions of the
+//! `cargo run --release -p cellsparse-core --example layers -- [stardist|cellpose|cellpose-reference|elephant] [THREADS] [SIDE] [f32|bf16] [BATCH]`
+//! runs training steps on batches of BATCH patches (8) and prints medians. Speeds count the multiplications and additions of the
 //! direct algorithm, so Winograd layers may exceed the peak.
 
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use cellsparse_core::random::Random;
 use cellsparse_core::{Error, Result, StarDistConfig};
 use cellsparse_kernels::multiply_add_peak;
 
-const BATCH: usize = 8;
 const STEPS: usize = 9;
 const WARM_UP: usize = 2;
 
@@ -28,15 +27,18 @@ fn main() -> Result<()> {
         "elephant" => ElephantConfig::default().graph(),
         other => return Err(Error::Config(format!("no network '{other}'; see the first lines of benches/layers.rs"))),
     };
+    let method = if arguments.get(3).is_some_and(|name| name == "bf16") { Method::FastBf16 } else { Method::Fast };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map_err(|error| Error::Internal(error.to_string()))?.install(|| measure(name, &Arc::new(graph), threads, side))
+    pool.map_err(|error| Error::Internal(error.to_string()))?
+        .install(|| measure(name, &Arc::new(graph), method, threads, [number(4, 8), side, side]))
 }
 
-fn measure(name: &str, graph: &Arc<Graph>, threads: usize, side: usize) -> Result<()> {
-    let mut plan = CpuPlan::new(graph, Method::Fast, [BATCH, side, side], true)?;
+fn measure(name: &str, graph: &Arc<Graph>, method: Method, threads: usize, shape: [usize; 3]) -> Result<()> {
+    let mut plan = CpuPlan::new(graph, method, shape, true)?;
     let weights = Weights::init(graph, 0);
     let mut random = Random::new(0, 0);
-    let input: Vec<f32> = (0..BATCH * side * side * graph.input_channels()).map(|_| random.unit() as f32).collect();
+    let input: Vec<f32> =
+        (0..shape.iter().product::<usize>() * graph.input_channels()).map(|_| random.unit() as f32).collect();
     let outputs: Vec<Vec<f32>> =
         (0..plan.output_count()).map(|index| vec![1e-3; plan.output_shape(index).iter().product()]).collect();
     let outputs: Vec<&[f32]> = outputs.iter().map(Vec::as_slice).collect();
@@ -55,7 +57,8 @@ fn measure(name: &str, graph: &Arc<Graph>, threads: usize, side: usize) -> Resul
         }
     }
     let peak = multiply_add_peak(plan.level()) / 1e9;
-    println!("{name}, {BATCH} x {side} x {side}, {threads} threads, {}", plan.level().name());
+    let [batch, side, _] = shape;
+    println!("{name}, {batch} x {side} x {side}, {threads} threads, {}, {method:?}", plan.level().name());
     println!("step without loss and optimiser {:.1} ms, weights packed in {:.1} ms", ms(&steps), ms(&packing));
     println!("maps and gradients {:.0} MB, multiply-add peak {peak:.0} GFLOP/s\n", plan.bytes() as f64 / 1e6);
     println!(
@@ -70,7 +73,7 @@ fn measure(name: &str, graph: &Arc<Graph>, threads: usize, side: usize) -> Resul
         let (title, work) = match node.op {
             Op::Conv { input, kernel, .. } => {
                 let inputs = graph.nodes()[input].channels;
-                let work = 2 * kernel * kernel * inputs * node.channels * BATCH * h * w;
+                let work = 2 * kernel * kernel * inputs * node.channels * batch * h * w;
                 (format!("{} {kernel}x{kernel} {inputs}->{} @{h}", node.name, node.channels), work as f64 / 1e6)
             }
             Op::Input | Op::Concat { .. } => continue,

@@ -164,7 +164,7 @@ pub struct TrainArgs {
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,
-    /// Numbers to compute with: auto, f32, tf32 (on CUDA) or bf16 (16 bits, not faster on the CPU)
+    /// Numbers to compute with: auto, f32, tf32 (on CUDA) or bf16 (16 bits, taken by auto where the CPU is quicker with them)
     #[arg(long, default_value = "auto", value_parser = Precision::from_str, value_name = "P")]
     pub precision: Precision,
     /// Compute threads; without it one per core. The result does not depend on it
@@ -240,7 +240,7 @@ pub struct PredictArgs {
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_parser = Device::from_str, value_name = "D")]
     pub device: Device,
-    /// Numbers to compute with: auto, f32, tf32 (on CUDA) or bf16 (16 bits, not faster on the CPU)
+    /// Numbers to compute with: auto (32 bits), f32, tf32 (on CUDA) or bf16 (16 bits, quicker on some CPUs)
     #[arg(long, default_value = "auto", value_parser = Precision::from_str, value_name = "P")]
     pub precision: Precision,
     /// Compute threads; without it one per core

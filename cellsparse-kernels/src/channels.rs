@@ -3,8 +3,9 @@
 
 use super::layers::{Store, Target, for_each_plane, targets};
 use super::map::{Block, Layout, blocks_of, blocks_of_mut};
+use super::multiversion::multiversion;
 use super::parallel::SharedOf;
-use super::simd::{LANES, Level, Simd, flush, multiversion};
+use super::simd::{LANES, Level, Simd, flush};
 
 /// For every channel of every image the mean over all pixels and the sum of squared deviations from it, `[batch][channels]`.
 ///

@@ -7,10 +7,12 @@ use std::ops::Range;
 use super::direct::{self, DirectGradient};
 use super::layers::Store;
 use super::map::{Block, Buffer, Layout, blocks_of, blocks_of_mut};
+use super::micro::Rounding;
 use super::pack::{self, Panels, channels_of};
 use super::parallel::{Shared, for_each_job};
 use super::simd::{LANES, Level, Simd, flush};
-use super::winograd::{self, FREQUENCIES, Tiles, WinogradGradient};
+use super::winograd::{self, FREQUENCIES, Tiles};
+use super::winograd_gradient::WinogradGradient;
 
 /// How 3x3 convolutions are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,6 +22,9 @@ pub enum Method {
     Fast,
     /// Direct everywhere: slower, with rounding errors ten times smaller.
     Direct,
+    /// As [`Fast`](Self::Fast), and where Winograd is taken the factors of its products are rounded to bfloat16, which puts results a
+    /// hundredth of their spread apart. Quicker where [`Level::multiplies_bf16`] is true.
+    FastBf16,
 }
 
 /// An output block of a pass and what happens when a value is stored.
@@ -99,7 +104,8 @@ struct Packed<'a> {
 pub struct Conv {
     level: Level,
     kernel: usize,
-    winograd: bool,
+    /// How factors are rounded by Winograd's algorithm, where it is taken.
+    winograd: Option<Rounding>,
     sources: Vec<Layout>,
     output: Layout,
     forward: Panels,
@@ -124,7 +130,7 @@ fn with_scratch(len: usize, work: impl FnOnce(&mut [f32])) {
 }
 
 /// Bytes of transformed tiles that a job keeps at hand: they should stay in the second-level cache.
-const TILE_BUDGET: usize = 1 << 20;
+const TILE_BUDGET: usize = 1 << 19;
 
 impl Conv {
     /// Rows and columns that are computed together, counted from the first pixel of a map.
@@ -143,8 +149,13 @@ impl Conv {
         assert!(sources.iter().all(same), "the maps of a convolution have one size");
         let narrow = sources.iter().any(|s| s.lanes() != LANES);
         assert!(!narrow || sources.len() == 1, "a narrow source stands alone");
-        let winograd = method == Method::Fast && kernel == 3 && !narrow;
-        let taps = if winograd { 1 } else { kernel * kernel };
+        let winograd = match method {
+            Method::Fast => Some(Rounding::None),
+            Method::FastBf16 => Some(Rounding::Bf16),
+            Method::Direct => None,
+        };
+        let winograd = winograd.filter(|_| kernel == 3 && !narrow);
+        let taps = if winograd.is_some() { 1 } else { kernel * kernel };
         let pair = is_paired(level);
         let (inputs, outputs) = (channels_of(sources), channels_of(&[output]));
         Self {
@@ -173,11 +184,10 @@ impl Conv {
     /// # Errors
     /// The allocator's.
     pub fn try_reserve(&mut self, transposed: bool) -> Result<(), TryReserveError> {
-        let factor = if self.winograd { winograd::FREQUENCIES } else { 1 };
-        self.packed.try_grow(factor * self.forward.len())?;
+        self.packed.try_grow(self.packed_len(&self.forward))?;
         if transposed {
             let (inputs, outputs) = self.totals();
-            self.packed_transposed.try_grow(factor * self.backward.len())?;
+            self.packed_transposed.try_grow(self.packed_len(&self.backward))?;
             self.transposed.try_reserve_exact(self.kernel * self.kernel * inputs * outputs)?;
         }
         Ok(())
@@ -190,8 +200,8 @@ impl Conv {
         assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "weights of another size");
         assert!(bias.is_empty() || bias.len() == outputs, "biases of another size");
         self.bias.iter_mut().zip(bias).for_each(|(to, from)| *to = flush(*from));
-        if self.winograd {
-            winograd::pack(self.level, &self.forward, weights, &mut self.packed);
+        if let Some(rounding) = self.winograd {
+            winograd::pack(self.level, rounding, &self.forward, weights, &mut self.packed);
         } else {
             pack::pack_direct(&self.forward, weights, &mut self.packed);
         }
@@ -216,8 +226,8 @@ impl Conv {
         assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "weights of another size");
         self.transposed.resize(weights.len(), 0.0);
         pack::transpose(self.kernel, inputs, outputs, weights, &mut self.transposed);
-        if self.winograd {
-            winograd::pack(self.level, &self.backward, &self.transposed, &mut self.packed_transposed);
+        if let Some(rounding) = self.winograd {
+            winograd::pack(self.level, rounding, &self.backward, &self.transposed, &mut self.packed_transposed);
         } else {
             pack::pack_direct(&self.backward, &self.transposed, &mut self.packed_transposed);
         }
@@ -281,8 +291,7 @@ impl Conv {
     }
 
     fn run(&self, packed: &Packed<'_>, rows: Range<usize>, inputs: &[Block], outputs: &[Output], slope: Option<f32>) {
-        let copies = if self.winograd { FREQUENCIES } else { 1 };
-        assert!(packed.values.len() >= copies * packed.panels.len(), "the weights were not set");
+        assert!(packed.values.len() >= self.packed_len(packed.panels), "the weights were not set");
         let (batch, width) = (self.output.batch(), self.output.width());
         let pass = Pass {
             kernel: self.kernel,
@@ -297,15 +306,17 @@ impl Conv {
             bias: packed.bias,
             slope,
         };
-        if self.winograd {
+        if let Some(rounding) = self.winograd {
             let tiles = Tiles::of(rows, width);
-            let per_row = winograd::forward_scratch(inputs.len(), outputs.len(), tiles.cols);
+            let per_row = winograd::forward_scratch(rounding, inputs.len(), outputs.len(), tiles.cols);
             let rows = rows_at_a_time(per_row, batch * tiles.rows);
             for_each_job((batch * tiles.rows).div_ceil(rows), |job| {
                 let range = (job * rows, (batch * tiles.rows).min((job + 1) * rows));
-                with_scratch(per_row * (range.1 - range.0), |scratch| {
+                let tiles = (range.1 - range.0) * tiles.cols;
+                let values = winograd::forward_scratch(rounding, inputs.len(), outputs.len(), tiles);
+                with_scratch(values, |scratch| {
                     // SAFETY: the maps were checked against their layouts; each job has tile rows of its own.
-                    unsafe { winograd::forward_tiles(self.level, &pass, range, scratch) }
+                    unsafe { winograd::forward_tiles(self.level, rounding, &pass, range, scratch) }
                 });
             });
         } else {
@@ -321,19 +332,32 @@ impl Conv {
 
     /// Values of packed weights that this convolution holds once they are set, for the backward pass too if `training`.
     pub fn weight_values(&self, training: bool) -> usize {
-        let copies = if self.winograd { FREQUENCIES } else { 1 };
         let (inputs, outputs) = self.totals();
-        let backward = copies * self.backward.len() + self.kernel * self.kernel * inputs * outputs;
-        copies * self.forward.len() + if training { backward } else { 0 }
+        let backward = self.packed_len(&self.backward) + self.kernel * self.kernel * inputs * outputs;
+        self.packed_len(&self.forward) + if training { backward } else { 0 }
+    }
+
+    /// Values that weights packed for these panels take.
+    fn packed_len(&self, panels: &Panels) -> usize {
+        self.winograd.map_or(panels.len(), |rounding| FREQUENCIES * panels.len() / rounding.values())
     }
 
     /// Values of workspace that [`weight_gradient`](Self::weight_gradient) needs.
     pub fn workspace(&self) -> usize {
-        self.part_len() * self.chunks()
+        let chunks = self.chunks();
+        self.part_len() * chunks + if chunks == 1 { self.transformed() } else { 0 }
+    }
+
+    /// Values of all transformed tiles of the sources and the output; 0 without Winograd.
+    fn transformed(&self) -> usize {
+        let Some(rounding) = self.winograd else { return 0 };
+        let (inputs, outputs) = (self.forward.inputs.len(), self.forward.outputs.len());
+        let tiles = self.output.height().div_ceil(4) * self.output.width().div_ceil(4);
+        WinogradGradient::transformed(rounding, inputs, outputs, self.output.batch() * tiles)
     }
 
     fn part_len(&self) -> usize {
-        let copies = if self.winograd { FREQUENCIES } else { 1 };
+        let copies = if self.winograd.is_some() { FREQUENCIES } else { 1 };
         copies * self.forward.len() + self.forward.outputs.len() * LANES
     }
 
@@ -343,7 +367,10 @@ impl Conv {
         let affordable = (8 << 20) / (4 * self.part_len());
         // Clearing and adding up a part costs as much as a few tiles, so each part should have many.
         let worthwhile = (rows * self.output.width().div_ceil(4) / 24).max(2);
-        affordable.clamp(4, 16).min(worthwhile).min(rows.max(1))
+        let chunks = affordable.clamp(4, 16).min(worthwhile).min(rows.max(1));
+        // All tiles at once where they take no more memory than further parts would.
+        let at_once = self.winograd.is_some() && self.transformed() <= (chunks - 1) * self.part_len();
+        if at_once { 1 } else { chunks }
     }
 
     /// The gradients of weights (HWIO) and biases, from the sources and the gradient of the output.
@@ -359,18 +386,19 @@ impl Conv {
         assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "gradients of another size");
         assert!(bias.is_empty() || bias.len() == outputs, "bias gradients of another size");
         let (chunks, part_len) = (self.chunks(), self.part_len());
-        workspace.grow(chunks * part_len);
+        workspace.grow(self.workspace());
         let inputs = self.source_blocks(sources);
         let gradients = blocks_of(&self.output, gradient);
         let parts = Shared::new(workspace.as_mut_slice());
         let (batch, height, width) = (self.output.batch(), self.output.height(), self.output.width());
         let cols = self.output.cols();
         let panels = &self.forward;
-        if self.winograd {
+        if let Some(rounding) = self.winograd {
             let tiles = Tiles::of(0..height, width);
-            let per_row = winograd::forward_scratch(inputs.len(), gradients.len(), tiles.cols);
+            let per_row = WinogradGradient::transformed(rounding, inputs.len(), gradients.len(), tiles.cols);
             let rows_at_a_time = rows_at_a_time(per_row, (batch * tiles.rows).div_ceil(chunks));
             let args = WinogradGradient {
+                rounding,
                 panels,
                 inputs: &inputs,
                 gradients: &gradients,
@@ -382,13 +410,9 @@ impl Conv {
                 chunks,
                 rows_at_a_time,
             };
-            for_each_job(chunks, |chunk| {
-                with_scratch(args.scratch(), |scratch| {
-                    // SAFETY: the maps were checked against their layouts; each job has a chunk of its own.
-                    unsafe { winograd::weight_chunk(self.level, &args, chunk, scratch) }
-                });
-            });
-            winograd::unpack(self.level, panels, workspace.as_slice(), part_len, chunks, weights);
+            // SAFETY: the maps were checked against their layouts, and the work space was made as long as is said.
+            unsafe { args.run(self.level, |len, work| with_scratch(len, work)) };
+            winograd::unpack(self.level, rounding, panels, workspace.as_slice(), part_len, chunks, weights);
         } else {
             let args = DirectGradient {
                 panels,
@@ -424,7 +448,7 @@ fn rows_at_a_time(per_row: usize, rows: usize) -> usize {
 fn is_paired(level: Level) -> bool {
     match level.set() {
         #[cfg(target_arch = "x86_64")]
-        super::simd::Set::Avx512 => super::simd::Avx512::PAIR,
+        super::simd::Set::Avx512 => super::simd::Avx512::<false>::PAIR,
         _ => false,
     }
 }

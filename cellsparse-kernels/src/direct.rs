@@ -2,10 +2,11 @@
 
 use super::conv::Pass;
 use super::map::Block;
-use super::micro::{for_each_run, inner_product, outer_product};
+use super::micro::{Factors, Single, for_each_run, inner_product, outer_product};
+use super::multiversion::multiversion;
 use super::pack::{Panels, groups};
 use super::parallel::{Shared, part};
-use super::simd::{LANES, Simd, multiversion};
+use super::simd::{LANES, Simd};
 
 multiversion! {
     /// Computes the output rows `rows.0..rows.1` of image `n`.
@@ -65,7 +66,7 @@ unsafe fn forward_run<S: Simd, const P: usize, const Q: usize, const STRIDE: usi
             let plane = block.ptr.add(n * block.stride);
             for dy in 0..pass.kernel {
                 let from = plane.add(((y + dy + border) * pass.cols + x + border) * STRIDE);
-                inner_product::<S, P, Q, STRIDE>(&mut acc, from, segment, weights);
+                inner_product::<S, Single, P, Q>(&mut acc, (from, STRIDE), segment, weights);
                 weights = weights.add(segment * Q * LANES);
             }
         }
@@ -142,9 +143,9 @@ unsafe fn weight_row<S: Simd, const STRIDE: usize>(args: &DirectGradient<'_>, ch
                     let from = block.ptr.add(n * block.stride + ((y + dy + border) * args.cols + border) * STRIDE);
                     if count == 2 {
                         let b = [gradient(0), gradient(1)];
-                        outer_rows::<S, 2, STRIDE>(sums, segment, from, b, args.width);
+                        outer_rows::<S, Single, 2>(sums, segment, (from, STRIDE), b, args.width);
                     } else {
-                        outer_rows::<S, 1, STRIDE>(sums, segment, from, [gradient(0)], args.width);
+                        outer_rows::<S, Single, 1>(sums, segment, (from, STRIDE), [gradient(0)], args.width);
                     }
                     sums = sums.add(segment * count * LANES);
                 }
@@ -158,10 +159,10 @@ unsafe fn weight_row<S: Simd, const STRIDE: usize>(args: &DirectGradient<'_>, ch
 /// # Safety
 /// As [`outer_product`], for `rows` rows.
 #[inline(always)]
-pub(super) unsafe fn outer_rows<S: Simd, const Q: usize, const STRIDE: usize>(
+pub(super) unsafe fn outer_rows<S: Simd, F: Factors, const Q: usize>(
     sums: *mut f32,
     rows: usize,
-    a: *const f32,
+    (a, stride): (*const f32, usize),
     b: [*const f32; Q],
     count: usize,
 ) {
@@ -171,20 +172,20 @@ pub(super) unsafe fn outer_rows<S: Simd, const Q: usize, const STRIDE: usize>(
     unsafe {
         if S::PAIR {
             while rows - row >= 8 {
-                outer_product::<S, 8, Q, STRIDE>(sums.add(row * width), width, a.add(row), b, count);
+                outer_product::<S, F, 8, Q>(sums.add(row * width), width, (a.add(row), stride), b, count);
                 row += 8;
             }
         }
         while rows - row >= 4 {
-            outer_product::<S, 4, Q, STRIDE>(sums.add(row * width), width, a.add(row), b, count);
+            outer_product::<S, F, 4, Q>(sums.add(row * width), width, (a.add(row), stride), b, count);
             row += 4;
         }
         while rows - row >= 3 {
-            outer_product::<S, 3, Q, STRIDE>(sums.add(row * width), width, a.add(row), b, count);
+            outer_product::<S, F, 3, Q>(sums.add(row * width), width, (a.add(row), stride), b, count);
             row += 3;
         }
         while row < rows {
-            outer_product::<S, 1, Q, STRIDE>(sums.add(row * width), width, a.add(row), b, count);
+            outer_product::<S, F, 1, Q>(sums.add(row * width), width, (a.add(row), stride), b, count);
             row += 1;
         }
     }

@@ -1,8 +1,9 @@
 //! Pooling and upsampling of whole maps, and how their gradients are stored.
 
 use super::map::{Block, Layout, blocks_of, blocks_of_mut};
+use super::multiversion::multiversion;
 use super::parallel::for_each_job;
-use super::simd::{LANES, Level, Simd, multiversion};
+use super::simd::{LANES, Level, Simd};
 
 /// The backward pass of an activation: gradients are multiplied by a factor where the map's values are not positive.
 #[derive(Debug, Clone, Copy)]

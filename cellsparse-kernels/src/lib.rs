@@ -15,6 +15,7 @@ mod direct;
 mod layers;
 mod map;
 mod micro;
+mod multiversion;
 mod pack;
 mod parallel;
 mod peak;
@@ -22,7 +23,9 @@ mod prefetch;
 mod rounding;
 mod simd;
 mod team;
+mod transforms;
 mod winograd;
+mod winograd_gradient;
 
 pub use self::channels::{affine, affine_gradient, channel_moments, channel_products};
 pub use self::conv::{Conv, Destination, Method};
@@ -31,12 +34,13 @@ pub use self::map::{Buffer, Layout};
 pub use self::parallel::{for_each_job, stopping_when};
 pub use self::peak::multiply_add_peak;
 pub use self::prefetch::prefetch;
-pub use self::rounding::round_to_bf16;
 pub use self::simd::{LANES, Level};
 pub use self::team::with_team;
 
 #[cfg(test)]
 mod conv_tests;
+#[cfg(test)]
+mod pairs_tests;
 #[cfg(test)]
 mod soundness_tests;
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use super::multiversion::multiversion;
 use super::parallel::for_each_job;
-use super::simd::{LANES, Level, Simd, multiversion};
+use super::simd::{LANES, Level, Simd};
 
 /// Multiplications and additions per second of all threads of the current pool, measured on fused multiply-adds that stay
 /// in registers: the most that any convolution can reach with vectors of that kind.

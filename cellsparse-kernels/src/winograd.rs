@@ -1,18 +1,19 @@
 //! 3x3 convolution by the Winograd algorithm F(4x4, 3x3): a quarter of the multiplications of the direct kernel.
 //!
 //! A tile is 4x4 output pixels and the 6x6 input pixels they depend on. A tile of input, of gradient or of weights is
-//! transformed to 36 "frequencies"; between transforms, each frequency is an ordinary matrix product. The transforms
-//! are those of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3, for the
-//! interpolation points 0, 1, -1, 2, -2.
+//! transformed to 36 "frequencies"; between transforms, each frequency is an ordinary matrix product, whose factors have 32 or
+//! 16 bits ([`Factors`]). Sums always have 32.
 
 use std::ops::Range;
 
 use super::conv::Pass;
 use super::map::{Block, Buffer};
-use super::micro::{for_each_run, inner_product};
+use super::micro::{Factors, Pair, Rounding, Single, for_each_run, inner_product};
+use super::multiversion::{multiversion, multiversion_of_pairs};
 use super::pack::{Panels, groups, totals};
-use super::parallel::{Shared, for_each_job, part};
-use super::simd::{LANES, Simd, multiversion};
+use super::parallel::{Shared, for_each_job};
+use super::simd::{LANES, Level, Simd};
+use super::transforms::{gradient_1d, input_1d, output_1d, transform_2d, weight_1d, weight_gradient_1d};
 
 /// Frequencies of a tile.
 pub(super) const FREQUENCIES: usize = 36;
@@ -39,123 +40,17 @@ impl Tiles {
     }
 }
 
-/// `B^T d`: six values of the input to six frequencies.
-#[inline(always)]
-unsafe fn input_1d<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
-    // SAFETY: arithmetic only.
-    unsafe {
-        let (two, four, five) = (S::set(2.0), S::set(4.0), S::set(5.0));
-        let even = S::sub(d[4], S::mul(four, d[2]));
-        let odd = S::sub(d[3], S::mul(four, d[1]));
-        let near = S::sub(d[4], d[2]);
-        let far = S::mul(two, S::sub(d[3], d[1]));
-        [
-            S::sub(S::fma(four, d[0], d[4]), S::mul(five, d[2])),
-            S::add(even, odd),
-            S::sub(even, odd),
-            S::add(near, far),
-            S::sub(near, far),
-            S::sub(S::fma(four, d[1], d[5]), S::mul(five, d[3])),
-        ]
-    }
-}
-
-/// `A^T m`: six frequencies to four outputs.
-#[inline(always)]
-unsafe fn output_1d<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
-    // SAFETY: arithmetic only.
-    unsafe {
-        let (sum1, diff1) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-        let (sum2, diff2) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-        [
-            S::add(S::add(m[0], sum1), sum2),
-            S::fma(S::set(2.0), diff2, diff1),
-            S::fma(S::set(4.0), sum2, sum1),
-            S::add(S::fma(S::set(8.0), diff2, diff1), m[5]),
-        ]
-    }
-}
-
-/// `A g`: four gradients to six frequencies.
-#[inline(always)]
-unsafe fn gradient_1d<S: Simd>(g: [S::V; 4]) -> [S::V; 6] {
-    // SAFETY: arithmetic only.
-    unsafe {
-        let (even1, odd1) = (S::add(g[0], g[2]), S::add(g[1], g[3]));
-        let even2 = S::fma(S::set(4.0), g[2], g[0]);
-        let odd2 = S::mul(S::set(2.0), S::fma(S::set(4.0), g[3], g[1]));
-        [g[0], S::add(even1, odd1), S::sub(even1, odd1), S::add(even2, odd2), S::sub(even2, odd2), g[3]]
-    }
-}
-
-/// `G w`: three weights to six frequencies.
-#[inline(always)]
-unsafe fn weight_1d<S: Simd>(w: [S::V; 3]) -> [S::V; 6] {
-    // SAFETY: arithmetic only.
-    unsafe {
-        let sixth = S::set(-1.0 / 6.0);
-        let outer = S::add(w[0], w[2]);
-        let wide = S::fma(S::set(1.0 / 24.0), w[0], S::mul(S::set(1.0 / 6.0), w[2]));
-        let middle = S::mul(S::set(1.0 / 12.0), w[1]);
-        [
-            S::mul(S::set(0.25), w[0]),
-            S::mul(sixth, S::add(outer, w[1])),
-            S::mul(sixth, S::sub(outer, w[1])),
-            S::add(wide, middle),
-            S::sub(wide, middle),
-            w[2],
-        ]
-    }
-}
-
-/// `G^T u`: six frequencies to three weight gradients.
-#[inline(always)]
-unsafe fn weight_gradient_1d<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
-    // SAFETY: arithmetic only.
-    unsafe {
-        let (sum1, diff1) = (S::add(u[1], u[2]), S::sub(u[2], u[1]));
-        let (sum2, diff2) = (S::add(u[3], u[4]), S::sub(u[3], u[4]));
-        let sixth = S::set(1.0 / 6.0);
-        [
-            S::fma(S::set(0.25), u[0], S::sub(S::mul(S::set(1.0 / 24.0), sum2), S::mul(sixth, sum1))),
-            S::fma(S::set(1.0 / 12.0), diff2, S::mul(sixth, diff1)),
-            S::add(u[5], S::mul(sixth, S::sub(sum2, sum1))),
-        ]
-    }
-}
-
-/// Applies a one-dimensional transform to the columns and then to the rows of a tile.
-macro_rules! transform_2d {
-    ($one:ident, $n:literal => $m:literal, $load:expr, $store:expr) => {{
-        let load = $load;
-        let mut middle = [[S::zero(); $n]; $m];
-        for x in 0..$n {
-            let column = $one::<S>(std::array::from_fn(|y| load(y, x)));
-            for y in 0..$m {
-                middle[y][x] = column[y];
-            }
-        }
-        for y in 0..$m {
-            let row = $one::<S>(middle[y]);
-            for x in 0..$m {
-                $store(y, x, row[x]);
-            }
-        }
-    }};
-}
-
-/// Transforms the tile rows `range` of one block; frequency `f` of tile `t` goes to `to + (f * step + t) * 16`.
+/// Transforms the tile rows `range` of one block; `store(f, t, v)` takes frequency `f` of tile `t`.
 ///
 /// # Safety
-/// `block` is a bordered map of `cols` columns; `to` has room for all frequencies and tiles.
+/// `block` is a bordered map of `cols` columns.
 #[inline(always)]
-unsafe fn input_tiles<S: Simd>(
+pub(super) unsafe fn input_tiles<S: Simd, F: Factors>(
     block: &Block,
     tiles: Tiles,
     cols: usize,
     range: (usize, usize),
-    to: *mut f32,
-    step: usize,
+    store: impl Fn(usize, usize, S::V),
 ) {
     let mut t = 0;
     for row in range.0..range.1 {
@@ -164,12 +59,11 @@ unsafe fn input_tiles<S: Simd>(
             // SAFETY: a tile's 6x6 pixels lie within the border, which reaches to the next multiple of 4, plus 2.
             unsafe {
                 let from = block.ptr.add(n * block.stride + (4 * ty * cols + 4 * tx) * LANES);
-                let to = to.add(t * LANES);
                 transform_2d!(
                     input_1d,
                     6 => 6,
                     |y: usize, x: usize| S::load(from.add((y * cols + x) * LANES)),
-                    |y: usize, x: usize, v| S::store(to.add((y * 6 + x) * step * LANES), v)
+                    |y: usize, x: usize, v| store(y * 6 + x, t, v)
                 );
             }
             t += 1;
@@ -182,14 +76,13 @@ unsafe fn input_tiles<S: Simd>(
 /// # Safety
 /// As [`input_tiles`]; `bias` holds one vector.
 #[inline(always)]
-unsafe fn gradient_tiles<S: Simd>(
+pub(super) unsafe fn gradient_tiles<S: Simd, F: Factors>(
     block: &Block,
     tiles: Tiles,
     cols: usize,
     range: (usize, usize),
-    to: *mut f32,
-    step: usize,
     bias: *mut f32,
+    store: impl Fn(usize, usize, S::V),
 ) {
     let mut t = 0;
     // SAFETY: gradients beyond the image are 0 and stored up to the next multiple of 4.
@@ -199,20 +92,19 @@ unsafe fn gradient_tiles<S: Simd>(
             let (n, ty) = tiles.place(row);
             for tx in 0..tiles.cols {
                 let from = block.ptr.add(n * block.stride + ((4 * ty + 1) * cols + 4 * tx + 1) * LANES);
-                let to = to.add(t * LANES);
                 let mut middle = [[S::zero(); 4]; 6];
                 for x in 0..4 {
                     let column = std::array::from_fn(|y| S::load(from.add((y * cols + x) * LANES)));
                     total = S::add(total, S::add(S::add(column[0], column[1]), S::add(column[2], column[3])));
-                    let column = gradient_1d::<S>(column);
+                    let column = gradient_1d::<S, F>(column);
                     for y in 0..6 {
                         middle[y][x] = column[y];
                     }
                 }
                 for y in 0..6 {
-                    let row = gradient_1d::<S>(middle[y]);
+                    let row = gradient_1d::<S, F>(middle[y]);
                     for x in 0..6 {
-                        S::store(to.add((y * 6 + x) * step * LANES), row[x]);
+                        store(y * 6 + x, t, row[x]);
                     }
                 }
                 t += 1;
@@ -222,56 +114,88 @@ unsafe fn gradient_tiles<S: Simd>(
     }
 }
 
+/// Values from one frequency to the next, of which so many are used. A tile has one vector in each of them: an odd number of cache lines
+/// apart, they lie in different sets of a cache.
+pub(super) fn frequency_step(values: usize) -> usize {
+    values.div_ceil(LANES) / 2 * 2 * LANES + LANES
+}
+
 /// Values of scratch memory that [`forward_tiles`] needs for `count` tiles.
-pub(super) fn forward_scratch(inputs: usize, outputs: usize, count: usize) -> usize {
-    FREQUENCIES * (inputs + outputs) * count * LANES
+pub(super) fn forward_scratch(rounding: Rounding, inputs: usize, outputs: usize, count: usize) -> usize {
+    FREQUENCIES * (frequency_step(inputs * count * LANES / rounding.values()) + frequency_step(outputs * count * LANES))
+}
+
+/// Computes the tile rows `range` (counted over all images).
+///
+/// # Safety
+/// The blocks of `pass` are valid maps of its geometry, its weights were packed with the same rounding, no other job writes these tiles, and
+/// `scratch` holds [`forward_scratch`] values.
+pub(super) unsafe fn forward_tiles(
+    level: Level,
+    rounding: Rounding,
+    pass: &Pass<'_>,
+    range: (usize, usize),
+    scratch: &mut [f32],
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match rounding {
+            Rounding::None => forward_single(level, pass, range, scratch),
+            Rounding::Bf16 => forward_pairs(level, pass, range, scratch),
+        }
+    }
 }
 
 multiversion! {
-    /// Computes the tile rows `range` (counted over all images).
-    ///
-    /// # Safety
-    /// The blocks of `pass` are valid maps of its geometry, no other job writes these tiles, and `scratch` holds
-    /// [`forward_scratch`] values.
-    pub(super) fn forward_tiles(pass: &Pass<'_>, range: (usize, usize), scratch: &mut [f32]) = forward_tiles_generic;
+    fn forward_single(pass: &Pass<'_>, range: (usize, usize), scratch: &mut [f32]) = forward_tiles_generic::<Single>;
+}
+
+multiversion_of_pairs! {
+    fn forward_pairs(pass: &Pass<'_>, range: (usize, usize), scratch: &mut [f32]) = forward_tiles_generic;
 }
 
 #[inline(always)]
-unsafe fn forward_tiles_generic<S: Simd>(pass: &Pass<'_>, range: (usize, usize), scratch: &mut [f32]) {
+unsafe fn forward_tiles_generic<S: Simd, F: Factors>(pass: &Pass<'_>, range: (usize, usize), scratch: &mut [f32]) {
     let tiles = Tiles::of(pass.rows.clone(), pass.width);
     let count = (range.1 - range.0) * tiles.cols;
     let inputs = pass.inputs.len();
     let outputs = pass.outputs.len();
-    let (transformed, products) = scratch.split_at_mut(FREQUENCIES * inputs * count * LANES);
-    // SAFETY: the caller's promises; `scratch` is laid out as [frequency][block][tile][16], twice.
+    let lanes = LANES / F::VALUES;
+    let (step, product_step) = (frequency_step(inputs * count * lanes), frequency_step(outputs * count * LANES));
+    assert_eq!(scratch.len(), FREQUENCIES * (step + product_step), "scratch memory of another size");
+    let (transformed, products) = scratch.split_at_mut(FREQUENCIES * step);
+    // SAFETY: the caller's promises; `scratch` is laid out as [frequency][block][tile][channels], twice.
     unsafe {
         for (i, block) in pass.inputs.iter().enumerate() {
-            let to = transformed.as_mut_ptr().add(i * count * LANES);
-            input_tiles::<S>(block, tiles, pass.cols, range, to, inputs * count);
+            let to = transformed.as_mut_ptr().add(i * count * lanes);
+            input_tiles::<S, F>(block, tiles, pass.cols, range, |f, t, v| {
+                F::store_lanes::<S>(to.add(f * step + t * lanes), v)
+            });
         }
         for f in 0..FREQUENCIES {
-            let from = transformed.as_ptr().add(f * inputs * count * LANES);
-            let to = products.as_mut_ptr().add(f * outputs * count * LANES);
-            let weights = pass.packed.as_ptr().add(f * pass.panels.len());
+            let from = transformed.as_ptr().add(f * step);
+            let to = products.as_mut_ptr().add(f * product_step);
+            let weights = pass.packed.as_ptr().add(f * pass.panels.len() / F::VALUES);
             for (first, blocks) in groups(outputs, S::PAIR) {
-                let weights = weights.add(pass.panels.start(first));
+                let weights = weights.add(pass.panels.start(first) / F::VALUES);
                 let to = to.add(first * count * LANES);
                 if blocks == 2 {
-                    for_each_run!(S, count, |t, P| product::<S, P, 2>(from, weights, to, inputs, count, t));
+                    for_each_run!(S, count, |t, P| product::<S, F, P, 2>(from, weights, to, inputs, count, t));
                 } else {
-                    for_each_run!(S, count, |t, P| product::<S, P, 1>(from, weights, to, inputs, count, t));
+                    for_each_run!(S, count, |t, P| product::<S, F, P, 1>(from, weights, to, inputs, count, t));
                 }
             }
         }
         for block in 0..outputs {
-            output_tiles::<S>(pass, block, tiles, range, products.as_ptr().add(block * count * LANES), count);
+            let from = products.as_ptr().add(block * count * LANES);
+            output_tiles::<S, F>(pass, block, tiles, range, from, product_step);
         }
     }
 }
 
 /// `P` tiles of one frequency, `Q` output blocks.
 #[inline(always)]
-unsafe fn product<S: Simd, const P: usize, const Q: usize>(
+unsafe fn product<S: Simd, F: Factors, const P: usize, const Q: usize>(
     from: *const f32,
     weights: *const f32,
     to: *mut f32,
@@ -279,12 +203,13 @@ unsafe fn product<S: Simd, const P: usize, const Q: usize>(
     count: usize,
     t: usize,
 ) {
-    // SAFETY: the caller's layout: [block][tile][16] on both sides, panels of 16 rows of Q vectors.
+    let lanes = LANES / F::VALUES;
+    // SAFETY: the caller's layout: [block][tile][channels] on both sides, panels of 16 channels of Q vectors.
     unsafe {
         let mut acc = [[S::zero(); Q]; P];
         for i in 0..inputs {
-            let weights = weights.add(i * LANES * Q * LANES);
-            inner_product::<S, P, Q, LANES>(&mut acc, from.add((i * count + t) * LANES), LANES, weights);
+            let weights = weights.add(i * lanes * Q * LANES);
+            inner_product::<S, F, P, Q>(&mut acc, (from.add((i * count + t) * lanes), lanes), lanes, weights);
         }
         for q in 0..Q {
             for p in 0..P {
@@ -296,15 +221,14 @@ unsafe fn product<S: Simd, const P: usize, const Q: usize>(
 
 /// Transforms products back into output pixels.
 #[inline(always)]
-unsafe fn output_tiles<S: Simd>(
+unsafe fn output_tiles<S: Simd, F: Factors>(
     pass: &Pass<'_>,
     block: usize,
     tiles: Tiles,
     range: (usize, usize),
     from: *const f32,
-    count: usize,
+    step: usize,
 ) {
-    let step = pass.outputs.len() * count;
     let mut t = 0;
     for row in range.0..range.1 {
         let (n, ty) = tiles.place(row);
@@ -312,19 +236,19 @@ unsafe fn output_tiles<S: Simd>(
         for tx in 0..tiles.cols {
             let cols = 4.min(pass.width - 4 * tx);
             let pixel = ((4 * ty + 1) * pass.cols + 4 * tx + 1) * LANES;
-            // SAFETY: `from` is [frequency][block][tile][16]; only pixels of the image are stored.
+            // SAFETY: frequencies are `step` values apart; only pixels of the image are stored.
             unsafe {
                 let bias = S::load(pass.bias.as_ptr().add(block * LANES));
                 let from = from.add(t * LANES);
                 let mut middle = [[S::zero(); 6]; 4];
                 for x in 0..6 {
-                    let column = output_1d::<S>(std::array::from_fn(|y| S::load(from.add((y * 6 + x) * step * LANES))));
+                    let column = output_1d::<S, F>(std::array::from_fn(|y| S::load(from.add((y * 6 + x) * step))));
                     for y in 0..4 {
                         middle[y][x] = column[y];
                     }
                 }
                 for y in 0..rows {
-                    let values = output_1d::<S>(middle[y]);
+                    let values = output_1d::<S, F>(middle[y]);
                     for x in 0..cols {
                         let at = pixel + (y * pass.cols + x) * LANES;
                         pass.store::<S>(block, n, at, S::add(values[x], bias));
@@ -332,91 +256,6 @@ unsafe fn output_tiles<S: Simd>(
                 }
             }
             t += 1;
-        }
-    }
-}
-
-/// What the weight gradient reads and writes.
-pub(super) struct WinogradGradient<'a> {
-    pub panels: &'a Panels,
-    pub inputs: &'a [Block],
-    pub gradients: &'a [Block],
-    pub batch: usize,
-    pub tiles: Tiles,
-    pub cols: usize,
-    /// One buffer for each chunk: the panels of every frequency, then the bias gradient of every output block.
-    pub parts: Shared,
-    pub part_len: usize,
-    pub chunks: usize,
-    /// Tile rows that are transformed at a time.
-    pub rows_at_a_time: usize,
-}
-
-impl WinogradGradient<'_> {
-    /// Values of scratch memory for one job.
-    pub fn scratch(&self) -> usize {
-        FREQUENCIES * (self.inputs.len() + self.gradients.len()) * self.rows_at_a_time * self.tiles.cols * LANES
-    }
-}
-
-multiversion! {
-    /// Sums the transformed weight gradient and the bias gradient of one chunk of tile rows into the chunk's buffer.
-    ///
-    /// # Safety
-    /// The blocks are valid maps of the geometry; no other job uses this chunk's buffer; `scratch` is long enough.
-    pub(super) fn weight_chunk(args: &WinogradGradient<'_>, chunk: usize, scratch: &mut [f32]) = weight_chunk_generic;
-}
-
-#[inline(always)]
-unsafe fn weight_chunk_generic<S: Simd>(args: &WinogradGradient<'_>, chunk: usize, scratch: &mut [f32]) {
-    let (inputs, outputs) = (args.inputs.len(), args.gradients.len());
-    // SAFETY: the caller's promises; scratch is laid out as [frequency][block][tile][16], twice.
-    unsafe {
-        args.parts.slice(chunk * args.part_len, args.part_len).fill(0.0);
-        let sums = args.parts.at(chunk * args.part_len);
-        let biases = sums.add(FREQUENCIES * args.panels.len());
-        let (mut begin, end) = part(args.batch * args.tiles.rows, args.chunks, chunk);
-        while begin < end {
-            let range = (begin, end.min(begin + args.rows_at_a_time));
-            let count = (range.1 - range.0) * args.tiles.cols;
-            let (transformed, gradients) = scratch.split_at_mut(FREQUENCIES * inputs * count * LANES);
-            for (i, block) in args.inputs.iter().enumerate() {
-                let to = transformed.as_mut_ptr().add(i * count * LANES);
-                input_tiles::<S>(block, args.tiles, args.cols, range, to, inputs * count);
-            }
-            for (o, block) in args.gradients.iter().enumerate() {
-                let to = gradients.as_mut_ptr().add(o * count * LANES);
-                let bias = biases.add(o * LANES);
-                gradient_tiles::<S>(block, args.tiles, args.cols, range, to, outputs * count, bias);
-            }
-            for f in 0..FREQUENCIES {
-                let a = transformed.as_ptr().add(f * inputs * count * LANES);
-                let b = gradients.as_ptr().add(f * outputs * count * LANES);
-                accumulate::<S>(args.panels, sums.add(f * args.panels.len()), a, b, count);
-            }
-            begin = range.1;
-        }
-    }
-}
-
-/// Adds the products of all tiles of one frequency to the panels at `sums`.
-#[inline(always)]
-unsafe fn accumulate<S: Simd>(panels: &Panels, sums: *mut f32, a: *const f32, b: *const f32, count: usize) {
-    // SAFETY: the caller's layout: [block][tile][16] on both sides.
-    unsafe {
-        for (first, blocks) in groups(panels.outputs.len(), S::PAIR) {
-            let sums = sums.add(panels.start(first));
-            for i in 0..panels.inputs.len() {
-                let sums = sums.add(i * LANES * blocks * LANES);
-                let a = a.add(i * count * LANES);
-                let b0 = b.add(first * count * LANES);
-                if blocks == 2 {
-                    let b = [b0, b0.add(count * LANES)];
-                    super::direct::outer_rows::<S, 2, LANES>(sums, LANES, a, b, count);
-                } else {
-                    super::direct::outer_rows::<S, 1, LANES>(sums, LANES, a, [b0], count);
-                }
-            }
         }
     }
 }
@@ -446,29 +285,35 @@ unsafe fn store_part<S: Simd>(to: *mut f32, v: S::V, count: usize) {
 }
 
 multiversion! {
-    /// Packs the weights of input block `block` for all frequencies.
-    ///
-    /// # Safety
-    /// `weights` is HWIO of the panels' size; no other job packs this block.
-    fn pack_block(panels: &Panels, weights: &[f32], block: usize, to: Shared) = pack_block_generic;
+    fn pack_block_single(panels: &Panels, weights: &[f32], block: usize, to: Shared) = pack_block_generic::<Single>;
 }
 
+multiversion_of_pairs! {
+    fn pack_block_pairs(panels: &Panels, weights: &[f32], block: usize, to: Shared) = pack_block_generic;
+}
+
+/// Packs the weights of input block `block` for all frequencies.
+///
+/// # Safety
+/// `weights` is HWIO of the panels' size; no other job packs this block.
 #[inline(always)]
-unsafe fn pack_block_generic<S: Simd>(panels: &Panels, weights: &[f32], block: usize, to: Shared) {
+unsafe fn pack_block_generic<S: Simd, F: Factors>(panels: &Panels, weights: &[f32], block: usize, to: Shared) {
     let (inputs, outputs) = totals(panels);
     let input = panels.inputs[block];
     for (first, blocks) in groups(panels.outputs.len(), S::PAIR) {
         for lane in 0..input.count {
             for q in 0..blocks {
                 let output = panels.outputs[first + q];
-                let row = panels.start(first) + (panels.row(block, 0, lane) * blocks + q) * LANES;
+                // The first channel of a block comes first in a factor, since a block has a multiple of their values.
+                let row = (panels.start(first) + panels.row(block, 0, 0) * blocks * LANES) / F::VALUES + q * LANES;
                 // SAFETY: inside the weights and inside the panels.
                 unsafe {
                     let from = weights.as_ptr().add((input.first + lane) * outputs + output.first);
                     let load =
                         |y: usize, x: usize| load_part::<S>(from.add((y * 3 + x) * inputs * outputs), output.count);
                     transform_2d!(weight_1d, 3 => 6, load, |y: usize, x: usize, v| {
-                        S::store(to.at((y * 6 + x) * panels.len() + row), S::flush(v))
+                        let to = to.at((y * 6 + x) * panels.len() / F::VALUES + row);
+                        F::store_next::<S>(to, blocks * LANES, lane, S::flush(v))
                     });
                 }
             }
@@ -476,29 +321,40 @@ unsafe fn pack_block_generic<S: Simd>(panels: &Panels, weights: &[f32], block: u
     }
 }
 
-/// Packs weights as `[frequency]` panels.
-pub(super) fn pack(level: super::simd::Level, panels: &Panels, weights: &[f32], to: &mut Buffer) {
-    to.grow(FREQUENCIES * panels.len());
+/// Packs weights as `[frequency]` panels, into the first `FREQUENCIES / values of a factor` parts of `to`.
+pub(super) fn pack(level: Level, rounding: Rounding, panels: &Panels, weights: &[f32], to: &mut Buffer) {
+    to.grow(FREQUENCIES * panels.len() / rounding.values());
     let (inputs, outputs) = totals(panels);
     assert_eq!(weights.len(), 9 * inputs * outputs, "weights of another size than the convolution");
     let to = Shared::new(to.as_mut_slice());
     for_each_job(panels.inputs.len(), |block| {
         // SAFETY: each job has an input block of its own; sizes as asserted.
-        unsafe { pack_block(level, panels, weights, block, to) }
+        unsafe {
+            match rounding {
+                Rounding::None => pack_block_single(level, panels, weights, block, to),
+                Rounding::Bf16 => pack_block_pairs(level, panels, weights, block, to),
+            }
+        }
     });
 }
 
 multiversion! {
-    /// Adds up the chunks of input block `block` and transforms them into weight gradients (HWIO).
-    ///
-    /// # Safety
-    /// `parts` holds `chunks` buffers `stride` apart; no other job writes the gradients of this block's channels.
-    fn unpack_block(panels: &Panels, parts: &[f32], stride: usize, chunks: usize, block: usize, to: Shared)
-        = unpack_block_generic;
+    fn unpack_block_single(panels: &Panels, parts: &[f32], stride: usize, chunks: usize, block: usize, to: Shared)
+        = unpack_block_generic::<Single>;
 }
 
+// Nothing is rounded here: only the points are those of pairs.
+multiversion! {
+    fn unpack_block_pairs(panels: &Panels, parts: &[f32], stride: usize, chunks: usize, block: usize, to: Shared)
+        = unpack_block_generic::<Pair>;
+}
+
+/// Adds up the chunks of input block `block` and transforms them into weight gradients (HWIO).
+///
+/// # Safety
+/// `parts` holds `chunks` buffers `stride` apart; no other job writes the gradients of this block's channels.
 #[inline(always)]
-unsafe fn unpack_block_generic<S: Simd>(
+unsafe fn unpack_block_generic<S: Simd, F: Factors>(
     panels: &Panels,
     parts: &[f32],
     stride: usize,
@@ -533,9 +389,10 @@ unsafe fn unpack_block_generic<S: Simd>(
     }
 }
 
-/// Adds up the chunks of a [`WinogradGradient`] into HWIO order.
+/// Adds up the chunks of a [`WinogradGradient`](super::winograd_gradient::WinogradGradient) into HWIO order.
 pub(super) fn unpack(
-    level: super::simd::Level,
+    level: Level,
+    rounding: Rounding,
     panels: &Panels,
     parts: &[f32],
     stride: usize,
@@ -548,6 +405,11 @@ pub(super) fn unpack(
     let to = Shared::new(to);
     for_each_job(panels.inputs.len(), |block| {
         // SAFETY: each job has input channels of its own; sizes as asserted.
-        unsafe { unpack_block(level, panels, parts, stride, chunks, block, to) }
+        unsafe {
+            match rounding {
+                Rounding::None => unpack_block_single(level, panels, parts, stride, chunks, block, to),
+                Rounding::Bf16 => unpack_block_pairs(level, panels, parts, stride, chunks, block, to),
+            }
+        }
     });
 }

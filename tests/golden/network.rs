@@ -6,9 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cellsparse_core::networks::Method;
-use cellsparse_core::networks::{
-    Arithmetic, CandleNetwork, CpuPlan, Device, Graph, Precision, StarDistConfig, Weights,
-};
+use cellsparse_core::networks::{CandleNetwork, CpuPlan, Device, Graph, Precision, StarDistConfig, Weights};
 use cellsparse_core::random::Random;
 use common::{Fixture, fixture};
 
@@ -182,9 +180,8 @@ impl Gradients {
     }
 
     /// Those that the kernels of this crate compute.
-    fn computed(&self, arithmetic: Arithmetic) -> Vec<Vec<f32>> {
-        let plan = CpuPlan::new(&self.graph, Method::Fast, Self::SHAPE, true).unwrap();
-        let mut plan = plan.with_arithmetic(arithmetic);
+    fn computed(&self, method: Method) -> Vec<Vec<f32>> {
+        let mut plan = CpuPlan::new(&self.graph, method, Self::SHAPE, true).unwrap();
         plan.set_weights(&self.weights);
         plan.forward(&self.weights, &self.input);
         let single: Vec<Vec<f32>> = self.factors.iter().map(|f| f.iter().map(|v| *v as f32).collect()).collect();
@@ -203,7 +200,7 @@ fn gradients_of_both_executors_agree() {
         StarDistConfig { grid: [4, 1], n_channels: 5, n_classes: Some(2), ..small() },
     ] {
         let case = Gradients::of(&config);
-        let got = case.computed(Arithmetic::F32);
+        let got = case.computed(Method::Fast);
         let largest = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
         let overall = case.want.iter().map(|values| largest(values)).fold(0.0, f64::max);
         for ((parameter, got), want) in case.weights.parameters().iter().zip(&got).zip(&case.want) {
@@ -216,18 +213,18 @@ fn gradients_of_both_executors_agree() {
 }
 
 #[test]
-fn gradients_in_16_bits_lie_within_6_percent_of_those_in_64() {
+fn gradients_from_16_bit_factors_lie_within_a_tenth_of_those_in_64_bits() {
     // Of a network with random weights that normalises over batches, gradients follow the last digits of the maps: no bound holds.
     for config in [small(), StarDistConfig { grid: [4, 1], n_channels: 5, n_classes: Some(2), ..small() }] {
         let case = Gradients::of(&config);
-        let got = case.computed(Arithmetic::Bf16);
+        let got = case.computed(Method::FastBf16);
         let length = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
         let whole = length(&mut case.want.iter().flatten().copied());
         let error = got.iter().flatten().zip(case.want.iter().flatten()).map(|(a, b)| f64::from(*a) - b);
         let error = length(&mut error.into_iter()) / whole;
-        assert!(error < 0.06, "{error}");
+        assert!(error < 0.1, "{error}");
         assert!(error > 1e-4, "{error}: nothing was rounded");
-        assert_eq!(got, case.computed(Arithmetic::Bf16));
+        assert_eq!(got, case.computed(Method::FastBf16));
     }
 }
 

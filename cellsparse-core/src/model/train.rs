@@ -131,7 +131,7 @@ impl Model {
                 )));
             }
         }
-        let chosen = device::resolve_in(options.device, options.precision)?;
+        let chosen = device::resolve_for_training(options)?;
         let pool = self.network.engines.pool_for(options.threads)?;
         let mut train = || self.train_on(data, validation, options, &chosen.device, observer);
         let ending = match pool {

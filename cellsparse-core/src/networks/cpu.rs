@@ -1,6 +1,5 @@
 //! Runs a [`Graph`] with the kernels of `cellsparse-kernels`, for one shape, without allocating during a step.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +8,6 @@ use cellsparse_kernels::{
     Buffer, Conv, Layout, Level, Method, affine, channel_moments, max_pool, stopping_when, upsample, with_team,
 };
 
-use super::arithmetic::Arithmetic;
 use super::bands::{self, Bands, Part, Step};
 use super::graph::{Graph, Node, NodeId, Op, Statistics};
 use super::memory::{NO_SLOT, Places, Pool};
@@ -28,7 +26,6 @@ use crate::error::{Error, Result};
 pub struct CpuPlan {
     pub(super) graph: Arc<Graph>,
     pub(super) level: Level,
-    pub(super) arithmetic: Arithmetic,
     pub(super) layouts: Vec<Layout>,
     pub(super) convs: Vec<Option<Conv>>,
     /// Moments of every normalisation in the last forward pass.
@@ -90,7 +87,7 @@ impl CpuPlan {
         let workspace = if training { plan.convs.iter().flatten().map(Conv::workspace).max().unwrap_or(0) } else { 0 };
         plan.workspace.try_grow(workspace).map_err(|_| no_memory(4 * workspace as u64, what()))?;
         // A plan that spares memory, which always computes directly, packs the weights of one layer at a time.
-        let packed = plan.convs.iter_mut().enumerate().filter(|_| method == Method::Fast);
+        let packed = plan.convs.iter_mut().enumerate().filter(|_| method != Method::Direct);
         for (id, conv) in packed {
             let Some(conv) = conv else { continue };
             let values = conv.weight_values(training) as u64;
@@ -98,12 +95,6 @@ impl CpuPlan {
             conv.try_reserve(transposed).map_err(|_| no_memory(4 * values, what()))?;
         }
         Ok(plan)
-    }
-
-    /// The same plan, computing with these numbers. Weights that it has are given again before the next pass.
-    pub fn with_arithmetic(mut self, arithmetic: Arithmetic) -> Self {
-        self.arithmetic = arithmetic;
-        self
     }
 
     /// The same plan, which takes memory for the packed weights of one layer at a time instead of all. Plans for training keep theirs.
@@ -165,7 +156,6 @@ impl CpuPlan {
         let mut plan = Self {
             graph: Arc::clone(graph),
             level,
-            arithmetic: Arithmetic::F32,
             moments: vec![ChannelMoments::default(); layouts.len()],
             given: vec![Vec::new(); layouts.len()],
             layouts,
@@ -304,20 +294,17 @@ impl CpuPlan {
 
     fn pack_weights(&mut self, id: NodeId, weights: &Weights) {
         let Some(conv) = &mut self.convs[id] else { return };
-        let mut kernel = Cow::Borrowed(weights.values(self.offsets[id]));
-        if self.arithmetic != Arithmetic::F32 {
-            self.arithmetic.round(kernel.to_mut());
-        }
+        let kernel = weights.values(self.offsets[id]);
         let biased = matches!(self.graph.nodes()[id].op, Op::Conv { bias: true, .. });
         let bias = if biased { weights.values(self.offsets[id] + 1) } else { &[] };
         if self.is_sparing {
-            conv.set_weights_in(std::mem::take(&mut self.packed), &kernel, bias);
+            conv.set_weights_in(std::mem::take(&mut self.packed), kernel, bias);
         } else {
-            conv.set_weights(&kernel, bias);
+            conv.set_weights(kernel, bias);
         }
         let reads_input = self.graph.sources(id).contains(&0);
         if self.training && !reads_input {
-            conv.set_transposed_weights(&kernel);
+            conv.set_transposed_weights(kernel);
         }
     }
 
@@ -341,7 +328,6 @@ impl CpuPlan {
     fn forward_layers(&mut self, weights: &Weights, input: &[f32], cancel: &CancelToken) -> Result<()> {
         let map = self.maps.slice_mut(self.slots[0]);
         self.layouts[0].pack(input, map);
-        self.arithmetic.round(map);
         let bands = std::mem::take(&mut self.bands);
         let done = self.forward_nodes(&bands, weights, cancel);
         self.bands = bands;
@@ -387,9 +373,6 @@ impl CpuPlan {
         }
         if let Some(conv) = self.convs[id].as_mut().filter(|_| self.is_sparing) {
             self.packed = conv.take_memory();
-        }
-        if !self.graph.outputs().contains(&id) {
-            self.arithmetic.round(target);
         }
     }
 

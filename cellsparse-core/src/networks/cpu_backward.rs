@@ -8,7 +8,6 @@ use cellsparse_kernels::{
     max_pool_gradient, stopping_when, upsample_gradient, with_team,
 };
 
-use super::arithmetic::Arithmetic;
 use super::cpu::{CpuPlan, NodeTimes, length, vector};
 use super::graph::{Activation, Graph, NodeId, Op};
 use super::memory::{NO_SLOT, Pool};
@@ -42,7 +41,6 @@ impl CpuPlan {
         let mut pass = Backward {
             graph: &graph,
             level: self.level,
-            arithmetic: self.arithmetic,
             layouts: &self.layouts,
             offsets: &self.offsets,
             convs: &self.convs,
@@ -121,7 +119,6 @@ struct GradientSlot {
 struct Backward<'a> {
     graph: &'a Graph,
     level: Level,
-    arithmetic: Arithmetic,
     layouts: &'a [Layout],
     offsets: &'a [usize],
     convs: &'a [Option<Conv>],
@@ -153,9 +150,8 @@ impl<'a> Backward<'a> {
         for id in (1..self.layouts.len()).rev() {
             let Some(slot) = self.pending[id].slot.take() else { continue };
             cancel.check()?;
-            let mut gradient = self.maps.take(slot);
+            let gradient = self.maps.take(slot);
             let begin = Instant::now();
-            self.arithmetic.round(gradient.as_mut_slice());
             self.propagate(id, gradient.as_slice());
             self.times[id].inputs = begin.elapsed().saturating_sub(self.times[id].parameters);
             self.maps.put(slot, gradient);

@@ -64,6 +64,7 @@ impl Device {
     /// How the CPU computes convolutions.
     pub(super) fn method(&self) -> Method {
         match self.0 {
+            Kind::Cpu(Arithmetic::Bf16, Method::Fast) => Method::FastBf16,
             Kind::Cpu(_, method) => method,
             #[cfg(feature = "candle")]
             Kind::Accelerator(_) => Method::Fast,

@@ -36,8 +36,8 @@ struct Passes {
 }
 
 /// Pixels that pass through a network together at least while it learns: with fewer, the layers with the smallest maps would have too
-/// little to do at once. Three patches of the original StarDist.
-const PIXELS_AT_ONCE: usize = 3 * 224 * 224;
+/// little to do at once. Two patches of the original StarDist.
+const PIXELS_AT_ONCE: usize = 2 * 224 * 224;
 
 #[derive(Debug)]
 enum Executor {
@@ -60,7 +60,7 @@ impl Engine {
             return Ok(Self::of(Executor::Candle(Box::new(CandleEngine::new(graph, device, shape, training)?))));
         }
         debug_assert!(device.is_cpu(), "without Candle there is no other device");
-        let plan = CpuPlan::new(graph, device.method(), shape, training)?.with_arithmetic(device.arithmetic());
+        let plan = CpuPlan::new(graph, device.method(), shape, training)?;
         Ok(Self::of(Executor::Cpu(Box::new(if device.is_sparing() { plan.sparing() } else { plan }))))
     }
 
@@ -273,7 +273,7 @@ mod tests {
     fn images_that_nothing_joins_pass_in_parts_that_divide_the_batch() {
         let at_once = |graph: &Graph, batch, side| Engine::images_at_once(graph, &Device::cpu(), [batch, side, side]);
         let parts = [(8, 224), (7, 224), (6, 224), (4, 128), (3, 1024), (0, 224)];
-        assert_eq!(parts.map(|(batch, side)| at_once(&graph(false), batch, side)), [4, 7, 3, 4, 1, 0]);
+        assert_eq!(parts.map(|(batch, side)| at_once(&graph(false), batch, side)), [2, 7, 2, 4, 1, 0]);
         assert_eq!(at_once(&graph(true), 8, 224), 8, "moments of the batch");
     }
 

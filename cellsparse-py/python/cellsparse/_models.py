@@ -183,8 +183,8 @@ class Model:
             The model is written there after the first step, every 25 steps (200 with the reference preset), and in
             between as often as takes a twentieth of the time.
         precision : {"auto", "f32", "tf32", "bf16"}
-            Numbers to compute with. "bf16" rounds maps, gradients and kernels to 16 bits, and is not faster on the CPU;
-            CUDA devices alone have "tf32".
+            Numbers to compute with. With "bf16" factors of products have 16 bits; "auto" takes it where the CPU is quicker
+            with it, and 32 bits elsewhere. CUDA devices alone have "tf32".
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
         memory : int or str, optional
@@ -302,8 +302,8 @@ class Model:
         rescale : bool
             Whether it is.
         precision : {"auto", "f32", "tf32", "bf16"}
-            Numbers to compute with. "bf16" rounds maps, gradients and kernels to 16 bits, and is not faster on the CPU;
-            CUDA devices alone have "tf32".
+            Numbers to compute with. With "bf16" factors of products have 16 bits, which is quicker on some CPUs; "auto"
+            takes 32 bits. CUDA devices alone have "tf32".
         threads : int, optional
             Compute threads, one per core by default. The result does not depend on it.
         memory : int or str, optional
