@@ -32,7 +32,7 @@ fail() {
 
 # Pinned: another Zig links another C library.
 tools() {
-  local wanted="ziglang==0.17.1 cargo-zigbuild==0.24.1 maturin==1.16.0"
+  local wanted="ziglang==0.17.1 cargo-zigbuild==0.24.1 maturin==1.16.0 pefile==2024.8.26"
   if [ "$(cat "$out/tools/installed" 2> /dev/null)" != "$wanted" ]; then
     rm -rf "$out/tools"
     "$python" -m venv "$out/tools"

@@ -124,15 +124,14 @@ try_musl_aarch64() {
 
 # What programs and libraries for Windows ask of the system: nothing that comes with a compiler.
 windows_needs() {
-  local foreign files platform
+  local platform tag=win_amd64 files text
   platform=$(sed -n "s/^$1 \([^ ]*\) .*/\1/p" packaging/targets.txt)
-  files=("$out/$1"/bin/cellsparse.exe "$out/$1"/lib/*.dll "$out/natives/native/$platform"/*.dll)
-  foreign=$(x86_64-w64-mingw32-objdump -p "${files[@]}" | sed -n 's/.*DLL Name: //p' | tr '[:upper:]' '[:lower:]' | sort -u |
-    { grep -vxE '(api-ms-win-.*|kernel32|ntdll|userenv|ws2_32|bcrypt|bcryptprimitives|advapi32)\.dll' || true; } | tr '\n' ' ')
-  if [ -n "$foreign" ]; then
-    note "$1" "needs" "wrong: $foreign"
+  [[ $1 != aarch64-* ]] || tag=win_arm64
+  files=("$out/$1"/bin/cellsparse.exe "$out/$1"/lib/*.dll "$out/natives/native/$platform"/*.dll "$out"/wheels/*-"$tag".whl)
+  if text=$("$python" packaging/windows_check.py "${1%%-*}" "${files[@]}"); then
+    note "$1" "needs" "$text"
   else
-    note "$1" "needs" "of ${#files[@]} files libraries of Windows alone"
+    note "$1" "needs" "wrong: $text"
   fi
 }
 
@@ -150,7 +149,6 @@ try_windows() {
     x86_64-w64-mingw32-gcc -O2 -shared -o "$system/bcryptprimitives.dll" packaging/bcryptprimitives.c -ladvapi32 ||
       { note "$target" Wine "left out: no x86_64-w64-mingw32-gcc for what this Wine lacks" && return; }
   fi
-  windows_needs "$target"
   try "$target" Wine wine "$2"
   windows_names "$target" "$2"
   c_program "$target"
@@ -199,7 +197,10 @@ for target in "${targets[@]}"; do
   built=$(ls "$out/$target"/bin/cellsparse* 2> /dev/null || true)
   [ -n "$built" ] || { note "$target" - "left out: not built" && continue; }
   echo "== $target"
-  case $target in *-linux-*) linux_needs "$target" ;; esac
+  case $target in
+    *-linux-*) linux_needs "$target" ;;
+    *-windows-*) windows_needs "$target" ;;
+  esac
   case $target in
     x86_64-unknown-linux-gnu) try_gnu_x86_64 "$target" "$built" ;;
     aarch64-unknown-linux-gnu) try_gnu_aarch64 "$target" "$built" ;;
