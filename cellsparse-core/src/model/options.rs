@@ -222,7 +222,7 @@ pub struct TrainOptions {
     pub rescale: bool,
     /// Where to run.
     pub device: Device,
-    /// The numbers to compute with. The reference preset computes in 32 bits unless others are named.
+    /// The numbers to compute with. The reference preset computes in 32 bits.
     pub precision: Precision,
     /// Compute threads; `None` takes one per core, and more than twice as many are not made. A call from inside a pool of
     /// rayon runs in that pool and makes none. The result does not depend on it.
