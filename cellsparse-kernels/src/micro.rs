@@ -16,6 +16,22 @@ pub(super) trait Factors {
     /// The instruction set of `S` is available, and `to` has room for `16 / VALUES` factors.
     unsafe fn store_lanes<S: Simd>(to: *mut f32, v: S::V);
 
+    /// Stores the vector of 16 channels of tile `index`, among those of all tiles from `to` on, as it is summed over `CHANNELS` or over tiles.
+    ///
+    /// # Safety
+    /// As of [`store_lanes`](Self::store_lanes) and [`store_next`](Self::store_next).
+    #[inline(always)]
+    unsafe fn store_tile<S: Simd, const CHANNELS: bool>(to: *mut f32, index: usize, v: S::V) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            if CHANNELS {
+                Self::store_lanes::<S>(to.add(index * LANES / Self::VALUES), v);
+            } else {
+                Self::store_next::<S>(to, LANES, index, v);
+            }
+        }
+    }
+
     /// Stores a vector that is number `index` in the sum among factors of 16 lanes that begin at `to`, `step` apart. Every vector
     /// is stored once, in their order.
     ///

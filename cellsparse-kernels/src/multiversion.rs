@@ -1,4 +1,7 @@
 //! Kernels that are written once and compiled for every instruction set.
+//!
+//! Every function of a kernel that takes vectors is `#[inline(always)]`. A closure cannot be: one that is handed on may be compiled by
+//! itself, without the instruction set, and calls a function for every instruction then.
 
 /// Compiles a kernel that is generic over [`Simd`](super::simd::Simd) for every instruction set and chooses at run time.
 ///

@@ -13,6 +13,13 @@ unsafe fn both_signs<S: Simd>(point: f32, even: S::V, odd: S::V) -> [S::V; 2] {
     unsafe { [S::fma(S::set(point), odd, even), S::fma(S::set(-point), odd, even)] }
 }
 
+/// `high - square * low`: a polynomial without the power that a pair of points has in common.
+#[inline(always)]
+unsafe fn without<S: Simd>(square: f32, low: S::V, high: S::V) -> S::V {
+    // SAFETY: arithmetic only.
+    unsafe { S::fma(S::set(-square), low, high) }
+}
+
 /// `B^T d`: six values of the input to six frequencies.
 #[inline(always)]
 pub(super) unsafe fn input_1d<S: Simd, F: Factors>(d: [S::V; 6]) -> [S::V; 6] {
@@ -20,17 +27,16 @@ pub(super) unsafe fn input_1d<S: Simd, F: Factors>(d: [S::V; 6]) -> [S::V; 6] {
     let (a2, b2) = (a * a, b * b);
     // SAFETY: arithmetic only.
     unsafe {
-        let without = |square: f32, low: S::V, high: S::V| S::fma(S::set(-square), low, high);
-        let [near, near_negative] = both_signs::<S>(a, without(b2, d[2], d[4]), without(b2, d[1], d[3]));
-        let [far, far_negative] = both_signs::<S>(b, without(a2, d[2], d[4]), without(a2, d[1], d[3]));
+        let [near, near_negative] = both_signs::<S>(a, without::<S>(b2, d[2], d[4]), without::<S>(b2, d[1], d[3]));
+        let [far, far_negative] = both_signs::<S>(b, without::<S>(a2, d[2], d[4]), without::<S>(a2, d[1], d[3]));
         let product = S::set(a2 * b2);
         [
-            S::fma(product, d[0], without(a2 + b2, d[2], d[4])),
+            S::fma(product, d[0], without::<S>(a2 + b2, d[2], d[4])),
             near,
             near_negative,
             far,
             far_negative,
-            S::fma(product, d[1], without(a2 + b2, d[3], d[5])),
+            S::fma(product, d[1], without::<S>(a2 + b2, d[3], d[5])),
         ]
     }
 }
@@ -58,11 +64,9 @@ pub(super) unsafe fn gradient_1d<S: Simd, F: Factors>(g: [S::V; 4]) -> [S::V; 6]
     let [a, b] = F::POINTS;
     // SAFETY: arithmetic only.
     unsafe {
-        let at = |point: f32| {
-            let square = S::set(point * point);
-            both_signs::<S>(point, S::fma(square, g[2], g[0]), S::fma(square, g[3], g[1]))
-        };
-        let ([near, near_negative], [far, far_negative]) = (at(a), at(b));
+        let (a2, b2) = (S::set(a * a), S::set(b * b));
+        let [near, near_negative] = both_signs::<S>(a, S::fma(a2, g[2], g[0]), S::fma(a2, g[3], g[1]));
+        let [far, far_negative] = both_signs::<S>(b, S::fma(b2, g[2], g[0]), S::fma(b2, g[3], g[1]));
         [g[0], near, near_negative, far, far_negative, g[3]]
     }
 }

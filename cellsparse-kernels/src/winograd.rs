@@ -40,17 +40,17 @@ impl Tiles {
     }
 }
 
-/// Transforms the tile rows `range` of one block; `store(f, t, v)` takes frequency `f` of tile `t`.
+/// Transforms the tile rows `range` of one block, to factors of sums over channels or over tiles; frequency `f` goes to `to + f * step`.
 ///
 /// # Safety
-/// `block` is a bordered map of `cols` columns.
+/// `block` is a bordered map of `cols` columns; `to` has room for all frequencies and tiles.
 #[inline(always)]
-pub(super) unsafe fn input_tiles<S: Simd, F: Factors>(
+pub(super) unsafe fn input_tiles<S: Simd, F: Factors, const CHANNELS: bool>(
     block: &Block,
     tiles: Tiles,
     cols: usize,
     range: (usize, usize),
-    store: impl Fn(usize, usize, S::V),
+    (to, step): (*mut f32, usize),
 ) {
     let mut t = 0;
     for row in range.0..range.1 {
@@ -63,7 +63,7 @@ pub(super) unsafe fn input_tiles<S: Simd, F: Factors>(
                     input_1d,
                     6 => 6,
                     |y: usize, x: usize| S::load(from.add((y * cols + x) * LANES)),
-                    |y: usize, x: usize, v| store(y * 6 + x, t, v)
+                    |y: usize, x: usize, v| F::store_tile::<S, CHANNELS>(to.add((y * 6 + x) * step), t, v)
                 );
             }
             t += 1;
@@ -71,7 +71,7 @@ pub(super) unsafe fn input_tiles<S: Simd, F: Factors>(
     }
 }
 
-/// Transforms the gradient tiles of one block like [`input_tiles`], and adds the gradients to `bias`.
+/// Transforms the gradient tiles of one block like [`input_tiles`], for sums over tiles, and adds the gradients to `bias`.
 ///
 /// # Safety
 /// As [`input_tiles`]; `bias` holds one vector.
@@ -82,7 +82,7 @@ pub(super) unsafe fn gradient_tiles<S: Simd, F: Factors>(
     cols: usize,
     range: (usize, usize),
     bias: *mut f32,
-    store: impl Fn(usize, usize, S::V),
+    (to, step): (*mut f32, usize),
 ) {
     let mut t = 0;
     // SAFETY: gradients beyond the image are 0 and stored up to the next multiple of 4.
@@ -104,7 +104,7 @@ pub(super) unsafe fn gradient_tiles<S: Simd, F: Factors>(
                 for y in 0..6 {
                     let row = gradient_1d::<S, F>(middle[y]);
                     for x in 0..6 {
-                        store(y * 6 + x, t, row[x]);
+                        F::store_tile::<S, false>(to.add((y * 6 + x) * step), t, row[x]);
                     }
                 }
                 t += 1;
@@ -168,9 +168,7 @@ unsafe fn forward_tiles_generic<S: Simd, F: Factors>(pass: &Pass<'_>, range: (us
     unsafe {
         for (i, block) in pass.inputs.iter().enumerate() {
             let to = transformed.as_mut_ptr().add(i * count * lanes);
-            input_tiles::<S, F>(block, tiles, pass.cols, range, |f, t, v| {
-                F::store_lanes::<S>(to.add(f * step + t * lanes), v)
-            });
+            input_tiles::<S, F, true>(block, tiles, pass.cols, range, (to, step));
         }
         for f in 0..FREQUENCIES {
             let from = transformed.as_ptr().add(f * step);

@@ -155,14 +155,11 @@ unsafe fn transform_block<S: Simd, F: Factors>(
         if let Some(output) = block.checked_sub(inputs) {
             let to = to.add(FREQUENCIES * step + output * places);
             let bias = biases.add(output * LANES);
-            gradient_tiles::<S, F>(&args.gradients[output], args.tiles, args.cols, range, bias, |f, t, v| {
-                F::store_next::<S>(to.add(f * gradient_step), LANES, t, v)
-            });
+            let to = (to, gradient_step);
+            gradient_tiles::<S, F>(&args.gradients[output], args.tiles, args.cols, range, bias, to);
         } else {
             let to = to.add(block * places);
-            input_tiles::<S, F>(&args.inputs[block], args.tiles, args.cols, range, |f, t, v| {
-                F::store_next::<S>(to.add(f * step), LANES, t, v)
-            });
+            input_tiles::<S, F, false>(&args.inputs[block], args.tiles, args.cols, range, (to, step));
         }
     }
 }
