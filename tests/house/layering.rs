@@ -358,6 +358,31 @@ fn no_code_asks_for_the_time_of_day() {
     assert!(files.is_empty(), "{files:?} take the time of day, which may be set; take std::time::Instant");
 }
 
+/// Signatures and closures in `code` by which a vector would be handed to a closure.
+fn vectors_in_closures(code: &str) -> Vec<&str> {
+    let signatures = code.split("fn ").skip(1).map(|rest| rest.split('{').next().unwrap_or_default());
+    let closures = code.lines().filter(|line| line.contains("= |"));
+    let takes_some = |text: &&str| text.contains("Fn(") && text.split("Fn(").skip(1).any(|rest| rest.contains("S::V"));
+    let is_one = |line: &&str| line.split('|').nth(1).is_some_and(|parameters| parameters.contains("S::V"));
+    signatures.filter(takes_some).chain(closures.filter(is_one)).map(str::trim).collect()
+}
+
+/// A closure may be compiled by itself, without the instruction set: a training step with AVX2 took twice as long.
+#[test]
+fn kernels_hand_no_vector_to_a_closure() {
+    let mut files = Vec::new();
+    rust_files(&root().join("cellsparse-kernels/src"), &mut files);
+    assert!(files.len() > 15, "{} files", files.len());
+    for file in files {
+        let (code, _) = without_tests(&fs::read_to_string(&file).expect("a source file"));
+        let found = vectors_in_closures(&code);
+        assert!(found.is_empty(), "{file:?}: {found:?}; take a function with #[inline(always)]");
+    }
+    let handed = "unsafe fn tiles<S: Simd>(from: usize, store: impl Fn(usize, S::V)) {\n    let low = |v: S::V| v;\n}";
+    assert_eq!(vectors_in_closures(handed).len(), 2);
+    assert!(vectors_in_closures("fn add<S: Simd>(a: S::V) {\n    let at = |x: usize| x;\n}").is_empty());
+}
+
 #[test]
 fn imports_are_recognised() {
     let code = "use crate::error::{Error, Result};\nuse crate::{raster::Image, model};\nfn f() { crate::random::g() }\n\
