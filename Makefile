@@ -126,7 +126,8 @@ torture: ## Kill trainings, predictions and servers at random, let clients wait 
 test-java: ## Run the tests of Java on the library that the tests of Rust built
 	cargo test $(PACKAGES) --no-run
 	$(MAKE) --no-print-directory java-natives FROM=target/debug/deps
-	$(MVN) test
+# Java names files in the letters of the locale alone, and a system with little has none set.
+	LC_ALL=C.UTF-8 $(MVN) test
 
 java: ## Build the jars of Java and of QuPath's extension with the native library of this platform, in release mode
 	cargo build --release -p cellsparse-jni --features sam
