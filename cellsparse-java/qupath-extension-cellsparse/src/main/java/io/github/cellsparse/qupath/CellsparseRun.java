@@ -392,10 +392,10 @@ public final class CellsparseRun {
             int left = LONGEST_REGIONS;
             for (Shape area : where) {
                 String call = call(area);
-                left -= call.length();
-                if (call.length() > LONGEST_REGION || left < 0) {
+                if (call.length() > Math.min(LONGEST_REGION, left)) {
                     selection = true;
                 } else {
+                    left -= call.length();
                     script.append("    .").append(call).append('\n');
                 }
             }
