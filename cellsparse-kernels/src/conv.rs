@@ -23,7 +23,7 @@ pub enum Method {
     /// Direct everywhere: slower, with rounding errors ten times smaller.
     Direct,
     /// As [`Fast`](Self::Fast), and where Winograd is taken the factors of its products are rounded to bfloat16, which puts results a
-    /// hundredth of their spread apart. Quicker where [`Level::multiplies_bf16`] is true.
+    /// hundredth of their spread apart. Quicker where [`Level::is_quicker_in_bf16`] is true.
     FastBf16,
 }
 

@@ -101,7 +101,7 @@ impl Factors for Single {
 
 impl Factors for Pair {
     const VALUES: usize = 2;
-    // The best of 36 pairs on random maps and weights: 0.010 of the spread of results instead of 0.022 with 1 and 2.
+    // The best of 42 pairs (benches/winograd_points.py): 0.010 of the spread of results instead of 0.022 with 1 and 2.
     const POINTS: [f32; 2] = [0.625, 1.5];
 
     #[inline(always)]
