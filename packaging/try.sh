@@ -26,7 +26,7 @@ note() {
 }
 
 # Small enough for an emulator, with the default networks and the starting weights.
-arguments=(--steps 3 --batch-size 1 --patch-size 96 --seed 1 --threads 2)
+arguments=(--steps 3 --batch-size 1 --patch-size 96 --seed 1 --threads 2 --precision f32)
 
 # round LOGS FOLDER PROGRAM ...: trains each algorithm and predicts with it, into FOLDER as the program sees it.
 round() {

@@ -16,7 +16,9 @@ import cellsparse as cs
 def model():
     field = cs.synthetic.field(seed=1, shape=(128, 160))
     model = cs.StarDist()
-    model.train([field.image], [field.annotation], steps=4, batch_size=1, patch_size=96, progress=False)
+    options = {"steps": 4, "batch_size": 1, "patch_size": 96, "progress": False}
+    # The same on every computer.
+    model.train([field.image], [field.annotation], precision="f32", **options)
     return model
 
 
