@@ -947,7 +947,7 @@ cellsparse_status cellsparse_model_history(const struct cellsparse_model *model,
 
 /**
  * What the last training of a model by this handle did and what a user should know of it, as a JSON object: steps, seconds,
- * seconds_per_step, loss, device, stopped, begun ("random", "starter" or "model": what it began with), kept ("trained", or
+ * seconds_per_step, loss, device, precision, stopped, begun ("random", "starter" or "model": what it began with), kept ("trained", or
  * "start" when the weights before it segment what was drawn better and were kept), notes (an array of sentences); null when
  * there was none. Free the text with cellsparse_string_free(). Only reads the model.
  */

@@ -279,6 +279,7 @@ impl Report<'_> {
             ("seconds per step".to_owned(), format!("{:.3}", self.summary.seconds_per_step)),
             ("final loss".to_owned(), format!("{:.4}", self.summary.loss)),
             ("device".to_owned(), self.summary.device.clone()),
+            ("precision".to_owned(), self.summary.precision.to_string()),
         ];
         if let Some(source) = &self.data.source {
             rows.push(("images".to_owned(), source.display().to_string()));

@@ -128,6 +128,7 @@ pub fn facts(path: &Path, algorithm: Algorithm, summary: &TrainingSummary) -> se
         "seconds_per_step": summary.seconds_per_step,
         "loss": summary.loss,
         "device": summary.device,
+        "precision": summary.precision,
         "stopped": summary.stopped,
         "begun": summary.begun,
         "kept": summary.kept,
@@ -142,7 +143,7 @@ pub fn facts(path: &Path, algorithm: Algorithm, summary: &TrainingSummary) -> se
 /// A training in a few words.
 pub fn sentence(summary: &TrainingSummary) -> String {
     format!(
-        "{} from {} in {}, {:.2} s a step, loss {:.4}, on {}",
+        "{} from {} in {}, {:.2} s a step, loss {:.4}, on {} in {}",
         counted(summary.steps, "step"),
         match summary.begun {
             "random" => "random weights",
@@ -152,7 +153,8 @@ pub fn sentence(summary: &TrainingSummary) -> String {
         clock(Duration::from_secs_f64(summary.seconds.max(0.0))),
         summary.seconds_per_step,
         summary.loss,
-        summary.device
+        summary.device,
+        summary.precision
     )
 }
 

@@ -528,7 +528,18 @@ fn the_demo_leaves_a_report_with_its_pictures() {
     let project = Project::new();
     let out = project.path("demo");
     let facts = json(&cellsparse(&["demo", "--steps", "1", "--out", &out, "--device", "cpu", "--json"]));
-    for field in ["model", "algorithm", "steps", "seconds", "seconds_per_step", "loss", "device", "scores", "report"] {
+    for field in [
+        "model",
+        "algorithm",
+        "steps",
+        "seconds",
+        "seconds_per_step",
+        "loss",
+        "device",
+        "precision",
+        "scores",
+        "report",
+    ] {
         assert!(!facts[field].is_null(), "{field}: {facts}");
     }
     assert_eq!(facts["scores"]["images"].as_array().expect("a list").len(), 3);

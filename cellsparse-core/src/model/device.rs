@@ -43,6 +43,15 @@ pub(super) fn resolve_in(device: Device, precision: Precision) -> Result<Chosen>
     Ok(Chosen { device: chosen.device.computing_in(arithmetic)?, ..chosen })
 }
 
+/// The numbers that a device computes with.
+pub(super) fn precision_of(device: &networks::Device) -> Precision {
+    match device.arithmetic() {
+        Arithmetic::F32 => Precision::F32,
+        Arithmetic::Bf16 => Precision::Bf16,
+        Arithmetic::Tf32 => Precision::Tf32,
+    }
+}
+
 /// The device for a choice.
 ///
 /// `Auto` takes the best device of this build and machine, the CPU at worst, which is noted in a build for accelerators. It does

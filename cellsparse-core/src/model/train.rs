@@ -12,7 +12,7 @@ use super::drawn::Drawn;
 use super::facade::Model;
 use super::fit::{Run, validation_batch};
 use super::network::Network;
-use super::options::{PredictOptions, Preset, Start, TrainOptions};
+use super::options::{Precision, PredictOptions, Preset, Start, TrainOptions};
 use super::pixel_size::at_one_pixel_size;
 use super::recipe::{Begin, Recipe};
 use super::registry::Thresholds;
@@ -43,6 +43,8 @@ pub struct TrainingSummary {
     pub loss: f32,
     /// Device that did the work.
     pub device: String,
+    /// The numbers that it computed with, never `Auto`.
+    pub precision: Precision,
     /// Why it ended.
     pub stopped: StopReason,
     /// What it began with: `random` weights, the `starter` in the library, or a trained `model`.
@@ -145,6 +147,7 @@ impl Model {
             seconds,
             seconds_per_step: seconds / outcome.steps.max(1) as f64,
             loss: outcome.loss,
+            precision: device::precision_of(&chosen.device),
             device: chosen.name,
             stopped: outcome.stopped,
             begun: ending.begin.name(),

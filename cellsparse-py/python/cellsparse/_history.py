@@ -66,6 +66,8 @@ class History:
         Wall time of the training; `None` for the history of a loaded model.
     device : str or None
         Where the training ran.
+    precision : str or None
+        The numbers that it computed with: `f32`, `tf32` or `bf16`.
     stopped : str or None
         Why it ended: `finished`, `no improvement`, `time budget` or `cancelled`.
     begun : str or None
@@ -93,6 +95,7 @@ class History:
     validation_loss: NDArray[np.float32]
     seconds: float | None
     device: str | None
+    precision: str | None
     stopped: str | None
     begun: str | None
     kept: str | None
@@ -115,6 +118,7 @@ class History:
         summary = summary or {}
         self.seconds = summary.get("seconds")
         self.device = summary.get("device")
+        self.precision = summary.get("precision")
         self.stopped = summary.get("stopped")
         self.begun = summary.get("begun")
         self.kept = summary.get("kept")

@@ -174,7 +174,7 @@ public final class Model implements AutoCloseable {
 
     /**
      * What the last training of this object told, also of another thread's: steps, seconds, seconds_per_step, loss, device,
-     * stopped, begun, kept, notes; empty when there was none.
+     * precision, stopped, begun, kept, notes; empty when there was none.
      */
     public Optional<Map<String, Object>> lastTraining() {
         try {
