@@ -63,13 +63,11 @@ def model():
 
 @pytest.fixture(scope="session")
 def trained(field):
-    """A small network that finds something."""
-    model = cs.StarDist(n_rays=16, n_filter_base=8, n_depth=2, net_conv_after_unet=16)
-    options = {"steps": 300, "batch_size": 4, "patch_size": 64, "progress": False}
-    # The same on every computer.
-    model.train(field.image, field.annotation, precision="f32", **options)
-    labels, objects = model.predict(field.image)
-    assert len(objects) > 3
+    """A network that finds what is there: from the starting weights, as one from random weights finds on some processors
+    a few objects and on others none."""
+    model = cs.StarDist()
+    model.train(field.image, field.annotation, steps=10, batch_size=2, patch_size=96, progress=False)
+    assert len(model.predict(field.image).objects) > 3
     return model
 
 

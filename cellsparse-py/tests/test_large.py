@@ -17,8 +17,7 @@ def model():
     field = cs.synthetic.field(seed=1, shape=(128, 160))
     model = cs.StarDist()
     options = {"steps": 4, "batch_size": 1, "patch_size": 96, "progress": False}
-    # The same on every computer.
-    model.train([field.image], [field.annotation], precision="f32", **options)
+    model.train([field.image], [field.annotation], **options)
     return model
 
 

@@ -319,7 +319,7 @@ def test_predict_options(trained, field):
 def test_objects_describe_the_labels(trained, field):
     labels, objects = trained.predict(field.image)
     for found in objects:
-        assert found.polygon.shape == (16, 2) and found.polygon.dtype == np.float32
+        assert found.polygon.shape == (trained.n_rays, 2) and found.polygon.dtype == np.float32
         assert 0 < found.probability <= 1 and found.class_id is None
         y, x = np.argwhere(labels == found.id).mean(axis=0)
         assert np.abs(found.polygon.mean(axis=0) - (y, x)).max() < 5
@@ -357,10 +357,10 @@ def test_classes(field):
 def test_what_is_shown(field, trained, model):
     history = trained.history
     result = trained.predict(field.image)
-    assert "StarDist(" in repr(trained) and "n_rays=16" in repr(trained) and "steps=300" in repr(trained)
+    assert "StarDist(" in repr(trained) and f"n_rays={trained.n_rays}" in repr(trained) and "steps=10" in repr(trained)
     assert repr(result) == f"Segmentation(labels 128 x 128 int32, {len(result.objects)} objects)"
     assert repr(result.objects).count("Object(") == min(len(result.objects), 3 if len(result.objects) > 6 else 9)
-    assert "steps 300" in repr(history)
+    assert "steps 10" in repr(history)
     for shown in (trained, history, result, result.objects, model, model.history):
         html = shown._repr_html_()
         assert html.count("<table") == html.count("</table>") and "<" in html
