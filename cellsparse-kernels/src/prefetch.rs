@@ -6,7 +6,12 @@
 /// there cannot be predicted. Does nothing but on x86-64 and AArch64.
 #[inline(always)]
 pub fn prefetch<T>(items: &[T], index: usize) {
-    let at = items.as_ptr().wrapping_add(index);
+    prefetch_at(items.as_ptr().wrapping_add(index));
+}
+
+/// As [`prefetch`], for an address; it need not be valid.
+#[inline(always)]
+pub(super) fn prefetch_at<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch never faults and changes nothing, wherever it points.
     unsafe {

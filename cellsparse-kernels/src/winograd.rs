@@ -12,6 +12,7 @@ use super::micro::{Factors, Pair, Rounding, Single, for_each_run, inner_product}
 use super::multiversion::{multiversion, multiversion_of_pairs};
 use super::pack::{Panels, groups, totals};
 use super::parallel::{Shared, for_each_job};
+use super::prefetch::prefetch_at;
 use super::simd::{LANES, Level, Simd};
 use super::transforms::{gradient_1d, input_1d, output_1d, transform_2d, weight_1d, weight_gradient_1d};
 
@@ -59,6 +60,9 @@ pub(super) unsafe fn input_tiles<S: Simd, F: Factors, const CHANNELS: bool>(
             // SAFETY: a tile's 6x6 pixels lie within the border, which reaches to the next multiple of 4, plus 2.
             unsafe {
                 let from = block.ptr.add(n * block.stride + (4 * ty * cols + 4 * tx) * LANES);
+                for y in 0..6 {
+                    prefetch_tile(from.wrapping_add((y * cols + 2 + AHEAD) * LANES));
+                }
                 transform_2d!(
                     input_1d,
                     6 => 6,
@@ -93,6 +97,9 @@ pub(super) unsafe fn gradient_tiles<S: Simd, F: Factors>(
             for tx in 0..tiles.cols {
                 let from = block.ptr.add(n * block.stride + ((4 * ty + 1) * cols + 4 * tx + 1) * LANES);
                 let mut middle = [[S::zero(); 4]; 6];
+                for y in 0..4 {
+                    prefetch_tile(from.wrapping_add((y * cols + AHEAD) * LANES));
+                }
                 for x in 0..4 {
                     let column = std::array::from_fn(|y| S::load(from.add((y * cols + x) * LANES)));
                     total = S::add(total, S::add(S::add(column[0], column[1]), S::add(column[2], column[3])));
@@ -111,6 +118,17 @@ pub(super) unsafe fn gradient_tiles<S: Simd, F: Factors>(
             }
         }
         S::store(bias, total);
+    }
+}
+
+/// Columns between the pixels that are transformed and those that are fetched meanwhile.
+const AHEAD: usize = 8;
+
+/// Fetches four pixels of one row.
+#[inline(always)]
+fn prefetch_tile(from: *const f32) {
+    for x in 0..4 {
+        prefetch_at(from.wrapping_add(x * LANES));
     }
 }
 
@@ -238,6 +256,14 @@ unsafe fn output_tiles<S: Simd, F: Factors>(
             unsafe {
                 let bias = S::load(pass.bias.as_ptr().add(block * LANES));
                 let from = from.add(t * LANES);
+                let output = pass.outputs.get_unchecked(block);
+                for y in 0..rows {
+                    let at = n * output.block.stride + pixel + (y * pass.cols + AHEAD) * LANES;
+                    prefetch_tile(output.block.ptr.wrapping_add(at));
+                    if let Some((mask, _)) = output.mask {
+                        prefetch_tile(mask.ptr.wrapping_add(n * mask.stride + pixel + (y * pass.cols + AHEAD) * LANES));
+                    }
+                }
                 let mut middle = [[S::zero(); 6]; 4];
                 for x in 0..6 {
                     let column = output_1d::<S, F>(std::array::from_fn(|y| S::load(from.add((y * 6 + x) * step))));
