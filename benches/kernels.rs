@@ -20,14 +20,16 @@ fn layers(criterion: &mut Criterion) {
             .sample_size(10)
             .throughput(Throughput::Elements((2 * kernel * kernel * inputs * outputs * 8 * side * side) as u64));
         let (from, to) = (Layout::input(8, inputs, side, side), Layout::new(8, outputs, side, side));
-        let mut conv = Conv::new(Level::detect(), Method::Fast, kernel, &[from], to);
+        let mut conv = Conv::new(Level::detect(), Method::Fast, kernel, &[from], &[to]);
         let weights = vec![0.01; kernel * kernel * inputs * outputs];
         conv.set_weights(&weights, &vec![0.0; outputs]);
         let mut x = Buffer::zeros(from.len());
         from.pack(&vec![0.5; 8 * side * side * inputs], x.as_mut_slice());
         let mut y = Buffer::zeros(to.len());
         group.bench_function("forward", |b| {
-            b.iter(|| pool.install(|| conv.forward(&[x.as_slice()], None, Some(0.0), black_box(y.as_mut_slice()))))
+            b.iter(|| {
+                pool.install(|| conv.forward(&[x.as_slice()], None, Some(0.0), &mut [black_box(y.as_mut_slice())]))
+            })
         });
         if inputs > Layout::NARROW {
             conv.set_transposed_weights(&weights);
@@ -38,7 +40,7 @@ fn layers(criterion: &mut Criterion) {
                         let gradient = black_box(gradient.as_mut_slice());
                         let slope = Some(ActivationDerivative { values: Some(x.as_slice()), negative_slope: 0.0 });
                         let to = Destination { gradient, store: Store { accumulate: false, slope } };
-                        conv.input_gradient(y.as_slice(), &mut [to]);
+                        conv.input_gradient(&[y.as_slice()], &mut [to]);
                     })
                 })
             });
@@ -47,7 +49,7 @@ fn layers(criterion: &mut Criterion) {
         group.bench_function("weight gradient", |b| {
             b.iter(|| {
                 pool.install(|| {
-                    conv.weight_gradient(&[x.as_slice()], y.as_slice(), black_box(&mut dw), &mut db, &mut workspace);
+                    conv.weight_gradient(&[x.as_slice()], &[y.as_slice()], black_box(&mut dw), &mut db, &mut workspace);
                 })
             })
         });

@@ -1,7 +1,8 @@
-//! Time of every layer of a network in a training step, beside what the processor could do at most.
+//! Time of every layer of a network in a training step or a prediction, beside what the processor could do at most.
 //!
-//! `cargo run --release -p cellsparse-core --example layers -- [stardist|cellpose|cellpose-reference|elephant] [THREADS] [SIDE] [f32|bf16] [BATCH]`
-//! runs training steps on batches of BATCH patches (8) and prints medians. Speeds count the multiplications and additions of the
+//! `cargo run --release -p cellsparse-core --example layers -- [stardist|cellpose|cellpose-reference|elephant] [THREADS] [SIDE] [f32|bf16] [BATCH] [train|predict]`
+//! runs training steps on batches of BATCH patches (8), or forward passes alone, and prints medians. Heads that are computed together
+//! stand in the line of the first. Speeds count the multiplications and additions of the
 //! direct algorithm, so Winograd layers may exceed the peak.
 
 use std::sync::Arc;
@@ -28,13 +29,21 @@ fn main() -> Result<()> {
         other => return Err(Error::Config(format!("no network '{other}'; see the first lines of benches/layers.rs"))),
     };
     let method = if arguments.get(3).is_some_and(|name| name == "bf16") { Method::FastBf16 } else { Method::Fast };
+    let trains = arguments.get(5).is_none_or(|name| name != "predict");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     pool.map_err(|error| Error::Internal(error.to_string()))?
-        .install(|| measure(name, &Arc::new(graph), method, threads, [number(4, 8), side, side]))
+        .install(|| measure(name, &Arc::new(graph), method, threads, [number(4, 8), side, side], trains))
 }
 
-fn measure(name: &str, graph: &Arc<Graph>, method: Method, threads: usize, shape: [usize; 3]) -> Result<()> {
-    let mut plan = CpuPlan::new(graph, method, shape, true)?;
+fn measure(
+    name: &str,
+    graph: &Arc<Graph>,
+    method: Method,
+    threads: usize,
+    shape: [usize; 3],
+    trains: bool,
+) -> Result<()> {
+    let mut plan = CpuPlan::new(graph, method, shape, trains)?;
     let weights = Weights::init(graph, 0);
     let mut random = Random::new(0, 0);
     let input: Vec<f32> =
@@ -49,7 +58,9 @@ fn measure(name: &str, graph: &Arc<Graph>, method: Method, threads: usize, shape
         plan.set_weights(&weights);
         let packed = begin.elapsed();
         plan.forward(&weights, &input);
-        plan.backward(&weights, &outputs, &mut gradients);
+        if trains {
+            plan.backward(&weights, &outputs, &mut gradients);
+        }
         if step >= WARM_UP {
             steps.push(begin.elapsed());
             packing.push(packed);
@@ -59,7 +70,12 @@ fn measure(name: &str, graph: &Arc<Graph>, method: Method, threads: usize, shape
     let peak = multiply_add_peak(plan.level()) / 1e9;
     let [batch, side, _] = shape;
     println!("{name}, {batch} x {side} x {side}, {threads} threads, {}, {method:?}", plan.level().name());
-    println!("step without loss and optimiser {:.1} ms, weights packed in {:.1} ms", ms(&steps), ms(&packing));
+    println!(
+        "{} {:.1} ms, weights packed in {:.1} ms",
+        if trains { "step without loss and optimiser" } else { "forward" },
+        ms(&steps),
+        ms(&packing)
+    );
     println!("maps and gradients {:.0} MB, multiply-add peak {peak:.0} GFLOP/s\n", plan.bytes() as f64 / 1e6);
     println!(
         "| layer | ms forward | ms input gradient | ms weight gradient | GFLOP/s forward, % of peak | input | weights |"

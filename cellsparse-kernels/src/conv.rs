@@ -99,7 +99,8 @@ struct Packed<'a> {
 
 /// A convolution with stride 1 and zero padding, for fixed shapes.
 ///
-/// Several sources are read as if their channels were concatenated.
+/// Several sources are read as if their channels were concatenated, and several outputs take the channels of the result one after the
+/// other, so that what is read once is enough for all of them.
 #[derive(Debug)]
 pub struct Conv {
     level: Level,
@@ -107,7 +108,7 @@ pub struct Conv {
     /// How factors are rounded by Winograd's algorithm, where it is taken.
     winograd: Option<Rounding>,
     sources: Vec<Layout>,
-    output: Layout,
+    outputs: Vec<Layout>,
     forward: Panels,
     backward: Panels,
     packed: Buffer,
@@ -139,14 +140,15 @@ impl Conv {
     /// pixels under its kernel alone (direct); on nothing else in the map, and not on its size.
     pub const GROUP: usize = 4;
 
-    /// A convolution of `sources` to `output` with a `kernel x kernel` kernel (1 or 3).
+    /// A convolution of `sources` to `outputs` with a `kernel x kernel` kernel (1 or 3).
     ///
     /// All maps have one batch, height and width. Only a single source may be narrow (fewer than 16 lanes).
-    pub fn new(level: Level, method: Method, kernel: usize, sources: &[Layout], output: Layout) -> Self {
+    pub fn new(level: Level, method: Method, kernel: usize, sources: &[Layout], outputs: &[Layout]) -> Self {
         assert!(kernel == 1 || kernel == 3, "kernels are 1x1 or 3x3");
-        assert!(!sources.is_empty() && output.lanes() == LANES);
-        let same = |s: &Layout| (s.batch(), s.height(), s.width()) == (output.batch(), output.height(), output.width());
-        assert!(sources.iter().all(same), "the maps of a convolution have one size");
+        assert!(!sources.is_empty() && !outputs.is_empty() && outputs.iter().all(|output| output.lanes() == LANES));
+        let size = |map: &Layout| (map.batch(), map.height(), map.width());
+        let same = |map: &Layout| size(map) == size(&outputs[0]);
+        assert!(sources.iter().chain(outputs).all(same), "the maps of a convolution have one size");
         let narrow = sources.iter().any(|s| s.lanes() != LANES);
         assert!(!narrow || sources.len() == 1, "a narrow source stands alone");
         let winograd = match method {
@@ -157,18 +159,26 @@ impl Conv {
         let winograd = winograd.filter(|_| kernel == 3 && !narrow);
         let taps = if winograd.is_some() { 1 } else { kernel * kernel };
         let pair = is_paired(level);
-        let (inputs, outputs) = (channels_of(sources), channels_of(&[output]));
+        let (inputs, channels) = (channels_of(sources), channels_of(outputs));
+        let (lanes, has_thin) = (sources[0].lanes(), kernel == 1 && !narrow);
         Self {
             level,
             kernel,
             winograd,
             sources: sources.to_vec(),
-            output,
-            forward: Panels { inputs: inputs.clone(), outputs: outputs.clone(), lanes: sources[0].lanes(), taps, pair },
-            backward: Panels { inputs: outputs.clone(), outputs: inputs.clone(), lanes: LANES, taps, pair },
+            outputs: outputs.to_vec(),
+            forward: Panels { inputs: inputs.clone(), outputs: channels.clone(), lanes, taps, pair, has_thin },
+            backward: Panels {
+                inputs: channels.clone(),
+                outputs: inputs.clone(),
+                lanes: LANES,
+                taps,
+                pair,
+                has_thin: kernel == 1,
+            },
             packed: Buffer::default(),
             packed_transposed: Buffer::default(),
-            bias: vec![0.0; outputs.len() * LANES],
+            bias: vec![0.0; channels.len() * LANES],
             no_bias: vec![0.0; inputs.len().max(1) * LANES],
             transposed: Vec::new(),
         }
@@ -193,13 +203,16 @@ impl Conv {
         Ok(())
     }
 
-    /// Takes new weights (HWIO) and biases, which may be missing. Subnormal ones (below 1.2e-38) are taken as zeros, since
+    /// Takes new weights (HWIO, the channels of all outputs side by side) and biases, which may be missing. Subnormal ones (below 1.2e-38) are taken as zeros, since
     /// many processors calculate a hundred times more slowly with them.
     pub fn set_weights(&mut self, weights: &[f32], bias: &[f32]) {
         let (inputs, outputs) = self.totals();
         assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "weights of another size");
         assert!(bias.is_empty() || bias.len() == outputs, "biases of another size");
-        self.bias.iter_mut().zip(bias).for_each(|(to, from)| *to = flush(*from));
+        for (block, channels) in self.forward.outputs.iter().enumerate() {
+            let biases = bias.get(channels.first..channels.first + channels.count).unwrap_or_default();
+            self.bias[block * LANES..].iter_mut().zip(biases).for_each(|(to, from)| *to = flush(*from));
+        }
         if let Some(rounding) = self.winograd {
             winograd::pack(self.level, rounding, &self.forward, weights, &mut self.packed);
         } else {
@@ -234,13 +247,19 @@ impl Conv {
     }
 
     /// Convolves the sources, adds the bias and the map `residual`, and multiplies negative results by `slope`
-    /// (between 0 and 1; ReLU for 0).
-    pub fn forward(&self, sources: &[&[f32]], residual: Option<&[f32]>, slope: Option<f32>, output: &mut [f32]) {
-        self.forward_rows(0..self.output.height(), sources, residual, slope, output);
+    /// (between 0 and 1; ReLU for 0). A residual has the layout of the single output.
+    pub fn forward(
+        &self,
+        sources: &[&[f32]],
+        residual: Option<&[f32]>,
+        slope: Option<f32>,
+        outputs: &mut [&mut [f32]],
+    ) {
+        self.forward_rows(0..self.shape().height(), sources, residual, slope, outputs);
     }
 
     /// [`forward`](Self::forward) for some rows of every image, from their sources in the rows beside them: the same bits. The other
-    /// rows of the output stay as they are.
+    /// rows of the outputs stay as they are.
     ///
     /// # Panics
     /// If the rows do not begin with a [`GROUP`](Self::GROUP), or end neither with one nor with the last row.
@@ -250,16 +269,21 @@ impl Conv {
         sources: &[&[f32]],
         residual: Option<&[f32]>,
         slope: Option<f32>,
-        output: &mut [f32],
+        outputs: &mut [&mut [f32]],
     ) {
-        let height = self.output.height();
+        let height = self.shape().height();
         assert!(rows.start <= rows.end && rows.end <= height, "rows that the map does not have");
         let whole = |row: usize| row.is_multiple_of(Self::GROUP);
         assert!(whole(rows.start) && (whole(rows.end) || rows.end == height), "rows that are computed together");
-        let inputs = self.source_blocks(sources);
-        let residual = residual.map(|map| blocks_of(&self.output, map));
-        let outputs: Vec<Output> = blocks_of_mut(&self.output, output)
-            .into_iter()
+        let inputs = blocks_of_all(&self.sources, sources);
+        assert_eq!(outputs.len(), self.outputs.len());
+        assert!(residual.is_none() || outputs.len() == 1, "a map can be added to a single output");
+        let residual = residual.map(|map| blocks_of(self.shape(), map));
+        let outputs: Vec<Output> = self
+            .outputs
+            .iter()
+            .zip(outputs)
+            .flat_map(|(layout, map)| blocks_of_mut(layout, map))
             .enumerate()
             .map(|(index, block)| Output { block, add: residual.as_ref().map(|map| map[index]), mask: None })
             .collect();
@@ -267,10 +291,10 @@ impl Conv {
         self.run(&packed, rows, &inputs, &outputs, slope);
     }
 
-    /// The gradient of the loss with respect to the sources, from that of the output.
-    pub fn input_gradient(&self, gradient: &[f32], destinations: &mut [Destination<'_>]) {
+    /// The gradient of the loss with respect to the sources, from those of the outputs.
+    pub fn input_gradient(&self, gradients: &[&[f32]], destinations: &mut [Destination<'_>]) {
         assert_eq!(destinations.len(), self.sources.len());
-        let inputs = blocks_of(&self.output, gradient);
+        let inputs = blocks_of_all(&self.outputs, gradients);
         let mut outputs = Vec::new();
         for (layout, to) in self.sources.iter().zip(destinations) {
             assert_eq!(layout.lanes(), LANES, "the gradient of a narrow input is not computed");
@@ -282,23 +306,23 @@ impl Conv {
             }
         }
         let packed = Packed { panels: &self.backward, values: &self.packed_transposed, bias: &self.no_bias };
-        self.run(&packed, 0..self.output.height(), &inputs, &outputs, None);
+        self.run(&packed, 0..self.shape().height(), &inputs, &outputs, None);
     }
 
-    fn source_blocks(&self, sources: &[&[f32]]) -> Vec<Block> {
-        assert_eq!(sources.len(), self.sources.len());
-        self.sources.iter().zip(sources).flat_map(|(layout, data)| blocks_of(layout, data)).collect()
+    /// The size that all maps have, in the layout of the first output.
+    fn shape(&self) -> &Layout {
+        &self.outputs[0]
     }
 
     fn run(&self, packed: &Packed<'_>, rows: Range<usize>, inputs: &[Block], outputs: &[Output], slope: Option<f32>) {
         assert!(packed.values.len() >= self.packed_len(packed.panels), "the weights were not set");
-        let (batch, width) = (self.output.batch(), self.output.width());
+        let (batch, width) = (self.shape().batch(), self.shape().width());
         let pass = Pass {
             kernel: self.kernel,
-            height: self.output.height(),
+            height: self.shape().height(),
             width,
             rows: rows.clone(),
-            cols: self.output.cols(),
+            cols: self.shape().cols(),
             inputs,
             outputs,
             panels: packed.panels,
@@ -352,8 +376,9 @@ impl Conv {
     fn transformed(&self) -> usize {
         let Some(rounding) = self.winograd else { return 0 };
         let (inputs, outputs) = (self.forward.inputs.len(), self.forward.outputs.len());
-        let tiles = self.output.height().div_ceil(4) * self.output.width().div_ceil(4);
-        WinogradGradient::transformed(rounding, inputs, outputs, self.output.batch() * tiles)
+        let shape = self.shape();
+        let tiles = shape.height().div_ceil(4) * shape.width().div_ceil(4);
+        WinogradGradient::transformed(rounding, inputs, outputs, shape.batch() * tiles)
     }
 
     fn part_len(&self) -> usize {
@@ -363,21 +388,23 @@ impl Conv {
 
     /// Partial sums of a weight gradient: as many for every thread count, so that results do not depend on it.
     fn chunks(&self) -> usize {
-        let rows = self.output.batch() * self.output.height().div_ceil(4);
+        let shape = self.shape();
+        let rows = shape.batch() * shape.height().div_ceil(4);
         let affordable = (8 << 20) / (4 * self.part_len());
         // Clearing and adding up a part costs as much as a few tiles, so each part should have many.
-        let worthwhile = (rows * self.output.width().div_ceil(4) / 24).max(2);
+        let worthwhile = (rows * shape.width().div_ceil(4) / 24).max(2);
         let chunks = affordable.clamp(4, 16).min(worthwhile).min(rows.max(1));
         // All tiles at once where they take no more memory than further parts would.
         let at_once = self.winograd.is_some() && self.transformed() <= (chunks - 1) * self.part_len();
         if at_once { 1 } else { chunks }
     }
 
-    /// The gradients of weights (HWIO) and biases, from the sources and the gradient of the output.
+    /// The gradients of weights (HWIO) and biases, as [`set_weights`](Self::set_weights) takes them, from the sources and the gradients
+    /// of the outputs.
     pub fn weight_gradient(
         &self,
         sources: &[&[f32]],
-        gradient: &[f32],
+        gradients: &[&[f32]],
         weights: &mut [f32],
         bias: &mut [f32],
         workspace: &mut Buffer,
@@ -387,11 +414,11 @@ impl Conv {
         assert!(bias.is_empty() || bias.len() == outputs, "bias gradients of another size");
         let (chunks, part_len) = (self.chunks(), self.part_len());
         workspace.grow(self.workspace());
-        let inputs = self.source_blocks(sources);
-        let gradients = blocks_of(&self.output, gradient);
+        let inputs = blocks_of_all(&self.sources, sources);
+        let gradients = blocks_of_all(&self.outputs, gradients);
         let parts = Shared::new(workspace.as_mut_slice());
-        let (batch, height, width) = (self.output.batch(), self.output.height(), self.output.width());
-        let cols = self.output.cols();
+        let (batch, height, width) = (self.shape().batch(), self.shape().height(), self.shape().width());
+        let cols = self.shape().cols();
         let panels = &self.forward;
         if let Some(rounding) = self.winograd {
             let tiles = Tiles::of(0..height, width);
@@ -433,11 +460,20 @@ impl Conv {
             });
             pack::unpack_direct(panels, workspace.as_slice(), part_len, chunks, weights);
         }
-        let biases = part_len - panels.outputs.len() * LANES;
-        for (o, value) in bias.iter_mut().enumerate() {
-            *value = (0..chunks).map(|chunk| workspace.as_slice()[chunk * part_len + biases + o]).sum();
+        let sums = &workspace.as_slice()[part_len - panels.outputs.len() * LANES..];
+        for (block, channels) in panels.outputs.iter().enumerate() {
+            let values = bias.get_mut(channels.first..channels.first + channels.count).unwrap_or_default();
+            for (lane, value) in values.iter_mut().enumerate() {
+                *value = (0..chunks).map(|chunk| sums[chunk * part_len + block * LANES + lane]).sum();
+            }
         }
     }
+}
+
+/// The blocks of several maps, one after the other, for reading only.
+fn blocks_of_all(layouts: &[Layout], maps: &[&[f32]]) -> Vec<Block> {
+    assert_eq!(maps.len(), layouts.len());
+    layouts.iter().zip(maps).flat_map(|(layout, map)| blocks_of(layout, map)).collect()
 }
 
 /// Tile rows of a job such that its scratch memory stays within the budget.

@@ -92,16 +92,33 @@ fn split(x: &[f32], channels: &[usize]) -> Vec<Vec<f32>> {
         .collect()
 }
 
+/// The channels of several maps side by side.
+fn unpacked(layouts: &[Layout], maps: &[Buffer]) -> Vec<f32> {
+    let values = |(layout, map): (&Layout, &Buffer)| {
+        let mut values = vec![0.0; layout.batch() * layout.height() * layout.width() * layout.channels()];
+        layout.unpack(map.as_slice(), &mut values);
+        values
+    };
+    let parts: Vec<Vec<f32>> = layouts.iter().zip(maps).map(values).collect();
+    let pixels = parts[0].len() / layouts[0].channels();
+    let of = |pixel: usize| {
+        let parts = parts.iter().zip(layouts.iter().map(Layout::channels));
+        parts.flat_map(move |(part, channels)| part[pixel * channels..][..channels].iter().copied())
+    };
+    (0..pixels).flat_map(of).collect()
+}
+
 fn check_convolution(
     level: Level,
     method: Method,
     k: usize,
     (n, h, w): (usize, usize, usize),
     ci: &[usize],
-    co: usize,
+    outputs: &[usize],
 ) {
-    let name = format!("{} {method:?} {k}x{k} {n}x{h}x{w} {ci:?}->{co}", level.name());
+    let name = format!("{} {method:?} {k}x{k} {n}x{h}x{w} {ci:?}->{outputs:?}", level.name());
     let total: usize = ci.iter().sum();
+    let co: usize = outputs.iter().sum();
     let tolerance = match method {
         Method::FastBf16 if k == 3 && total > Layout::NARROW => 0.03,
         Method::Direct | Method::FastBf16 => 4e-6,
@@ -119,7 +136,7 @@ fn check_convolution(
     } else {
         ci.iter().map(|&c| Layout::new(n, c, h, w)).collect()
     };
-    let out = Layout::new(n, co, h, w);
+    let out: Vec<Layout> = outputs.iter().map(|&c| Layout::new(n, c, h, w)).collect();
     let maps: Vec<Buffer> = layouts
         .iter()
         .zip(split(&x, ci))
@@ -130,54 +147,60 @@ fn check_convolution(
         })
         .collect();
     let sources: Vec<&[f32]> = maps.iter().map(Buffer::as_slice).collect();
-    let mut conv = Conv::new(level, method, k, &layouts, out);
+    let mut conv = Conv::new(level, method, k, &layouts, &out);
     conv.set_weights(&weights, &bias);
 
-    let mut y = Buffer::zeros(out.len());
-    conv.forward(&sources, None, None, y.as_mut_slice());
-    let mut got = vec![0.0; n * h * w * co];
-    out.unpack(y.as_slice(), &mut got);
+    let mut y: Vec<Buffer> = out.iter().map(|layout| Buffer::zeros(layout.len())).collect();
+    conv.forward(&sources, None, None, &mut y.iter_mut().map(Buffer::as_mut_slice).collect::<Vec<_>>());
+    let mut got = unpacked(&out, &y);
     let mut want = plain(&x, &weights, dims);
     want.iter_mut().enumerate().for_each(|(i, v)| *v += f64::from(bias[i % co]));
     assert_close(&name, &got, &want, tolerance);
 
-    conv.forward(&sources, None, Some(0.0), y.as_mut_slice());
-    out.unpack(y.as_slice(), &mut got);
+    conv.forward(&sources, None, Some(0.0), &mut y.iter_mut().map(Buffer::as_mut_slice).collect::<Vec<_>>());
+    got = unpacked(&out, &y);
     want.iter_mut().for_each(|v| *v = v.max(0.0));
     assert_close(&format!("{name} relu"), &got, &want, tolerance);
 
-    let residual = random_values(&mut random, got.len());
-    let mut added = Buffer::zeros(out.len());
-    out.pack(&residual, added.as_mut_slice());
-    conv.forward(&sources, Some(added.as_slice()), Some(0.25), y.as_mut_slice());
-    out.unpack(y.as_slice(), &mut got);
-    for (sum, (value, residual)) in want
-        .iter_mut()
-        .zip(plain(&x, &weights, dims).into_iter().zip(&residual))
-        .enumerate()
-        .map(|(i, (w, (v, r)))| (w, (v + f64::from(bias[i % co]), r)))
-    {
-        let value = value + f64::from(*residual);
-        *sum = if value > 0.0 { value } else { 0.25 * value };
+    if let [_] = outputs {
+        let residual = random_values(&mut random, got.len());
+        let mut added = Buffer::zeros(out[0].len());
+        out[0].pack(&residual, added.as_mut_slice());
+        conv.forward(&sources, Some(added.as_slice()), Some(0.25), &mut [y[0].as_mut_slice()]);
+        got = unpacked(&out, &y);
+        for (sum, (value, residual)) in want
+            .iter_mut()
+            .zip(plain(&x, &weights, dims).into_iter().zip(&residual))
+            .enumerate()
+            .map(|(i, (w, (v, r)))| (w, (v + f64::from(bias[i % co]), r)))
+        {
+            let value = value + f64::from(*residual);
+            *sum = if value > 0.0 { value } else { 0.25 * value };
+        }
+        assert_close(&format!("{name} residual"), &got, &want, tolerance);
     }
-    assert_close(&format!("{name} residual"), &got, &want, tolerance);
-    let stored: f64 = y.as_slice().iter().map(|v| f64::from(*v).abs()).sum();
+    let stored: f64 = y.iter().flat_map(Buffer::as_slice).map(|v| f64::from(*v).abs()).sum();
     let seen: f64 = got.iter().map(|v| f64::from(*v).abs()).sum();
     assert!((stored - seen).abs() < 1e-6 * (1.0 + seen), "{name}: values beyond the border");
 
-    let mut packed_gradient = Buffer::zeros(out.len());
-    out.pack(&gradient, packed_gradient.as_mut_slice());
+    let packed = |(layout, values): (&Layout, Vec<f32>)| {
+        let mut map = Buffer::zeros(layout.len());
+        layout.pack(&values, map.as_mut_slice());
+        map
+    };
+    let gradients: Vec<Buffer> = out.iter().zip(split(&gradient, outputs)).map(packed).collect();
+    let gradients: Vec<&[f32]> = gradients.iter().map(Buffer::as_slice).collect();
     let (want_dx, want_dw) = plain_gradients(&x, &weights, &gradient, dims);
     let (mut dw, mut db) = (vec![0.0; weights.len()], vec![0.0; co]);
     let mut workspace = Buffer::default();
-    conv.weight_gradient(&sources, packed_gradient.as_slice(), &mut dw, &mut db, &mut workspace);
+    conv.weight_gradient(&sources, &gradients, &mut dw, &mut db, &mut workspace);
     assert_close(&format!("{name} dW"), &dw, &want_dw, 2.0 * tolerance);
     let mut want_db = vec![0.0; co];
     gradient.iter().enumerate().for_each(|(i, v)| want_db[i % co] += f64::from(*v));
     assert_close(&format!("{name} db"), &db, &want_db, tolerance);
 
     if layouts[0].lanes() == LANES {
-        check_input_gradient(&name, &mut conv, &layouts, &maps, &weights, &packed_gradient, (&want_dx, ci, tolerance));
+        check_input_gradient(&name, &mut conv, &layouts, &maps, &weights, &gradients, (&want_dx, ci, tolerance));
     }
 }
 
@@ -187,7 +210,7 @@ fn check_input_gradient(
     layouts: &[Layout],
     maps: &[Buffer],
     weights: &[f32],
-    gradient: &Buffer,
+    outputs: &[&[f32]],
     (want, ci, tolerance): (&[f64], &[usize], f64),
 ) {
     conv.set_transposed_weights(weights);
@@ -205,7 +228,7 @@ fn check_input_gradient(
                 },
             })
             .collect();
-        conv.input_gradient(gradient.as_slice(), &mut destinations);
+        conv.input_gradient(outputs, &mut destinations);
         let as_f32: Vec<f32> = want.iter().map(|v| *v as f32).collect();
         for ((layout, map), (got, want)) in layouts.iter().zip(maps).zip(gradients.iter().zip(split(&as_f32, ci))) {
             let mut values = vec![0.0; want.len()];
@@ -248,7 +271,15 @@ fn convolutions_agree_with_a_plain_one_on_every_level() {
                     continue;
                 }
                 for k in [1, 3] {
-                    check_convolution(level, method, k, size, &ci, co);
+                    check_convolution(level, method, k, size, &ci, &[co]);
+                }
+            }
+            // Few channels, alone and beside others.
+            for outputs in [&[1][..], &[3], &[1, 33], &[20, 2, 4], &[17, 5, 1]] {
+                for (size, ci) in [((2, 3, 17), vec![40]), ((1, 4, 5), vec![7, 70])] {
+                    for k in [1, 3] {
+                        check_convolution(level, method, k, size, &ci, outputs);
+                    }
                 }
             }
         }
@@ -269,17 +300,17 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let run = |threads: usize, method: Method| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut conv = Conv::new(Level::detect(), method, 3, &[layout], out);
+            let mut conv = Conv::new(Level::detect(), method, 3, &[layout], &[out]);
             conv.set_weights(&weights, &[0.1; 48]);
             conv.set_transposed_weights(&weights);
             let mut y = Buffer::zeros(out.len());
-            conv.forward(&[x.as_slice()], None, Some(0.0), y.as_mut_slice());
+            conv.forward(&[x.as_slice()], None, Some(0.0), &mut [y.as_mut_slice()]);
             let mut dx = Buffer::zeros(layout.len());
             let destination = Destination { gradient: dx.as_mut_slice(), store: Store::default() };
-            conv.input_gradient(gradient.as_slice(), &mut [destination]);
+            conv.input_gradient(&[gradient.as_slice()], &mut [destination]);
             let (mut dw, mut db) = (vec![0.0; weights.len()], vec![0.0; 48]);
             let mut workspace = Buffer::default();
-            conv.weight_gradient(&[x.as_slice()], gradient.as_slice(), &mut dw, &mut db, &mut workspace);
+            conv.weight_gradient(&[x.as_slice()], &[gradient.as_slice()], &mut dw, &mut db, &mut workspace);
             (y.as_slice().to_vec(), dx.as_slice().to_vec(), dw, db)
         })
     };
@@ -308,11 +339,11 @@ impl Cut {
         let input = Layout::input(1, self.channels, sides[0], sides[1]);
         let output = Layout::new(1, OUTPUTS, sides[0], sides[1]);
         let weights = random_values(&mut Random::new(3, 0), self.kernel * self.kernel * self.channels * OUTPUTS);
-        let mut conv = Conv::new(self.level, self.method, self.kernel, &[input], output);
+        let mut conv = Conv::new(self.level, self.method, self.kernel, &[input], &[output]);
         conv.set_weights(&weights, &[0.1; OUTPUTS]);
         let (mut x, mut y) = (Buffer::zeros(input.len()), Buffer::zeros(output.len()));
         input.pack(&part, x.as_mut_slice());
-        conv.forward(&[x.as_slice()], None, Some(0.1), y.as_mut_slice());
+        conv.forward(&[x.as_slice()], None, Some(0.1), &mut [y.as_mut_slice()]);
         let mut values = vec![0.0; sides[0] * sides[1] * OUTPUTS];
         output.unpack(y.as_slice(), &mut values);
         values.into_iter().map(f32::to_bits).collect()
@@ -372,14 +403,14 @@ fn some_rows_have_the_bits_of_all_rows() {
     let mut x = Buffer::zeros(input.len());
     input.pack(&random_values(&mut random, 2 * height * width * 20), x.as_mut_slice());
     for (level, method) in Level::available().into_iter().flat_map(|level| METHODS.map(|method| (level, method))) {
-        let mut conv = Conv::new(level, method, 3, &[input], output);
+        let mut conv = Conv::new(level, method, 3, &[input], &[output]);
         conv.set_weights(&random_values(&mut random, 9 * 20 * 33), &[0.1; 33]);
         let mut whole = Buffer::zeros(output.len());
-        conv.forward(&[x.as_slice()], None, None, whole.as_mut_slice());
+        conv.forward(&[x.as_slice()], None, None, &mut [whole.as_mut_slice()]);
         for rows in [0..4, 4..8, 8..height, 4..4, 0..height] {
             let mut some = Buffer::zeros(output.len());
             some.as_mut_slice().fill(7.0);
-            conv.forward_rows(rows.clone(), &[x.as_slice()], None, None, some.as_mut_slice());
+            conv.forward_rows(rows.clone(), &[x.as_slice()], None, None, &mut [some.as_mut_slice()]);
             for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
                 for at in (0..2 * output.blocks()).map(|plane| plane * output.plane() + output.pixel(y, x)) {
                     let expected = if rows.contains(&y) { &whole.as_slice()[at..][..16] } else { &[7.0; 16] };
@@ -398,13 +429,13 @@ fn subnormal_weights_are_zeros_and_others_are_not() {
     for level in Level::available() {
         for (method, kernel) in [(Method::Fast, 3), (Method::FastBf16, 3), (Method::Direct, 3), (Method::Direct, 1)] {
             let run = |weight: f32| {
-                let mut conv = Conv::new(level, method, kernel, &[input], output);
+                let mut conv = Conv::new(level, method, kernel, &[input], &[output]);
                 conv.set_weights(&vec![weight; kernel * kernel * 16 * 16], &[0.0; 16]);
                 conv.set_transposed_weights(&vec![weight; kernel * kernel * 16 * 16]);
                 let (mut y, mut dx) = (Buffer::zeros(output.len()), Buffer::zeros(input.len()));
-                conv.forward(&[x.as_slice()], None, None, y.as_mut_slice());
+                conv.forward(&[x.as_slice()], None, None, &mut [y.as_mut_slice()]);
                 let destination = Destination { gradient: dx.as_mut_slice(), store: Store::default() };
-                conv.input_gradient(x.as_slice(), &mut [destination]);
+                conv.input_gradient(&[x.as_slice()], &mut [destination]);
                 (y, dx)
             };
             let name = format!("{} {method:?} {kernel}", level.name());

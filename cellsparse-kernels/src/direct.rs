@@ -4,9 +4,11 @@ use super::conv::Pass;
 use super::map::Block;
 use super::micro::{Factors, Single, for_each_run, inner_product, outer_product};
 use super::multiversion::multiversion;
-use super::pack::{Panels, groups};
+use super::pack::Panels;
 use super::parallel::{Shared, part};
+use super::prefetch::prefetch_at;
 use super::simd::{LANES, Simd};
+use super::thin;
 
 multiversion! {
     /// Computes the output rows `rows.0..rows.1` of image `n`.
@@ -33,9 +35,12 @@ unsafe fn forward_rows_generic<S: Simd>(pass: &Pass<'_>, n: usize, rows: (usize,
 unsafe fn forward_groups<S: Simd, const STRIDE: usize>(pass: &Pass<'_>, n: usize, rows: (usize, usize)) {
     // SAFETY: passed on from the caller.
     unsafe {
-        for (first, count) in groups(pass.outputs.len(), S::PAIR) {
-            for y in rows.0..rows.1 {
-                if count == 2 {
+        for y in rows.0..rows.1 {
+            // What one group has read is at hand for the next.
+            for (first, count) in pass.panels.groups() {
+                if pass.panels.is_thin(first) {
+                    for_each_run!(S, pass.width, |x, P| thin::forward_run::<S, P>(pass, n, first, y, x));
+                } else if S::PAIR && count == 2 {
                     for_each_run!(S, pass.width, |x, P| forward_run::<S, P, 2, STRIDE>(pass, n, first, y, x));
                 } else {
                     for_each_run!(S, pass.width, |x, P| forward_run::<S, P, 1, STRIDE>(pass, n, first, y, x));
@@ -62,11 +67,18 @@ unsafe fn forward_run<S: Simd, const P: usize, const Q: usize, const STRIDE: usi
         let border = 1 - pass.kernel / 2;
         let segment = pass.kernel * STRIDE;
         let mut weights = pass.packed.as_ptr().add(pass.panels.start(first));
-        for block in pass.inputs {
+        for (block, channels) in pass.inputs.iter().zip(&pass.panels.inputs) {
             let plane = block.ptr.add(n * block.stride);
+            // Lanes without a channel add nothing.
+            let used = if pass.kernel == 1 { channels.count } else { segment };
             for dy in 0..pass.kernel {
                 let from = plane.add(((y + dy + border) * pass.cols + x + border) * STRIDE);
-                inner_product::<S, Single, P, Q>(&mut acc, (from, STRIDE), segment, weights);
+                inner_product::<S, Single, P, Q>(&mut acc, (from, STRIDE), used, weights);
+                if pass.kernel == 1 {
+                    for p in P..2 * P {
+                        prefetch_at(from.wrapping_add(p * STRIDE));
+                    }
+                }
                 weights = weights.add(segment * Q * LANES);
             }
         }
@@ -128,7 +140,7 @@ unsafe fn weight_row<S: Simd, const STRIDE: usize>(args: &DirectGradient<'_>, ch
     let pixel = ((y + 1) * args.cols + 1) * LANES;
     // SAFETY: every row read lies within the bordered planes, every sum within the chunk's buffer.
     unsafe {
-        for (first, count) in groups(args.gradients.len(), S::PAIR) {
+        for (first, count) in args.panels.groups() {
             let gradient = |q: usize| {
                 let block = &args.gradients[first + q];
                 block.ptr.add(n * block.stride + pixel).cast_const()
@@ -138,10 +150,14 @@ unsafe fn weight_row<S: Simd, const STRIDE: usize>(args: &DirectGradient<'_>, ch
                 sum_vectors::<S>(sum, gradient(q), args.width);
             }
             let mut sums = args.parts.at(chunk * args.part_len + args.panels.start(first));
+            if args.panels.is_thin(first) {
+                thin::weight_row::<S>(args, first, sums, gradient(0), n, pixel);
+                continue;
+            }
             for block in args.inputs {
                 for dy in 0..args.kernel {
                     let from = block.ptr.add(n * block.stride + ((y + dy + border) * args.cols + border) * STRIDE);
-                    if count == 2 {
+                    if S::PAIR && count == 2 {
                         let b = [gradient(0), gradient(1)];
                         outer_rows::<S, Single, 2>(sums, segment, (from, STRIDE), b, args.width);
                     } else {

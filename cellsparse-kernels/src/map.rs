@@ -210,16 +210,22 @@ impl Layout {
 
     /// Copies `[batch, height, width, channels]` into the map.
     pub fn pack(&self, from: &[f32], to: &mut [f32]) {
-        let per_image = self.height * self.width * self.channels;
-        assert!(from.len() == self.batch * per_image && to.len() >= self.len(), "sizes do not fit the layout");
+        let per_row = self.width * self.channels;
+        assert!(
+            from.len() == self.batch * self.height * per_row && to.len() >= self.len(),
+            "sizes do not fit the layout"
+        );
         let to = SharedOf::new(to);
-        for_each_job(self.batch, |n| {
-            // SAFETY: each job has an image of its own.
-            let to = unsafe { to.slice(n * self.image(), self.image()) };
-            for (index, pixel) in from[n * per_image..][..per_image].chunks_exact(self.channels).enumerate() {
-                let at = self.pixel(index / self.width, index % self.width);
-                for (block, lanes) in pixel.chunks(self.lanes).enumerate() {
-                    to[block * self.plane() + at..][..lanes.len()].copy_from_slice(lanes);
+        self.for_each_row(|n, y| {
+            let row = &from[(n * self.height + y) * per_row..][..per_row];
+            for block in 0..self.blocks() {
+                let first = block * self.lanes;
+                let count = self.lanes.min(self.channels - first);
+                let at = n * self.image() + block * self.plane() + self.pixel(y, 0);
+                // SAFETY: each job has rows of its own, in every plane.
+                let to = unsafe { to.slice(at, self.width * self.lanes) };
+                for (pixel, lanes) in row.chunks_exact(self.channels).zip(to.chunks_exact_mut(self.lanes)) {
+                    lanes[..count].copy_from_slice(&pixel[first..first + count]);
                 }
             }
         });
@@ -227,21 +233,59 @@ impl Layout {
 
     /// Copies the map into `[batch, height, width, channels]`.
     pub fn unpack(&self, from: &[f32], to: &mut [f32]) {
-        let per_image = self.height * self.width * self.channels;
-        assert!(to.len() == self.batch * per_image && from.len() >= self.len(), "sizes do not fit the layout");
+        let per_row = self.width * self.channels;
+        assert!(
+            to.len() == self.batch * self.height * per_row && from.len() >= self.len(),
+            "sizes do not fit the layout"
+        );
         let to = SharedOf::new(to);
-        for_each_job(self.batch, |n| {
-            // SAFETY: each job has an image of its own.
-            let to = unsafe { to.slice(n * per_image, per_image) };
-            for (index, pixel) in to.chunks_exact_mut(self.channels).enumerate() {
-                let at = n * self.image() + self.pixel(index / self.width, index % self.width);
-                for (block, lanes) in pixel.chunks_mut(self.lanes).enumerate() {
-                    let from = &from[at + block * self.plane()..];
-                    lanes.copy_from_slice(&from[..lanes.len()]);
+        self.for_each_row(|n, y| {
+            // SAFETY: each job has rows of its own.
+            let row = unsafe { to.slice((n * self.height + y) * per_row, per_row) };
+            for block in 0..self.blocks() {
+                let first = block * self.lanes;
+                let count = self.lanes.min(self.channels - first);
+                let from = &from[n * self.image() + block * self.plane() + self.pixel(y, 0)..];
+                for (pixel, lanes) in row.chunks_exact_mut(self.channels).zip(from.chunks_exact(self.lanes)) {
+                    pixel[first..first + count].copy_from_slice(&lanes[..count]);
                 }
             }
         });
     }
+
+    /// Calls `row` for every row of every image, several of them in a job.
+    fn for_each_row(&self, row: impl Fn(usize, usize) + Sync) {
+        let at_once = (4096 / self.width).clamp(1, self.height);
+        let per_image = self.height.div_ceil(at_once);
+        for_each_job(self.batch * per_image, |job| {
+            let (n, first) = (job / per_image, job % per_image * at_once);
+            (first..self.height.min(first + at_once)).for_each(|y| row(n, y));
+        });
+    }
+}
+
+/// Copies `rows` rows of every block of one image, zeros at their ends included: from row `first` of `source` to row `at` of `target`, which are
+/// counted with the one above the image.
+///
+/// # Panics
+/// If the maps differ in their blocks or columns, or do not have these rows.
+pub fn copy_rows(
+    (from, source, first): (&Layout, &[f32], usize),
+    (to, target, at): (&Layout, &mut [f32], usize),
+    rows: usize,
+) {
+    let shape = |layout: &Layout| (layout.blocks(), layout.cols() * layout.lanes());
+    assert_eq!(shape(from), shape(to), "maps of another width");
+    assert!(source.len() >= from.image() && target.len() >= to.image(), "map buffer shorter than its layout");
+    let is_inside = |layout: &Layout, first: usize| rows <= layout.rows() && first <= layout.rows() - rows;
+    assert!(is_inside(from, first) && is_inside(to, at), "rows that the map does not have");
+    let (blocks, row) = shape(to);
+    let target = SharedOf::new(target);
+    for_each_job(blocks, |block| {
+        // SAFETY: each job has a plane of its own.
+        let target = unsafe { target.slice(block * to.plane() + at * row, rows * row) };
+        target.copy_from_slice(&source[block * from.plane() + first * row..][..rows * row]);
+    });
 }
 
 /// A pointer to one channel block of all images of a map.

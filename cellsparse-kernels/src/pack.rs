@@ -27,13 +27,14 @@ pub(super) fn channels_of(maps: &[Layout]) -> Vec<Channels> {
     blocks
 }
 
-/// Output blocks that are computed together: the first one and how many (1 or 2).
+/// Output blocks that are computed together, none being thin: the first one and how many (1 or 2).
 pub(super) fn groups(blocks: usize, pair: bool) -> impl Iterator<Item = (usize, usize)> + Clone {
     let size = if pair { 2 } else { 1 };
     (0..blocks).step_by(size).map(move |first| (first, size.min(blocks - first)))
 }
 
-/// The shape of packed weights: `[group][k][blocks in the group * 16]`, where `k` counts input values.
+/// The shape of packed weights: `[group][k][blocks in the group * 16]`, where `k` counts input values; `[channel][k]` in the place of a thin
+/// output block.
 #[derive(Debug, Clone)]
 pub(super) struct Panels {
     pub inputs: Vec<Channels>,
@@ -43,7 +44,12 @@ pub(super) struct Panels {
     /// Kernel positions that share one panel (9 or 1 for direct kernels; 1 for each Winograd frequency).
     pub taps: usize,
     pub pair: bool,
+    /// Whether output blocks of few channels are [thin](Self::is_thin).
+    pub has_thin: bool,
 }
+
+/// Channels of an output block that are as quickly summed one by one.
+const THIN: usize = 4;
 
 impl Panels {
     /// Input values that reach one output.
@@ -59,6 +65,28 @@ impl Panels {
     /// Where the panel of the group that begins with output block `first` lies.
     pub fn start(&self, first: usize) -> usize {
         self.depth() * first * LANES
+    }
+
+    /// Whether the weights of an output block lie channel by channel: of its sixteen lanes, products would use only few.
+    pub fn is_thin(&self, output: usize) -> bool {
+        self.has_thin && self.outputs[output].count <= THIN
+    }
+
+    /// Output blocks that are computed together: the first one and how many (1 or 2). Thin ones come last, when the products of others
+    /// have left time to fetch what they read.
+    pub fn groups(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let is_wide = move |block: usize| block < self.outputs.len() && !self.is_thin(block);
+        let of = move |first: usize| {
+            let pairs = self.pair && is_wide(first) && is_wide(first + 1);
+            (first < self.outputs.len()).then_some((first, 1 + usize::from(pairs)))
+        };
+        let all = move || std::iter::successors(of(0), move |(first, count)| of(first + count));
+        all().filter(move |group| is_wide(group.0)).chain(all().filter(move |group| !is_wide(group.0)))
+    }
+
+    /// Where the weights from row `row` to the channels of block `q` of a group lie in its panel: the first one, and the step to the next.
+    fn place(&self, (first, count): (usize, usize), row: usize, q: usize) -> (usize, usize) {
+        if self.is_thin(first) { (row, self.depth()) } else { ((row * count + q) * LANES, 1) }
     }
 
     /// Row within a panel: block of the input, position of the kernel, lane.
@@ -88,7 +116,7 @@ pub(super) fn pack_direct(panels: &Panels, weights: &[f32], to: &mut Buffer) {
     let (inputs, outputs) = totals(panels);
     to.grow(panels.len());
     let to = Shared::new(to.as_mut_slice());
-    let groups: Vec<_> = groups(panels.outputs.len(), panels.pair).collect();
+    let groups: Vec<_> = panels.groups().collect();
     for_each_job(groups.len(), |job| {
         let (first, count) = groups[job];
         // SAFETY: each job has a panel of its own.
@@ -96,12 +124,12 @@ pub(super) fn pack_direct(panels: &Panels, weights: &[f32], to: &mut Buffer) {
         for (block, input) in panels.inputs.iter().enumerate() {
             for tap in 0..panels.taps {
                 for lane in 0..input.count {
-                    let row = &mut panel[panels.row(block, tap, lane) * count * LANES..][..count * LANES];
                     let from = &weights[(tap * inputs + input.first + lane) * outputs..][..outputs];
                     for (q, output) in panels.outputs[first..first + count].iter().enumerate() {
-                        let row = &mut row[q * LANES..][..output.count];
+                        let (place, step) = panels.place((first, count), panels.row(block, tap, lane), q);
                         let from = &from[output.first..][..output.count];
-                        row.iter_mut().zip(from).for_each(|(to, from)| *to = flush(*from));
+                        let to = panel[place..].iter_mut().step_by(step);
+                        to.zip(from).for_each(|(to, from)| *to = flush(*from));
                     }
                 }
             }
@@ -113,19 +141,19 @@ pub(super) fn pack_direct(panels: &Panels, weights: &[f32], to: &mut Buffer) {
 pub(super) fn unpack_direct(panels: &Panels, parts: &[f32], stride: usize, chunks: usize, to: &mut [f32]) {
     let (inputs, outputs) = totals(panels);
     let to = Shared::new(to);
-    let groups: Vec<_> = groups(panels.outputs.len(), panels.pair).collect();
+    let groups: Vec<_> = panels.groups().collect();
     for_each_job(panels.inputs.len(), |block| {
         let input = panels.inputs[block];
         for &(first, count) in &groups {
             for tap in 0..panels.taps {
                 for lane in 0..input.count {
-                    let row = panels.start(first) + panels.row(block, tap, lane) * count * LANES;
                     for (q, output) in panels.outputs[first..first + count].iter().enumerate() {
+                        let (place, step) = panels.place((first, count), panels.row(block, tap, lane), q);
                         let at = (tap * inputs + input.first + lane) * outputs + output.first;
                         // SAFETY: each job has input channels of its own.
                         let to = unsafe { to.slice(at, output.count) };
                         for (o, to) in to.iter_mut().enumerate() {
-                            let at = row + q * LANES + o;
+                            let at = panels.start(first) + place + o * step;
                             *to = (0..chunks).map(|chunk| parts[chunk * stride + at]).sum();
                         }
                     }

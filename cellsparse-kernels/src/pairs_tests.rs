@@ -106,15 +106,15 @@ fn results_with_16_bit_factors_lie_a_hundredth_apart() {
     let weights: Vec<f32> = (0..9 * 32 * 48).map(|_| random.uniform(-1.0, 1.0) as f32).collect();
     for level in Level::available() {
         let run = |method: Method| {
-            let mut conv = Conv::new(level, method, 3, &[input], output);
+            let mut conv = Conv::new(level, method, 3, &[input], &[output]);
             conv.set_weights(&weights, &[0.1; 48]);
             conv.set_transposed_weights(&weights);
             let (mut y, mut dx) = (Buffer::zeros(output.len()), Buffer::zeros(input.len()));
-            conv.forward(&[x.as_slice()], None, None, y.as_mut_slice());
+            conv.forward(&[x.as_slice()], None, None, &mut [y.as_mut_slice()]);
             let destination = Destination { gradient: dx.as_mut_slice(), store: Store::default() };
-            conv.input_gradient(gradient.as_slice(), &mut [destination]);
+            conv.input_gradient(&[gradient.as_slice()], &mut [destination]);
             let (mut dw, mut db) = (vec![0.0; weights.len()], vec![0.0; 48]);
-            conv.weight_gradient(&[x.as_slice()], gradient.as_slice(), &mut dw, &mut db, &mut Buffer::default());
+            conv.weight_gradient(&[x.as_slice()], &[gradient.as_slice()], &mut dw, &mut db, &mut Buffer::default());
             (y, dx, dw, db)
         };
         let (whole, rounded) = (run(Method::Direct), run(Method::FastBf16));

@@ -125,6 +125,8 @@ pub(super) trait Simd: Copy {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The sum of all lanes.
+    unsafe fn sum(v: Self::V) -> f32;
     /// Per lane: `x` where `a >= b`, else `y`.
     unsafe fn select_ge(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// Per lane: `x` where `a > 0`, else `y`.
@@ -219,6 +221,13 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        // By halves, whose sums lie beside each other.
+        let eight: [f32; 8] = std::array::from_fn(|i| v[i] + v[i + 8]);
+        let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
     }
     #[inline(always)]
     unsafe fn select_ge(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {

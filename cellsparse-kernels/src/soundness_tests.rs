@@ -65,17 +65,30 @@ fn buffers_of_other_sizes_are_refused() {
     assert!(refused(|| drop(channel_moments(level, &map, short))).contains("shorter"));
     assert!(refused(|| drop(channel_products(level, &map, values.as_slice(), short, &[0.0; 16]))).contains("shorter"));
     assert!(refused(|| drop(channel_products(level, &map, short, short, &[0.0; 15]))).contains("one value"));
-    let mut conv = Conv::new(level, Method::Fast, 3, &[map], map);
-    assert!(refused(|| conv.forward(&[values.as_slice()], None, None, to.as_mut_slice())).contains("not set"));
+    let narrow = Layout::new(1, 16, 4, 9);
+    assert!(refused(|| copy_rows((&map, short, 0), (&map, to.as_mut_slice(), 0), 1)).contains("shorter"));
+    assert!(
+        refused(|| copy_rows((&narrow, values.as_slice(), 0), (&map, to.as_mut_slice(), 0), 1))
+            .contains("another width")
+    );
+    for (first, at, rows) in [(6, 0, 1), (0, 6, 1), (0, 0, 7), (usize::MAX, 0, 2)] {
+        let copied = || copy_rows((&map, values.as_slice(), first), (&map, to.as_mut_slice(), at), rows);
+        assert!(refused(copied).contains("does not have"));
+    }
+    copy_rows((&map, values.as_slice(), 0), (&map, to.as_mut_slice(), 0), 6);
+    let mut conv = Conv::new(level, Method::Fast, 3, &[map], &[map]);
+    assert!(refused(|| conv.forward(&[values.as_slice()], None, None, &mut [to.as_mut_slice()])).contains("not set"));
     assert!(refused(|| conv.set_weights(&[0.0; 9], &[])).contains("another size"));
     assert!(refused(|| conv.set_transposed_weights(&[0.0; 9])).contains("another size"));
     conv.set_weights(&[0.0; 9 * 256], &[]);
-    assert!(refused(|| conv.forward(&[short], None, None, to.as_mut_slice())).contains("shorter"));
-    assert!(refused(|| conv.forward(&[values.as_slice()], Some(short), None, to.as_mut_slice())).contains("shorter"));
+    assert!(refused(|| conv.forward(&[short], None, None, &mut [to.as_mut_slice()])).contains("shorter"));
+    assert!(
+        refused(|| conv.forward(&[values.as_slice()], Some(short), None, &mut [to.as_mut_slice()])).contains("shorter")
+    );
     let mut space = Buffer::default();
     let mut gradient = |weights: usize, biases: usize| {
         let (mut weights, mut biases) = (vec![0.0; weights], vec![0.0; biases]);
-        conv.weight_gradient(&[values.as_slice()], values.as_slice(), &mut weights, &mut biases, &mut space);
+        conv.weight_gradient(&[values.as_slice()], &[values.as_slice()], &mut weights, &mut biases, &mut space);
     };
     gradient(9 * 256, 16);
     assert!(refused(|| gradient(9 * 255, 16)).contains("another size"));

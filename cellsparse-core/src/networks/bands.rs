@@ -10,7 +10,7 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cellsparse_kernels::{Conv, Layout};
+use cellsparse_kernels::{Buffer, Conv, Layout, copy_rows};
 
 use super::cpu::CpuPlan;
 use super::graph::{Graph, NodeId, Op, Statistics};
@@ -19,9 +19,9 @@ use super::weights::Weights;
 use crate::control::CancelToken;
 use crate::error::Result;
 
-/// Rows of a band, in the finest maps of a part. Less takes less memory and gives the same values; for every band, buffers are
-/// cleared at the edges and some rows copied.
-pub(super) const ROWS: usize = 120;
+/// Rows of a band, in the finest maps of a part. Less takes less memory, leaves more of it in the caches and gives the same values; for every
+/// band, buffers are cleared at the edges and some rows copied, and many threads need rows enough to share.
+pub(super) const ROWS: usize = 64;
 
 /// A part of the network that is computed in bands: nodes that follow each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -259,13 +259,21 @@ impl CpuPlan {
             let whole = Places { layouts: &self.layouts, slots: &self.slots };
             bands.read(&graph, step, n, whole, &mut self.maps);
             for id in bands.part.nodes.clone().filter(|&id| bands.slots[id] != NO_SLOT) {
+                let pass = self.passes[id].clone();
+                if pass.is_empty() {
+                    continue;
+                }
                 cancel.check()?;
                 let begin = Instant::now();
-                let mut target = self.maps.take(bands.slots[id]);
-                bands.layouts[id].clear_border(target.as_mut_slice());
-                self.run(id, Some((bands, step)), weights, target.as_mut_slice());
-                bands.hold(&graph, step, id, target.as_mut_slice(), &mut self.maps);
-                self.maps.put(bands.slots[id], target);
+                let mut targets: Vec<Buffer> = pass.clone().map(|node| self.maps.take(bands.slots[node])).collect();
+                for (node, target) in pass.clone().zip(&mut targets) {
+                    bands.layouts[node].clear_border(target.as_mut_slice());
+                }
+                self.run(id, Some((bands, step)), weights, &mut targets);
+                for (node, mut target) in pass.zip(targets) {
+                    bands.hold(&graph, step, node, target.as_mut_slice(), &mut self.maps);
+                    self.maps.put(bands.slots[node], target);
+                }
                 self.times[id].forward += begin.elapsed();
             }
             let whole = Places { layouts: &self.layouts, slots: &self.slots };
@@ -333,19 +341,6 @@ fn held(graph: &Graph, inside: &[bool], lags: &[usize]) -> Vec<usize> {
 /// Whether a value depends on the pixels beside it.
 fn looks_around(graph: &Graph, id: NodeId) -> bool {
     matches!(graph.nodes()[id].op, Op::Conv { kernel: 3, .. })
-}
-
-/// Copies rows of every block of one image, from the first one on; rows are counted with the one above the image.
-fn copy_rows(
-    (from, source, first): (&Layout, &[f32], usize),
-    (to, target, at): (&Layout, &mut [f32], usize),
-    rows: usize,
-) {
-    let row = to.cols() * to.lanes();
-    for block in 0..to.blocks() {
-        let source = &source[block * from.plane() + first * row..][..rows * row];
-        target[block * to.plane() + at * row..][..rows * row].copy_from_slice(source);
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use cellsparse_kernels::{
 
 use super::bands::{self, Bands, Part, Step};
 use super::graph::{Graph, Node, NodeId, Op, Statistics};
+use super::heads;
 use super::memory::{NO_SLOT, Places, Pool};
 use super::normalization::{ChannelMoments, ImageStatistics};
 use super::weights::Weights;
@@ -27,6 +28,9 @@ pub struct CpuPlan {
     pub(super) graph: Arc<Graph>,
     pub(super) level: Level,
     pub(super) layouts: Vec<Layout>,
+    /// For every node those that are computed when its turn comes; see [`heads::passes`].
+    pub(super) passes: Vec<Range<NodeId>>,
+    /// The convolution of every pass that is one.
     pub(super) convs: Vec<Option<Conv>>,
     /// Moments of every normalisation in the last forward pass.
     pub(super) moments: Vec<ChannelMoments>,
@@ -142,13 +146,14 @@ impl CpuPlan {
             .collect();
         let parts = if training { Vec::new() } else { Part::of(graph) };
         let bands: Vec<Bands> = parts.iter().filter_map(|part| part.bands(graph, &layouts, height, rows)).collect();
+        let passes = heads::passes(graph);
         let convs = (0..layouts.len())
             .map(|id| match graph.nodes()[id].op {
-                Op::Conv { kernel, .. } => {
+                Op::Conv { kernel, .. } if !passes[id].is_empty() => {
                     let own = bands.iter().find(|bands| bands.part.nodes.contains(&id));
                     let layouts = own.map_or(&layouts, |bands| &bands.layouts);
                     let sources: Vec<Layout> = graph.sources(id).iter().map(|&s| layouts[s]).collect();
-                    Some(Conv::new(level, method, kernel, &sources, layouts[id]))
+                    Some(Conv::new(level, method, kernel, &sources, &layouts[passes[id].clone()]))
                 }
                 _ => None,
             })
@@ -159,6 +164,7 @@ impl CpuPlan {
             moments: vec![ChannelMoments::default(); layouts.len()],
             given: vec![Vec::new(); layouts.len()],
             layouts,
+            passes,
             convs,
             offsets: graph.parameter_offsets(),
             training,
@@ -294,17 +300,15 @@ impl CpuPlan {
 
     fn pack_weights(&mut self, id: NodeId, weights: &Weights) {
         let Some(conv) = &mut self.convs[id] else { return };
-        let kernel = weights.values(self.offsets[id]);
-        let biased = matches!(self.graph.nodes()[id].op, Op::Conv { bias: true, .. });
-        let bias = if biased { weights.values(self.offsets[id] + 1) } else { &[] };
+        let [kernel, bias] = heads::side_by_side(&self.graph, self.passes[id].clone(), &self.offsets, weights);
         if self.is_sparing {
-            conv.set_weights_in(std::mem::take(&mut self.packed), kernel, bias);
+            conv.set_weights_in(std::mem::take(&mut self.packed), &kernel, &bias);
         } else {
-            conv.set_weights(kernel, bias);
+            conv.set_weights(&kernel, &bias);
         }
         let reads_input = self.graph.sources(id).contains(&0);
         if self.training && !reads_input {
-            conv.set_transposed_weights(kernel);
+            conv.set_transposed_weights(&kernel);
         }
     }
 
@@ -342,32 +346,40 @@ impl CpuPlan {
                 }
                 continue;
             }
-            if self.slots[id] == NO_SLOT {
+            let pass = self.passes[id].clone();
+            if self.slots[id] == NO_SLOT || pass.is_empty() {
                 continue;
             }
             cancel.check()?;
             let begin = Instant::now();
-            let mut target = self.maps.take(self.slots[id]);
-            if self.resized[id] {
-                self.layouts[id].clear_border(target.as_mut_slice());
+            let mut targets: Vec<Buffer> = pass.clone().map(|node| self.maps.take(self.slots[node])).collect();
+            for (node, target) in pass.clone().zip(&mut targets).filter(|(node, _)| self.resized[*node]) {
+                self.layouts[node].clear_border(target.as_mut_slice());
             }
-            self.run(id, None, weights, target.as_mut_slice());
-            self.maps.put(self.slots[id], target);
+            self.run(id, None, weights, &mut targets);
+            pass.zip(targets).for_each(|(node, target)| self.maps.put(self.slots[node], target));
             self.times[id].forward = begin.elapsed();
         }
         // The last layer may be unfinished.
         cancel.check()
     }
 
-    /// Computes a node, of the whole images or of the rows that a step of `bands` adds.
-    pub(super) fn run(&mut self, id: NodeId, bands: Option<(&Bands, &Step)>, weights: &Weights, target: &mut [f32]) {
+    /// Computes the pass of a node, of the whole images or of the rows that a step of `bands` adds.
+    pub(super) fn run(
+        &mut self,
+        id: NodeId,
+        bands: Option<(&Bands, &Step)>,
+        weights: &Weights,
+        targets: &mut [Buffer],
+    ) {
         if self.is_sparing {
             self.pack_weights(id, weights);
         }
         let whole = Places { layouts: &self.layouts, slots: &self.slots };
         let places = bands.map_or(whole, |(bands, _)| Places { layouts: &bands.layouts, slots: &bands.slots });
         let rows = bands.map_or(0..self.layouts[id].height(), |(bands, step)| bands.fresh(&self.graph, step, id));
-        let moments = self.compute(id, places, rows, weights, target);
+        let mut targets: Vec<&mut [f32]> = targets.iter_mut().map(Buffer::as_mut_slice).collect();
+        let moments = self.compute(id, places, rows, weights, &mut targets);
         if let Some(moments) = moments {
             self.moments[id] = moments;
         }
@@ -376,14 +388,14 @@ impl CpuPlan {
         }
     }
 
-    /// Writes the map of a node to `target`, at least these rows; the moments that a normalisation took.
+    /// Writes the maps of the pass of a node to `targets`, at least these rows; the moments that a normalisation took.
     fn compute(
         &self,
         id: NodeId,
         places: Places<'_>,
         rows: Range<usize>,
         weights: &Weights,
-        target: &mut [f32],
+        targets: &mut [&mut [f32]],
     ) -> Option<ChannelMoments> {
         let sources = self.graph.sources(id);
         let value = |node: NodeId| self.maps.slice(places.slots[node]);
@@ -391,13 +403,13 @@ impl CpuPlan {
         let by = |by: [usize; 2]| (by[0], by[1]);
         let (source, layout) = (sources.first().map(|&s| places.layouts[s]), places.layouts[id]);
         let (Some(source), Some(&from)) = (source, values.first()) else { return None };
+        if let (Op::Conv { activation, residual, .. }, Some(conv)) = (&self.graph.nodes()[id].op, &self.convs[id]) {
+            conv.forward_rows(rows, &values, residual.map(value), activation.slope(), targets);
+            return None;
+        }
+        let target = &mut **targets.first_mut()?;
         match self.graph.nodes()[id].op {
-            Op::Input | Op::Concat { .. } => {}
-            Op::Conv { activation, residual, .. } => {
-                if let Some(conv) = &self.convs[id] {
-                    conv.forward_rows(rows, &values, residual.map(value), activation.slope(), target);
-                }
-            }
+            Op::Input | Op::Concat { .. } | Op::Conv { .. } => {}
             Op::MaxPool { by: window, .. } => max_pool(self.level, &source, from, by(window), &layout, target),
             Op::Upsample { by: factor, .. } => upsample(self.level, &source, from, by(factor), &layout, target),
             Op::Norm { style, statistics, epsilon, activation, .. } => {

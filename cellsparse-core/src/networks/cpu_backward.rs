@@ -1,5 +1,6 @@
 //! The backward pass of [`CpuPlan`].
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use cellsparse_kernels::{
 
 use super::cpu::{CpuPlan, NodeTimes, length, vector};
 use super::graph::{Activation, Graph, NodeId, Op};
+use super::heads;
 use super::memory::{NO_SLOT, Pool};
 use super::normalization::ChannelMoments;
 use super::weights::Weights;
@@ -43,6 +45,7 @@ impl CpuPlan {
             level: self.level,
             layouts: &self.layouts,
             offsets: &self.offsets,
+            passes: &self.passes,
             convs: &self.convs,
             moments: &self.moments,
             maps: &mut self.maps,
@@ -65,7 +68,7 @@ impl CpuPlan {
         let graph = Arc::clone(&self.graph);
         let nodes = self.layouts.len();
         let mut pending = vec![Pending::default(); nodes];
-        for id in (0..nodes).filter(|&id| self.slots[id] != NO_SLOT) {
+        for id in (0..nodes).filter(|&id| self.slots[id] != NO_SLOT && !self.passes[id].is_empty()) {
             graph.reads(id).into_iter().for_each(|source| pending[source].missing += 1);
         }
         for &node in graph.outputs() {
@@ -75,7 +78,10 @@ impl CpuPlan {
             });
         }
         for id in (1..nodes).rev() {
-            let Some(slot) = pending[id].slot.take() else { continue };
+            let slots: Vec<usize> = self.passes[id].clone().filter_map(|node| pending[node].slot.take()).collect();
+            if slots.is_empty() {
+                continue;
+            }
             let sources = graph.sources(id);
             let passed = if sources.contains(&0) { &[][..] } else { &sources[..] };
             for &node in graph.addend(id).iter().chain(passed).filter(|node| **node != 0) {
@@ -87,9 +93,11 @@ impl CpuPlan {
                     state.slot = Some(slot);
                 }
             }
-            self.maps.release(slot);
-            if slot != self.slots[id] {
-                self.maps.release(self.slots[id]);
+            for (node, slot) in self.passes[id].clone().zip(slots) {
+                self.maps.release(slot);
+                if slot != self.slots[node] {
+                    self.maps.release(self.slots[node]);
+                }
             }
         }
         self.maps.reset();
@@ -101,7 +109,7 @@ impl CpuPlan {
 struct Pending {
     /// Its buffer. A node that is read once has its gradient where its values were.
     slot: Option<usize>,
-    /// Readers that have not added their part yet.
+    /// Passes that read the node and have not added their part yet.
     missing: usize,
 }
 
@@ -121,6 +129,7 @@ struct Backward<'a> {
     level: Level,
     layouts: &'a [Layout],
     offsets: &'a [usize],
+    passes: &'a [Range<NodeId>],
     convs: &'a [Option<Conv>],
     moments: &'a [ChannelMoments],
     maps: &'a mut Pool,
@@ -135,7 +144,7 @@ struct Backward<'a> {
 impl<'a> Backward<'a> {
     fn run(&mut self, outputs: &[&[f32]], cancel: &CancelToken) -> Result<()> {
         for id in 0..self.layouts.len() {
-            if self.slots[id] != NO_SLOT {
+            if self.slots[id] != NO_SLOT && !self.passes[id].is_empty() {
                 self.graph.reads(id).into_iter().for_each(|source| self.pending[source].missing += 1);
             }
         }
@@ -148,31 +157,37 @@ impl<'a> Backward<'a> {
             self.pending[node].slot = Some(slot);
         }
         for id in (1..self.layouts.len()).rev() {
-            let Some(slot) = self.pending[id].slot.take() else { continue };
+            let pass = self.passes[id].clone();
+            let slots: Vec<usize> = pass.clone().filter_map(|node| self.pending[node].slot.take()).collect();
+            if slots.is_empty() {
+                continue;
+            }
             cancel.check()?;
-            let gradient = self.maps.take(slot);
+            let taken: Vec<Buffer> = slots.iter().map(|&slot| self.maps.take(slot)).collect();
             let begin = Instant::now();
-            self.propagate(id, gradient.as_slice());
+            self.propagate(id, &taken.iter().map(Buffer::as_slice).collect::<Vec<_>>());
             self.times[id].inputs = begin.elapsed().saturating_sub(self.times[id].parameters);
-            self.maps.put(slot, gradient);
-            self.maps.release(slot);
-            if slot != self.slots[id] {
-                self.maps.release(self.slots[id]);
+            for ((node, slot), gradient) in pass.zip(slots).zip(taken) {
+                self.maps.put(slot, gradient);
+                self.maps.release(slot);
+                if slot != self.slots[node] {
+                    self.maps.release(self.slots[node]);
+                }
             }
         }
         // The last layer may be unfinished.
         cancel.check()
     }
 
-    /// Passes the gradient of one node on to its parameters and to the nodes it reads.
-    fn propagate(&mut self, id: NodeId, gradient: &[f32]) {
+    /// Passes the gradients of the nodes of one pass on to their parameters and to the nodes they read.
+    fn propagate(&mut self, id: NodeId, gradients: &[&[f32]]) {
         let (level, layout) = (self.level, self.layouts[id]);
         let sources = self.graph.sources(id);
-        let Some(&source) = sources.first() else { return };
+        let (Some(&source), Some(&gradient)) = (sources.first(), gradients.first()) else { return };
         let read = self.layouts[source];
         match self.graph.nodes()[id].op {
             Op::Input | Op::Concat { .. } => {}
-            Op::Conv { bias, residual, .. } => self.convolution(id, bias, residual, gradient),
+            Op::Conv { bias, residual, .. } => self.convolution(id, bias, residual, gradients),
             Op::MaxPool { by, .. } => self.pass(source, |values, to, store| {
                 max_pool_gradient(level, (&read, values), (by[0], by[1]), (&layout, gradient), to, store);
             }),
@@ -198,17 +213,13 @@ impl<'a> Backward<'a> {
         }
     }
 
-    fn convolution(&mut self, id: NodeId, bias: bool, residual: Option<NodeId>, gradient: &[f32]) {
+    fn convolution(&mut self, id: NodeId, bias: bool, residual: Option<NodeId>, gradients: &[&[f32]]) {
         let Some(conv) = &self.convs[id] else { return };
         let sources = self.graph.sources(id);
         let begin = Instant::now();
-        if let Some((kernel, rest)) = self.parameters[self.offsets[id]..].split_first_mut() {
-            let values: Vec<&[f32]> = sources.iter().map(|&source| self.maps.slice(self.slots[source])).collect();
-            let biases = if bias { rest.first_mut().map(Vec::as_mut_slice) } else { None };
-            conv.weight_gradient(&values, gradient, kernel, biases.unwrap_or_default(), self.workspace);
-        }
+        self.weights_of(conv, id, bias, gradients);
         self.times[id].parameters = begin.elapsed();
-        if let Some(residual) = residual {
+        if let (Some(residual), Some(&gradient)) = (residual, gradients.first()) {
             let ones = vec![1.0; self.layouts[id].batch() * self.layouts[id].channels()];
             let zeros = vec![0.0; ones.len()];
             let (level, layout) = (self.level, self.layouts[id]);
@@ -226,8 +237,33 @@ impl<'a> Backward<'a> {
             let store = target.store(values);
             destinations.push(Destination { gradient: target.buffer.as_mut_slice(), store });
         }
-        conv.input_gradient(gradient, &mut destinations);
+        conv.input_gradient(gradients, &mut destinations);
         targets.into_iter().for_each(|target| self.maps.put(target.slot, target.buffer));
+    }
+
+    /// The gradients of the kernels and biases of a pass.
+    fn weights_of(&mut self, conv: &Conv, id: NodeId, bias: bool, gradients: &[&[f32]]) {
+        let sources = self.graph.sources(id);
+        let values: Vec<&[f32]> = sources.iter().map(|&source| self.maps.slice(self.slots[source])).collect();
+        let nodes = self.passes[id].clone();
+        let first = self.offsets[id];
+        if let (1, [kernel, rest @ ..]) = (nodes.len(), &mut self.parameters[first..]) {
+            let biases = if bias { rest.first_mut().map(Vec::as_mut_slice) } else { None };
+            conv.weight_gradient(&values, gradients, kernel, biases.unwrap_or_default(), self.workspace);
+            return;
+        }
+        let parts = 1 + usize::from(bias);
+        // The parameters of nodes that follow each other do so too: a kernel, then a bias, of each.
+        let own = &mut self.parameters[first..first + nodes.len() * parts];
+        let mut joined = [0, 1].map(|part| vec![0.0; own.iter().skip(part).step_by(parts).map(Vec::len).sum()]);
+        let [kernel, biases] = &mut joined;
+        let biases = if bias { biases.as_mut_slice() } else { &mut [] };
+        conv.weight_gradient(&values, gradients, kernel, biases, self.workspace);
+        for (part, joined) in joined.iter().enumerate().take(parts) {
+            let own = own.iter_mut().skip(part).step_by(parts).map(Vec::as_mut_slice);
+            let channels = nodes.clone().map(|node| self.graph.nodes()[node].channels);
+            heads::deal_out(joined, &mut channels.zip(own).collect::<Vec<_>>());
+        }
     }
 
     fn normalization(&mut self, id: NodeId, source: NodeId, style: Option<NodeId>, gradient: &[f32]) {

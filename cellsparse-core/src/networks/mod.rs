@@ -31,6 +31,7 @@ mod device_upload;
 mod elephant;
 mod engine;
 mod graph;
+mod heads;
 #[cfg(test)]
 mod interruption_tests;
 mod memory;

@@ -61,6 +61,10 @@ impl Simd for Neon {
         each(|i| unsafe { vfmaq_f32(c[i], a[i], b[i]) })
     }
     #[inline(always)]
+    unsafe fn sum(v: Quad) -> f32 {
+        unsafe { vaddvq_f32(vaddq_f32(vaddq_f32(v[0], v[2]), vaddq_f32(v[1], v[3]))) }
+    }
+    #[inline(always)]
     unsafe fn select_ge(a: Quad, b: Quad, x: Quad, y: Quad) -> Quad {
         each(|i| unsafe { vbslq_f32(vcgeq_f32(a[i], b[i]), x[i], y[i]) })
     }

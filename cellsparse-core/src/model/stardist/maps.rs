@@ -190,18 +190,24 @@ impl StarTiles {
     ) -> Result<StarMaps> {
         let (rows, columns) = (self.rows[row], self.columns[column]);
         let cells = [self.block[0] / self.grid[0], self.block[1] / self.grid[1]];
-        let outputs = network.run(work, self.shape, read)?.swap_remove(0);
+        let mut outputs = network.run(work, self.shape, read)?.swap_remove(0).into_iter();
+        let (Some(logits), Some(mut dist)) = (outputs.next(), outputs.next()) else {
+            return Err(Error::Internal("a network without probabilities and distances".into()));
+        };
         let keep = s![
             (rows.keep_begin - rows.begin) * cells[0]..(rows.keep_end - rows.begin) * cells[0],
             (columns.keep_begin - columns.begin) * cells[1]..(columns.keep_end - columns.begin) * cells[1],
             ..
         ];
         let what = "what a network says about a tile";
-        let prob = mapped(outputs[0].slice(keep), what, |logit| 1.0 / (1.0 + (-logit).exp()))?;
+        let prob = mapped(logits.slice(keep), what, |logit| 1.0 / (1.0 + (-logit).exp()))?;
+        // By far the largest map: no second one beside it.
+        dist.slice_collapse(keep);
+        dist.par_mapv_inplace(|length| length.max(SHORTEST_RAY));
         Ok(StarMaps {
             prob: prob.remove_axis(ndarray::Axis(2)),
-            dist: mapped(outputs[1].slice(keep), what, |length| length.max(SHORTEST_RAY))?,
-            class: outputs.get(2).map(|logits| logits.slice(keep).map_axis(ndarray::Axis(2), argmax)),
+            dist,
+            class: outputs.next().map(|logits| logits.slice(keep).map_axis(ndarray::Axis(2), argmax)),
             origin: [rows.keep_begin * cells[0], columns.keep_begin * cells[1]],
             border: [
                 [rows.keep_begin == 0, rows.keep_end == self.blocks[0]],
