@@ -203,8 +203,8 @@ impl Conv {
         Ok(())
     }
 
-    /// Takes new weights (HWIO, the channels of all outputs side by side) and biases, which may be missing. Subnormal ones (below 1.2e-38) are taken as zeros, since
-    /// many processors calculate a hundred times more slowly with them.
+    /// Takes new weights (HWIO, the channels of all outputs side by side) and biases, which may be missing. Subnormal ones (below 1.2e-38)
+    /// are taken as zeros, since many processors calculate a hundred times more slowly with them.
     pub fn set_weights(&mut self, weights: &[f32], bias: &[f32]) {
         let (inputs, outputs) = self.totals();
         assert_eq!(weights.len(), self.kernel * self.kernel * inputs * outputs, "weights of another size");

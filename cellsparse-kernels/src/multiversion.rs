@@ -29,7 +29,7 @@ macro_rules! multiversion {
                 match level.set() {
                     $crate::simd::Set::Scalar => $generic::<$crate::simd::Scalar $(, $factors)?>($($arg),*),
                     #[cfg(target_arch = "aarch64")]
-                    $crate::simd::Set::Neon => $generic::<$crate::simd::Neon $(, $factors)?>($($arg),*),
+                    $crate::simd::Set::Neon => $generic::<$crate::simd::Neon<false> $(, $factors)?>($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     $crate::simd::Set::Avx2 => avx2($($arg),*),
                     #[cfg(target_arch = "x86_64")]
@@ -55,11 +55,19 @@ macro_rules! multiversion_of_pairs {
                 // SAFETY: as promised by the caller; AVX512-BF16 is enabled for this function.
                 unsafe { $generic::<$crate::simd::Avx512<true>, Pair>($($arg),*) }
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,bf16")]
+            unsafe fn neon_bf16($($arg: $ty),*) {
+                // SAFETY: as promised by the caller; products of bfloat16 are enabled for this function.
+                unsafe { $generic::<$crate::simd::Neon<true>, Pair>($($arg),*) }
+            }
             // SAFETY: as promised by the caller; the instruction is there.
             unsafe {
-                #[cfg(target_arch = "x86_64")]
                 if level.multiplies_bf16() {
+                    #[cfg(target_arch = "x86_64")]
                     return avx512_bf16($($arg),*);
+                    #[cfg(target_arch = "aarch64")]
+                    return neon_bf16($($arg),*);
                 }
                 without(level, $($arg),*)
             }

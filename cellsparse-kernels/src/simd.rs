@@ -82,6 +82,8 @@ impl Level {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => std::is_x86_feature_detected!("avx512bf16"),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => std::arch::is_aarch64_feature_detected!("bf16"),
             _ => false,
         }
     }
