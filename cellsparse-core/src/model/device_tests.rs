@@ -9,7 +9,6 @@ use super::{Architecture, Device, Model, Precision, PredictOptions, Start, Train
 use crate::annotations::{Dataset, SparseLabels};
 use crate::control::{ControlFlow, Progress, StopReason};
 use crate::error::Error;
-use crate::metrics::{Criterion, matching};
 use crate::networks::{CellposeConfig, ElephantConfig, StarDistConfig};
 use crate::raster::{Image, LabelImage};
 use crate::synthetic::{AnnotationOptions, FieldOptions, annotate, draw_field};
@@ -76,10 +75,15 @@ fn assert_near(name: &str, found: &[f32], want: &[f32], bound: f32) {
     }
 }
 
+/// The share of the pixels that belong to objects in both images or in none.
+fn agreement(a: &LabelImage, b: &LabelImage) -> f64 {
+    assert_eq!(a.dim(), b.dim());
+    a.iter().zip(b).filter(|(a, b)| (**a > 0) == (**b > 0)).count() as f64 / a.len() as f64
+}
+
 /// The same pixels belong to objects, but for rounding.
 fn assert_alike(a: &LabelImage, b: &LabelImage) {
-    let same = a.iter().zip(b).filter(|(a, b)| (**a > 0) == (**b > 0)).count();
-    assert!(a.dim() == b.dim() && same as f64 > 0.999 * a.len() as f64, "{same} of {}", a.len());
+    assert!(agreement(a, b) > 0.999, "{}", agreement(a, b));
 }
 
 /// The values of all kernels. The gradient of a bias before a normalisation is nothing but rounding, and the first steps of Adam
@@ -107,7 +111,6 @@ fn one_step_moves_the_weights_as_on_the_cpu() {
 #[test]
 fn a_training_has_the_loss_curve_and_the_quality_of_the_cpu() {
     let (data, validation) = (data(1), data(2));
-    let truth = draw_field(&FieldOptions { height: 96, width: 96, ..FieldOptions::default() }, 2).unwrap().truth;
     for model in models() {
         let name = model.algorithm().to_string();
         let trained = [Device::Cpu, accelerator()].map(|device| {
@@ -122,16 +125,16 @@ fn a_training_has_the_loss_curve_and_the_quality_of_the_cpu() {
         assert!(want[50..].iter().sum::<f32>() < want[..10].iter().sum::<f32>(), "{name} learns: {want:?}");
         let of_history = [&on_cpu, &on_device].map(|model| model.history().validation_loss.clone());
         assert_near(&name, &of_history[1], &of_history[0], 0.1);
-        // A model that was trained on one device predicts on any other.
-        let accuracy = |model: &Model, device: Device| {
+        // A model that was trained on one device predicts on any other. So small a network finds few objects, of which rounding can
+        // take or give one: pixels are compared.
+        let labels = |model: &Model, device: Device| {
             let options = PredictOptions { device, ..PredictOptions::default() };
-            let found = model.predict(&validation.images()[0], &options).unwrap();
-            matching(&truth, &found.labels, 0.5, Criterion::Iou, false).unwrap().accuracy
+            model.predict(&validation.images()[0], &options).unwrap().labels
         };
-        let [want, other] = [Device::Cpu, accelerator()].map(|device| accuracy(&on_cpu, device));
-        assert!((want - other).abs() < 0.05, "{name}: {want} {other}");
-        let found = accuracy(&on_device, Device::Cpu);
-        assert!((want - found).abs() < 0.1, "{name}: {want} {found}");
+        let [want, other] = [Device::Cpu, accelerator()].map(|device| labels(&on_cpu, device));
+        assert!(agreement(&want, &other) > 0.99, "{name}: {}", agreement(&want, &other));
+        let found = labels(&on_device, Device::Cpu);
+        assert!(agreement(&want, &found) > 0.9, "{name}: {}", agreement(&want, &found));
     }
 }
 
