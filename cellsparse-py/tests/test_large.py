@@ -16,8 +16,7 @@ import cellsparse as cs
 def model():
     field = cs.synthetic.field(seed=1, shape=(128, 160))
     model = cs.StarDist()
-    options = {"steps": 4, "batch_size": 1, "patch_size": 96, "progress": False}
-    model.train([field.image], [field.annotation], **options)
+    model.train([field.image], [field.annotation], steps=4, batch_size=1, patch_size=96, progress=False)
     return model
 
 
