@@ -108,11 +108,15 @@ class Page:
         self.browser.key("d")
         self.browser.wait("return document.getElementById('d-download').open", 5)
         self.browser.click(f"[data-form={form}]")
-        deadline = time.monotonic() + 30
+        opened = "return document.getElementById('d-download').open"
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            new = [path for path in set(folder.iterdir()) - before if not path.name.startswith(".") and path.stat().st_size]
+            # Until it is whole, a file has another name, which it may lose at any moment.
+            new = [path for path in set(folder.iterdir()) - before if not path.name.startswith(".")]
             whole = not any(path.suffix in (".crdownload", ".part", ".tmp") for path in new)
-            if new and whole and not self.browser.script("return document.getElementById('d-download').open"):
+            if new and whole and new[0].stat().st_size and not self.browser.script(opened):
                 return new[0]
             time.sleep(0.1)
-        raise AssertionError(f"{form} was not downloaded")
+        found = sorted(path.name for path in set(folder.iterdir()) - before)
+        raise AssertionError(f"{form} was not downloaded; new in the folder: {found}; messages: {self.messages()}; "
+                             f"the dialog is {'open' if self.browser.script(opened) else 'closed'}")

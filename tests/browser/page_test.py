@@ -54,7 +54,7 @@ def main():
         assert not complaints, complaints
     except BaseException:
         browser.screenshot(out / "failed.png")
-        print(f"a picture of the page: {out / 'failed.png'}")
+        print(f"a picture of the page: {out / 'failed.png'}; its complaints: {browser.complaints()}")
         raise
     finally:
         browser.close()

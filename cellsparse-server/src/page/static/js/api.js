@@ -98,9 +98,11 @@ export async function listen(project, on, signal) {
 /** Stores a response as a file. */
 export async function save(path) {
   const response = await request(path);
+  // Not `blob()`: Chromium 156 keeps what that reads on the disk, and fails when little of it is free though the file would fit.
+  const bytes = await response.arrayBuffer().catch(() => { throw new Error("The file broke off on its way. Download it again."); });
   const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") || "")?.[1] || "result";
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
+  link.href = URL.createObjectURL(new Blob([bytes]));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
