@@ -304,7 +304,8 @@ pub struct PixelSizeArgs {
     /// Micrometres per pixel of all images, whatever their files tell
     #[arg(long, value_parser = positive_float, value_name = "UM")]
     pub pixel_size: Option<f32>,
-    /// Take images as they are, also when their pixels have another size than those that the model was trained on
+    /// Take images as they are, also when their pixels, or for Cellpose their cells, have another size than those that the model
+    /// was trained on
     #[arg(long)]
     pub no_rescale: bool,
 }

@@ -306,4 +306,21 @@ pub(super) trait SegmentationAlgorithm {
         let work = &Work { tile: None, ..work.clone() };
         network.scale.for_image(image, work.zoom, |part, scale| self.seen_cells(network, part, scale, work))
     }
+
+    /// How many times as large as usual an image `[H, W, C]` is seen whose cells may be of another size than those of the training.
+    ///
+    /// # Errors
+    /// As [`segment`](Self::segment).
+    fn times_for(&self, _network: &Network, _image: ArrayView3<'_, f32>, _work: &Work<'_>) -> Result<f64> {
+        Ok(1.0)
+    }
+
+    /// The diameter in pixels that the network measures on what was `drawn`, of which `expected` is the true one; `None` where images
+    /// are not seen by the size of their cells.
+    ///
+    /// # Errors
+    /// As [`segment`](Self::segment).
+    fn measured(&self, _network: &Network, _drawn: &Drawn, _expected: f64, _work: &Work<'_>) -> Result<Option<f64>> {
+        Ok(None)
+    }
 }

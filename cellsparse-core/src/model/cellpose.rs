@@ -1,5 +1,6 @@
 //! Cellpose: cells of any shape, whose pixels flow to their centres.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use ndarray::{Array2, Array3, ArrayView3, CowArray, Ix3, s};
@@ -12,6 +13,7 @@ use super::algorithm::{
 };
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
+use super::fitted_scale::{fitted_note, measured};
 use super::network::Network;
 use super::normalization::Normalization;
 use super::options::{PredictOptions, Preset, TrainOptions};
@@ -236,7 +238,7 @@ impl SegmentationAlgorithm for Cellpose<'_> {
     }
 
     fn own_scale(&self) -> Option<f64> {
-        Some(f64::from(self.config.diam_mean) / f64::from(self.thresholds.diameter))
+        Some(self.scale())
     }
 
     fn reference_training(&self, steps: usize) -> ReferenceTraining {
@@ -291,10 +293,12 @@ impl SegmentationAlgorithm for Cellpose<'_> {
         options: &PredictOptions,
         work: &Work<'_>,
     ) -> Result<Found> {
-        let maps = maps(network, self.config, image, &self.thresholds, work)?;
+        let (times, maps) = self.fitted_maps(network, image, work)?;
+        let thresholds = self.seen(times);
         let highest = highest(&maps.cellprob);
-        let segmentation = maps.segment(self.config, &self.thresholds, options.min_area, &work.cancel)?;
-        Ok(Found { segmentation, highest, threshold: self.thresholds.cellprob })
+        let mut segmentation = maps.segment(self.config, &thresholds, options.min_area, &work.cancel)?;
+        segmentation.notes.extend(fitted_note(times));
+        Ok(Found { segmentation, highest, threshold: thresholds.cellprob })
     }
 
     fn choose_thresholds(&mut self, network: &Network, set: &CalibrationSet<'_>, work: &Work<'_>) -> Result<()> {
@@ -329,6 +333,18 @@ impl SegmentationAlgorithm for Cellpose<'_> {
         Ok(())
     }
 
+    fn times_for(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<f64> {
+        if !work.fits_size {
+            return Ok(1.0);
+        }
+        let work = &Work { tile: None, ..work.clone() };
+        network.scale.fitted(image, self.scale(), |part, times| Ok(self.look(network, part, times, work)?.0))
+    }
+
+    fn measured(&self, network: &Network, drawn: &Drawn, expected: f64, work: &Work<'_>) -> Result<Option<f64>> {
+        measured(drawn, expected, self.scale(), |part, times| Ok(self.look(network, part, times, work)?.0))
+    }
+
     fn more_state(&self, names: &[&str]) -> Result<Vec<StateEntry>> {
         let mut entries = vec![
             ("diam_mean".to_string(), vec![1], vec![self.config.diam_mean]),
@@ -337,6 +353,57 @@ impl SegmentationAlgorithm for Cellpose<'_> {
         let counted = names.iter().filter_map(|name| name.strip_suffix("running_var"));
         entries.extend(counted.map(|layer| (format!("{layer}num_batches_tracked"), Vec::new(), vec![0.0])));
         Ok(entries)
+    }
+}
+
+impl Cellpose<'_> {
+    /// What the network says about an image that is seen that many times as large as usual, as brings its cells to their usual size.
+    fn fitted_maps(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<(f64, FlowMaps)> {
+        if !work.fits_size {
+            return Ok((1.0, maps(network, self.config, image, &self.thresholds, work)?));
+        }
+        // A small image is looked at as a whole, and when it is seen as usual in the end, what was seen then is not computed again.
+        let whole = Cell::new(None);
+        let looking = &Work { tile: None, ..work.clone() };
+        let times = network.scale.fitted(image, self.scale(), |part, times| {
+            let (labels, maps) = self.look(network, part, times, looking)?;
+            if times == 1.0 && part.dim() == image.dim() && work.tile.is_none() {
+                whole.set(Some(maps));
+            }
+            Ok(labels)
+        })?;
+        let maps = match whole.into_inner().filter(|_| times == 1.0) {
+            Some(maps) => maps,
+            None => maps(network, self.config, image, &self.seen(times), work)?,
+        };
+        Ok((times, maps))
+    }
+
+    /// The objects in an image that is seen that many times as large as usual, and what the network says about it.
+    fn look(
+        &self,
+        network: &Network,
+        image: ArrayView3<'_, f32>,
+        times: f64,
+        work: &Work<'_>,
+    ) -> Result<(LabelImage, FlowMaps)> {
+        let thresholds = self.seen(times);
+        let maps = maps(network, self.config, image, &thresholds, work)?;
+        Ok((maps.labels(self.config, &thresholds, 0.0, &work.cancel)?, maps))
+    }
+
+    /// The thresholds for an image that is seen that many times as large as usual.
+    fn seen(&self, times: f64) -> CellposeThresholds {
+        let mut thresholds = self.thresholds;
+        if times != 1.0 {
+            thresholds.zoom(times);
+        }
+        thresholds
+    }
+
+    /// The sides that the network usually sees relative to those of an image.
+    fn scale(&self) -> f64 {
+        f64::from(self.config.diam_mean) / f64::from(self.thresholds.diameter)
     }
 }
 

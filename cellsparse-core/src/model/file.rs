@@ -102,6 +102,9 @@ struct Header {
     /// The size of its cells that counts relative to the diameter of a disc of the same area.
     #[serde(default = "unscaled")]
     scale_thinness: f64,
+    /// The diameter in pixels that the network measures on the drawn cells, where images with others have their own factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scale_measured: Option<f64>,
     #[serde(deserialize_with = "stored_thresholds")]
     thresholds: Thresholds,
     history: History,
@@ -203,6 +206,7 @@ impl<'a> Parts<'a> {
             scale: model.network.scale.factor,
             scale_by_image: model.network.scale.by_image,
             scale_thinness: model.network.scale.thinness,
+            scale_measured: model.network.scale.measured,
             thresholds: model.thresholds,
             history: history.thinned(),
             optimizer: state.map(|state| OptimizerHeader {
@@ -318,7 +322,10 @@ impl Header {
 
 impl Header {
     fn working_scale(&self) -> WorkingScale {
-        WorkingScale { factor: self.scale, by_image: self.scale_by_image, thinness: self.scale_thinness }
+        let Self {
+            scale: factor, scale_by_image: by_image, scale_thinness: thinness, scale_measured: measured, ..
+        } = *self;
+        WorkingScale { factor, by_image, thinness, measured }
     }
 
     /// Refuses numbers that no training leaves behind and that later steps could not go on from.

@@ -26,6 +26,7 @@ mod exchange;
 mod facade;
 mod file;
 mod fit;
+mod fitted_scale;
 mod foreign;
 #[cfg(feature = "keras")]
 mod foreign_stardist;

@@ -297,7 +297,8 @@ pub struct PredictOptions {
     /// the training, where that is known too, is seen scaled by the ratio of their sides (geometric means); results are in
     /// the pixels of the image, and a note tells it.
     pub pixel_size: Option<[f64; 2]>,
-    /// Whether an image of another pixel size is seen scaled. Default true.
+    /// Whether an image of another pixel size is seen scaled, and by Cellpose one whose cells are clearly smaller or larger than the
+    /// drawn ones, where the pixel size of one of the two is not known and no diameter is given. Default true.
     pub rescale: bool,
     /// Where to run.
     pub device: Device,

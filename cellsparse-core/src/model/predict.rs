@@ -95,7 +95,7 @@ impl Model {
         budget: Budget,
     ) -> Result<Segmentation> {
         let chosen = device::resolve_in(options.device, options.precision)?;
-        let work = Work::of(options, &chosen.device, budget, zoom);
+        let work = Work::of(options, &chosen.device, budget, zoom, self.pixel_size);
         let mut found = self.segment_on(&work, image, options)?;
         work.cancel.check()?;
         found.notes.splice(..0, chosen.note.into_iter().chain(note));

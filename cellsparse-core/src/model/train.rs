@@ -250,7 +250,7 @@ impl Model {
             // The request that ended the training was answered; the next one, or too long a time, ends what follows.
             let cancel = if stopped { options.cancel.renewed().within(AFTER_A_STOP) } else { options.cancel.clone() };
             let work = Work::plain(device, &cancel, budget);
-            start_kept = self.make_usable(before, begin, stopped, judged, options.keep_thresholds, &work, &mut notes);
+            start_kept = self.make_usable(before, begin, stopped, judged, options, &work, &mut notes);
         }
         Ok(Ending { outcome, begin, start_kept, notes })
     }
@@ -263,11 +263,12 @@ impl Model {
         begin: Begin,
         stopped: bool,
         judged: Judged<'_>,
-        keep_thresholds: bool,
+        options: &TrainOptions,
         work: &Work<'_>,
         notes: &mut Vec<String>,
     ) -> bool {
         let Judged { set, drawn, smallest } = judged;
+        let (keep_thresholds, is_part) = (options.keep_thresholds, options.normalized || options.round);
         match begin {
             Begin::Trained | Begin::Round if keep_thresholds => {}
             Begin::Trained => self.thresholds.values_mut().allow(smallest),
@@ -276,13 +277,25 @@ impl Model {
         if !keep_thresholds {
             notes.extend(self.settle_thresholds(begin, set.as_ref(), drawn.as_ref(), work));
         }
-        let compared = drawn.map(|drawn| self.keep_better(before, begin, stopped, &drawn, work, notes));
-        compared.unwrap_or(Ok(false)).unwrap_or_else(|error| {
+        let compared = drawn.as_ref().map(|drawn| self.keep_better(before, begin, stopped, drawn, work, notes));
+        let start_kept = compared.unwrap_or(Ok(false)).unwrap_or_else(|error| {
             notes.push(format!(
                 "the weights before and after the training could not be compared, those after it are kept: {error}"
             ));
             false
-        })
+        });
+        // What was drawn later may be one of the sizes that the model knows; parts of one image are seen alike.
+        if !matches!(begin, Begin::Trained | Begin::Round) && !is_part && !self.network.scale.by_image {
+            // Without the measure, every image is seen alike.
+            self.network.scale.measured = drawn.and_then(|drawn| self.measured(&drawn, work).ok().flatten());
+        }
+        start_kept
+    }
+
+    /// The diameter that the network measures on the drawn cells.
+    fn measured(&self, drawn: &Drawn, work: &Work<'_>) -> Result<Option<f64>> {
+        let Some(seen) = self.seen else { return Ok(None) };
+        self.settings()?.measured(&self.network, drawn, seen.diameter, work)
     }
 
     /// Gives a new model the starting weights that it is to have, and says what the training begins with.

@@ -20,17 +20,31 @@ pub(super) struct Work<'a> {
     pub augment: bool,
     /// How many times as large the image is seen as its pixels are, because those of the training have another physical size.
     pub zoom: f64,
+    /// Whether an image whose cells have another size than those of the training may be seen at its own scale: nothing is known of
+    /// the size of its pixels or cells, and it is no part of an image whose other parts are to fit.
+    pub fits_size: bool,
 }
 
 impl<'a> Work<'a> {
-    /// That of a prediction with this much memory, of an image seen `zoom` times as large.
-    pub fn of(options: &PredictOptions, device: &'a Device, budget: Budget, zoom: f64) -> Self {
-        Self { device, cancel: options.cancel.clone(), budget, tile: options.tile, augment: options.augment, zoom }
+    /// That of a prediction with this much memory, of an image seen `zoom` times as large, for a model that knows the `own` size of its
+    /// pixels or does not.
+    pub fn of(options: &PredictOptions, device: &'a Device, budget: Budget, zoom: f64, own: Option<[f64; 2]>) -> Self {
+        let PredictOptions { rescale, normalized, diameter, pixel_size, .. } = *options;
+        let is_known = diameter.is_some() || own.and(pixel_size).is_some();
+        Self {
+            device,
+            cancel: options.cancel.clone(),
+            budget,
+            tile: options.tile,
+            augment: options.augment,
+            zoom,
+            fits_size: rescale && !normalized && !is_known,
+        }
     }
 
     /// That of a prediction with default tiles.
     pub fn plain(device: &'a Device, cancel: &CancelToken, budget: Budget) -> Self {
-        Self { device, cancel: cancel.clone(), budget, tile: None, augment: false, zoom: 1.0 }
+        Self { device, cancel: cancel.clone(), budget, tile: None, augment: false, zoom: 1.0, fits_size: false }
     }
 
     /// The same with `taken` bytes in use already.

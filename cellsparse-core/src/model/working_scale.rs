@@ -42,11 +42,15 @@ pub(super) struct WorkingScale {
     pub by_image: bool,
     /// The size that counts relative to the diameter of a disc of the same area; below 1 for thin cells.
     pub thinness: f64,
+    /// The diameter in pixels that the network itself measures on the drawn cells; an image whose cells it finds to be clearly
+    /// smaller or larger than that has its own factor. `None` where no image is looked at for that.
+    #[serde(default)]
+    pub measured: Option<f64>,
 }
 
 impl WorkingScale {
     /// Images as they are.
-    pub const NONE: Self = Self { factor: 1.0, by_image: false, thinness: 1.0 };
+    pub const NONE: Self = Self { factor: 1.0, by_image: false, thinness: 1.0, measured: None };
 
     /// Refuses values that no training gives, by a sentence.
     pub fn check(&self) -> std::result::Result<(), String> {
@@ -55,6 +59,9 @@ impl WorkingScale {
         }
         if !(0.001..=1.0).contains(&self.thinness) {
             return Err(format!("the thinness of its cells is {}; it must lie between 0.001 and 1", self.thinness));
+        }
+        if let Some(measured) = self.measured.filter(|measured| !(0.1..=100_000.0).contains(measured)) {
+            return Err(format!("its cells measure {measured} pixels; it must lie between 0.1 and 100000"));
         }
         Ok(())
     }
@@ -81,7 +88,7 @@ impl WorkingScale {
         let by_image = differ && !parts_of_one;
         // Images that differ are scaled one by one.
         let size = if by_image { *median } else { typical(&sizes, *median) };
-        Self { factor: factor(size, by_image), by_image, thinness }
+        Self { factor: factor(size, by_image), by_image, thinness, measured: None }
     }
 
     /// The factor for an image whose drawn cells are known; without any, the usual one.
@@ -106,12 +113,8 @@ impl WorkingScale {
         if !self.by_image {
             return Ok(scale);
         }
-        let (height, width, _) = image.dim();
         for _ in 0..ROUNDS {
-            let side = (LOOK / scale) as usize;
-            let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
-            let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
-            let Some(cells) = look(image.slice(s![top..bottom, left..right, ..]), scale)? else { break };
+            let Some(cells) = look(middle(image, LOOK / scale), scale)? else { break };
             let Some(diameter) = cells.diameter(DIAMETER / (scale * self.thinness)) else { break };
             let next = factor(diameter * self.thinness, true);
             let change = (next / scale).max(scale / next);
@@ -122,6 +125,15 @@ impl WorkingScale {
         }
         Ok(scale)
     }
+}
+
+/// The part in the middle of an image `[H, W, C]` with sides of at most that many pixels.
+pub(super) fn middle(image: ArrayView3<'_, f32>, side: f64) -> ArrayView3<'_, f32> {
+    let (height, width, _) = image.dim();
+    let side = side as usize;
+    let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
+    let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
+    image.slice_move(s![top..bottom, left..right, ..])
 }
 
 /// The factor that brings the median cell of a label image to the size at which networks are trained; 1 without cells.

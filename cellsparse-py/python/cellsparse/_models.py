@@ -300,7 +300,7 @@ class Model:
             Micrometres per pixel of the image, as `image_info` tells. An image whose pixels have another size than those of
             the training is seen scaled, if that one is known too; the result is in the pixels of the image.
         rescale : bool
-            Whether it is.
+            Whether it is, and whether Cellpose sees an image by the size of its cells, where that of the pixels is not known.
         precision : {"auto", "f32", "tf32", "bf16"}
             Numbers to compute with. With "bf16" factors of products have 16 bits, which is quicker on some CPUs; "auto"
             takes 32 bits. CUDA devices alone have "tf32".

@@ -23,6 +23,7 @@ use self::thumbnail::Thumbnail;
 use super::ahead::beside;
 use super::device;
 use super::facade::Model;
+use super::fitted_scale::fitted_note;
 use super::normalization::Normalization;
 use super::options::PredictOptions;
 use super::registry::AnyAlgorithm;
@@ -66,7 +67,7 @@ impl Found {
 pub(crate) struct Context {
     /// Low and high percentile of each channel; none when intensities are taken as they are.
     pub percentiles: Option<[Vec<f32>; 2]>,
-    /// Sides that the network sees relative to those of the image.
+    /// Sides that the network sees relative to those of the image; of an algorithm that scales itself, relative to what it sees usually.
     pub scale: Option<f64>,
     /// Those of group normalisations.
     pub statistics: Option<ImageStatistics>,
@@ -178,11 +179,23 @@ impl<'a> Setup<'a> {
             statistics,
             notes: note.into_iter().chain(averaged).collect(),
         };
-        if let Some(scale) = context.scale {
-            setup.scale = scale;
-        } else if !setup.algorithm.scales_itself() {
-            let middle = setup.source.middle()?;
-            setup.scale = setup.algorithm.scale_for(&model.network, middle.view(), &setup.work())?;
+        let scales_itself = setup.algorithm.scales_itself();
+        setup.scale = match context.scale {
+            Some(scale) => scale,
+            None if scales_itself && !(model.network.scale.measured.is_some() && setup.work().fits_size) => 1.0,
+            None => {
+                let middle = setup.source.middle()?;
+                match scales_itself {
+                    true => setup.algorithm.times_for(&model.network, middle.view(), &setup.work())?,
+                    false => setup.algorithm.scale_for(&model.network, middle.view(), &setup.work())?,
+                }
+            }
+        };
+        if scales_itself && setup.scale != 1.0 {
+            let mut thresholds = setup.algorithm.thresholds();
+            thresholds.values_mut().zoom(setup.scale);
+            setup.algorithm = model.architecture.with(thresholds)?;
+            setup.notes.extend(fitted_note(setup.scale));
         }
         Ok(setup)
     }
@@ -199,7 +212,8 @@ impl<'a> Setup<'a> {
 
     fn work(&self) -> Work<'_> {
         // The rest is for parts, answers that are kept, and objects.
-        Work::of(self.options, &self.device, self.budget.less(self.budget.left() / RESERVED), self.zoom)
+        let budget = self.budget.less(self.budget.left() / RESERVED);
+        Work::of(self.options, &self.device, budget, self.zoom, self.model.pixel_size)
     }
 
     /// Pixels around a part that are looked at with it: a few cells.
