@@ -184,7 +184,8 @@ pub unsafe extern "C" fn cellsparse_model_last_training(
 /// cellprob_threshold, diameter, augment (Cellpose), prob_thresh, postprocess (ELEPHANT), min_area (0), tile,
 /// normalized (false; true takes intensities as they are), pixel_size (micrometres, one number or [height, width]: an image
 /// whose pixels have another size than those of the training is seen scaled, where that one is known), rescale (true; false takes
-/// it as it is), device ("auto"), precision ("auto", "f32", "tf32" or "bf16"), threads, memory (bytes, or a text like "4G"; half of
+/// it as it is, also by Cellpose, which else sees an image by the size of its cells where that of the pixels or a diameter is
+/// not given), device ("auto"), precision ("auto", "f32", "tf32" or "bf16"), threads, memory (bytes, or a text like "4G"; half of
 /// what is free). `cancel` may be NULL; raised, it ends the call with CELLSPARSE_STATUS_CANCELLED. Work that would take more
 /// memory than allowed ends with CELLSPARSE_STATUS_LIMIT before it begins.
 ///

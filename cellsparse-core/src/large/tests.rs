@@ -18,7 +18,7 @@ use crate::model::{Algorithm, Architecture, Normalization, Preset, Segmentation,
 use crate::networks::StarDistConfig;
 use crate::random::Random;
 use crate::raster::regions::{Extent, ImageRegions, Region};
-use crate::raster::{Image, LabelImage, RawLabels, read_label_file};
+use crate::raster::{Image, LabelImage, RawLabels, read_label_file, resize_bilinear};
 use crate::synthetic::{AnnotationOptions, Field, FieldOptions, annotate, draw_field};
 
 pub(super) fn field(height: usize, width: usize, seed: u64) -> Field {
@@ -184,6 +184,20 @@ fn cells_are_those_of_the_whole_image_but_for_rounding() {
             "{algorithm}: {seam} changes on a seam, {typical} elsewhere"
         );
     }
+}
+
+#[test]
+fn an_image_of_larger_cells_is_seen_at_their_size_by_parts_as_well() {
+    let model = model(Algorithm::Cellpose);
+    let image = Image::F32(resize_bilinear(field(150, 190, 5).image.to_f32().view(), 450, 570).unwrap());
+    let options = LargeOptions { skip_empty: false, ..LargeOptions::default() };
+    let whole = model.predict(&image, &options.predict).unwrap();
+    let fitted =
+        |notes: &[String]| notes.iter().find(|note| note.contains("as large as those of the training")).cloned();
+    assert!(fitted(&whole.notes).is_some() && whole.objects.len() > 4, "{:?}", whole.notes);
+    let (found, summary) = by_parts(&model, &image, &options, 201);
+    assert_alike(&found, &whole, "larger cells");
+    assert_eq!(fitted(&summary.notes), fitted(&whole.notes));
 }
 
 #[test]

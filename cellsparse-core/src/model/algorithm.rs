@@ -7,12 +7,13 @@ use ndarray::{Array3, ArrayView3};
 
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
+use super::fitted_scale::Fit;
 use super::network::Network;
 use super::normalization::Normalization;
 use super::options::{PredictOptions, Preset, TrainOptions};
 use super::segmentation::Segmentation;
 use super::work::Work;
-use super::working_scale::{SeenCells, WorkingScale};
+use super::working_scale::{Gauge, SeenCells, WorkingScale};
 use crate::annotations::Dataset;
 use crate::error::Result;
 use crate::formats::tensors::NamedArrays;
@@ -110,6 +111,11 @@ pub(super) trait ThresholdValues {
     /// Turns lengths and areas from pixels of the training into pixels of an image that is seen `zoom` times as large.
     fn zoom(&mut self, zoom: f64);
 
+    /// The diameter of the cells, where the algorithm scales images by it.
+    fn diameter(&self) -> Option<f32> {
+        None
+    }
+
     /// Goes back to the default values, before others are chosen; what is known of the cells stays.
     fn reset(&mut self, smallest_object: f32);
 
@@ -154,6 +160,8 @@ pub(super) struct Found {
     pub highest: f32,
     /// The threshold for that map.
     pub threshold: f32,
+    /// How many times as large as usual the image was seen, because its cells are of another size.
+    pub times: f64,
 }
 
 /// An algorithm with the configuration and the thresholds of one model.
@@ -307,20 +315,20 @@ pub(super) trait SegmentationAlgorithm {
         network.scale.for_image(image, work.zoom, |part, scale| self.seen_cells(network, part, scale, work))
     }
 
-    /// How many times as large as usual an image `[H, W, C]` is seen whose cells may be of another size than those of the training.
+    /// How an image `[H, W, C]` is seen whose cells may be of another size than those of the training.
     ///
     /// # Errors
     /// As [`segment`](Self::segment).
-    fn times_for(&self, _network: &Network, _image: ArrayView3<'_, f32>, _work: &Work<'_>) -> Result<f64> {
-        Ok(1.0)
+    fn fit_size(&self, _network: &Network, _image: ArrayView3<'_, f32>, _work: &Work<'_>) -> Result<Fit> {
+        Ok(Fit::USUAL)
     }
 
-    /// The diameter in pixels that the network measures on what was `drawn`, of which `expected` is the true one; `None` where images
-    /// are not seen by the size of their cells.
+    /// How the network sees what was `drawn`, of which `expected` is the true diameter in pixels; `None` where images are not seen by the
+    /// size of their cells.
     ///
     /// # Errors
     /// As [`segment`](Self::segment).
-    fn measured(&self, _network: &Network, _drawn: &Drawn, _expected: f64, _work: &Work<'_>) -> Result<Option<f64>> {
+    fn gauge(&self, _network: &Network, _drawn: &Drawn, _expected: f64, _work: &Work<'_>) -> Result<Option<Gauge>> {
         Ok(None)
     }
 }

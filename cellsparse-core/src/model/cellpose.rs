@@ -10,24 +10,26 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::maps::FlowMaps;
 #[cfg(feature = "io")]
 pub(super) use self::maps::Tiling;
-use self::maps::maps;
+use self::maps::{MAP_BYTES, maps};
 use super::algorithm::{
     AlgorithmKind, Facts, Found, NetworkOutput, ReferenceTraining, SegmentationAlgorithm, Shapes, StateEntry,
     TaskInput, ThresholdValues,
 };
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
-use super::fitted_scale::{fitted_note, measured};
+use super::fitted_scale::{Fit, Looked, fitted, measured};
 use super::network::Network;
 use super::normalization::Normalization;
 use super::options::{PredictOptions, Preset, TrainOptions};
 use super::outlines;
 use super::threshold_search::{check_range, check_smallest_object, choose, highest, zoomed_area};
 use super::work::Work;
-use crate::error::Result;
+use super::working_scale::{Gauge, MIDDLE, scaled_sides};
+use crate::budget::bytes_of;
+use crate::error::{ErrorKind, Result};
 use crate::formats::tensors::NamedArrays;
 use crate::networks::{CellposeConfig, Weights};
-use crate::raster::LabelImage;
+use crate::raster::{LabelImage, resize_bilinear};
 use crate::training::any_task::AnyTask;
 use crate::training::augment::Augmentation;
 use crate::training::augment_affine::Outside;
@@ -192,6 +194,10 @@ impl ThresholdValues for CellposeThresholds {
         self.smallest_object = zoomed_area(self.smallest_object, zoom);
     }
 
+    fn diameter(&self) -> Option<f32> {
+        Some(self.diameter)
+    }
+
     /// Thresholds that were chosen for other cells are good for these too.
     fn reset(&mut self, smallest_object: f32) {
         self.smallest_object = smallest_object;
@@ -281,12 +287,12 @@ impl SegmentationAlgorithm for Cellpose<'_> {
         options: &PredictOptions,
         work: &Work<'_>,
     ) -> Result<Found> {
-        let (times, maps) = self.fitted_maps(network, image, work)?;
+        let (Fit { times, note }, maps) = self.fitted_maps(network, image, work)?;
         let thresholds = self.seen(times);
         let highest = highest(&maps.cellprob);
         let mut segmentation = maps.segment(self.config, &thresholds, options.min_area, &work.cancel)?;
-        segmentation.notes.extend(fitted_note(times));
-        Ok(Found { segmentation, highest, threshold: thresholds.cellprob })
+        segmentation.notes.extend(note);
+        Ok(Found { segmentation, highest, threshold: thresholds.cellprob, times })
     }
 
     fn choose_thresholds(&mut self, network: &Network, set: &CalibrationSet<'_>, work: &Work<'_>) -> Result<()> {
@@ -321,16 +327,14 @@ impl SegmentationAlgorithm for Cellpose<'_> {
         Ok(())
     }
 
-    fn times_for(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<f64> {
-        if !work.fits_size {
-            return Ok(1.0);
-        }
-        let work = &Work { tile: None, ..work.clone() };
-        network.scale.fitted(image, self.scale(), |part, times| Ok(self.look(network, part, times, work)?.0))
+    fn fit_size(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<Fit> {
+        self.fit_size_and_keep(network, image, work, |_| ())
     }
 
-    fn measured(&self, network: &Network, drawn: &Drawn, expected: f64, work: &Work<'_>) -> Result<Option<f64>> {
-        measured(drawn, expected, self.scale(), |part, times| Ok(self.look(network, part, times, work)?.0))
+    fn gauge(&self, network: &Network, drawn: &Drawn, expected: f64, work: &Work<'_>) -> Result<Option<Gauge>> {
+        let look = |part: ArrayView3<'_, f32>, times: f64| Ok(self.look(network, part, times, work)?.0);
+        let CellposeThresholds { flow, cellprob, .. } = self.thresholds;
+        Ok(measured(drawn, expected, self.scale(), look)?.map(|diameter| Gauge { diameter, flow, cellprob }))
     }
 
     fn more_state(&self, names: &[&str]) -> Result<Vec<StateEntry>> {
@@ -345,39 +349,81 @@ impl SegmentationAlgorithm for Cellpose<'_> {
 }
 
 impl Cellpose<'_> {
-    /// What the network says about an image that is seen that many times as large as usual, as brings its cells to their usual size.
-    fn fitted_maps(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<(f64, FlowMaps)> {
-        if !work.fits_size {
-            return Ok((1.0, maps(network, self.config, image, &self.thresholds, work)?));
-        }
-        // A small image is looked at as a whole, and when it is seen as usual in the end, what was seen then is not computed again.
+    /// How an image is seen, and what the network says about it then.
+    fn fitted_maps(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<(Fit, FlowMaps)> {
         let whole = Cell::new(None);
-        let looking = &Work { tile: None, ..work.clone() };
-        let times = network.scale.fitted(image, self.scale(), |part, times| {
-            let (labels, maps) = self.look(network, part, times, looking)?;
-            if times == 1.0 && part.dim() == image.dim() && work.tile.is_none() {
+        let keep = |maps: FlowMaps| {
+            if maps.cellprob.dim() == (image.dim().0, image.dim().1) && work.tile.is_none() {
                 whole.set(Some(maps));
             }
-            Ok(labels)
-        })?;
-        let maps = match whole.into_inner().filter(|_| times == 1.0) {
-            Some(maps) => maps,
-            None => maps(network, self.config, image, &self.seen(times), work)?,
         };
-        Ok((times, maps))
+        let fit = self.fit_size_and_keep(network, image, work, keep)?;
+        if fit.times == 1.0 {
+            // A small image was looked at as a whole.
+            let maps =
+                whole.into_inner().map_or_else(|| maps(network, self.config, image, &self.thresholds, work), Ok)?;
+            return Ok((fit, maps));
+        }
+        drop(whole);
+        match maps(network, self.config, image, &self.seen(fit.times), work) {
+            Err(error) if fit.times > 1.0 && error.kind() == ErrorKind::Limit => {
+                Ok((Fit::for_want_of_memory(), maps(network, self.config, image, &self.thresholds, work)?))
+            }
+            seen => Ok((fit, seen?)),
+        }
     }
 
-    /// The objects in an image that is seen that many times as large as usual, and what the network says about it.
+    /// [`fit_size`](SegmentationAlgorithm::fit_size), which hands over what the network said when it saw the middle of the image as usual.
+    fn fit_size_and_keep(
+        &self,
+        network: &Network,
+        image: ArrayView3<'_, f32>,
+        work: &Work<'_>,
+        keep: impl Fn(FlowMaps),
+    ) -> Result<Fit> {
+        let Some(Gauge { diameter, flow, cellprob }) = network.scale.gauge.filter(|_| work.fits_size) else {
+            return Ok(Fit::USUAL);
+        };
+        let own = Self { config: self.config, thresholds: CellposeThresholds { flow, cellprob, ..self.thresholds } };
+        let kept = bytes_of(&[image.dim().0.min(MIDDLE), image.dim().1.min(MIDDLE)], MAP_BYTES);
+        let work = &Work { tile: None, ..work.less(kept) };
+        let times = fitted(diameter, image, self.scale(), |part, times| {
+            let (looked, maps) = own.look(network, part, times, work)?;
+            if times == 1.0 {
+                keep(maps);
+            }
+            Ok(looked)
+        });
+        match times {
+            Err(error) if error.kind() == ErrorKind::Limit => Ok(Fit::for_want_of_memory()),
+            times => Ok(Fit::of(times?)),
+        }
+    }
+
+    /// The objects in an image that is seen that many times as large as usual, and what the network says about it, at the size of
+    /// the image when that is the usual size.
     fn look(
         &self,
         network: &Network,
         image: ArrayView3<'_, f32>,
         times: f64,
         work: &Work<'_>,
-    ) -> Result<(LabelImage, FlowMaps)> {
-        let thresholds = self.seen(times);
-        let maps = maps(network, self.config, image, &thresholds, work)?;
-        Ok((maps.labels(self.config, &thresholds, 0.0, &work.cancel)?, maps))
+    ) -> Result<(Looked, FlowMaps)> {
+        let mut thresholds = self.seen(times);
+        let scale = self.scale() * times;
+        let (height, width, _) = image.dim();
+        let sides = scaled_sides([height, width], scale)?;
+        let (maps, pixel) = if times == 1.0 || scale > 1.0 {
+            (maps(network, self.config, image, &thresholds, work)?, 1.0)
+        } else {
+            // Larger maps would tell no more than those of the network.
+            thresholds.zoom(1.0 / scale);
+            thresholds.diameter = self.config.diam_mean;
+            let pixel = (bytes_of(&[height, width], 1) as f64 / bytes_of(&sides, 1) as f64).sqrt();
+            let image = resize_bilinear(image, sides[0], sides[1])?;
+            (maps(network, self.config, image.view(), &thresholds, work)?, pixel)
+        };
+        Ok((Looked { labels: maps.labels(self.config, &thresholds, 0.0, &work.cancel)?, pixel }, maps))
     }
 
     /// The thresholds for an image that is seen that many times as large as usual.

@@ -237,7 +237,7 @@ impl SegmentationAlgorithm for Elephant<'_> {
         let highest = highest(maps.index_axis(Axis(2), 2));
         let method = options.postprocess.unwrap_or_default();
         let segmentation = segment(maps.view(), &self.thresholds, method, options.min_area, &work.cancel)?;
-        Ok(Found { segmentation, highest, threshold: self.thresholds.center })
+        Ok(Found { segmentation, highest, threshold: self.thresholds.center, times: 1.0 })
     }
 
     fn choose_thresholds(&mut self, network: &Network, set: &CalibrationSet<'_>, work: &Work<'_>) -> Result<()> {

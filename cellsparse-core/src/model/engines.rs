@@ -57,7 +57,7 @@ struct Pool {
 }
 
 /// EngineCache kept at most, and their bytes together; each holds the maps of one image.
-const KEPT: usize = 2;
+const KEPT: usize = 4;
 const KEPT_BYTES: usize = 1 << 30;
 
 /// Pools kept at most, of different numbers of threads.

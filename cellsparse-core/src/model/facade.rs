@@ -173,6 +173,10 @@ impl Model {
         if thresholds.algorithm() != self.algorithm() {
             return Err(thresholds.misplaced(self.algorithm()));
         }
+        if thresholds.values().diameter() != self.thresholds.values().diameter() {
+            // Whoever knows the diameter of the cells does not leave it to the network.
+            self.network.scale.gauge = None;
+        }
         self.thresholds = thresholds;
         Ok(())
     }

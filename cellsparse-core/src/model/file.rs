@@ -15,7 +15,7 @@ use super::normalization::Normalization;
 use super::pixel_size::check_pixel_size;
 use super::registry::{Architecture, Thresholds};
 use super::stardist::StarThresholds;
-use super::working_scale::WorkingScale;
+use super::working_scale::{Gauge, WorkingScale};
 use crate::error::{Error, Reason, Result};
 use crate::formats::foreign::WeightsKind;
 use crate::formats::tensors::{
@@ -102,9 +102,9 @@ struct Header {
     /// The size of its cells that counts relative to the diameter of a disc of the same area.
     #[serde(default = "unscaled")]
     scale_thinness: f64,
-    /// The diameter in pixels that the network measures on the drawn cells, where images with others have their own factor.
+    /// How the network sees the drawn cells, where images with others have their own factor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    scale_measured: Option<f64>,
+    scale_gauge: Option<Gauge>,
     #[serde(deserialize_with = "stored_thresholds")]
     thresholds: Thresholds,
     history: History,
@@ -206,7 +206,7 @@ impl<'a> Parts<'a> {
             scale: model.network.scale.factor,
             scale_by_image: model.network.scale.by_image,
             scale_thinness: model.network.scale.thinness,
-            scale_measured: model.network.scale.measured,
+            scale_gauge: model.network.scale.gauge,
             thresholds: model.thresholds,
             history: history.thinned(),
             optimizer: state.map(|state| OptimizerHeader {
@@ -322,10 +322,8 @@ impl Header {
 
 impl Header {
     fn working_scale(&self) -> WorkingScale {
-        let Self {
-            scale: factor, scale_by_image: by_image, scale_thinness: thinness, scale_measured: measured, ..
-        } = *self;
-        WorkingScale { factor, by_image, thinness, measured }
+        let Self { scale: factor, scale_by_image: by_image, scale_thinness: thinness, scale_gauge: gauge, .. } = *self;
+        WorkingScale { factor, by_image, thinness, gauge }
     }
 
     /// Refuses numbers that no training leaves behind and that later steps could not go on from.

@@ -6,10 +6,35 @@ use std::collections::BTreeMap;
 use ndarray::ArrayView3;
 
 use super::drawn::Drawn;
-use super::working_scale::{WorkingScale, middle};
+use super::working_scale::middle;
 use crate::error::Result;
 use crate::geometry::disc_diameter;
 use crate::raster::LabelImage;
+
+/// How an image is seen whose cells may be of another size than those of the training.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Fit {
+    /// How many times as large as usual.
+    pub times: f64,
+    /// What a user should know of it.
+    pub note: Option<String>,
+}
+
+impl Fit {
+    /// As usual.
+    pub const USUAL: Self = Self { times: 1.0, note: None };
+
+    /// That many times as large as usual.
+    pub fn of(times: f64) -> Self {
+        Self { times, note: fitted_note(times) }
+    }
+
+    /// As usual, since the memory does not suffice for more.
+    pub fn for_want_of_memory() -> Self {
+        let note = "the size of the cells of the image is taken for that of the training, since the memory does not suffice to find it out";
+        Self { times: 1.0, note: Some(note.into()) }
+    }
+}
 
 /// A sentence on an image that is seen that many times as large as usual; none on one that is seen as usual.
 pub(super) fn fitted_note(times: f64) -> Option<String> {
@@ -22,42 +47,51 @@ pub(super) fn fitted_note(times: f64) -> Option<String> {
     })
 }
 
-/// The objects `[H, W]` that a network finds in a part `[H, W, C]` of an image that it sees so many times as large as usual.
-pub(super) trait Look: Fn(ArrayView3<'_, f32>, f64) -> Result<LabelImage> {}
+/// The objects that a network finds in a part of an image.
+pub(super) struct Looked {
+    pub labels: LabelImage,
+    /// Side of a pixel of the labels in pixels of the image.
+    pub pixel: f64,
+}
 
-impl<F: Fn(ArrayView3<'_, f32>, f64) -> Result<LabelImage>> Look for F {}
+/// Gives the objects that a network finds in a part `[H, W, C]` of an image that it sees so many times as large as usual.
+pub(super) trait Look: Fn(ArrayView3<'_, f32>, f64) -> Result<Looked> {}
 
-impl WorkingScale {
-    /// How many times as large as usual an image `[H, W, C]` is seen, of which nothing is known: once, unless the
-    /// cells that a network finds in its middle are clearly smaller or larger than those of the training.
-    ///
-    /// A network that sees cells which are too large takes their texture for small ones. So the image is also looked at from
-    /// further away, and that counts where more of it is covered by cells of the right size. `usual` is the factor by which the sides of
-    /// images are scaled usually.
-    ///
-    /// # Errors
-    /// Those of `look`.
-    pub fn fitted(&self, image: ArrayView3<'_, f32>, usual: f64, look: impl Look) -> Result<f64> {
-        let Some(measured) = self.measured else { return Ok(1.0) };
-        let part = middle(image, SIDE / usual);
-        let sizes = |times: f64| -> Result<Sizes> { Ok(Sizes::of(&look(part, times)?, measured / times)) };
-        let usually = Seen::at(1.0, sizes(1.0)?, measured);
-        let mut best = None;
-        let mut covered = CLEARLY * usually.covered;
-        for times in FURTHER {
-            let seen = Seen::at(times, sizes(times)?, measured);
-            if seen.covered > covered {
-                covered = seen.covered;
-                best = Some(seen);
-            }
+impl<F: Fn(ArrayView3<'_, f32>, f64) -> Result<Looked>> Look for F {}
+
+/// Side in pixels of the part in the middle of an image that is looked at, where sides are usually scaled by `usual`.
+pub(super) fn side(usual: f64) -> f64 {
+    SIDE / usual
+}
+
+/// How many times as large as usual an image `[H, W, C]` is seen, of which nothing is known: once, unless the cells that a network finds
+/// in its middle are clearly smaller or larger than the diameter that it `measured` on those of the training.
+///
+/// A network that sees cells which are too large takes their texture for small ones. So the image is also looked at from further away,
+/// and that counts where more of it is covered by cells of the right size. `usual` is the factor by which the sides of images are scaled
+/// usually.
+///
+/// # Errors
+/// Those of `look`.
+pub(super) fn fitted(measured: f64, image: ArrayView3<'_, f32>, usual: f64, look: impl Look) -> Result<f64> {
+    let part = middle(image, side(usual));
+    let sizes = |times: f64| -> Result<Sizes> { Ok(Sizes::seen(&look(part, times)?, measured / times)) };
+    let usually = Seen::at(1.0, sizes(1.0)?, measured);
+    let mut best = None;
+    let mut covered = CLEARLY * usually.right;
+    for times in FURTHER {
+        let seen = Seen::at(times, sizes(times)?, measured);
+        if seen.covered > covered {
+            covered = seen.covered;
+            best = Some(seen);
         }
-        for start in best.into_iter().chain([usually]) {
-            if let Some(times) = settled(start, measured, sizes)? {
-                return Ok(if (1.0 / ALIKE..=ALIKE).contains(&times) { 1.0 } else { times });
-            }
-        }
-        Ok(1.0)
     }
+    for start in best.into_iter().chain([usually]) {
+        if let Some(times) = settled(start, measured, sizes)? {
+            return Ok(if (1.0 / ALIKE..=ALIKE).contains(&times) { 1.0 } else { times });
+        }
+    }
+    Ok(1.0)
 }
 
 /// From one look at an image on, the factor at which its cells have the right size; `None` when what was seen there were none, but
@@ -72,7 +106,7 @@ fn settled(mut seen: Seen, measured: f64, sizes: impl Fn(f64) -> Result<Sizes>) 
         let there = Seen::at(next, sizes(next)?, measured);
         // Closer, there is always something to see.
         let enough = if next > 1.0 { CLEARLY * seen.covered } else { seen.covered };
-        if there.covered < enough {
+        if there.covered == 0.0 || there.covered < enough {
             return Ok(Some(seen.times).filter(|times| *times == 1.0 || CLEARLY * there.covered > seen.covered));
         }
         seen = there;
@@ -87,12 +121,15 @@ struct Seen {
     /// The diameter of its cells in pixels of the image.
     median: Option<f64>,
     /// Pixels of the cells of the right size.
+    right: f64,
+    /// The same, where they are more than a few.
     covered: f64,
 }
 
 impl Seen {
     fn at(times: f64, sizes: Sizes, measured: f64) -> Self {
-        Self { times, median: sizes.median(), covered: sizes.covered(measured / times) }
+        let (right, cells) = sizes.right(measured / times);
+        Self { times, median: sizes.median(), right, covered: if cells < FEWEST { 0.0 } else { right } }
     }
 }
 
@@ -104,15 +141,17 @@ impl Seen {
 pub(super) fn measured(drawn: &Drawn, expected: f64, usual: f64, look: impl Look) -> Result<Option<f64>> {
     let mut diameters = Vec::new();
     for (part, _) in drawn.parts() {
-        diameters.extend(Sizes::of(&look(part, 1.0)?, expected).median());
+        diameters.extend(Sizes::seen(&look(part, 1.0)?, expected).median());
     }
     diameters.sort_unstable_by(f64::total_cmp);
-    let median = diameters.get(diameters.len() / 2).copied();
     let near = |median: &f64| (1.0 / MISMEASURED..=MISMEASURED).contains(&(median / expected));
-    let Some(median) = median.filter(near) else { return Ok(None) };
-    let scale = WorkingScale { measured: Some(median), ..WorkingScale::NONE };
-    for (part, _) in drawn.parts() {
-        if scale.fitted(part, usual, &look)? != 1.0 {
+    let Some(median) = diameters.get(diameters.len() / 2).copied().filter(near) else { return Ok(None) };
+    for (part, labels) in drawn.parts() {
+        let times = fitted(median, part, usual, &look)?;
+        // Cells of another size than most are rightly seen at theirs.
+        let own = Sizes::of(labels, 1.0, expected).median().unwrap_or(expected);
+        let right = times * own / expected;
+        if times != 1.0 && !(1.0 / ALIKE..=ALIKE).contains(&right) {
             return Ok(None);
         }
     }
@@ -155,10 +194,14 @@ const SPECK: f64 = 0.03;
 struct Sizes(Vec<f64>);
 
 impl Sizes {
-    fn of(labels: &LabelImage, expected: f64) -> Self {
+    fn seen(looked: &Looked, expected: f64) -> Self {
+        Self::of(&looked.labels, looked.pixel, expected)
+    }
+
+    fn of(labels: &LabelImage, pixel: f64, expected: f64) -> Self {
         let mut areas = BTreeMap::new();
         for label in labels.iter().filter(|label| **label > 0) {
-            *areas.entry(*label).or_insert(0.0) += 1.0;
+            *areas.entry(*label).or_insert(0.0) += pixel * pixel;
         }
         let mut areas: Vec<f64> = areas.into_values().filter(|area| *area > SPECK * expected * expected).collect();
         areas.sort_unstable_by(f64::total_cmp);
@@ -176,11 +219,11 @@ impl Sizes {
         middle.map(|area| disc_diameter(*area))
     }
 
-    /// Pixels of the cells that have about the `expected` diameter, if there are more than a few.
-    fn covered(&self, expected: f64) -> f64 {
+    /// Pixels of the cells that have about the `expected` diameter, and how many these are.
+    fn right(&self, expected: f64) -> (f64, usize) {
         let right = |area: &&f64| (1.0 / RIGHT..=RIGHT).contains(&(disc_diameter(**area) / expected));
-        let cells: Vec<f64> = self.0.iter().filter(right).copied().collect();
-        if cells.len() < FEWEST { 0.0 } else { cells.iter().sum() }
+        let cells = self.0.iter().filter(right);
+        (cells.clone().sum(), cells.count())
     }
 }
 
@@ -189,8 +232,6 @@ mod tests {
     use ndarray::Array3;
 
     use super::*;
-
-    const SCALE: WorkingScale = WorkingScale { measured: Some(20.0), ..WorkingScale::NONE };
 
     /// Discs of that diameter on a grid.
     fn discs(side: usize, diameter: f64) -> LabelImage {
@@ -203,50 +244,73 @@ mod tests {
         })
     }
 
-    /// What a network finds that sees cells of 13 to 32 pixels, in an image of cells of that diameter: of larger ones `texture`, of smaller
-    /// ones nothing.
-    fn found(diameter: f64, texture: f64, times: f64) -> LabelImage {
-        match diameter * times {
+    /// How an image is seen whose usual cells have 20 pixels and in which a network `found` these objects.
+    fn fitted_to(found: impl Fn(f64) -> LabelImage) -> f64 {
+        let image = Array3::zeros((400, 400, 1));
+        fitted(20.0, image.view(), 1.0, |_, times| Ok(Looked { labels: found(times), pixel: 1.0 })).unwrap()
+    }
+
+    /// By a network that sees cells of 13 to 32 pixels, in an image of cells of that diameter: of larger ones it finds `texture`, of
+    /// smaller ones nothing.
+    fn fitted_to_cells(diameter: f64, texture: f64) -> f64 {
+        fitted_to(|times| match diameter * times {
             seen if seen > 32.0 => discs(400, texture / times),
             seen if seen < 13.0 => LabelImage::zeros((400, 400)),
             _ => discs(400, diameter),
-        }
+        })
     }
 
-    fn fitted(diameter: f64, texture: f64) -> f64 {
-        let image = Array3::zeros((400, 400, 1));
-        SCALE.fitted(image.view(), 1.0, |_, times| Ok(found(diameter, texture, times))).unwrap()
+    /// Discs with these diameters, one below the other.
+    fn column(diameters: &[f64]) -> LabelImage {
+        let mut labels = LabelImage::zeros((400, 400));
+        let mut top = 0.0;
+        for (index, diameter) in diameters.iter().enumerate() {
+            let radius = diameter / 2.0;
+            for ((y, x), label) in labels.indexed_iter_mut() {
+                if (y as f64 - top - radius).hypot(x as f64 - 100.0) <= radius {
+                    *label = index as i32 + 1;
+                }
+            }
+            top += diameter + 2.0;
+        }
+        labels
     }
 
     #[test]
     fn images_are_seen_at_the_size_of_their_cells() {
-        assert_eq!(fitted(20.0, 0.0), 1.0);
-        assert_eq!(fitted(18.0, 0.0), 1.0);
+        assert_eq!(fitted_to_cells(20.0, 0.0), 1.0);
+        assert_eq!(fitted_to_cells(18.0, 0.0), 1.0);
         let near = |times: f64, right: f64| (1.0 / ALIKE..=ALIKE).contains(&(times / right));
-        assert!(near(fitted(30.0, 0.0), 20.0 / 30.0), "{}", fitted(30.0, 0.0));
+        assert!(near(fitted_to_cells(30.0, 0.0), 20.0 / 30.0), "{}", fitted_to_cells(30.0, 0.0));
         // Too large to be seen, or seen as their texture.
         for texture in [0.0, 4.0] {
-            assert!(near(fitted(60.0, texture), 20.0 / 60.0), "{}", fitted(60.0, texture));
+            assert!(near(fitted_to_cells(60.0, texture), 20.0 / 60.0), "{}", fitted_to_cells(60.0, texture));
         }
-        let none =
-            WorkingScale::NONE.fitted(Array3::zeros((9, 9, 1)).view(), 1.0, |_, _| unreachable!("looks at nothing"));
-        assert_eq!(none.unwrap(), 1.0);
+        // Labels of a quarter of the pixels of the image tell the same.
+        let coarse = fitted(20.0, Array3::zeros((800, 800, 1)).view(), 1.0, |_, _| {
+            Ok(Looked { labels: discs(400, 15.0), pixel: 2.0 })
+        });
+        assert!(near(coarse.unwrap(), 20.0 / 30.0));
     }
 
     #[test]
     fn an_image_without_cells_and_one_of_groups_are_seen_as_usual() {
-        let image = Array3::zeros((400, 400, 1));
-        let nothing = SCALE.fitted(image.view(), 1.0, |_, _| Ok(LabelImage::zeros((400, 400))));
-        assert_eq!(nothing.unwrap(), 1.0);
+        assert_eq!(fitted_to(|_| LabelImage::zeros((400, 400))), 1.0);
         // From far away, groups of cells look like larger ones; at their own size there are none.
-        let groups = SCALE.fitted(image.view(), 1.0, |_, times| {
-            Ok(match times {
-                1.0 => discs(400, 20.0).mapv(|label| if label % 3 == 0 { label } else { 0 }),
-                0.16 => discs(400, 80.0),
-                _ => LabelImage::zeros((400, 400)),
-            })
-        });
-        assert_eq!(groups.unwrap(), 1.0);
+        let groups = |times: f64| match times {
+            1.0 => discs(400, 20.0).mapv(|label| if label % 3 == 0 { label } else { 0 }),
+            0.16 => discs(400, 80.0),
+            _ => LabelImage::zeros((400, 400)),
+        };
+        assert_eq!(fitted_to(groups), 1.0);
         assert!(fitted_note(1.0).is_none() && fitted_note(0.4).unwrap().contains("2.50 times as large"));
+    }
+
+    #[test]
+    fn no_image_is_seen_at_a_size_at_which_nothing_was_found() {
+        for usual in [&[20.0, 20.0, 60.0][..], &[8.0], &[40.0], &[11.0; 9]] {
+            let only = |times: f64| if times == 1.0 { column(usual) } else { LabelImage::zeros((400, 400)) };
+            assert_eq!(fitted_to(only), 1.0, "{usual:?}");
+        }
     }
 }

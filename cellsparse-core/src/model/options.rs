@@ -218,7 +218,7 @@ pub struct TrainOptions {
     pub pixel_size: Option<[f64; 2]>,
     /// Bring images whose pixels have different known sizes to one: that of a model which was trained before, else the
     /// median. Without it, or with the reference preset, images are taken as they are, and a model of different ones keeps
-    /// no pixel size.
+    /// no pixel size; one of Cellpose does not look for the size of the cells in other images.
     pub rescale: bool,
     /// Where to run.
     pub device: Device,

@@ -110,7 +110,7 @@ impl Model {
     ) -> Result<Segmentation> {
         let thresholds = self.thresholds.zoomed(work.zoom).with(options)?;
         let algorithm = self.architecture.with(thresholds)?;
-        let Found { segmentation: mut found, highest, threshold } =
+        let Found { segmentation: mut found, highest, threshold, times } =
             algorithm.segment(&self.network, image, options, work)?;
         if found.objects.is_empty() {
             found.notes.push(if highest <= threshold {
@@ -119,7 +119,7 @@ impl Model {
                 "nothing found: what exceeds the threshold has not the size or the shape of a cell".into()
             });
         }
-        found.notes.extend(self.strange_size(&found, work.zoom));
+        found.notes.extend(self.strange_size(&found, work.zoom * times));
         found.notes.extend(strange_tile(algorithm.smallest_tile(), image.dim(), work.tile));
         Ok(found)
     }

@@ -304,7 +304,7 @@ impl SegmentationAlgorithm for StarDist<'_> {
         let scale = self.scale_for(network, image, work)?;
         let stars = Stars { network, config: self.config };
         let (segmentation, highest) = stars.segment(image, scale, &self.thresholds, options.min_area, work)?;
-        Ok(Found { segmentation, highest, threshold: self.thresholds.prob })
+        Ok(Found { segmentation, highest, threshold: self.thresholds.prob, times: 1.0 })
     }
 
     fn choose_thresholds(&mut self, network: &Network, set: &CalibrationSet<'_>, work: &Work<'_>) -> Result<()> {

@@ -21,7 +21,7 @@ use super::starters::Starter;
 use super::threshold_search::smallest_object;
 use super::training_data::training_data;
 use super::work::Work;
-use super::working_scale::WorkingScale;
+use super::working_scale::{Gauge, WorkingScale};
 use crate::annotations::Dataset;
 use crate::budget::Budget;
 use crate::control::{CancelToken, ControlFlow, Progress, StopReason};
@@ -97,6 +97,14 @@ const AFTER_A_STOP: Duration = Duration::from_millis(250);
 
 /// Fraction of a step that goes forward.
 const FORWARD: f64 = 0.35;
+
+/// Passes over the drawn parts that tell how the network sees the cells there.
+const LOOKS: f64 = 2.2;
+
+/// Whether a model is to know how it sees the drawn cells: not when images are taken as they are, as parts of one are.
+fn gauges(options: &TrainOptions) -> bool {
+    options.rescale && !options.normalized && !options.round && options.preset != Preset::Reference
+}
 
 impl Model {
     /// Trains on annotated images, from the weights the model has now.
@@ -208,8 +216,9 @@ impl Model {
         let started = fresh.network.weights.clone();
         if let Some(budget) = &mut recipe.limits.time_budget {
             *budget = budget.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
-            let scored =
-                if begin == Begin::Random { 1.0 } else { 2.0 } * judged.drawn.as_ref().map_or(0.0, Drawn::pixels);
+            let times = if begin == Begin::Random { 1.0 } else { 2.0 };
+            let looks = if gauges(options) && algorithm.scales_itself() { LOOKS } else { 0.0 };
+            let scored = (times + looks) * judged.drawn.as_ref().map_or(0.0, Drawn::pixels);
             let pixels = (judged.set.as_ref().map_or(0.0, CalibrationSet::pixels) + scored) * factor.powi(2);
             recipe.limits.steps_after = FORWARD * pixels / (recipe.batch_size * patch * patch) as f64;
         }
@@ -243,6 +252,9 @@ impl Model {
         fresh.seen = Some(seen);
         let before = Before { weights: started, thresholds: self.thresholds, scale: self.network.scale };
         *self = fresh;
+        if outcome.steps > 0 {
+            self.network.scale.gauge = None;
+        }
         let mut start_kept = false;
         if outcome.steps > 0 && options.preset != Preset::Reference {
             let stopped = outcome.stopped == StopReason::Cancelled;
@@ -268,7 +280,7 @@ impl Model {
         notes: &mut Vec<String>,
     ) -> bool {
         let Judged { set, drawn, smallest } = judged;
-        let (keep_thresholds, is_part) = (options.keep_thresholds, options.normalized || options.round);
+        let keep_thresholds = options.keep_thresholds;
         match begin {
             Begin::Trained | Begin::Round if keep_thresholds => {}
             Begin::Trained => self.thresholds.values_mut().allow(smallest),
@@ -284,18 +296,20 @@ impl Model {
             ));
             false
         });
-        // What was drawn later may be one of the sizes that the model knows; parts of one image are seen alike.
-        if !matches!(begin, Begin::Trained | Begin::Round) && !is_part && !self.network.scale.by_image {
-            // Without the measure, every image is seen alike.
-            self.network.scale.measured = drawn.and_then(|drawn| self.measured(&drawn, work).ok().flatten());
-        }
+        let gauge = drawn.filter(|_| gauges(options)).map_or(Ok(None), |drawn| self.gauge(&drawn, work));
+        self.network.scale.gauge = gauge.unwrap_or_else(|error| {
+            notes.push(format!(
+                "every image will be seen at one size, since the drawn cells could not be measured: {error}"
+            ));
+            None
+        });
         start_kept
     }
 
-    /// The diameter that the network measures on the drawn cells.
-    fn measured(&self, drawn: &Drawn, work: &Work<'_>) -> Result<Option<f64>> {
+    /// How the network sees the drawn cells.
+    fn gauge(&self, drawn: &Drawn, work: &Work<'_>) -> Result<Option<Gauge>> {
         let Some(seen) = self.seen else { return Ok(None) };
-        self.settings()?.measured(&self.network, drawn, seen.diameter, work)
+        self.settings()?.gauge(&self.network, drawn, seen.diameter, work)
     }
 
     /// Gives a new model the starting weights that it is to have, and says what the training begins with.

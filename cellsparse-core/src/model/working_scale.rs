@@ -42,15 +42,26 @@ pub(super) struct WorkingScale {
     pub by_image: bool,
     /// The size that counts relative to the diameter of a disc of the same area; below 1 for thin cells.
     pub thinness: f64,
-    /// The diameter in pixels that the network itself measures on the drawn cells; an image whose cells it finds to be clearly
-    /// smaller or larger than that has its own factor. `None` where no image is looked at for that.
-    #[serde(default)]
-    pub measured: Option<f64>,
+    /// By what the size of the cells of an image is told; an image whose cells are clearly smaller or larger than those of the
+    /// training has its own factor. `None` where no image is looked at for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gauge: Option<Gauge>,
+}
+
+/// How a network itself sees the cells that were drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gauge {
+    /// The diameter in pixels that it measures on them.
+    pub diameter: f64,
+    /// The flow error and the logit with which it does: those of a call change the masks, and shall not change the size of an image.
+    pub flow: f32,
+    pub cellprob: f32,
 }
 
 impl WorkingScale {
     /// Images as they are.
-    pub const NONE: Self = Self { factor: 1.0, by_image: false, thinness: 1.0, measured: None };
+    pub const NONE: Self = Self { factor: 1.0, by_image: false, thinness: 1.0, gauge: None };
 
     /// Refuses values that no training gives, by a sentence.
     pub fn check(&self) -> std::result::Result<(), String> {
@@ -60,8 +71,15 @@ impl WorkingScale {
         if !(0.001..=1.0).contains(&self.thinness) {
             return Err(format!("the thinness of its cells is {}; it must lie between 0.001 and 1", self.thinness));
         }
-        if let Some(measured) = self.measured.filter(|measured| !(0.1..=100_000.0).contains(measured)) {
-            return Err(format!("its cells measure {measured} pixels; it must lie between 0.1 and 100000"));
+        if let Some(Gauge { diameter, flow, cellprob }) = self.gauge {
+            if !(0.1..=100_000.0).contains(&diameter) {
+                return Err(format!("its cells measure {diameter} pixels; it must lie between 0.1 and 100000"));
+            }
+            if !(flow >= 0.0 && flow.is_finite() && cellprob.is_finite()) {
+                return Err(format!(
+                    "its cells were measured with a flow error of {flow} and a logit of {cellprob}; these must be finite, and the first not below 0"
+                ));
+            }
         }
         Ok(())
     }
@@ -88,7 +106,7 @@ impl WorkingScale {
         let by_image = differ && !parts_of_one;
         // Images that differ are scaled one by one.
         let size = if by_image { *median } else { typical(&sizes, *median) };
-        Self { factor: factor(size, by_image), by_image, thinness, measured: None }
+        Self { factor: factor(size, by_image), by_image, thinness, gauge: None }
     }
 
     /// The factor for an image whose drawn cells are known; without any, the usual one.
@@ -127,10 +145,13 @@ impl WorkingScale {
     }
 }
 
-/// The part in the middle of an image `[H, W, C]` with sides of at most that many pixels.
+/// Side of the part in the middle of an image on which the size of its cells is found out, at most.
+pub(super) const MIDDLE: usize = 3072;
+
+/// The part in the middle of an image `[H, W, C]` with sides of at most that many pixels, and of [`MIDDLE`].
 pub(super) fn middle(image: ArrayView3<'_, f32>, side: f64) -> ArrayView3<'_, f32> {
     let (height, width, _) = image.dim();
-    let side = side as usize;
+    let side = (side as usize).min(MIDDLE);
     let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
     let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
     image.slice_move(s![top..bottom, left..right, ..])

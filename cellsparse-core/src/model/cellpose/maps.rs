@@ -21,6 +21,9 @@ use crate::raster::taper::{
 };
 use crate::raster::{LabelImage, resize_bilinear};
 
+/// Bytes per pixel of what the network says.
+pub(super) const MAP_BYTES: u64 = 12;
+
 /// What the network says about an image, at the size of the image.
 pub(in crate::model) struct FlowMaps {
     /// `[2, H, W]`: `dY`, `dX`.

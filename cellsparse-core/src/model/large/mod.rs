@@ -23,12 +23,12 @@ use self::thumbnail::Thumbnail;
 use super::ahead::beside;
 use super::device;
 use super::facade::Model;
-use super::fitted_scale::fitted_note;
+use super::fitted_scale::{fitted_note, side};
 use super::normalization::Normalization;
 use super::options::PredictOptions;
 use super::registry::AnyAlgorithm;
 use super::work::Work;
-use super::working_scale::scaled_sides;
+use super::working_scale::{MIDDLE, scaled_sides};
 use crate::budget::{Budget, bytes_of};
 use crate::error::Result;
 use crate::geometry::label_runs::Run;
@@ -179,25 +179,34 @@ impl<'a> Setup<'a> {
             statistics,
             notes: note.into_iter().chain(averaged).collect(),
         };
-        let scales_itself = setup.algorithm.scales_itself();
         setup.scale = match context.scale {
             Some(scale) => scale,
-            None if scales_itself && !(model.network.scale.measured.is_some() && setup.work().fits_size) => 1.0,
-            None => {
-                let middle = setup.source.middle()?;
-                match scales_itself {
-                    true => setup.algorithm.times_for(&model.network, middle.view(), &setup.work())?,
-                    false => setup.algorithm.scale_for(&model.network, middle.view(), &setup.work())?,
-                }
-            }
+            None => setup.find_scale()?,
         };
-        if scales_itself && setup.scale != 1.0 {
+        if setup.algorithm.scales_itself() && setup.scale != 1.0 {
             let mut thresholds = setup.algorithm.thresholds();
             thresholds.values_mut().zoom(setup.scale);
             setup.algorithm = model.architecture.with(thresholds)?;
             setup.notes.extend(fitted_note(setup.scale));
         }
         Ok(setup)
+    }
+
+    /// The scale at which the middle of the image is to be seen.
+    fn find_scale(&mut self) -> Result<f64> {
+        let network = &self.model.network;
+        let Some(usual) = self.algorithm.own_scale() else {
+            return self.algorithm.scale_for(network, self.source.middle(MIDDLE)?.view(), &self.work());
+        };
+        if network.scale.gauge.is_none() || !self.work().fits_size {
+            return Ok(1.0);
+        }
+        let middle = self.source.middle((side(usual) as usize).min(MIDDLE))?;
+        let fit = self.algorithm.fit_size(network, middle.view(), &self.work())?;
+        if fit.times == 1.0 {
+            self.notes.extend(fit.note);
+        }
+        Ok(fit.times)
     }
 
     /// Whether objects are searched for in the whole image before they are painted part by part; otherwise each part is

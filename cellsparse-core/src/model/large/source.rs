@@ -17,9 +17,6 @@ pub(super) struct Source<'a> {
     pub extent: Extent,
 }
 
-/// Side of the part in the middle of an image on which the size of its cells is found out.
-const MIDDLE: usize = 3072;
-
 impl<'a> Source<'a> {
     pub fn new(
         network: &'a Network,
@@ -51,9 +48,9 @@ impl<'a> Source<'a> {
         self.network.fit_channels(scaled)
     }
 
-    /// The middle of the image, around the same pixel as every smaller part in the middle.
-    pub fn middle(&self) -> Result<Array3<f32>> {
-        let side = |n: usize| n.min(MIDDLE + n % 2);
+    /// The middle of the image with sides of at most that many pixels, around the same pixel as every smaller part in the middle.
+    pub fn middle(&self, most: usize) -> Result<Array3<f32>> {
+        let side = |n: usize| n.min(most + (n + most) % 2);
         let (height, width) = (side(self.extent.height), side(self.extent.width));
         let (top, left) = ((self.extent.height - height) / 2, (self.extent.width - width) / 2);
         self.normalized(Region { top, left, height, width })

@@ -92,7 +92,10 @@ public final class PredictOptions {
             return set("pixel_size", micrometres);
         }
 
-        /** Whether an image of another pixel size is seen scaled. Default true. */
+        /**
+         * Whether an image of another pixel size is seen scaled, and by Cellpose one of cells of another size, where the
+         * size of the pixels or a diameter is not known. Default true.
+         */
         public Builder rescale(boolean value) {
             return set("rescale", value);
         }
