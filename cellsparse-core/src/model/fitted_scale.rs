@@ -75,7 +75,7 @@ pub(super) fn side(usual: f64) -> f64 {
 /// Those of `look`.
 pub(super) fn fitted(measured: f64, image: ArrayView3<'_, f32>, usual: f64, look: impl Look) -> Result<f64> {
     let part = middle(image, side(usual));
-    let sizes = |times: f64| -> Result<Sizes> { Ok(Sizes::seen(&look(part, times)?, measured / times)) };
+    let sizes = |times: f64| -> Result<Sizes> { Ok(Sizes::of(&look(part, times)?, measured / times)) };
     let usually = Seen::at(1.0, sizes(1.0)?, measured);
     let mut best = None;
     let mut covered = CLEARLY * usually.right;
@@ -141,17 +141,14 @@ impl Seen {
 pub(super) fn measured(drawn: &Drawn, expected: f64, usual: f64, look: impl Look) -> Result<Option<f64>> {
     let mut diameters = Vec::new();
     for (part, _) in drawn.parts() {
-        diameters.extend(Sizes::seen(&look(part, 1.0)?, expected).median());
+        diameters.extend(Sizes::of(&look(part, 1.0)?, expected).median());
     }
     diameters.sort_unstable_by(f64::total_cmp);
     let near = |median: &f64| (1.0 / MISMEASURED..=MISMEASURED).contains(&(median / expected));
     let Some(median) = diameters.get(diameters.len() / 2).copied().filter(near) else { return Ok(None) };
-    for (part, labels) in drawn.parts() {
-        let times = fitted(median, part, usual, &look)?;
-        // Cells of another size than most are rightly seen at theirs.
-        let own = Sizes::of(labels, 1.0, expected).median().unwrap_or(expected);
-        let right = times * own / expected;
-        if times != 1.0 && !(1.0 / ALIKE..=ALIKE).contains(&right) {
+    for (part, _) in drawn.parts() {
+        // A network that learned several sizes knows them all.
+        if fitted(median, part, usual, &look)? != 1.0 {
             return Ok(None);
         }
     }
@@ -194,11 +191,7 @@ const SPECK: f64 = 0.03;
 struct Sizes(Vec<f64>);
 
 impl Sizes {
-    fn seen(looked: &Looked, expected: f64) -> Self {
-        Self::of(&looked.labels, looked.pixel, expected)
-    }
-
-    fn of(labels: &LabelImage, pixel: f64, expected: f64) -> Self {
+    fn of(Looked { labels, pixel }: &Looked, expected: f64) -> Self {
         let mut areas = BTreeMap::new();
         for label in labels.iter().filter(|label| **label > 0) {
             *areas.entry(*label).or_insert(0.0) += pixel * pixel;
