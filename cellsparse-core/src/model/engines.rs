@@ -14,7 +14,7 @@ use crate::networks::{Device, Engine};
 /// thread held it does not wait for a thread that it does not have.
 #[derive(Debug, Default)]
 pub(super) struct EngineCache {
-    /// EngineCache that are not in use, by shape and device. Cleared when the weights change.
+    /// Engines that are not in use, by shape and device. Cleared when the weights change.
     idle: Mutex<Vec<(Key, Engine)>>,
     pools: Arc<Pools>,
 }
@@ -56,7 +56,8 @@ struct Pool {
     threads: Arc<ThreadPool>,
 }
 
-/// EngineCache kept at most, and their bytes together; each holds the maps of one image.
+/// Engines kept at most, and their bytes together; each holds the maps of one image. Cellpose reads an image in batches of two shapes,
+/// and looks at it from two distances first.
 const KEPT: usize = 4;
 const KEPT_BYTES: usize = 1 << 30;
 

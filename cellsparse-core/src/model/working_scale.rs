@@ -314,6 +314,25 @@ mod tests {
     use super::*;
     use crate::raster::Image;
 
+    #[test]
+    fn a_scale_that_no_training_gives_is_refused() {
+        let gauge = Gauge { diameter: 20.0, flow: 0.4, cellprob: -4.0 };
+        let of = |gauge| WorkingScale { gauge: Some(gauge), ..WorkingScale::NONE }.check();
+        assert_eq!((of(gauge), WorkingScale::NONE.check()), (Ok(()), Ok(())));
+        for wrong in [
+            Gauge { diameter: 0.0, ..gauge },
+            Gauge { diameter: f64::NAN, ..gauge },
+            Gauge { flow: -1.0, ..gauge },
+            Gauge { cellprob: f32::INFINITY, ..gauge },
+        ] {
+            assert!(of(wrong).unwrap_err().starts_with("its cells"), "{wrong:?}");
+        }
+        for wrong in [0.0, f64::NAN] {
+            assert!(WorkingScale { factor: wrong, ..WorkingScale::NONE }.check().is_err());
+            assert!(WorkingScale { thinness: wrong, ..WorkingScale::NONE }.check().is_err());
+        }
+    }
+
     /// One image with square cells of those sides.
     fn set(sides: &[usize]) -> Dataset {
         let images = sides.iter().map(|_| Image::U8(Array3::zeros((100, 100, 1)))).collect();
