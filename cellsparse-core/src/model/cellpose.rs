@@ -17,14 +17,14 @@ use super::algorithm::{
 };
 use super::calibration::CalibrationSet;
 use super::drawn::Drawn;
-use super::fitted_scale::{Fit, Looked, fitted, measured};
+use super::fitted_scale::{Fit, FoundCell, fitted, found_cells, measured, side};
 use super::network::Network;
 use super::normalization::Normalization;
 use super::options::{PredictOptions, Preset, TrainOptions};
 use super::outlines;
 use super::threshold_search::{check_range, check_smallest_object, choose, highest, zoomed_area};
 use super::work::Work;
-use super::working_scale::{Gauge, MIDDLE, scaled_sides};
+use super::working_scale::{Gauge, Measure, scaled_sides};
 use crate::budget::bytes_of;
 use crate::error::{ErrorKind, Result};
 use crate::formats::tensors::NamedArrays;
@@ -328,13 +328,14 @@ impl SegmentationAlgorithm for Cellpose<'_> {
     }
 
     fn fit_size(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<Fit> {
-        self.fit_size_and_keep(network, image, work, |_| ())
+        self.fit_size_and_keep(network, image, work, None)
     }
 
     fn gauge(&self, network: &Network, drawn: &Drawn, expected: f64, work: &Work<'_>) -> Result<Option<Gauge>> {
         let look = |part: ArrayView3<'_, f32>, times: f64| Ok(self.look(network, part, times, work)?.0);
         let CellposeThresholds { flow, cellprob, .. } = self.thresholds;
-        Ok(measured(drawn, expected, self.scale(), look)?.map(|diameter| Gauge { diameter, flow, cellprob }))
+        let gauge = |Measure { diameter, probability }| Gauge { diameter, probability, flow, cellprob };
+        Ok(measured(drawn, expected, self.scale(), look)?.map(gauge))
     }
 
     fn more_state(&self, names: &[&str]) -> Result<Vec<StateEntry>> {
@@ -352,12 +353,7 @@ impl Cellpose<'_> {
     /// How an image is seen, and what the network says about it then.
     fn fitted_maps(&self, network: &Network, image: ArrayView3<'_, f32>, work: &Work<'_>) -> Result<(Fit, FlowMaps)> {
         let whole = Cell::new(None);
-        let keep = |maps: FlowMaps| {
-            if maps.cellprob.dim() == (image.dim().0, image.dim().1) && work.tile.is_none() {
-                whole.set(Some(maps));
-            }
-        };
-        let fit = self.fit_size_and_keep(network, image, work, keep)?;
+        let fit = self.fit_size_and_keep(network, image, work, Some(&whole))?;
         if fit.times == 1.0 {
             // A small image was looked at as a whole.
             let maps =
@@ -373,27 +369,34 @@ impl Cellpose<'_> {
         }
     }
 
-    /// [`fit_size`](SegmentationAlgorithm::fit_size), which hands over what the network said when it saw the middle of the image as usual.
+    /// [`fit_size`](SegmentationAlgorithm::fit_size), which keeps what the network says about the whole image, where it sees all of it
+    /// as usual.
     fn fit_size_and_keep(
         &self,
         network: &Network,
         image: ArrayView3<'_, f32>,
         work: &Work<'_>,
-        keep: impl Fn(FlowMaps),
+        whole: Option<&Cell<Option<FlowMaps>>>,
     ) -> Result<Fit> {
-        let Some(Gauge { diameter, flow, cellprob }) = network.scale.gauge.filter(|_| work.fits_size) else {
-            return Ok(Fit::USUAL);
-        };
+        let Some(gauge) = network.scale.gauge.filter(|_| work.fits_size) else { return Ok(Fit::USUAL) };
+        let Gauge { flow, cellprob, .. } = gauge;
         let own = Self { config: self.config, thresholds: CellposeThresholds { flow, cellprob, ..self.thresholds } };
-        let kept = bytes_of(&[image.dim().0.min(MIDDLE), image.dim().1.min(MIDDLE)], MAP_BYTES);
+        let (height, width, _) = image.dim();
+        let whole = whole.filter(|_| height.max(width) <= side(1.0, self.scale()) && work.tile.is_none());
+        let kept = if whole.is_some() { bytes_of(&[height, width], MAP_BYTES) } else { 0 };
         let work = &Work { tile: None, ..work.less(kept) };
-        let times = fitted(diameter, image, self.scale(), |part, times| {
-            let (looked, maps) = own.look(network, part, times, work)?;
-            if times == 1.0 {
-                keep(maps);
-            }
-            Ok(looked)
-        });
+        let times =
+            fitted(gauge.measure(), image, self.scale(), |part, times| match own.look(network, part, times, work) {
+                // What is too large to be seen so is not seen so.
+                Err(error) if times > 1.0 && error.kind() == ErrorKind::Limit => Ok(Vec::new()),
+                looked => {
+                    let (found, maps) = looked?;
+                    if let Some(whole) = whole.filter(|_| times == 1.0) {
+                        whole.set(Some(maps));
+                    }
+                    Ok(found)
+                }
+            });
         match times {
             Err(error) if error.kind() == ErrorKind::Limit => Ok(Fit::for_want_of_memory()),
             times => Ok(Fit::of(times?)),
@@ -408,7 +411,7 @@ impl Cellpose<'_> {
         image: ArrayView3<'_, f32>,
         times: f64,
         work: &Work<'_>,
-    ) -> Result<(Looked, FlowMaps)> {
+    ) -> Result<(Vec<FoundCell>, FlowMaps)> {
         let mut thresholds = self.seen(times);
         let scale = self.scale() * times;
         let (height, width, _) = image.dim();
@@ -423,7 +426,8 @@ impl Cellpose<'_> {
             let image = resize_bilinear(image, sides[0], sides[1])?;
             (maps(network, self.config, image.view(), &thresholds, work)?, pixel)
         };
-        Ok((Looked { labels: maps.labels(self.config, &thresholds, 0.0, &work.cancel)?, pixel }, maps))
+        let labels = maps.labels(self.config, &thresholds, 0.0, &work.cancel)?;
+        Ok((found_cells(&labels, maps.probability()?.view(), pixel)?, maps))
     }
 
     /// The thresholds for an image that is seen that many times as large as usual.

@@ -98,7 +98,8 @@ const AFTER_A_STOP: Duration = Duration::from_millis(250);
 /// Fraction of a step that goes forward.
 const FORWARD: f64 = 0.35;
 
-/// Passes over the drawn parts that tell how the network sees the cells there.
+/// Passes over the drawn parts that tell how the network sees the cells there; the few parts where it sees none of the right size take
+/// more.
 const LOOKS: f64 = 2.2;
 
 /// Whether a model is to know how it sees the drawn cells: not when images are taken as they are, as parts of one are.

@@ -48,15 +48,34 @@ pub(super) struct WorkingScale {
     pub gauge: Option<Gauge>,
 }
 
-/// How a network itself sees the cells that were drawn.
+/// How a network itself sees the cells that were drawn, and by what settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gauge {
     /// The diameter in pixels that it measures on them.
     pub diameter: f64,
+    /// The probability from which on an object is as good as they are; 0 in files that do not have it: all are.
+    #[serde(default)]
+    pub probability: f64,
     /// The flow error and the logit with which it does: those of a call change the masks, and shall not change the size of an image.
     pub flow: f32,
     pub cellprob: f32,
+}
+
+/// What a network says of the cells that were drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Measure {
+    /// Their diameter in pixels.
+    pub diameter: f64,
+    /// The probability from which on an object is as good as they are.
+    pub probability: f64,
+}
+
+impl Gauge {
+    /// What the network says of the drawn cells.
+    pub fn measure(&self) -> Measure {
+        Measure { diameter: self.diameter, probability: self.probability }
+    }
 }
 
 impl WorkingScale {
@@ -71,9 +90,14 @@ impl WorkingScale {
         if !(0.001..=1.0).contains(&self.thinness) {
             return Err(format!("the thinness of its cells is {}; it must lie between 0.001 and 1", self.thinness));
         }
-        if let Some(Gauge { diameter, flow, cellprob }) = self.gauge {
+        if let Some(Gauge { diameter, probability, flow, cellprob }) = self.gauge {
             if !(0.1..=100_000.0).contains(&diameter) {
                 return Err(format!("its cells measure {diameter} pixels; it must lie between 0.1 and 100000"));
+            }
+            if !(0.0..=1.0).contains(&probability) {
+                return Err(format!(
+                    "its cells count from a probability of {probability}; it must lie between 0 and 1"
+                ));
             }
             if !(flow >= 0.0 && flow.is_finite() && cellprob.is_finite()) {
                 return Err(format!(
@@ -132,7 +156,7 @@ impl WorkingScale {
             return Ok(scale);
         }
         for _ in 0..ROUNDS {
-            let Some(cells) = look(middle(image, LOOK / scale), scale)? else { break };
+            let Some(cells) = look(middle(image, (LOOK / scale) as usize), scale)? else { break };
             let Some(diameter) = cells.diameter(DIAMETER / (scale * self.thinness)) else { break };
             let next = factor(diameter * self.thinness, true);
             let change = (next / scale).max(scale / next);
@@ -149,9 +173,9 @@ impl WorkingScale {
 pub(super) const MIDDLE: usize = 3072;
 
 /// The part in the middle of an image `[H, W, C]` with sides of at most that many pixels, and of [`MIDDLE`].
-pub(super) fn middle(image: ArrayView3<'_, f32>, side: f64) -> ArrayView3<'_, f32> {
+pub(super) fn middle(image: ArrayView3<'_, f32>, side: usize) -> ArrayView3<'_, f32> {
     let (height, width, _) = image.dim();
-    let side = (side as usize).min(MIDDLE);
+    let side = side.min(MIDDLE);
     let [top, left] = [height.saturating_sub(side) / 2, width.saturating_sub(side) / 2];
     let [bottom, right] = [(top + side).min(height), (left + side).min(width)];
     image.slice_move(s![top..bottom, left..right, ..])
@@ -316,12 +340,14 @@ mod tests {
 
     #[test]
     fn a_scale_that_no_training_gives_is_refused() {
-        let gauge = Gauge { diameter: 20.0, flow: 0.4, cellprob: -4.0 };
+        let gauge = Gauge { diameter: 20.0, probability: 0.9, flow: 0.4, cellprob: -4.0 };
         let of = |gauge| WorkingScale { gauge: Some(gauge), ..WorkingScale::NONE }.check();
         assert_eq!((of(gauge), WorkingScale::NONE.check()), (Ok(()), Ok(())));
         for wrong in [
             Gauge { diameter: 0.0, ..gauge },
             Gauge { diameter: f64::NAN, ..gauge },
+            Gauge { probability: f64::NAN, ..gauge },
+            Gauge { probability: 1.1, ..gauge },
             Gauge { flow: -1.0, ..gauge },
             Gauge { cellprob: f32::INFINITY, ..gauge },
         ] {
@@ -331,6 +357,14 @@ mod tests {
             assert!(WorkingScale { factor: wrong, ..WorkingScale::NONE }.check().is_err());
             assert!(WorkingScale { thinness: wrong, ..WorkingScale::NONE }.check().is_err());
         }
+    }
+
+    #[test]
+    fn a_file_that_does_not_say_from_where_on_cells_count_takes_all() {
+        let of = |json| serde_json::from_str::<Gauge>(json).unwrap();
+        let gauge = of(r#"{"diameter": 20.0, "flow": 0.4, "cellprob": -1.0}"#);
+        assert_eq!(gauge, Gauge { diameter: 20.0, probability: 0.0, flow: 0.4, cellprob: -1.0 });
+        assert_eq!(of(&serde_json::to_string(&Gauge { probability: 0.8, ..gauge }).unwrap()).probability, 0.8);
     }
 
     /// One image with square cells of those sides.

@@ -23,7 +23,7 @@ use self::thumbnail::Thumbnail;
 use super::ahead::beside;
 use super::device;
 use super::facade::Model;
-use super::fitted_scale::{fitted_note, side};
+use super::fitted_scale::{Fit, fitted_note, largest_side};
 use super::normalization::Normalization;
 use super::options::PredictOptions;
 use super::registry::AnyAlgorithm;
@@ -145,6 +145,9 @@ const RESERVED: u64 = 3;
 /// answers to tiles, their sum and the pixels of the image.
 const AHEAD_BYTES: u64 = 64;
 
+/// Bytes of a sample that is read and scaled.
+const READ_BYTES: u64 = 8;
+
 /// Bytes of memory that a run takes for a part beside the network, for each pixel of it: maps and what is made of them, or of
 /// StarDist's objects the labels and the runs of pixels.
 const PART_BYTES: u64 = 160;
@@ -201,8 +204,14 @@ impl<'a> Setup<'a> {
         if network.scale.gauge.is_none() || !self.work().fits_size {
             return Ok(1.0);
         }
-        let middle = self.source.middle((side(usual) as usize).min(MIDDLE))?;
-        let fit = self.algorithm.fit_size(network, middle.view(), &self.work())?;
+        let side = largest_side(usual);
+        let Extent { height, width } = self.source.extent;
+        let read = bytes_of(&[side.min(height), side.min(width), self.source.reader.channels()], READ_BYTES);
+        let fit = if read > self.work().budget.left() {
+            Fit::for_want_of_memory()
+        } else {
+            self.algorithm.fit_size(network, self.source.middle(side)?.view(), &self.work().less(read))?
+        };
         if fit.times == 1.0 {
             self.notes.extend(fit.note);
         }
