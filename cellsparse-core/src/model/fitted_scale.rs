@@ -94,9 +94,9 @@ pub(super) fn largest_side(usual: f64) -> usize {
 /// in its middle are clearly smaller or larger than those of the training by its `measure` of these.
 ///
 /// A network that sees cells which are too large takes their texture for small ones. So the image is also looked at from further away, and
-/// that counts where more of it is covered by cells of the right size; from closer only where there are none as usual. Of texture, groups
-/// and noise a network is less sure: objects count as cells of which it is as sure as of those of the training, and all of them only where
-/// that leads to nothing. `usual` is the factor by which the sides of images are scaled usually.
+/// that counts where there are more cells of the right size for each pixel; from closer only where there are none as usual. Of texture,
+/// groups and noise a network is less sure: objects count as cells of which it is as sure as of those of the training, and all of them
+/// only where that leads to nothing. `usual` is the factor by which the sides of images are scaled usually.
 ///
 /// # Errors
 /// Those of `look`.
@@ -111,10 +111,9 @@ pub(super) fn fitted(measure: Measure, image: ArrayView3<'_, f32>, usual: f64, l
     let all = Measure { probability: 0.0, ..measure };
     for (measure, closer, closest) in [(measure, closer, CLOSEST), (all, None, 1.0)] {
         let usually = as_usual.seen(measure);
-        let mut starts: Vec<_> = further.iter().map(|view| view.seen(measure)).collect();
-        starts.sort_by(|a, b| b.covered.total_cmp(&a.covered));
-        starts.splice(0..0, closer.iter().map(|view| view.seen(measure)));
-        starts.retain(|start| start.covered > CLEARLY * usually.right);
+        let mut starts: Vec<_> = further.iter().chain(&closer).map(|view| view.seen(measure)).collect();
+        starts.retain(|start| start.density > CLEARLY * usually.density);
+        starts.sort_by(|a, b| b.rank().total_cmp(&a.rank()));
         starts.push(usually);
         for start in starts {
             let look = |times| Ok(view(times)?.seen(measure));
@@ -163,22 +162,37 @@ impl View {
         let sure = Sizes::of(self.cells.iter().filter(|cell| cell.probability >= measure.probability), expected);
         let (right, cells) = sure.right(expected);
         let fewest = if measure.probability > 0.0 { FEWEST[0] } else { FEWEST[1] };
-        let tells = cells >= fewest && right >= SURE * Sizes::of(self.cells.iter(), expected).right(expected).0;
-        let right = right / self.pixels;
-        Seen { times: self.times, median: sure.median(), right, covered: if tells { right } else { 0.0 } }
+        let share = right / Sizes::of(self.cells.iter(), expected).right(expected).0;
+        let tells = cells >= fewest && share >= SURE;
+        let of = |count: f64| if tells { count / self.pixels } else { 0.0 };
+        Seen { times: self.times, median: sure.median(), covered: of(right), density: of(cells as f64), share }
     }
 }
 
-/// What a look at an image tells.
+/// What a look at an image tells of cells of the right size: nothing where they are too few, or the network is unsure of most of what has
+/// this size.
 struct Seen {
     /// How many times as large as usual.
     times: f64,
-    /// The diameter of its cells in pixels of the image.
+    /// The diameter of its cells in pixels of the image, whatever their size.
     median: Option<f64>,
-    /// Share of what was looked at that cells of the right size cover.
-    right: f64,
-    /// The same, where they are enough and the network is not unsure of most of what has this size; 0 elsewhere.
+    /// The share of what was looked at that they cover.
     covered: f64,
+    /// Their number for each pixel.
+    density: f64,
+    /// Their share of the area of all objects of this size, be the network sure of them or not.
+    share: f64,
+}
+
+impl Seen {
+    /// The higher, the more likely these are cells.
+    fn rank(&self) -> f64 {
+        match self.times > 1.0 {
+            false => self.density,
+            true if self.share >= MOST => f64::INFINITY,
+            true => 0.0,
+        }
+    }
 }
 
 /// How a network sees what was `drawn`, cells of the `expected` diameter in pixels, by its `look` where images are scaled by `usual`;
@@ -232,7 +246,7 @@ const WIDENED: f64 = 0.6;
 /// How many times as large the image is seen from further away.
 const FURTHER: [f64; 2] = [0.4, 0.16];
 
-/// Cells of the right size cover clearly more of an image when it is that many times as much.
+/// There is clearly more of the cells of an image to be seen when it is that many times as much.
 const CLEARLY: f64 = 1.25;
 
 /// Groups of cells are gone at their own size when less than that of what they covered is left.
@@ -260,7 +274,10 @@ const RIGHT: f64 = 1.7;
 const FEWEST: [usize; 2] = [3, 8];
 
 /// Nor do a few of many objects of this size that the network happens to be sure of, below that share of their area.
-const SURE: f64 = 0.25;
+const SURE: f64 = 0.2;
+
+/// Closer, there is always something to see: of that share a network is sure where these are cells.
+const MOST: f64 = 0.6;
 
 /// The area below which a part is no cell, as a fraction of the square of the expected diameter.
 const SPECK: f64 = 0.03;
@@ -452,12 +469,31 @@ mod tests {
                 _ => Vec::new(),
             })
         };
-        for groups in [0.0, 50.0] {
-            assert!(near(found(1, groups), 20.0 / 6.0), "{}", found(1, groups));
-            assert!(near(found(3, groups), 20.0 / 6.0), "{}", found(3, groups));
-        }
-        assert_eq!(found(5, 0.0), 1.0);
+        let seen_at = |sure, groups, right: f64| {
+            let times = found(sure, groups);
+            assert!(near(times, right), "one of {sure} sure, groups of {groups}: {times}");
+        };
+        seen_at(1, 0.0, 20.0 / 6.0);
+        seen_at(1, 50.0, 20.0 / 6.0);
+        seen_at(3, 0.0, 20.0 / 6.0);
+        // A network is unsure of most of them.
+        seen_at(3, 50.0, 0.4);
+        seen_at(6, 0.0, 1.0);
         assert_eq!(fitted_by(|times| if times > 2.0 { objects(&discs(400, 6.0), 0.7) } else { Vec::new() }), 1.0);
+    }
+
+    /// Groups of cells may look like cells from far away even at their own size, and cover more.
+    #[test]
+    fn many_cells_as_usual_count_more_than_a_few_from_further_away() {
+        let found = |usual: i32| {
+            fitted_to(|times| match times {
+                1.0 => every(usual, &discs(400, 20.0)),
+                _ if times < 0.3 => discs(400, 110.0),
+                _ => LabelImage::zeros((400, 400)),
+            })
+        };
+        assert_eq!(found(3), 1.0);
+        assert!(near(found(50), 20.0 / 110.0), "{}", found(50));
     }
 
     #[test]
